@@ -1,0 +1,39 @@
+# Everything a fresh machine needs: `make demo` and `make test` set up .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := results/demo
+
+.PHONY: demo test lint clean
+
+$(VENV)/installed: setup.py
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+	    sys.exit(0 if (3, 10) <= v <= (3, 14) else \
+	    "Python 3.10 to 3.14 is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[test,dev]"
+	touch $@
+
+# A generated corpus, a few epochs from random weights: a demonstration.
+demo: $(VENV)/installed
+	$(BIN)/python -m qlung_plugin.demo.icbhi $(DEMO)/data
+	$(BIN)/python train.py hparams/qlung.yaml --data_folder $(DEMO)/data \
+	    --output_folder $(DEMO)/qlung --cache_folder $(DEMO)/cache \
+	    --pretrained_weights none --number_of_epochs 8 --lr 0.001
+	@echo "Generated data: no score on them is a result."
+	@echo "Results: $(DEMO)/qlung/report.txt, metrics.json, predictions.csv"
+	@echo "Figures: $(DEMO)/qlung/figures"
+	@echo "Log:     $(DEMO)/qlung/log.txt"
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/yamllint .
+	$(BIN)/codespell
+
+clean:
+	rm -rf $(VENV) $(DEMO)

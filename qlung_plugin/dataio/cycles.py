@@ -1,0 +1,175 @@
+"""Reading the cycles of a manifest and what is computed from them.
+
+A cycle's way from the file to the model has two branches: its quality is
+measured as it is, at the quality score's own rate; and it is resampled, brought
+to a fixed length and turned into the backbone's features. Neither changes
+between epochs: :mod:`qlung_plugin.dataio.store` keeps the results.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import torch
+from speechbrain.dataio import audio_io
+from torch import nn
+
+from qlung_plugin.processing.cycles import fix_length, resample
+
+
+def read_cycle(wav, data_root=""):
+    """Reads one cycle of a recording.
+
+    Arguments
+    ---------
+    wav : dict
+        ``file``, ``start`` and ``stop``, in samples at the file's own rate.
+    data_root : str
+        Replaces ``{data_root}`` in the file name.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[time]``, full scale at 1.
+
+    Raises
+    ------
+    ValueError
+        If the file has several channels or ends before the cycle does.
+    """
+    path = wav["file"].replace("{data_root}", str(data_root))
+    frames = wav["stop"] - wav["start"]
+    waveform, _ = audio_io.load(
+        path, frame_offset=wav["start"], num_frames=frames
+    )
+    if waveform.shape[0] != 1:
+        raise ValueError(f"{path} has {waveform.shape[0]} channels, not one")
+    if waveform.shape[1] != frames:
+        raise ValueError(
+            f"{path} ends before sample {wav['stop']}: has it changed since the"
+            " data preparation?"
+        )
+    return waveform[0]
+
+
+class CycleResampler(nn.Module):
+    """A cycle at the backbone's rate, of its own length.
+
+    Arguments
+    ---------
+    sample_rate : int
+        The backbone's rate, in Hz.
+
+    Example
+    -------
+    >>> CycleResampler(32000)(torch.zeros(4000), 4000).shape
+    torch.Size([32000])
+    """
+
+    def __init__(self, sample_rate):
+        super().__init__()
+        self.sample_rate = sample_rate
+
+    def forward(self, waveform, native_rate):
+        """Resamples ``[time]`` from ``native_rate`` in Hz."""
+        return resample(waveform, native_rate, self.sample_rate)
+
+
+class FixedLength(nn.Module):
+    """Cyclic padding to a fixed duration, with fades.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the waveforms, in Hz.
+    duration : float
+        Duration to return, in seconds.
+    fade : float
+        Length of the linear fades at both ends, in seconds.
+    fade_first : bool
+        Whether the cycle is faded before it is repeated, instead of after.
+
+    Example
+    -------
+    >>> FixedLength(8000)(torch.ones(100)).shape
+    torch.Size([64000])
+    """
+
+    def __init__(
+        self, sample_rate, duration=8.0, fade=0.0625, fade_first=False
+    ):
+        super().__init__()
+        self.length = round(duration * sample_rate)
+        self.fade_samples = round(fade * sample_rate)
+        self.fade_first = fade_first
+
+    def forward(self, waveform):
+        """Brings ``[..., time]`` to the fixed length."""
+        return fix_length(
+            waveform, self.length, self.fade_samples, self.fade_first
+        )
+
+
+class CycleFeatures(nn.Module):
+    """The backbone's features of a cycle, in half precision.
+
+    Half precision, because the features of the full database are kept, and
+    because features that are kept and features that are computed on the spot
+    have to be the same.
+
+    Arguments
+    ---------
+    resampler : CycleResampler
+        To the backbone's rate.
+    fix_length : FixedLength
+        To the input length.
+    compute_features : nn.Module
+        From waveforms ``[batch, time]`` to features ``[batch, time, mel]``.
+
+    Example
+    -------
+    >>> from qlung_plugin.lobes.features import EfficientATFeatures
+    >>> features = CycleFeatures(
+    ...     CycleResampler(32000), FixedLength(32000), EfficientATFeatures()
+    ... )
+    >>> features(torch.randn(4000), 4000).shape
+    torch.Size([800, 128])
+    """
+
+    def __init__(self, resampler, fix_length, compute_features):
+        super().__init__()
+        self.resampler = resampler
+        self.fix_length = fix_length
+        self.compute_features = compute_features
+
+    def forward(self, waveform, native_rate):
+        """Features of a cycle ``[time]`` recorded at ``native_rate`` in Hz."""
+        waveform = self.fix_length(self.resampler(waveform, native_rate))
+        return self.compute_features(waveform.unsqueeze(0))[0].half()
+
+
+class CycleMeasurements(nn.Module):
+    """The measurements of a quality score on a cycle, before any padding.
+
+    Arguments
+    ---------
+    quality : qlung_plugin.lobes.quality.QualityMeasure
+        The score; what is fitted in it does not enter its measurements.
+
+    Example
+    -------
+    >>> from qlung_plugin.lobes.quality import AudioQualityScore
+    >>> measurements = CycleMeasurements(AudioQualityScore(16000))
+    >>> measurements(torch.randn(4000), 4000).shape
+    torch.Size([2])
+    """
+
+    def __init__(self, quality):
+        super().__init__()
+        self.quality = quality
+
+    def forward(self, waveform, native_rate):
+        """Measurements of a cycle ``[time]`` recorded at ``native_rate``."""
+        waveform = resample(waveform, native_rate, self.quality.sample_rate)
+        return self.quality.measure(
+            waveform.unsqueeze(0), native_rates=torch.tensor([native_rate])
+        )[0]

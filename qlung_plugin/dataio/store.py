@@ -1,0 +1,251 @@
+"""What is computed once from every cycle and kept, shared by runs.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from speechbrain.utils.logger import get_logger
+from torch import nn
+from tqdm import tqdm
+
+from qlung_plugin.dataio.cycles import read_cycle
+
+logger = get_logger(__name__)
+
+
+class CycleStore:
+    """Tensors by cycle id, memory-mapped from a folder.
+
+    The first dimension may differ between cycles, the others not.
+
+    Arguments
+    ---------
+    folder : str or Path
+        What :func:`store_cycles` wrote.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder = Path(folder)
+        index = json.loads((folder / "index.json").read_text())
+        self.slices = {
+            cycle: slice(start, stop)
+            for cycle, start, stop in zip(
+                index["ids"], index["offsets"][:-1], index["offsets"][1:]
+            )
+        }
+        self.values = np.load(folder / "values.npy", mmap_mode="r")
+
+    def __getitem__(self, cycle):
+        """The tensor of one cycle, a copy in memory."""
+        return torch.from_numpy(np.array(self.values[self.slices[cycle]]))
+
+    def __len__(self):
+        return len(self.slices)
+
+    def __reduce__(self):
+        # To another process goes the path, not a copy of the values.
+        return CycleStore, (self.folder,)
+
+
+def store_cycles(manifests, process, folder, data_root=""):
+    """Applies a function to every cycle, unless that was done before.
+
+    The result is kept in a sub-folder of ``folder`` whose name is a digest of
+    the recordings' bytes, the cycles' boundaries and the function with its
+    settings. It is written under another name and moved there when complete,
+    so that neither an interruption nor two runs at a time can spoil it.
+
+    Arguments
+    ---------
+    manifests : list of dict
+        Entries by id, with ``wav`` and ``sample_rate``. What is stored does
+        not depend on how the cycles are distributed over the manifests.
+    process : nn.Module
+        Called as ``process(waveform, native_rate)`` with a cycle ``[time]``;
+        returns a tensor of at least one dimension.
+    folder : str or Path
+        Where stores are kept.
+    data_root : str
+        Replaces ``{data_root}`` in file names.
+
+    Returns
+    -------
+    CycleStore
+        The results, by id.
+
+    Raises
+    ------
+    ValueError
+        If a cycle cannot be processed: the message names it.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> from qlung_plugin.dataio.cycles import CycleResampler
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(folder / "a.wav", np.zeros(8000), 4000)
+    >>> wav = {"file": "{data_root}/a.wav", "start": 0, "stop": 4000}
+    >>> manifest = {"a_0": {"wav": wav, "sample_rate": 4000}}
+    >>> store = store_cycles(
+    ...     [manifest], CycleResampler(16000), folder / "cache", folder
+    ... )
+    >>> store["a_0"].shape
+    torch.Size([16000])
+    """
+    entries = {}
+    for manifest in manifests:
+        entries.update(manifest)
+    entries = dict(sorted(entries.items()))
+    if not entries:
+        raise ValueError("the manifests hold no cycle")
+    digest = _digest(entries, process, data_root)
+    target = Path(folder) / f"{type(process).__name__}-{digest[:16]}"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        logger.info("Computing %s of %d cycles", target.name, len(entries))
+        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
+        try:
+            _write(entries, process, partial, data_root)
+            os.rename(partial, target)
+        except OSError:
+            # Another run may have been faster: its folder is as good.
+            if not target.exists():
+                raise
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return CycleStore(target)
+
+
+@torch.no_grad()
+def _write(entries, process, folder, data_root):
+    process.eval()
+    offsets = [0]
+    shape, dtype = None, None
+    raw = folder / "values.raw"
+    with open(raw, "wb") as file:
+        for cycle, entry in tqdm(
+            entries.items(),
+            desc=type(process).__name__,
+            unit="cycle",
+            disable=None,  # no bar where nobody looks: in a file or a pipe
+            dynamic_ncols=True,
+        ):
+            waveform = read_cycle(entry["wav"], data_root)
+            try:
+                value = process(waveform, entry["sample_rate"]).numpy()
+            except ValueError as error:
+                raise ValueError(f"cycle {cycle}: {error}") from error
+            shape, dtype = value.shape[1:], value.dtype
+            offsets.append(offsets[-1] + len(value))
+            file.write(np.ascontiguousarray(value).tobytes())
+    # A .npy header needs the final shape, which is known only now.
+    values = np.memmap(raw, dtype, mode="r", shape=(offsets[-1], *shape))
+    np.save(folder / "values.npy", values)
+    raw.unlink()
+    index = {"ids": list(entries), "offsets": offsets}
+    (folder / "index.json").write_text(json.dumps(index))
+
+
+def _digest(entries, process, data_root):
+    """Digest of the recordings, the boundaries, and the function."""
+    recordings = {}
+    for entry in entries.values():
+        file = entry["wav"]["file"]
+        if file not in recordings:
+            path = Path(file.replace("{data_root}", str(data_root)))
+            state = path.stat()
+            recordings[file] = _digest_file(
+                path, state.st_size, state.st_mtime_ns
+            )
+    content = [
+        [
+            cycle,
+            recordings[entry["wav"]["file"]],
+            entry["wav"]["start"],
+            entry["wav"]["stop"],
+            entry["sample_rate"],
+        ]
+        for cycle, entry in entries.items()
+    ]
+    text = json.dumps([content, describe_module(process), _response(process)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=None)
+def _digest_file(path, size, modified):
+    # A run asks for several stores over the same recordings.
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def describe_module(module):
+    """The settings of a module and its parts, as plain data.
+
+    Arguments
+    ---------
+    module : nn.Module
+        Any module.
+
+    Returns
+    -------
+    dict
+        Class, plain attributes, and digests of tensors, recursively. Buffers
+        that are not persistent follow from the settings and are left out; so
+        is what was fitted after construction, see :class:`CycleMeasurements`.
+    """
+    skipped = set(vars(nn.Module())) | {"training"}
+    settings = {
+        name: value if _is_plain(value) else _describe(value)
+        for name, value in vars(module).items()
+        if name not in skipped
+    }
+    return {
+        "class": f"{type(module).__module__}.{type(module).__qualname__}",
+        "settings": settings,
+        "parameters": {
+            name: _describe(value)
+            for name, value in module.named_parameters(recurse=False)
+        },
+        "modules": {
+            name: describe_module(child)
+            for name, child in module.named_children()
+        },
+    }
+
+
+def _is_plain(value):
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def _describe(value):
+    if torch.is_tensor(value):
+        data = value.detach().cpu().contiguous().numpy()
+        return [list(data.shape), hashlib.sha256(data.tobytes()).hexdigest()]
+    if isinstance(value, nn.Module):
+        return describe_module(value)
+    return type(value).__name__
+
+
+@torch.no_grad()
+def _response(process):
+    """Digest of the function's answer to a fixed noise.
+
+    It changes with the code, which the description of the settings does not.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn(8000, generator=generator)
+    answer = process.eval()(noise, 16000)
+    # Rounded, because the last bits differ with the number of threads.
+    rounded = answer.double().numpy().round(2) + 0.0
+    return hashlib.sha256(rounded.tobytes()).hexdigest()

@@ -1,0 +1,181 @@
+"""What a training run leaves behind for everything that uses its model.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+from io import StringIO
+from pathlib import Path
+
+import torch
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from speechbrain.utils.checkpoints import Checkpointer
+
+INFERENCE_YAML = "inference.yaml"
+
+# The best value of these keys of a checkpoint's meta picks it.
+CHECKPOINTS = {
+    "selected": "score",
+    "last": "epoch",
+    "test_selected": "test_score",
+}
+
+
+def write_inference_yaml(hparams_file, overrides, keys, folder):
+    """Writes the part of a training YAML that is needed to use the model.
+
+    References are resolved, and ``pretrained_weights`` are set to null
+    wherever they occur: the checkpoint holds the weights, so nothing is to be
+    downloaded.
+
+    Arguments
+    ---------
+    hparams_file : str or Path
+        The training YAML.
+    overrides : str or dict
+        What the command line changed in it.
+    keys : list of str
+        The top-level keys to keep.
+    folder : str or Path
+        Where ``inference.yaml`` is written: the checkpoints' folder.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    with open(hparams_file, encoding="utf-8") as file:
+        resolved = YAML().load(resolve_references(file, overrides))
+    kept = CommentedMap((key, resolved[key]) for key in keys)
+    _clean(kept)
+    text = StringIO()
+    text.write(
+        "# Generated: what is needed to load the checkpoints of this folder.\n"
+    )
+    YAML().dump(kept, text)
+    path = Path(folder) / INFERENCE_YAML
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(text.getvalue(), encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def _clean(node):
+    """Removes weights to download, and comments, which belong to neighbours."""
+    if isinstance(node, (CommentedMap, CommentedSeq)):
+        node.ca.comment = node.ca.end = None
+        node.ca.items.clear()
+        pairs = node.items() if hasattr(node, "items") else enumerate(node)
+        for key, value in pairs:
+            if key == "pretrained_weights":
+                node[key] = None
+            else:
+                _clean(value)
+
+
+def load_run(run_folder, checkpoint="selected", device="cpu"):
+    """Loads the model of a training run.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+        The ``output_folder`` of a training.
+    checkpoint : str
+        ``selected`` (on validation), ``last`` or ``test_selected``. Where a
+        training had no validation set, ``selected`` is its last epoch.
+    device : str
+        Where the modules go.
+
+    Returns
+    -------
+    dict
+        The objects of ``inference.yaml`` by name, its modules in evaluation
+        mode with the checkpoint's parameters, and ``epoch``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no run, or has no such checkpoint.
+    """
+    folder = find_save_folder(run_folder)
+    with open(folder / INFERENCE_YAML, encoding="utf-8") as file:
+        run = load_hyperpyyaml(file)
+    found = find_checkpoint(Checkpointer(folder), checkpoint)
+    for name, module in run.items():
+        if isinstance(module, torch.nn.Module):
+            if name in found.paramfiles:
+                state = torch.load(
+                    found.paramfiles[name],
+                    map_location="cpu",
+                    weights_only=True,
+                )
+                module.load_state_dict(state)
+            module.to(device).eval()
+    return {**run, "epoch": int(found.meta["epoch"])}
+
+
+def find_save_folder(run_folder):
+    """The folder of a run's checkpoints and its ``inference.yaml``.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+        The ``output_folder`` of a training, or its folder of checkpoints.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    for folder in (Path(run_folder) / "save", Path(run_folder)):
+        if (folder / INFERENCE_YAML).is_file():
+            return folder
+    raise FileNotFoundError(
+        f"{run_folder} is no run folder: neither it nor its save/ has an"
+        f" {INFERENCE_YAML}, which a training writes"
+    )
+
+
+def find_checkpoint(checkpointer, checkpoint):
+    """Finds one of the three checkpoints that a training keeps.
+
+    Arguments
+    ---------
+    checkpointer : speechbrain.utils.checkpoints.Checkpointer
+        Of the run.
+    checkpoint : str
+        ``selected``, ``last`` or ``test_selected``.
+
+    Returns
+    -------
+    speechbrain.utils.checkpoints.Checkpoint
+        The checkpoint.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    if checkpoint not in CHECKPOINTS:
+        raise ValueError(
+            f"checkpoint={checkpoint!r} is none of {', '.join(CHECKPOINTS)}"
+        )
+    found = checkpointer.find_checkpoint(max_key=CHECKPOINTS[checkpoint])
+    if found is None and checkpoint == "selected":
+        # Without a validation set, the last epoch is what is selected.
+        found = checkpointer.find_checkpoint(max_key="epoch")
+    if found is None:
+        raise FileNotFoundError(
+            f"{checkpointer.checkpoints_dir} has no checkpoint with"
+            f" {CHECKPOINTS[checkpoint]!r}, so none is {checkpoint}"
+        )
+    return found

@@ -1,0 +1,292 @@
+"""EfficientAT backbones: MobileNetV3 of any width on log-mel input.
+
+The AudioSet-pretrained state dicts of the EfficientAT project load into
+torchvision's MobileNetV3. Three things differ from torchvision's own model,
+and all three are set here: one input channel instead of three, a sigmoid
+instead of a hard sigmoid as the gate of the squeeze-and-excitation layers, and
+those layers' keys and shapes (linear there, 1x1 convolutions here).
+
+Reference: F. Schmid, K. Koutini, G. Widmer, "Efficient large-scale audio
+tagging via transformer-to-CNN knowledge distillation", ICASSP 2023
+(https://arxiv.org/abs/2211.04772).
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import hashlib
+import logging
+import os
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torchvision.models.mobilenetv3 import (
+    InvertedResidual,
+    InvertedResidualConfig,
+    MobileNetV3,
+)
+from torchvision.ops.misc import SqueezeExcitation
+
+logger = logging.getLogger(__name__)
+
+RELEASE_URL = (
+    "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
+)
+
+# name: (file of the release, width multiplier, SHA-256 of the file). The
+# release publishes no checksums; those given here were computed from the file.
+PRETRAINED = {
+    "mn04_as": (
+        "mn04_as_mAP_432.pt",
+        0.4,
+        "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+    ),
+    "mn05_as": ("mn05_as_mAP_443.pt", 0.5, None),
+    "mn10_as": ("mn10_as_mAP_471.pt", 1.0, None),
+    "mn20_as": ("mn20_as_mAP_478.pt", 2.0, None),
+    "mn30_as": ("mn30_as_mAP_482.pt", 3.0, None),
+    "mn40_as": ("mn40_as_mAP_484.pt", 4.0, None),
+}
+
+AUDIOSET_CLASSES = 527
+
+
+class EfficientAT(nn.Module):
+    """MobileNetV3-Large on log-mel features, optionally AudioSet-pretrained.
+
+    Arguments
+    ---------
+    width_mult : float
+        Width of every layer relative to MobileNetV3-Large: 0.4 for ``mn04``,
+        1.0 for ``mn10``.
+    pretrained_weights : str, optional
+        A file holding a published state dict; or one of the names in
+        ``PRETRAINED``, which is downloaded once; or ``None`` (on a command
+        line: ``none``) for random initialisation.
+    freeze : bool
+        Whether the backbone stays as it is: no gradient, and batch
+        normalisation with its stored statistics also in training mode.
+
+    Raises
+    ------
+    ValueError
+        If the weights are of another width or another architecture.
+    FileNotFoundError
+        If the weights are neither a file, nor a known name, nor ``none``.
+    ConnectionError
+        If the weights are a known name and cannot be downloaded.
+
+    Example
+    -------
+    >>> backbone = EfficientAT(width_mult=0.1)
+    >>> embeddings = backbone(torch.randn(2, 100, 128))
+    >>> embeddings.shape[0] == 2 and embeddings.shape[1] == backbone.embedding_dim
+    True
+    """
+
+    def __init__(self, width_mult=0.4, pretrained_weights=None, freeze=False):
+        super().__init__()
+        network = _mobilenet_v3_large(width_mult)
+        if not _is_none(pretrained_weights):
+            path = fetch_weights(str(pretrained_weights), width_mult)
+            load_published_state_dict(network, path)
+        # Depthwise convolutions are 1.4 times as fast in this order on a CPU.
+        self.features = network.features.to(memory_format=torch.channels_last)
+        self.embedding_dim = network.classifier[0].in_features
+        self.freeze = freeze
+        if freeze:
+            self.requires_grad_(False)
+            self.eval()
+
+    def train(self, mode=True):
+        """Training mode, which a frozen backbone ignores."""
+        return super().train(mode and not self.freeze)
+
+    def forward(self, features):
+        """Pooled features before the AudioSet classifier.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            Log-mel features, ``[batch, time, mel]``.
+
+        Returns
+        -------
+        torch.Tensor
+            Embeddings, ``[batch, embedding_dim]``.
+        """
+        images = features.transpose(1, 2).unsqueeze(1)
+        return self.features(images).mean(dim=(2, 3))
+
+
+def _is_none(pretrained_weights):
+    """`--pretrained_weights none` arrives from the command line as a string."""
+    return pretrained_weights is None or str(pretrained_weights) == "none"
+
+
+def _mobilenet_v3_large(width_mult):
+    """torchvision's MobileNetV3-Large, changed to what EfficientAT trained."""
+    block = partial(InvertedResidualConfig, dilation=1, width_mult=width_mult)
+    # in, kernel, expanded, out, squeeze-and-excitation, activation, stride:
+    # table 1 of "Searching for MobileNetV3" (https://arxiv.org/abs/1905.02244).
+    table = [
+        (16, 3, 16, 16, False, "RE", 1),
+        (16, 3, 64, 24, False, "RE", 2),
+        (24, 3, 72, 24, False, "RE", 1),
+        (24, 5, 72, 40, True, "RE", 2),
+        (40, 5, 120, 40, True, "RE", 1),
+        (40, 5, 120, 40, True, "RE", 1),
+        (40, 3, 240, 80, False, "HS", 2),
+        (80, 3, 200, 80, False, "HS", 1),
+        (80, 3, 184, 80, False, "HS", 1),
+        (80, 3, 184, 80, False, "HS", 1),
+        (80, 3, 480, 112, True, "HS", 1),
+        (112, 3, 672, 112, True, "HS", 1),
+        (112, 5, 672, 160, True, "HS", 2),
+        (160, 5, 960, 160, True, "HS", 1),
+        (160, 5, 960, 160, True, "HS", 1),
+    ]
+    settings = [block(*row) for row in table]
+    network = MobileNetV3(
+        settings,
+        last_channel=InvertedResidualConfig.adjust_channels(1280, width_mult),
+        num_classes=AUDIOSET_CLASSES,
+        block=partial(
+            InvertedResidual,
+            se_layer=partial(SqueezeExcitation, scale_activation=nn.Sigmoid),
+        ),
+        norm_layer=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01),
+    )
+    stem = network.features[0][0]
+    network.features[0][0] = nn.Conv2d(
+        1, stem.out_channels, 3, stride=2, padding=1, bias=False
+    )
+    nn.init.kaiming_normal_(network.features[0][0].weight, mode="fan_out")
+    return network
+
+
+def load_published_state_dict(network, path):
+    """Loads a state dict of the EfficientAT release, every tensor accounted for.
+
+    Arguments
+    ---------
+    network : torchvision.models.MobileNetV3
+        The network to fill, classifier included.
+    path : str or Path
+        The file; it is read with ``weights_only=True``.
+
+    Raises
+    ------
+    ValueError
+        If the file is no state dict, or its tensors are not those of the
+        network: the message names the first that are missing, unknown or of
+        another shape.
+    """
+    try:
+        published = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch.load raises a dozen unrelated types on a damaged file.
+        raise ValueError(
+            f"{path} is not a readable state dict: {error}"
+        ) from error
+    if not isinstance(published, dict) or not all(
+        torch.is_tensor(value) for value in published.values()
+    ):
+        raise ValueError(f"{path} holds no state dict of named tensors")
+    state = {}
+    for name, tensor in published.items():
+        if ".conc_se_layers.0." in name:
+            name = name.replace(".conc_se_layers.0.", ".")
+            if name.endswith(".weight"):
+                tensor = tensor[..., None, None]
+        # Pooling and flattening are layers of the published classifier.
+        name = name.replace("classifier.2.", "classifier.0.")
+        name = name.replace("classifier.5.", "classifier.3.")
+        state[name] = tensor
+    expected = network.state_dict()
+    problems = [f"missing: {name}" for name in expected if name not in state]
+    problems += [f"unknown: {name}" for name in state if name not in expected]
+    problems += [
+        f"{name}: {tuple(state[name].shape)} in the file,"
+        f" {tuple(tensor.shape)} in the model"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:3])
+        raise ValueError(
+            f"{path} does not fit this EfficientAT: {len(problems)} of its"
+            f" tensors differ ({shown}). Does width_mult match the weights?"
+        )
+    network.load_state_dict(state)
+
+
+def fetch_weights(pretrained_weights, width_mult):
+    """The local path of published weights, downloaded if they are a name.
+
+    Arguments
+    ---------
+    pretrained_weights : str
+        A file, or one of the names in ``PRETRAINED``.
+    width_mult : float
+        The width of the model that they are for.
+
+    Returns
+    -------
+    Path
+        An existing file.
+    """
+    if os.path.isfile(pretrained_weights):
+        return Path(pretrained_weights)
+    if pretrained_weights not in PRETRAINED:
+        raise FileNotFoundError(
+            f"pretrained_weights={pretrained_weights!r} is neither a file nor one"
+            f" of {', '.join(PRETRAINED)}; pass `none` for random initialisation"
+        )
+    filename, width, checksum = PRETRAINED[pretrained_weights]
+    if width != width_mult:
+        raise ValueError(
+            f"{pretrained_weights} has width_mult={width}, not {width_mult}"
+        )
+    path = Path(torch.hub.get_dir()) / "checkpoints" / filename
+    if not path.exists():
+        _download(f"{RELEASE_URL}/{filename}", path)
+    _verify(path, checksum)
+    return path
+
+
+def _download(url, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logger.info("Downloading %s to %s", url, path)
+    try:
+        torch.hub.download_url_to_file(url, str(path))
+    except OSError as error:
+        raise ConnectionError(
+            f"cannot download {url} ({error}). Fetch it where there is a network"
+            f" and pass the file: --pretrained_weights /path/to/{path.name};"
+            " or pass `--pretrained_weights none` for random initialisation"
+        ) from error
+
+
+def _verify(path, checksum):
+    """Compares with the known checksum, else with that of the first download."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    record = path.with_suffix(".sha256")
+    if checksum is None and record.exists():
+        checksum = record.read_text().strip()
+    if checksum is None:
+        record.write_text(digest + "\n")
+        logger.warning(
+            "No checksum is published for %s; %s recorded in %s and checked"
+            " from now on",
+            path.name,
+            digest,
+            record,
+        )
+    elif digest != checksum:
+        raise ValueError(
+            f"{path} has SHA-256 {digest} instead of {checksum}: delete it to"
+            " download it again"
+        )

@@ -1,0 +1,435 @@
+"""Quality scores of auscultation recordings, between 0 and 1, 1 being best.
+
+Every score has one interface, :class:`QualityMeasure`: called on waveforms it
+gives a score per waveform. It does so in two steps, so that the expensive one
+can be stored and the cheap one can follow what was learned from the training
+set: ``measure`` (waveforms to numbers) and ``score`` (numbers to [0, 1]).
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import torch
+from torch import nn
+
+from qlung_plugin.processing.quality import (
+    SILENCE,
+    band_bins,
+    blind_snr,
+    clipping_ratio,
+    power_frames,
+    remove_dc,
+    rms_level,
+    spectral_entropy,
+    spectral_flatness,
+)
+
+
+class QualityMeasure(nn.Module):
+    """Base class of the quality scores.
+
+    Subclasses override :meth:`measure_valid` and :meth:`score`, and
+    :meth:`fit` where something is learned from the training set.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate at which the analysis is made and waveforms are expected, in Hz.
+        It belongs to the score and is independent of any backbone's rate.
+    """
+
+    def __init__(self, sample_rate):
+        super().__init__()
+        self.sample_rate = sample_rate
+
+    def forward(self, waveforms, relative_lengths=None, native_rates=None):
+        """Scores waveforms.
+
+        Arguments
+        ---------
+        waveforms : torch.Tensor
+            ``[batch, time]``, full scale at 1.
+        relative_lengths : torch.Tensor, optional
+            Valid share of each waveform, ``[batch]`` in [0, 1]; all of it if
+            not given.
+        native_rates : torch.Tensor, optional
+            The rate at which each waveform was recorded, in Hz, ``[batch]``.
+            It tells which bands a recording cannot have, so that a 4 kHz
+            recording does not look cleaner for its empty upper band.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch]`` in [0, 1], float32.
+
+        Raises
+        ------
+        ValueError
+            If a shape is wrong, a length lies outside [0, 1] or a valid sample
+            is not finite.
+        """
+        return self.score(
+            self.measure(waveforms, relative_lengths, native_rates)
+        )
+
+    def measure(self, waveforms, relative_lengths=None, native_rates=None):
+        """Measures waveforms; the arguments are those of :meth:`forward`.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, measurement]``, float32; NaN where there is nothing to
+            measure: silence or no sample.
+        """
+        if waveforms.dim() != 2:
+            raise ValueError(
+                f"waveforms must be [batch, time], not {list(waveforms.shape)}"
+            )
+        batch, time = waveforms.shape
+        if relative_lengths is None:
+            relative_lengths = torch.ones(batch, device=waveforms.device)
+        for name, tensor in (
+            ("relative_lengths", relative_lengths),
+            ("native_rates", native_rates),
+        ):
+            if tensor is not None and tuple(tensor.shape) != (batch,):
+                raise ValueError(
+                    f"{name} must be [{batch}], not {list(tensor.shape)}"
+                )
+        if not ((relative_lengths >= 0) & (relative_lengths <= 1)).all():
+            raise ValueError("relative_lengths must lie in [0, 1]")
+        with torch.autocast(waveforms.device.type, enabled=False):
+            waveforms = waveforms.float()
+            lengths = (relative_lengths.double() * time).round().long()
+            positions = torch.arange(time, device=waveforms.device)
+            valid = positions < lengths.unsqueeze(-1)
+            if (valid & ~waveforms.isfinite()).any():
+                raise ValueError("a waveform holds NaN or infinite samples")
+            # Silence is padding that goes all the way: one case, not two.
+            centred = remove_dc(waveforms, lengths)
+            audible = rms_level(centred, lengths) > SILENCE
+            values = self.measure_valid(
+                waveforms, centred, lengths, native_rates
+            )
+            return torch.where(audible.unsqueeze(-1), values, torch.nan)
+
+    def measure_valid(self, waveforms, centred, lengths, native_rates):
+        """The measurements themselves, to be overridden.
+
+        Arguments
+        ---------
+        waveforms : torch.Tensor
+            ``[batch, time]``, as they came.
+        centred : torch.Tensor
+            ``[batch, time]``, without DC, zero in the padding.
+        lengths : torch.Tensor
+            Number of valid samples, ``[batch]``.
+        native_rates : torch.Tensor or None
+            ``[batch]``, in Hz.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, measurement]``.
+        """
+        raise NotImplementedError
+
+    def score(self, measurements):
+        """Turns measurements into scores, to be overridden.
+
+        Arguments
+        ---------
+        measurements : torch.Tensor
+            ``[batch, measurement]``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch]`` in [0, 1]; 0 where there was nothing to measure.
+        """
+        raise NotImplementedError
+
+    def fit(self, measurements):
+        """Learns from the training set; nothing, unless overridden.
+
+        Arguments
+        ---------
+        measurements : torch.Tensor
+            Of the unaugmented training manifest, ``[cycle, measurement]``.
+        """
+
+
+class _SpectralMeasure(QualityMeasure):
+    """What the measures on a short-time spectrum share."""
+
+    def __init__(
+        self, sample_rate, f_min, f_max, window_length, hop_length, n_fft
+    ):
+        super().__init__(sample_rate)
+        self.f_min, self.f_max = f_min, f_max
+        self.hop_samples = round(hop_length * sample_rate / 1000)
+        window_samples = round(window_length * sample_rate / 1000)
+        self.n_fft = n_fft or 2 ** (window_samples - 1).bit_length()
+        if self.n_fft < window_samples:
+            raise ValueError(
+                f"n_fft={n_fft} is shorter than the window of {window_samples}"
+            )
+        window = torch.hann_window(window_samples)
+        self.register_buffer("window", window, persistent=False)
+
+    def spectrum(self, centred, lengths, native_rates):
+        """Power, frames and bins as the functions of processing take them."""
+        power, frames = power_frames(
+            centred, lengths, self.window, self.hop_samples, self.n_fft
+        )
+        bins = band_bins(
+            self.n_fft, self.sample_rate, self.f_min, self.f_max, native_rates
+        )
+        bins = bins.to(power.device).expand(len(power), -1)
+        return power, frames, bins
+
+
+class AudioQualityScore(_SpectralMeasure):
+    """The audio quality score of QLung, from spectral entropy and RMS energy.
+
+    ``AQS = clip(1 - alpha * H + beta * R, 0, 1)``, with ``H`` the normalised
+    spectral entropy (high: noise-like) and ``R`` the normalised RMS energy
+    (low: a weak recording). Source: Kim et al., "Quality Adaptive Angular
+    Margin Learning for Respiratory Sound Classification", Interspeech 2026.
+    What the paper leaves open is an argument here.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the analysis and of the waveforms, in Hz.
+    alpha : float
+        Weight of the entropy.
+    beta : float
+        Weight of the level.
+    normalisation : str
+        ``absolute``: entropy over the logarithm of the number of bins, RMS
+        relative to full scale. ``fitted``: both of these ranged between two
+        percentiles of the training set, by :meth:`fit`.
+    entropy : str
+        ``frames``: mean of the frames' entropies. ``spectrum``: entropy of the
+        mean spectrum.
+    f_min : float
+        Lowest frequency of the entropy's band, in Hz. The default leaves out
+        handling noise.
+    f_max : float
+        Highest frequency of the entropy's band, in Hz. The default is the band
+        of lung sounds, which every device of ICBHI reaches.
+    window_length : float
+        Length of the Hann window, in ms.
+    hop_length : float
+        Time between two frames, in ms.
+    n_fft : int, optional
+        FFT size; the next power of two if not given.
+    percentiles : tuple of float
+        The two percentiles that ``fitted`` ranges between.
+
+    Raises
+    ------
+    RuntimeError
+        If it is ``fitted`` and used before :meth:`fit`, or before a checkpoint
+        of a fitted one was loaded.
+
+    Example
+    -------
+    >>> time = torch.arange(16000) / 16000
+    >>> tone = 0.1 * torch.sin(2 * torch.pi * 440 * time)
+    >>> noise = 0.07 * torch.randn(16000)
+    >>> scores = AudioQualityScore(16000)(torch.stack([tone, noise, 0 * tone]))
+    >>> bool(scores[0] > scores[1] > scores[2] == 0)
+    True
+    """
+
+    def __init__(
+        self,
+        sample_rate,
+        alpha=0.7,
+        beta=0.3,
+        normalisation="absolute",
+        entropy="frames",
+        f_min=50.0,
+        f_max=2000.0,
+        window_length=25.0,
+        hop_length=10.0,
+        n_fft=None,
+        percentiles=(5.0, 95.0),
+    ):
+        super().__init__(
+            sample_rate, f_min, f_max, window_length, hop_length, n_fft
+        )
+        if normalisation not in ("absolute", "fitted"):
+            raise ValueError(
+                f"normalisation={normalisation!r} is neither absolute nor fitted"
+            )
+        if entropy not in ("frames", "spectrum"):
+            raise ValueError(
+                f"entropy={entropy!r} is neither frames nor spectrum"
+            )
+        self.alpha, self.beta = alpha, beta
+        self.normalisation, self.entropy = normalisation, entropy
+        self.percentiles = tuple(percentiles)
+        # Rows: entropy, level. Columns: low, high.
+        self.register_buffer("ranges", torch.full((2, 2), torch.nan))
+
+    def measure_valid(self, waveforms, centred, lengths, native_rates):
+        """Entropy and level, ``[batch, 2]``."""
+        power, frames, bins = self.spectrum(centred, lengths, native_rates)
+        entropy = spectral_entropy(power, frames, bins, self.entropy)
+        return torch.stack([entropy, rms_level(centred, lengths)], dim=-1)
+
+    def score(self, measurements):
+        """The formula, on entropy and level as normalised."""
+        if self.normalisation == "fitted":
+            ranges = self.ranges.to(measurements)
+            if ranges.isnan().any():
+                raise RuntimeError(
+                    "AudioQualityScore(normalisation='fitted') is not fitted:"
+                    " call fit on the measurements of the training set, or load"
+                    " a checkpoint"
+                )
+            low, high = ranges.unbind(dim=-1)
+            normalised = (measurements - low) / (high - low)
+        else:
+            normalised = measurements
+        entropy, level = normalised.clamp(0, 1).unbind(dim=-1)
+        score = (1 - self.alpha * entropy + self.beta * level).clamp(0, 1)
+        return score.nan_to_num(nan=0.0)
+
+    def fit(self, measurements):
+        """Ranges entropy and level; see :class:`QualityMeasure`.
+
+        Raises
+        ------
+        ValueError
+            If the measurements do not spread, as those of a single cycle.
+        """
+        if self.normalisation != "fitted":
+            return
+        valid = measurements[~measurements.isnan().any(dim=-1)].double()
+        if len(valid) == 0:
+            raise ValueError("no training cycle is audible: nothing to fit")
+        shares = torch.tensor(self.percentiles, dtype=torch.float64) / 100
+        ranges = torch.quantile(valid, shares.to(valid.device), dim=0).t()
+        if not (ranges[:, 0] < ranges[:, 1]).all():
+            raise ValueError(
+                f"entropy and level of {len(valid)} training cycles do not"
+                f" spread: {ranges.tolist()}"
+            )
+        self.ranges.copy_(ranges)
+
+
+class FlatnessScore(_SpectralMeasure):
+    """One minus the spectral flatness of the mean spectrum.
+
+    The arguments are those of :class:`AudioQualityScore`; the formula is
+    :func:`qlung_plugin.processing.quality.spectral_flatness`.
+
+    Example
+    -------
+    >>> tone = torch.sin(2 * torch.pi * 440 * torch.arange(8000) / 8000)
+    >>> score = FlatnessScore(8000)
+    >>> bool(score(tone[None]) > 0.9 > 0.5 > score(torch.randn(1, 8000)))
+    True
+    """
+
+    def __init__(
+        self,
+        sample_rate,
+        f_min=50.0,
+        f_max=2000.0,
+        window_length=25.0,
+        hop_length=10.0,
+        n_fft=None,
+    ):
+        super().__init__(
+            sample_rate, f_min, f_max, window_length, hop_length, n_fft
+        )
+
+    def measure_valid(self, waveforms, centred, lengths, native_rates):
+        """Flatness, ``[batch, 1]``."""
+        spectrum = self.spectrum(centred, lengths, native_rates)
+        return spectral_flatness(*spectrum).unsqueeze(-1)
+
+    def score(self, measurements):
+        """One minus the flatness."""
+        return _or_zero(1 - measurements.squeeze(-1))
+
+
+class SNRScore(_SpectralMeasure):
+    """Blind signal-to-noise ratio, mapped linearly from a range in dB.
+
+    The spectral arguments are those of :class:`AudioQualityScore`; the formula
+    is :func:`qlung_plugin.processing.quality.blind_snr`.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the analysis and of the waveforms, in Hz.
+    snr_range : tuple of float
+        The ratios that score 0 and 1, in dB.
+    f_min, f_max, window_length, hop_length, n_fft
+        See :class:`AudioQualityScore`.
+
+    Example
+    -------
+    >>> noise = 0.01 * torch.randn(1, 16000)
+    >>> bursts = torch.randn(1, 16000) * (torch.arange(16000) % 4000 < 1000)
+    >>> score = SNRScore(8000)
+    >>> bool(score(noise + bursts) > score(noise))
+    True
+    """
+
+    def __init__(
+        self,
+        sample_rate,
+        snr_range=(-10.0, 30.0),
+        f_min=50.0,
+        f_max=2000.0,
+        window_length=25.0,
+        hop_length=10.0,
+        n_fft=None,
+    ):
+        super().__init__(
+            sample_rate, f_min, f_max, window_length, hop_length, n_fft
+        )
+        self.snr_range = tuple(snr_range)
+
+    def measure_valid(self, waveforms, centred, lengths, native_rates):
+        """Signal-to-noise ratio in dB, ``[batch, 1]``."""
+        spectrum = self.spectrum(centred, lengths, native_rates)
+        return blind_snr(*spectrum).unsqueeze(-1)
+
+    def score(self, measurements):
+        """Position within the range."""
+        low, high = self.snr_range
+        return _or_zero((measurements.squeeze(-1) - low) / (high - low))
+
+
+class ClippingScore(QualityMeasure):
+    """One minus the share of clipped samples.
+
+    The formula is :func:`qlung_plugin.processing.quality.clipping_ratio`.
+
+    Example
+    -------
+    >>> tone = torch.sin(2 * torch.pi * 50 * torch.arange(8000) / 8000)
+    >>> clipped = (2 * tone).clamp(-1, 1)
+    >>> ClippingScore(8000)(torch.stack([tone, clipped])).round(decimals=1)
+    tensor([1.0000, 0.3000])
+    """
+
+    def measure_valid(self, waveforms, centred, lengths, native_rates):
+        """Share of clipped samples, ``[batch, 1]``."""
+        return clipping_ratio(waveforms, lengths).unsqueeze(-1)
+
+    def score(self, measurements):
+        """One minus the share."""
+        return _or_zero(1 - measurements.squeeze(-1))
+
+
+def _or_zero(score):
+    return score.clamp(0, 1).nan_to_num(nan=0.0)

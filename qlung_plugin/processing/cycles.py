@@ -1,0 +1,141 @@
+"""From a respiratory cycle of any length to the input of a backbone.
+
+Pure functions on the last dimension of a waveform.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from functools import lru_cache
+
+import torch
+from torchaudio.transforms import Resample
+
+
+@lru_cache(maxsize=16)
+def _resampler(native_rate, sample_rate):
+    # The kernel of 44.1 to 32 kHz costs more than its use on one cycle.
+    return Resample(native_rate, sample_rate)
+
+
+def resample(waveforms, native_rate, sample_rate):
+    """Changes the sample rate by band-limited interpolation.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[..., time]``.
+    native_rate : int
+        Present rate, in Hz.
+    sample_rate : int
+        Rate to change to, in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., time]``.
+
+    Example
+    -------
+    >>> resample(torch.zeros(100), 4000, 16000).shape
+    torch.Size([400])
+    """
+    if native_rate == sample_rate or waveforms.shape[-1] == 0:
+        return waveforms
+    return _resampler(native_rate, sample_rate)(waveforms)
+
+
+def fade(waveforms, samples):
+    """Linear fade-in and fade-out.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[..., time]``.
+    samples : int
+        Length of each ramp; bounded by half of the waveform.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., time]``.
+
+    Example
+    -------
+    >>> fade(torch.ones(6), 3)
+    tensor([0.0000, 0.5000, 1.0000, 1.0000, 0.5000, 0.0000])
+    """
+    samples = min(samples, waveforms.shape[-1] // 2)
+    if samples < 1:
+        return waveforms
+    ramp = torch.linspace(0, 1, samples, device=waveforms.device)
+    gain = torch.ones(waveforms.shape[-1], device=waveforms.device)
+    gain[:samples] = ramp
+    gain[-samples:] = ramp.flip(0)
+    return waveforms * gain
+
+
+def cyclic_pad(waveforms, length):
+    """Repeats what is too short, and cuts, to a fixed length.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[..., time]`` of at least one sample.
+    length : int
+        Samples to return.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., length]``.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to repeat.
+
+    Example
+    -------
+    >>> cyclic_pad(torch.tensor([1, 2, 3]), 7)
+    tensor([1, 2, 3, 1, 2, 3, 1])
+    """
+    if waveforms.shape[-1] == 0:
+        raise ValueError("an empty waveform cannot be padded by repetition")
+    repeats = -(-length // waveforms.shape[-1])
+    shape = [1] * (waveforms.dim() - 1) + [repeats]
+    return waveforms.repeat(shape)[..., :length]
+
+
+def fix_length(waveforms, length, fade_samples, fade_first=False):
+    """Cyclic padding and fades, in either order.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[..., time]``.
+    length : int
+        Samples to return.
+    fade_samples : int
+        Length of the ramps.
+    fade_first : bool
+        Whether the cycle is faded before it is repeated, so that there is a
+        soft seam at each repetition, instead of after it, so that only the
+        ends of the result are soft.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., length]``.
+
+    Example
+    -------
+    >>> fix_length(torch.ones(4), 8, 2)
+    tensor([0., 1., 1., 1., 1., 1., 1., 0.])
+    >>> fix_length(torch.ones(4), 8, 2, fade_first=True)
+    tensor([0., 1., 1., 0., 0., 1., 1., 0.])
+    """
+    if fade_first:
+        # Cut first: the fade-out of a longer cycle would be cut off.
+        return cyclic_pad(fade(waveforms[..., :length], fade_samples), length)
+    return fade(cyclic_pad(waveforms, length), fade_samples)

@@ -1,0 +1,52 @@
+"""The statistics of past epochs.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+
+import pandas as pd
+from speechbrain.utils.checkpoints import (
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
+
+
+@register_checkpoint_hooks
+class TrainingHistory:
+    """One row of statistics per epoch, kept across interruptions.
+
+    A log file alone would repeat the epochs that a resumed training repeats.
+
+    Example
+    -------
+    >>> history = TrainingHistory()
+    >>> history.append(epoch=1, train_loss=1.5)
+    >>> history.table()
+       epoch  train_loss
+    0      1         1.5
+    """
+
+    def __init__(self):
+        self.rows = []
+
+    def append(self, **row):
+        """Adds the statistics of one epoch, plain numbers."""
+        self.rows.append(row)
+
+    def table(self):
+        """A pandas DataFrame, a row per epoch."""
+        return pd.DataFrame(self.rows)
+
+    @mark_as_saver
+    def _save(self, path):
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(self.rows, file)
+
+    @mark_as_loader
+    def _load(self, path, end_of_epoch):
+        del end_of_epoch
+        with open(path, encoding="utf-8") as file:
+            self.rows = json.load(file)

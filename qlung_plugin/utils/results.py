@@ -1,0 +1,299 @@
+"""From the table of predictions to the files of a run folder.
+
+Everything that is reported (scores, strata, intervals, figures) is computed
+from the one table that :func:`write_predictions` keeps.
+
+Authors
+-------
+ * qlung_plugin contributors
+"""
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from qlung_plugin.utils.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.utils.metric_stats import (
+    LABELS,
+    SENSITIVITY_RULES,
+    confusion_text,
+    prediction_metrics,
+)
+
+METADATA = ("recording", "patient", "device", "age", "sex", "location")
+NUMBERS = ("age", "quality")  # and the p_<label>; all else is text
+CONFIDENCE = 0.95
+ROWS = {
+    "sp": "specificity",
+    "se": "sensitivity",
+    "score": "score, their mean",
+    "se_two_class": "sensitivity, two-class",
+    "score_two_class": "score with it",
+}
+
+
+def predictions_table(stats, manifest, quality=None):
+    """Joins predictions with what the manifest knows of each cycle.
+
+    Arguments
+    ---------
+    stats : RespiratoryScore
+        The predictions.
+    manifest : dict
+        Per id an entry with ``recording`` and ``patient``, and ``device``,
+        ``age`` (years), ``sex`` and ``location`` where known. An id that it
+        lacks is a ValueError.
+    quality : dict or pandas.Series
+        Quality per id; without it, the column ``quality`` that was appended to
+        the predictions, if any. Not measured: missing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per cycle, in the order of the ids: ``id, recording, patient,
+        device, age, sex, location, label, prediction``, ``p_<label>`` per
+        class, ``quality``.
+
+    Example
+    -------
+    >>> from qlung_plugin.utils.metric_stats import RespiratoryScore
+    >>> stats = RespiratoryScore(labels=("normal", "abnormal"))
+    >>> stats.append(["101_0"], np.array([[0.7, 0.3]]), [0])
+    >>> entry = {"recording": "101", "patient": "101", "age": 3}
+    >>> predictions_table(stats, {"101_0": entry}).shape
+    (1, 12)
+    """
+    table = stats.predictions()
+    unknown = [key for key in table["id"] if key not in manifest]
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} predictions have no entry in the manifest, such "
+            f"as {unknown[0]!r}: it belongs to another data set or preparation"
+        )
+    for name in METADATA:
+        values = [manifest[key].get(name) for key in table["id"]]
+        table[name] = pd.Series(values, dtype=None if name == "age" else "str")
+    if quality is not None:
+        table["quality"] = table["id"].map(dict(quality))
+    elif "quality" not in table:
+        table["quality"] = np.nan
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name]).astype(float)
+    scores = [f"p_{name}" for name in stats.labels]
+    columns = ["id", *METADATA, "label", "prediction", *scores, "quality"]
+    return table[columns].sort_values("id", ignore_index=True)
+
+
+def write_predictions(table, path):
+    """Writes a table of predictions as CSV; equal tables give equal bytes.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        As :func:`predictions_table` makes it.
+    path : str or pathlib.Path
+        The file; it is replaced at once, never left half written.
+    """
+    style = {"float_format": "%.6f", "lineterminator": "\n"}
+    with _replacing(path) as temporary:
+        table.to_csv(temporary, index=False, **style)
+
+
+def read_predictions(path):
+    """Reads the table that :func:`write_predictions` wrote to the path.
+
+    Names are text (patient ``007`` stays so), numbers have six decimals.
+    """
+    names = pd.read_csv(path, nrows=0).columns
+    numbers = [k for k in names if k in NUMBERS or k.startswith("p_")]
+    types = {**dict.fromkeys(names, str), **dict.fromkeys(numbers, float)}
+    # Only an empty field is missing: a device may well be called "NA".
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
+
+
+def age_group(age):
+    """Age groups, a categorical Series, of a Series of ages in years.
+
+    Example
+    -------
+    >>> age_group(pd.Series([0.5, 18, 64.9, 65, None])).tolist()
+    ['under 18', '18 to 64', '18 to 64', '65 and over', 'unknown']
+    """
+    names = ["under 18", "18 to 64", "65 and over"]
+    edges = [-np.inf, 18, 65, np.inf]
+    groups = pd.cut(age, edges, right=False, labels=names)
+    return groups.cat.add_categories("unknown").fillna("unknown")
+
+
+def evaluate_predictions(table, labels=LABELS, n_resamples=10000, seed=0):
+    """All figures of a table of predictions.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        One row per cycle with ``patient``, ``device``, ``age``, ``label`` and
+        ``prediction``.
+    labels : sequence of str
+        All classes, in order, normal first.
+    n_resamples : int
+        Number of bootstrap resamples.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    dict
+        What :func:`prediction_metrics` returns; ``patients``, their number;
+        ``interval``, a list [low, high] in percent per score, over patients;
+        ``strata``: per ``device`` and ``age_group`` that occurs, ``cycles``,
+        ``patients``, ``sp``, ``se`` (exact class) and ``score``. Undefined
+        figures are NaN, which :func:`write_json` writes as null.
+
+    Example
+    -------
+    >>> table = pd.DataFrame({"patient": ["1", "2"], "device": ["a", None]})
+    >>> table["age"] = [3.0, 70.0]
+    >>> table["label"] = table["prediction"] = ["normal", "both"]
+    >>> evaluate_predictions(table, n_resamples=9)["strata"]["device"]["a"]
+    {'cycles': 1, 'patients': 1, 'sp': 100.0, 'se': nan, 'score': nan}
+    """
+    metrics = prediction_metrics(table["label"], table["prediction"], labels)
+    confusions = patient_confusions(table, labels)
+    interval = bootstrap_interval(confusions, n_resamples, CONFIDENCE, seed)
+    metrics["patients"] = len(confusions)
+    metrics["interval"] = {
+        **{name: list(ends) for name, ends in interval.items()},
+        "confidence": CONFIDENCE,
+        "resamples": n_resamples,
+        "seed": seed,
+    }
+    device = table["device"].astype(object).fillna("unknown").astype(str)
+    groups = {"device": device, "age_group": age_group(table["age"])}
+    metrics["strata"] = {
+        name: {
+            value: _stratum(rows, labels)
+            for value, rows in table.groupby(group, observed=True)
+        }
+        for name, group in groups.items()
+    }
+    return metrics
+
+
+def format_report(name, metrics, data):
+    """A report to read of the figures of one evaluation.
+
+    Arguments
+    ---------
+    name : str
+        What was evaluated.
+    metrics : dict
+        From :func:`evaluate_predictions`, or read back from its JSON.
+    data : dict
+        Texts that say what the figures are of: ``data``, ``partition`` and
+        ``selection`` (of the model) at least, or it is a ValueError.
+
+    Returns
+    -------
+    str
+        Several lines, percentages with two decimals.
+    """
+    lacking = [k for k in ("data", "partition", "selection") if not data.get(k)]
+    if lacking:
+        raise ValueError(f"a report must say its {', '.join(lacking)}")
+    interval, counts = metrics["interval"], metrics["counts"]
+    ends = f"{100 * interval['confidence']:g} % interval"
+    rows = {ROWS[key]: [metrics[key], *interval[key]] for key in ROWS}
+    scores = pd.DataFrame(rows, ["percent", f"{ends}: from", "to"]).T
+    recall = metrics["recall"]
+    classes = pd.DataFrame({"cycles": counts, "recall (%)": recall})
+    about = {
+        **data,
+        "cycles": sum(counts.values()),
+        "patients": metrics["patients"],
+        "sensitivity": SENSITIVITY_RULES["se"],
+        "two-class": SENSITIVITY_RULES["se_two_class"],
+        "interval": f"{interval['resamples']} bootstraps over the patients",
+    }
+    width = max(len(key) for key in about) + 1
+    blocks = [
+        f"{name}\n{'=' * len(name)}",
+        "\n".join(f"{key + ':':<{width}} {about[key]}" for key in about),
+        f"{_text(scores.astype(float))}\nmacro F1: {metrics['macro_f1']:.2f} %",
+        _text(classes, "class"),
+        confusion_text(metrics["confusion"], list(counts)),
+    ]
+    for kind, strata in metrics["strata"].items():
+        table = pd.DataFrame.from_dict(strata, orient="index")
+        table = table.astype({"sp": float, "se": float, "score": float})
+        blocks.append(_text(table, kind.replace("_", " ")))
+    return "\n\n".join(blocks) + "\n"
+
+
+def write_json(obj, path):
+    """Writes JSON in the order of the keys, NaN as null.
+
+    Arguments
+    ---------
+    obj : dict or list
+        Nested dicts, lists, texts and numbers, those of NumPy included.
+    path : str or pathlib.Path
+        The file; it is replaced at once, never left half written.
+    """
+    text = json.dumps(_plain(obj), indent=2, allow_nan=False)
+    with _replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_figure(figure, path):
+    """Writes a figure in the format that the path ends in, such as ``.png``.
+
+    Arguments
+    ---------
+    figure : matplotlib.figure.Figure
+        The figure.
+    path : str or pathlib.Path
+        The file; it is replaced at once, never left half written.
+    """
+    with _replacing(path) as temporary:
+        figure.savefig(temporary)
+
+
+@contextmanager
+def _replacing(path):
+    """A file beside ``path`` that takes its place once it is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _plain(obj):
+    """The object in Python's own types, with None for NaN."""
+    if isinstance(obj, dict):
+        return {key: _plain(value) for key, value in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [_plain(value) for value in obj]
+    if isinstance(obj, (np.generic, np.ndarray)):
+        return _plain(obj.tolist())
+    return None if isinstance(obj, float) and np.isnan(obj) else obj
+
+
+def _stratum(rows, labels):
+    """The figures of a part of a table of predictions."""
+    metrics = prediction_metrics(rows["label"], rows["prediction"], labels)
+    size = {"cycles": len(rows), "patients": int(rows["patient"].nunique())}
+    return {**size, **{key: metrics[key] for key in ("sp", "se", "score")}}
+
+
+def _text(table, corner=""):
+    """A table to print, with two decimals."""
+    table = table.rename_axis(columns=corner)
+    return table.to_string(float_format="{:.2f}".format, na_rep="n/a")

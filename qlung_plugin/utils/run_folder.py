@@ -1,0 +1,120 @@
+"""The results that an evaluation leaves in its folder.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from pathlib import Path
+
+from speechbrain.utils.logger import get_logger
+
+from qlung_plugin.utils.figures import (
+    confusion_matrix_figure,
+    quality_histogram_figure,
+    training_curves_figure,
+)
+from qlung_plugin.utils.results import (
+    evaluate_predictions,
+    format_report,
+    write_figure,
+    write_json,
+    write_predictions,
+)
+
+logger = get_logger(__name__)
+
+SELECTIONS = {
+    "selected": "best validation score, on patients held out from training",
+    "last": "last epoch",
+    "test_selected": (
+        "best score on the test set itself: test-selected (as published"
+        " results mostly are)"
+    ),
+}
+
+
+def write_run_results(
+    folder, tables, epochs, data, labels, partition, history=None
+):
+    """Writes metrics, predictions, report and figures.
+
+    ``metrics.json`` holds an object per checkpoint and ``data``;
+    ``predictions.csv`` is that of the selected checkpoint, those of the others
+    carry their names. The report is logged too.
+
+    Arguments
+    ---------
+    folder : str or Path
+        The run folder.
+    tables : dict
+        Per checkpoint (``selected``, ``last``, ``test_selected``) what
+        :func:`qlung_plugin.utils.results.predictions_table` made.
+    epochs : dict
+        Per checkpoint its epoch.
+    data : dict
+        What was evaluated: ``database``, ``subset`` (None if complete) and
+        ``protocol`` at least.
+    labels : list of str
+        All classes, in order, normal first.
+    partition : str
+        The evaluated partition, in words.
+    history : pandas.DataFrame, optional
+        A row of statistics per epoch.
+
+    Returns
+    -------
+    dict
+        What was written to ``metrics.json``.
+    """
+    folder = Path(folder)
+    database = data["database"]
+    if data["subset"]:
+        database += f", subset ({data['subset']})"
+    metrics, reports = {}, []
+    for name, table in tables.items():
+        selection = SELECTIONS[name]
+        if name == "selected" and not _was_validated(history):
+            selection = "last epoch, since there was no validation set"
+        metrics[name] = {
+            "epoch": epochs[name],
+            "selection": selection,
+            **evaluate_predictions(table, labels),
+        }
+        about = {
+            "data": database,
+            "partition": partition,
+            "protocol": data["protocol"],
+            "selection": f"{selection} (epoch {epochs[name]})",
+        }
+        reports.append(format_report(name, metrics[name], about))
+        suffix = "" if name == "selected" else f"_{name}"
+        write_predictions(table, folder / f"predictions{suffix}.csv")
+        figure = confusion_matrix_figure(
+            metrics[name]["confusion"],
+            labels,
+            f"{database}, {partition}, {name} checkpoint",
+        )
+        write_figure(figure, folder / "figures" / f"confusion_{name}.png")
+    table = next(iter(tables.values()))
+    figure = quality_histogram_figure(
+        table["quality"],
+        table["label"],
+        labels,
+        f"Quality of the cycles of {database}, {partition}",
+    )
+    write_figure(figure, folder / "figures" / "quality.png")
+    if history is not None:
+        write_figure(
+            training_curves_figure(history, f"Training on {database}"),
+            folder / "figures" / "training.png",
+        )
+    report = "\n\n".join(reports)
+    (folder / "report.txt").write_text(report, encoding="utf-8")
+    logger.info("Results in %s:\n%s", folder, report)
+    metrics["data"] = data
+    write_json(metrics, folder / "metrics.json")
+    return metrics
+
+
+def _was_validated(history):
+    return history is None or "valid_score" in history

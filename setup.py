@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Installation of the qlung_plugin package."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+INIT = (HERE / "qlung_plugin" / "__init__.py").read_text("utf-8")
+
+setup(
+    name="qlung_plugin",
+    version=re.search(r'__version__ = "(.+)"', INIT).group(1),
+    description=(
+        "SpeechBrain plugin for respiratory sound classification with"
+        " quality-adaptive angular margins"
+    ),
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    author="qlung_plugin contributors",
+    license="Apache-2.0",
+    packages=find_packages(include=["qlung_plugin", "qlung_plugin.*"]),
+    python_requires=">=3.10,<3.15",
+    install_requires=[
+        # torchaudio, which SpeechBrain imports, ended at 2.11: see README.md.
+        "torch>=2.7.1,<2.12",
+        "torchaudio>=2.7.1,<2.12",
+        "torchvision>=0.22.1,<0.27",
+        "speechbrain>=1.1",
+        "hyperpyyaml>=1.2.2",
+        "matplotlib",
+        "numpy",
+        "pandas",
+        "scikit-learn",
+        "scipy",
+        "sentencepiece",
+        "soundfile",
+        "tqdm",
+    ],
+    extras_require={
+        "tensorboard": ["tensorboard"],
+        "wandb": ["wandb"],
+        "test": ["hypothesis", "pytest"],
+        "dev": ["codespell", "ruff==0.12.4", "yamllint"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+    ],
+)
