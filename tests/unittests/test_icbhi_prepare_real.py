@@ -1,0 +1,229 @@
+"""Tests of the ICBHI preparation on real recordings and annotations.
+
+They read the folder that the environment variable QLUNG_DATA names.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from recipes.ICBHI.icbhi_prepare import (
+    count_cycles,
+    prepare_icbhi,
+    read_corpus,
+)
+
+LABELS = ("normal", "crackle", "wheeze", "both")
+
+
+def real_folder(name):
+    root = os.environ.get("QLUNG_DATA")
+    if not root:
+        pytest.skip("QLUNG_DATA is not set: no real recordings to read")
+    folder = Path(root) / name
+    if not folder.is_dir():
+        pytest.skip(f"QLUNG_DATA has no {name}: no real recordings to read")
+    return folder
+
+
+@pytest.fixture
+def subset():
+    return real_folder("icbhi_sc")
+
+
+@pytest.fixture
+def annotations():
+    return real_folder("icbhi_annotations")
+
+
+@pytest.fixture
+def original():
+    return real_folder("icbhi_original")
+
+
+def read_manifest(output, name):
+    return json.loads((output / f"{name}.json").read_text())
+
+
+def count(cycles, side):
+    found = count_cycles([c for c in cycles if c["side"] == side])
+    counts = tuple(found["counts"][label] for label in LABELS)
+    return found["recordings"], found["patients"], counts
+
+
+# The single-channel subset
+
+
+def test_the_subset_has_its_published_counts(subset, tmp_path):
+    summary = prepare_icbhi(subset, tmp_path, valid_fraction=0)
+    assert summary["subset"] == "188 of 920 recordings"
+    assert summary["patients_on_both_sides"] == ["218"]
+    assert summary["warnings"] == []
+    assert summary["partitions"]["train"] == {
+        "recordings": 92,
+        "patients": 41,
+        "cycles": 1049,
+        "counts": dict(normal=740, crackle=147, wheeze=120, both=42),
+    }
+    assert summary["partitions"]["test"] == {
+        "recordings": 96,
+        "patients": 33,
+        "cycles": 920,
+        "counts": dict(normal=639, crackle=102, wheeze=140, both=39),
+    }
+    assert read_manifest(tmp_path, "valid") == {}
+
+
+def test_the_subset_holds_out_every_fold_with_every_label(subset, tmp_path):
+    held_out = set()
+    for fold in range(5):
+        summary = prepare_icbhi(subset, tmp_path, valid_fold=fold)
+        partitions = summary["partitions"]
+        assert all(partitions["valid"]["counts"].values())
+        cycles = [partitions[name]["cycles"] for name in ("train", "valid")]
+        assert sum(cycles) == 1049
+        patients = {
+            entry["patient"]
+            for entry in read_manifest(tmp_path, "valid").values()
+        }
+        assert not patients & held_out
+        held_out |= patients
+    assert len(held_out) == 40 and "218" not in held_out
+
+
+def test_every_entry_of_the_subset_lies_in_its_recording(subset, tmp_path):
+    prepare_icbhi(subset, tmp_path, valid_fraction=0)
+    for name in ("train", "test"):
+        for entry in read_manifest(tmp_path, name).values():
+            info = soundfile.info(entry["wav"]["file"].format(data_root=subset))
+            start, stop = entry["wav"]["start"], entry["wav"]["stop"]
+            assert 0 <= start < stop <= info.frames
+            assert entry["sample_rate"] == info.samplerate
+            assert 0.2 <= entry["duration"] <= 16.3
+            assert entry["sex"] in ("M", "F", None)
+
+
+def test_the_subset_is_no_complete_database(subset, tmp_path):
+    with pytest.raises(ValueError, match="expected 920, found 188"):
+        prepare_icbhi(subset, tmp_path, strict=True)
+
+
+# Recordings as published
+
+
+def test_every_native_format_is_read(original, tmp_path):
+    summary = prepare_icbhi(original, tmp_path, valid_fraction=0)
+    assert summary["recordings"] == 10
+    assert summary["warnings"] == []
+    entries = {
+        **read_manifest(tmp_path, "train"),
+        **read_manifest(tmp_path, "test"),
+    }
+    assert len(entries) == 97
+    formats = set()
+    for entry in entries.values():
+        path = entry["wav"]["file"].format(data_root=original)
+        start, stop = entry["wav"]["start"], entry["wav"]["stop"]
+        cycle, rate = soundfile.read(path, start=start, stop=stop)
+        assert rate == entry["sample_rate"]
+        assert len(cycle) == stop - start == round(entry["duration"] * rate)
+        assert np.abs(cycle).max() > 0
+        formats.add((rate, soundfile.info(path).subtype))
+    assert formats == {
+        (4000, "PCM_16"),
+        (44100, "PCM_16"),
+        (44100, "PCM_24"),
+        (44100, "PCM_32"),
+    }
+
+
+# All annotations
+
+
+def test_the_official_split_has_its_published_counts(annotations):
+    cycles, protocol, warnings = read_corpus(annotations)
+    assert protocol == "official split"
+    assert count(cycles, "train") == (539, 79, (2063, 1215, 501, 363))
+    assert count(cycles, "test") == (381, 49, (1579, 649, 385, 143))
+    (warning,) = warnings
+    assert "920 annotations without recording" in warning
+
+
+def test_the_published_folds_cover_every_patient_once(annotations):
+    tested, n_cycles = [], 0
+    for fold in range(5):
+        cycles, protocol, _ = read_corpus(
+            annotations, split="patient_folds", test_fold=fold
+        )
+        assert protocol == (
+            f"patient fold {fold} of 5 in patient_list_foldwise.txt for testing"
+        )
+        test = [cycle for cycle in cycles if cycle["side"] == "test"]
+        tested.append({cycle["patient"] for cycle in test})
+        n_cycles += len(test)
+    assert [len(patients) for patients in tested] == [26, 25, 25, 25, 25]
+    assert len(set.union(*tested)) == 126
+    assert n_cycles == 6898
+
+
+def test_the_names_before_the_correction_give_the_same_cycles(
+    annotations, tmp_path
+):
+    differences = annotations / "filename_differences.txt"
+    old_names = differences.read_text().replace("'", "").split()
+    old = {name.rpartition("_")[0]: name for name in old_names}
+    assert len(old) == 91
+    for path in (annotations / "audio_and_txt_files").iterdir():
+        name = old.get(path.stem.rpartition("_")[0], path.stem)
+        (tmp_path / f"{name}.txt").symlink_to(path.resolve())
+    cycles, _, warnings = read_corpus(
+        tmp_path, split_file=annotations / "ICBHI_challenge_train_test.txt"
+    )
+    assert any(w.startswith("91 recordings have a name") for w in warnings)
+    expected, _, _ = read_corpus(annotations)
+    facts = ("id", "side", "device", "label", "start", "end")
+    assert [[c[f] for f in facts] for c in cycles] == [
+        [c[f] for f in facts] for c in expected
+    ]
+
+
+@pytest.fixture
+def complete(annotations, tmp_path):
+    """All 920 annotations beside silence of their length."""
+    folder = tmp_path / "data" / "ICBHI_final_database"
+    folder.mkdir(parents=True)
+    for path in (annotations / "audio_and_txt_files").iterdir():
+        (folder / path.name).symlink_to(path.resolve())
+        last = float(path.read_text().split("\n")[-2].split()[1])
+        silence = np.zeros(int(100 * last) + 1)
+        soundfile.write(folder / f"{path.stem}.wav", silence, 100)
+    for name in ("ICBHI_challenge_train_test.txt", "demographic_info.txt"):
+        (tmp_path / "data" / name).symlink_to((annotations / name).resolve())
+    return tmp_path / "data"
+
+
+def test_strict_accepts_the_complete_database_only(complete, tmp_path):
+    output = tmp_path / "results"
+    begin = time.perf_counter()
+    summary = prepare_icbhi(complete, output, strict=True)
+    assert time.perf_counter() - begin < 20
+    assert summary["subset"] is None
+    assert summary["recordings"] == 920
+    assert summary["patients_on_both_sides"] == ["156", "218"]
+    cycles = [part["cycles"] for part in summary["partitions"].values()]
+    assert sum(cycles) == 6898 and cycles[2] == 2756
+    prepare_icbhi(complete, output, split="patient_folds", strict=True)
+
+    audio = complete / "ICBHI_final_database"
+    for suffix in (".wav", ".txt"):
+        (audio / f"101_1b1_Al_sc_Meditron{suffix}").unlink()
+    with pytest.raises(ValueError, match="recordings: expected 920, found 919"):
+        prepare_icbhi(complete, output, strict=True)

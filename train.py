@@ -1,0 +1,1 @@
+recipes/ICBHI/classification/train.py
