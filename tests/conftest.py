@@ -1,0 +1,28 @@
+"""What the whole test suite shares.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import speechbrain  # noqa: F401
+from speechbrain.utils.importutils import LazyModule
+
+# Hypothesis asks every loaded module for its file; SpeechBrain's lazy modules
+# would answer by importing optional packages such as k2.
+for module in list(sys.modules.values()):
+    if isinstance(module, LazyModule):
+        module.__file__ = None
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real recordings that QLUNG_DATA names, or a skip."""
+    folder = os.environ.get("QLUNG_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("QLUNG_DATA does not name a folder of real recordings")
+    return Path(folder)

@@ -1,0 +1,312 @@
+"""From predictions to the files of a run: one table, and all from it."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from qlung_plugin.utils.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
+from qlung_plugin.utils.results import (
+    age_group,
+    evaluate_predictions,
+    format_report,
+    predictions_table,
+    read_predictions,
+    write_figure,
+    write_json,
+    write_predictions,
+)
+
+COLUMNS = (
+    "id, recording, patient, device, age, sex, location, label, prediction, "
+    "p_normal, p_crackle, p_wheeze, p_both, quality"
+).split(", ")
+DATA = {
+    "data": "ICBHI 2017",
+    "partition": "official test side",
+    "selection": "last epoch",
+}
+
+
+def corpus(n_cycles=300, n_patients=12, seed=0):
+    """Predictions in random order, their manifest, and their quality."""
+    rng = np.random.default_rng(seed)
+    manifest = {}
+    for cycle in range(n_cycles):
+        patient = rng.integers(n_patients)
+        manifest[f"{patient:03d}_{cycle}"] = {
+            "wav": {"file": "{data_root}/x.wav", "start": 0, "stop": 9},
+            "recording": f"{patient:03d}_1b1",
+            "patient": f"{patient:03d}",
+            "device": ["Meditron", "Litt3200", None][patient % 3],
+            "age": [0.5, 18, 65.0, None][patient % 4],
+            "sex": ["F", "M"][patient % 2],
+            "label": LABELS[rng.integers(4)],
+        }
+    ids = rng.permutation(list(manifest)).tolist()
+    targets = [LABELS.index(manifest[i]["label"]) for i in ids]
+    logits = rng.normal(size=(n_cycles, 4))
+    logits[range(n_cycles), targets] += 1
+    stats = RespiratoryScore()
+    probabilities = torch.tensor(logits).softmax(1)
+    stats.append(ids, probabilities, torch.tensor(targets)[:, None])
+    return stats, manifest, dict(zip(ids, rng.uniform(size=n_cycles)))
+
+
+@pytest.fixture(name="table", scope="module")
+def fixture_table():
+    return predictions_table(*corpus())
+
+
+def test_table_joins_by_id():
+    stats, manifest, quality = corpus()
+    table = predictions_table(stats, manifest, quality)
+    assert table.columns.tolist() == COLUMNS
+    assert table["id"].tolist() == sorted(manifest)
+    kept = stats.predictions().set_index("id")
+    for row in table.to_dict("records"):
+        entry = manifest[row["id"]]
+        for name in ("recording", "patient", "sex", "label"):
+            assert row[name] == entry[name]
+        assert row["quality"] == quality[row["id"]]
+        for name in ("prediction", "p_normal", "p_both"):
+            assert row[name] == kept.loc[row["id"], name]
+        if entry["age"] is None:
+            assert np.isnan(row["age"])
+        else:
+            assert row["age"] == entry["age"]
+    assert table["location"].isna().all()
+
+
+def test_quality_from_a_series_the_predictions_or_nowhere():
+    stats, manifest, quality = corpus(5)
+    table = predictions_table(stats, manifest, pd.Series(quality))
+    assert table["quality"].tolist() == [quality[i] for i in table["id"]]
+    partly = predictions_table(stats, manifest, {table["id"][0]: 0.5})
+    assert partly["quality"].notna().tolist() == [True] + [False] * 4
+    assert predictions_table(stats, manifest)["quality"].isna().all()
+    stats.clear()
+    stats.append([table["id"][3]], torch.eye(4)[:1], [0], quality=[0.75])
+    assert predictions_table(stats, manifest)["quality"].tolist() == [0.75]
+
+
+def test_prediction_without_manifest_entry():
+    stats, manifest, _ = corpus(5)
+    lost = sorted(manifest)[2]
+    del manifest[lost]
+    with pytest.raises(ValueError, match=f"1 predictions.*'{lost}'"):
+        predictions_table(stats, manifest)
+
+
+def test_equal_predictions_give_equal_bytes(tmp_path):
+    stats, manifest, quality = corpus(50)
+    table = predictions_table(stats, manifest, quality)
+    write_predictions(table, tmp_path / "a.csv")
+    # In another order, with a difference below the sixth decimal.
+    again = RespiratoryScore()
+    for row in stats.predictions().iloc[::-1].to_dict("records"):
+        scores = np.array([[row[f"p_{name}"] for name in LABELS]]) + 1e-12
+        again.append([row["id"]], scores, [LABELS.index(row["label"])])
+    table = predictions_table(again, dict(reversed(manifest.items())), quality)
+    write_predictions(table, tmp_path / "b.csv")
+    first = (tmp_path / "a.csv").read_bytes()
+    assert first == (tmp_path / "b.csv").read_bytes()
+    assert first.decode().splitlines()[0] == ",".join(COLUMNS)
+    assert b"\r" not in first
+
+
+def test_reading_gives_the_table_back(tmp_path, table):
+    path = tmp_path / "predictions.csv"
+    # Neither is a missing value, nor "000" the number 0.
+    odd = table.assign(device="NA", sex="None")
+    assert odd["patient"].iloc[0] == "000"
+    write_predictions(odd, path)
+    found = read_predictions(path)
+    pd.testing.assert_frame_equal(
+        found, odd, check_dtype=False, atol=5.1e-7, rtol=0
+    )
+    first = path.read_bytes()
+    write_predictions(found, path)
+    assert path.read_bytes() == first
+
+
+def test_everything_comes_from_the_file(tmp_path, table):
+    write_predictions(table, tmp_path / "predictions.csv")
+    found = read_predictions(tmp_path / "predictions.csv")
+    from_file, from_memory = (
+        evaluate_predictions(part, LABELS, 200) for part in (found, table)
+    )
+    assert str(from_file) == str(from_memory)
+
+
+def test_evaluation_equals_its_parts(table):
+    metrics = evaluate_predictions(table, LABELS, n_resamples=300, seed=4)
+    normal = table["label"] == "normal"
+    right = table["label"] == table["prediction"]
+    assert metrics["sp"] == pytest.approx(100 * right[normal].mean())
+    assert metrics["se"] == pytest.approx(100 * right[~normal].mean())
+    assert metrics["patients"] == table["patient"].nunique()
+    confusions = patient_confusions(table, LABELS)
+    assert metrics["confusion"] == confusions.sum(0).tolist()
+    expected = bootstrap_interval(confusions, 300, 0.95, seed=4)
+    for name, ends in expected.items():
+        assert metrics["interval"][name] == list(ends)
+        assert ends[0] < metrics[name] < ends[1]
+    assert metrics["interval"]["confidence"] == 0.95
+
+
+def test_strata_equal_the_evaluation_of_their_rows(table):
+    strata = evaluate_predictions(table, LABELS, 10)["strata"]
+    device, age = table["device"], table["age"]
+    rows_of = {
+        "device": {
+            "Litt3200": device == "Litt3200",
+            "Meditron": device == "Meditron",
+            "unknown": device.isna(),
+        },
+        "age_group": {
+            "under 18": age == 0.5,
+            "18 to 64": age == 18,
+            "65 and over": age == 65,
+            "unknown": age.isna(),
+        },
+    }
+    for kind, values in rows_of.items():
+        assert list(strata[kind]) == list(values)  # in this order
+        for value, chosen in values.items():
+            expected = evaluate_predictions(table[chosen], LABELS, 10)
+            expected["cycles"] = chosen.sum()
+            for name, figure in strata[kind][value].items():
+                assert figure == expected[name]
+
+
+def test_age_groups_at_their_edges():
+    ages = pd.Series([0.0, 17.99, 18, 64.99, 65, 93, np.nan])
+    names = ["under 18", "18 to 64", "65 and over"]
+    assert age_group(ages).tolist() == [*np.repeat(names, 2), "unknown"]
+
+
+def test_no_metadata_at_all():
+    stats, manifest, _ = corpus(40)
+    bare = {key: {"patient": manifest[key]["patient"]} for key in manifest}
+    metrics = evaluate_predictions(predictions_table(stats, bare), LABELS, 10)
+    for rows in metrics["strata"].values():
+        assert list(rows) == ["unknown"]
+        assert rows["unknown"]["score"] == metrics["score"]
+
+
+def test_unknown_patient_and_empty_table(table):
+    with pytest.raises(ValueError, match="300 cycles name no patient"):
+        evaluate_predictions(table.assign(patient=None), LABELS, 10)
+    with pytest.raises(ValueError, match="no predictions"):
+        evaluate_predictions(table.head(0), LABELS, 10)
+
+
+def test_report_names_what_it_is_of(table):
+    metrics = evaluate_predictions(table, LABELS, 200)
+    lines = format_report("QLung", metrics, DATA).splitlines()
+    fields = [" ".join(line.split()) for line in lines]
+    assert lines[0] == "QLung"
+    for name, text in DATA.items():
+        assert f"{name}: {text}" in fields
+    assert "patients: 12" in fields
+    assert any(field.startswith("sensitivity: exact class") for field in fields)
+    low, high = metrics["interval"]["se"]
+    assert f"sensitivity {metrics['se']:.2f} {low:.2f} {high:.2f}" in fields
+    for name, counts in zip(LABELS, metrics["confusion"]):
+        assert f"{name} {' '.join(map(str, counts))}" in fields
+        recall = metrics["recall"][name]
+        assert f"{name} {metrics['counts'][name]} {recall:.2f}" in fields
+    for rows in metrics["strata"].values():
+        for value, row in rows.items():
+            shares = " ".join(f"{row[k]:.2f}" for k in ("sp", "se", "score"))
+            expected = f"{value} {row['cycles']} {row['patients']} {shares}"
+            assert expected in fields
+
+
+@pytest.mark.parametrize("kind", ["all", "one patient", "no abnormal"])
+def test_report_of_the_json_is_the_same(tmp_path, table, kind):
+    rows = {
+        "all": table,
+        "one patient": table[table["patient"] == "003"],
+        "no abnormal": table[table["label"] == "normal"],
+    }[kind]
+    metrics = evaluate_predictions(rows, LABELS, 50)
+    write_json(metrics, tmp_path / "metrics.json")
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    report = format_report("QLung", found, DATA)
+    assert report == format_report("QLung", metrics, DATA)
+    assert ("n/a" in report) == (kind != "all")
+    assert "nan" not in report and "None" not in report
+
+
+@pytest.mark.parametrize("lacking", list(DATA))
+def test_report_of_unnamed_data(table, lacking):
+    data = {key: text for key, text in DATA.items() if key != lacking}
+    with pytest.raises(ValueError, match=f"must say its {lacking}"):
+        format_report("QLung", evaluate_predictions(table, LABELS, 10), data)
+
+
+def test_json_is_strict_and_keeps_the_order(tmp_path):
+    nan = float("nan")
+    written = {
+        "z": nan,
+        "a": (1, np.float32(0.5), np.int64(3), np.float64(nan)),
+        "b": {"c": np.array([1.0, nan]), "d": None, "e": True, "f": "ü"},
+    }
+    path = tmp_path / "new folder" / "x.json"
+    write_json(written, path)
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("}\n") and "NaN" not in text
+    found = json.loads(text)
+    assert list(found) == ["z", "a", "b"]
+    assert found["z"] is None
+    assert found["a"] == [1, 0.5, 3, None]
+    assert found["b"] == {"c": [1.0, None], "d": None, "e": True, "f": "ü"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json({"loss": float("inf")}, path)
+    assert path.read_text(encoding="utf-8") == text
+
+
+class Breaking(Figure):
+    """A figure whose disk fills up while it is saved."""
+
+    def savefig(self, fname, **kwargs):
+        fname.write_bytes(b"half")
+        raise OSError("no space left")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="no space"):
+        write_figure(Breaking(), path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["figure.png"]
+
+
+def test_whoever_reads_the_old_file_meanwhile_keeps_it(tmp_path, table):
+    for write, new in ((write_json, {"a": 2}), (write_predictions, table)):
+        path = tmp_path / "file"
+        path.write_text("old")
+        with open(path, encoding="utf-8") as reader:
+            write(new, path)
+            assert reader.read() == "old"
+        assert path.read_text() != "old"
+
+
+@pytest.mark.parametrize(
+    "suffix, magic", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
+)
+def test_figure_in_the_format_of_its_name(tmp_path, suffix, magic):
+    path = tmp_path / "figures" / f"a.{suffix}"
+    figure = Figure()
+    figure.subplots()
+    write_figure(figure, str(path))
+    assert path.read_bytes().startswith(magic)
+    assert os.listdir(path.parent) == [path.name]
