@@ -3,7 +3,6 @@
 import io
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import accuracy_score, f1_score, recall_score
-from speechbrain.utils.importutils import LazyModule
 
 from qlung_plugin.utils.metric_stats import (
     LABELS,
@@ -21,12 +19,6 @@ from qlung_plugin.utils.metric_stats import (
     prediction_metrics,
     respiratory_scores,
 )
-
-# Hypothesis asks every loaded module for its file, and SpeechBrain's redirects
-# of moved modules answer by importing packages that are not installed.
-for module in list(sys.modules.values()):
-    if isinstance(module, LazyModule):
-        module.__file__ = None
 
 # No deadline: the machine may be busy.
 WIDE = settings(max_examples=50, deadline=None)

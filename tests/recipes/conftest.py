@@ -1,0 +1,87 @@
+"""A small generated corpus and a way to run the recipe on it.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import logging
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from qlung_plugin.demo.icbhi import generate_icbhi_like
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
+
+# A backbone and an input small enough for two epochs in a few seconds.
+TINY = {
+    "pretrained_weights": "none",
+    "number_of_epochs": "2",
+    "embedding_dim": "96",
+    "backbone": "{width_mult: 0.1}",
+    "fix_length": "{duration: 1.0}",
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A generated corpus in ICBHI's layout."""
+    folder = tmp_path_factory.mktemp("corpus") / "ICBHI"
+    generate_icbhi_like(folder, recordings=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """One cache for all runs, as users have it."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def train(tmp_path, cache):
+    """Runs train.py in this process; the output folder is returned."""
+
+    def run(data_folder, output="run", hparams="qlung.yaml", **overrides):
+        output = tmp_path / output
+        options = {
+            **TINY,
+            "data_folder": data_folder,
+            "output_folder": output,
+            "cache_folder": cache,
+            **overrides,
+        }
+        run_train(RECIPE / "hparams" / hparams, options)
+        return output
+
+    return run
+
+
+def arguments(options):
+    """Command-line arguments of a mapping."""
+    return [
+        text
+        for key, value in options.items()
+        for text in (f"--{key}", str(value))
+    ]
+
+
+def run_train(hparams, options):
+    """Runs train.py as the command line would, in this process."""
+    argv, hook, path = sys.argv, sys.excepthook, list(sys.path)
+    environment = dict(os.environ)
+    sys.argv = ["train.py", str(hparams), *arguments(options)]
+    try:
+        runpy.run_path(str(RECIPE / "train.py"), run_name="__main__")
+    finally:
+        sys.argv, sys.excepthook, sys.path[:] = argv, hook, path
+        os.environ.clear()
+        os.environ.update(environment)
+        # SpeechBrain logs to a file of each run; close it.
+        for handler in list(logging.getLogger().handlers):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+                logging.getLogger().removeHandler(handler)

@@ -1,0 +1,273 @@
+"""Tests of the ICBHI recipe: real runs of train.py on a generated corpus.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.inference.run import load_run
+from tests.recipes.conftest import RECIPE, ROOT, TINY, arguments
+
+COLUMNS = (
+    "id recording patient device age sex location label prediction"
+    " p_normal p_crackle p_wheeze p_both quality"
+).split()
+
+
+@pytest.fixture(scope="module")
+def run(corpus, cache, tmp_path_factory):
+    """One run of two epochs, uninterrupted, which several tests look at."""
+    from tests.recipes.conftest import run_train
+
+    output = tmp_path_factory.mktemp("run") / "qlung"
+    options = {
+        **TINY,
+        "data_folder": corpus,
+        "output_folder": output,
+        "cache_folder": cache,
+    }
+    run_train(RECIPE / "hparams" / "qlung.yaml", options)
+    return output
+
+
+def read_metrics(output):
+    return json.loads((output / "metrics.json").read_text())
+
+
+def read_weights(output, checkpoint):
+    return load_run(output, checkpoint)["backbone"].state_dict()
+
+
+def test_metrics_follow_from_the_predictions(run):
+    table = pd.read_csv(run / "predictions.csv")
+    metrics = read_metrics(run)
+    assert list(table.columns) == COLUMNS
+    normal = table["label"] == "normal"
+    correct = table["label"] == table["prediction"]
+    sp = 100 * correct[normal].mean()
+    se = 100 * correct[~normal].mean()
+    se_two_class = 100 * (table["prediction"][~normal] != "normal").mean()
+    selected = metrics["selected"]
+    assert selected["sp"] == pytest.approx(sp)
+    assert selected["se"] == pytest.approx(se)
+    assert selected["score"] == pytest.approx((sp + se) / 2)
+    assert selected["score_two_class"] == pytest.approx((sp + se_two_class) / 2)
+    probabilities = table[[c for c in COLUMNS if c.startswith("p_")]]
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert table["quality"].between(0, 1).all()
+    assert table["quality"].std() > 0.01
+
+
+def test_three_checkpoints_are_evaluated(run):
+    metrics = read_metrics(run)
+    history = (run / "train_log.txt").read_text().splitlines()
+    assert len(history) == 2
+    assert {"selected", "last", "test_selected", "data"} == set(metrics)
+    assert metrics["last"]["epoch"] == 2
+    tested = [float(line.rsplit("test score: ", 1)[1]) for line in history]
+    best = max(range(2), key=lambda i: (round(tested[i], 6), i))
+    if abs(tested[0] - tested[1]) > 0.01:
+        assert metrics["test_selected"]["epoch"] == best + 1
+    assert metrics["test_selected"]["score"] >= metrics["last"]["score"] - 1e-9
+    assert metrics["data"]["partitions"]["test"]["cycles"] == sum(
+        metrics["selected"]["counts"].values()
+    )
+
+
+def test_report_names_data_selection_and_rule(run):
+    report = (run / "report.txt").read_text()
+    for text in ("ICBHI", "of 920 recordings", "exact class", "test-selected"):
+        assert text in report
+
+
+def test_inference_yaml_reproduces_the_predictions(run, corpus):
+    """The model as loaded for use sees what it saw in the recipe."""
+    model = load_run(run, "selected")
+    manifest = json.loads((run / "test.json").read_text())
+    table = pd.read_csv(run / "predictions.csv").set_index("id")
+    for cycle, entry in list(manifest.items())[:5]:
+        waveform = read_cycle(entry["wav"], corpus)
+        features = model["cycle_features"](waveform, entry["sample_rate"])
+        with torch.no_grad():
+            embedding = model["backbone"](features.float().unsqueeze(0))
+            logits = model["classifier"](embedding).logits
+        measurement = model["cycle_measurements"](
+            waveform, entry["sample_rate"]
+        )
+        quality = model["quality"].score(measurement.unsqueeze(0))
+        expected = table.loc[cycle]
+        for p, label in zip(logits.softmax(-1)[0], model["labels"]):
+            assert p.item() == pytest.approx(expected[f"p_{label}"], abs=1e-5)
+        assert quality.item() == pytest.approx(expected["quality"], abs=1e-5)
+
+
+def test_same_seed_same_predictions_and_another_seed_others(run, train, corpus):
+    again = train(corpus, "again")
+    other = train(corpus, "other", seed=7)
+    first = (run / "predictions.csv").read_bytes()
+    assert (again / "predictions.csv").read_bytes() == first
+    assert (other / "predictions.csv").read_bytes() != first
+
+
+KILLED_RUN = """
+import os, runpy, signal, sys
+import speechbrain as sb
+fit_batch, count = sb.Brain.fit_batch, 0
+def fit_and_die(self, batch):
+    global count
+    count += 1
+    if count == {batches}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fit_batch(self, batch)
+sb.Brain.fit_batch = fit_and_die
+sys.argv = {argv}
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("batches", [4, 8])
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(
+    run, train, corpus, cache, tmp_path, batches
+):
+    """SIGKILL in the middle of the first or the second epoch."""
+    cycles = len(json.loads((run / "train.json").read_text()))
+    steps = -(-cycles // 16)
+    assert 4 < steps < 8, "the corpus changed: kill within an epoch"
+    output = tmp_path / "killed"
+    options = {
+        **TINY,
+        "data_folder": corpus,
+        "output_folder": output,
+        "cache_folder": cache,
+        "ckpt_interval_steps": 2,
+    }
+    argv = [
+        str(RECIPE / "train.py"),
+        str(RECIPE / "hparams" / "qlung.yaml"),
+        *arguments(options),
+    ]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN.format(batches=batches, argv=argv)],
+        cwd=ROOT,
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    assert not (output / "metrics.json").exists()
+    train(corpus, "killed", ckpt_interval_steps=2)
+    for name in ("predictions.csv", "predictions_last.csv", "metrics.json"):
+        assert (output / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_test_labels_change_neither_weights_nor_selection(
+    run, train, corpus, tmp_path
+):
+    """The test set is looked at after each epoch, but steers nothing."""
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    for name in ("train.json", "valid.json", "icbhi.json"):
+        (manifests / name).write_bytes((run / name).read_bytes())
+    test = json.loads((run / "test.json").read_text())
+    labels = [entry["label"] for entry in test.values()]
+    for entry, label in zip(test.values(), labels[1:] + labels[:1]):
+        entry["label"] = label
+    assert [entry["label"] for entry in test.values()] != labels
+    (manifests / "test.json").write_text(json.dumps(test))
+    permuted = train(
+        corpus, "permuted", manifest_folder=manifests, skip_prep=True
+    )
+    untested = train(corpus, "untested", test_each_epoch=False)
+    expected = read_metrics(run)["selected"]
+    assert read_metrics(permuted)["selected"]["score"] != expected["score"]
+    assert read_metrics(permuted)["selected"]["epoch"] == expected["epoch"]
+    assert read_metrics(untested)["selected"] == expected
+    for output in (permuted, untested):
+        for checkpoint in ("selected", "last"):
+            weights = read_weights(output, checkpoint)
+            reference = read_weights(run, checkpoint)
+            assert all(
+                torch.equal(weights[name], value)
+                for name, value in reference.items()
+            )
+    with pytest.raises(FileNotFoundError, match="test_selected"):
+        load_run(untested, "test_selected")
+
+
+def test_cached_waveforms_give_what_cached_features_give(run, train, corpus):
+    """Features on the device differ from stored ones by rounding alone."""
+    output = train(corpus, "waveforms", cache_features=False)
+    expected = pd.read_csv(run / "predictions_last.csv")
+    found = pd.read_csv(output / "predictions_last.csv")
+    columns = [c for c in COLUMNS if c.startswith("p_")]
+    difference = (found[columns] - expected[columns]).abs().to_numpy()
+    assert difference.max() < 0.05
+    assert np.median(difference) < 0.005
+
+
+def test_without_validation_the_last_epoch_is_selected(train, corpus):
+    output = train(corpus, "all", valid_fraction=0)
+    metrics = read_metrics(output)
+    assert metrics["selected"]["epoch"] == metrics["last"]["epoch"] == 2
+    assert "no validation" in metrics["selected"]["selection"]
+    assert json.loads((output / "valid.json").read_text()) == {}
+    valid = metrics["data"]["partitions"]["valid"]
+    assert valid["cycles"] == 0
+
+
+def test_patient_folds(train, corpus):
+    output = train(corpus, "folds", split="patient_folds", test_fold=1)
+    sides = {
+        name: {
+            entry["patient"]
+            for entry in json.loads(
+                (output / f"{name}.json").read_text()
+            ).values()
+        }
+        for name in ("train", "valid", "test")
+    }
+    assert not sides["train"] & sides["test"]
+    assert not sides["valid"] & (sides["test"] | sides["train"])
+    assert "patient fold 1" in read_metrics(output)["data"]["protocol"]
+
+
+@pytest.mark.parametrize("folder", [ROOT, RECIPE])
+def test_missing_data_folder_is_one_friendly_line(folder):
+    result = subprocess.run(
+        [sys.executable, "train.py", "hparams/qlung.yaml"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0
+    lines = [
+        line
+        for line in result.stderr.splitlines()
+        if "speechbrain.utils.quirks" not in line
+    ]
+    assert len(lines) == 1
+    assert "--data_folder" in lines[0] and "make demo" in lines[0]
+
+
+def test_real_recordings_and_weights(train, real_data):
+    """Two cycles' worth of everything real: formats, split, weights."""
+    output = train(
+        real_data / "icbhi_original",
+        valid_fraction=0,
+        number_of_epochs=1,
+        pretrained_weights=real_data / "weights" / "mn04_as_mAP_432.pt",
+        embedding_dim=384,
+        backbone="{width_mult: 0.4}",
+    )
+    metrics = read_metrics(output)
+    assert metrics["data"]["subset"] == "10 of 920 recordings"
+    partitions = metrics["data"]["partitions"]
+    assert sum(partitions[p]["cycles"] for p in partitions) == 97
