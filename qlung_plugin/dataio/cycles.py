@@ -22,7 +22,8 @@ def read_cycle(wav, data_root=""):
     Arguments
     ---------
     wav : dict
-        ``file``, ``start`` and ``stop``, in samples at the file's own rate.
+        ``file``, ``start`` and ``stop`` (exclusive), in samples at the file's
+        own rate.
     data_root : str
         Replaces ``{data_root}`` in the file name.
 
@@ -34,10 +35,17 @@ def read_cycle(wav, data_root=""):
     Raises
     ------
     ValueError
-        If the file has several channels or ends before the cycle does.
+        If the cycle has no sample, or the file has several channels or ends
+        before the cycle does.
+    RuntimeError
+        If the file cannot be read.
     """
     path = wav["file"].replace("{data_root}", str(data_root))
     frames = wav["stop"] - wav["start"]
+    if wav["start"] < 0 or frames < 1:
+        raise ValueError(
+            f"{path} has no cycle from sample {wav['start']} to {wav['stop']}"
+        )
     waveform, _ = audio_io.load(
         path, frame_offset=wav["start"], num_frames=frames
     )

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from functools import lru_cache
 from pathlib import Path
 
@@ -32,18 +32,34 @@ class CycleStore:
     ---------
     folder : str or Path
         What :func:`store_cycles` wrote.
+
+    Raises
+    ------
+    ValueError
+        If a file of the folder is missing or damaged, or the files do not
+        belong together.
     """
 
     def __init__(self, folder):
         self.folder = folder = Path(folder)
-        index = json.loads((folder / "index.json").read_text())
-        self.slices = {
-            cycle: slice(start, stop)
-            for cycle, start, stop in zip(
-                index["ids"], index["offsets"][:-1], index["offsets"][1:]
-            )
-        }
-        self.values = np.load(folder / "values.npy", mmap_mode="r")
+        try:
+            index = json.loads((folder / "index.json").read_text())
+            ids, offsets = index["ids"], index["offsets"]
+            self.values = np.load(folder / "values.npy", mmap_mode="r")
+            starts, stops = offsets[:-1], offsets[1:]
+            if not (
+                len(ids) == len(starts)
+                and offsets[0] == 0
+                and offsets[-1] == len(self.values)
+                and all(start <= stop for start, stop in zip(starts, stops))
+            ):
+                raise ValueError("index and values do not fit together")
+        except (OSError, ValueError, EOFError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"the store {folder} is damaged ({error}): delete the folder,"
+                " and it is computed again"
+            ) from error
+        self.slices = dict(zip(ids, map(slice, starts, stops)))
 
     def __getitem__(self, cycle):
         """The tensor of one cycle, a copy in memory."""
@@ -86,7 +102,8 @@ def store_cycles(manifests, process, folder, data_root=""):
     Raises
     ------
     ValueError
-        If a cycle cannot be processed: the message names it.
+        If a cycle cannot be processed: the message names it. If two entries
+        of one id differ, or the store is damaged.
 
     Example
     -------
@@ -104,7 +121,10 @@ def store_cycles(manifests, process, folder, data_root=""):
     """
     entries = {}
     for manifest in manifests:
-        entries.update(manifest)
+        for cycle, entry in manifest.items():
+            content = {key: entry[key] for key in ("wav", "sample_rate")}
+            if entries.setdefault(cycle, content) != content:
+                raise ValueError(f"the manifests have two cycles {cycle}")
     entries = dict(sorted(entries.items()))
     if not entries:
         raise ValueError("the manifests hold no cycle")
@@ -113,7 +133,8 @@ def store_cycles(manifests, process, folder, data_root=""):
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         logger.info("Computing %s of %d cycles", target.name, len(entries))
-        partial = Path(tempfile.mkdtemp(prefix="partial-", dir=target.parent))
+        partial = target.parent / f"partial-{uuid.uuid4().hex}"
+        partial.mkdir()
         try:
             _write(entries, process, partial, data_root)
             os.rename(partial, target)
@@ -143,9 +164,18 @@ def _write(entries, process, folder, data_root):
             waveform = read_cycle(entry["wav"], data_root)
             try:
                 value = process(waveform, entry["sample_rate"]).numpy()
-            except ValueError as error:
+            except (ValueError, RuntimeError) as error:
                 raise ValueError(f"cycle {cycle}: {error}") from error
-            shape, dtype = value.shape[1:], value.dtype
+            if value.ndim == 0:
+                raise ValueError(f"cycle {cycle}: a number, not a tensor")
+            if shape is None:
+                shape, dtype = value.shape[1:], value.dtype
+            if (value.shape[1:], value.dtype) != (shape, dtype):
+                raise ValueError(
+                    f"cycle {cycle}: {value.dtype} of {value.shape[1:]} after"
+                    f" the first dimension, the cycles before it {dtype} of"
+                    f" {shape}"
+                )
             offsets.append(offsets[-1] + len(value))
             file.write(np.ascontiguousarray(value).tobytes())
     # A .npy header needs the final shape, which is known only now.
@@ -198,22 +228,30 @@ def describe_module(module):
     Returns
     -------
     dict
-        Class, plain attributes, and digests of tensors, recursively. Buffers
-        that are not persistent follow from the settings and are left out; so
-        is what was fitted after construction, see :class:`CycleMeasurements`.
+        Class, attributes, and digests of tensors, recursively. Persistent
+        buffers are left out: what was fitted after construction is there, see
+        :class:`qlung_plugin.dataio.cycles.CycleMeasurements`. Of an attribute
+        that is no plain data, only the class is told, or its name if it has
+        one.
     """
     skipped = set(vars(nn.Module())) | {"training"}
-    settings = {
-        name: value if _is_plain(value) else _describe(value)
-        for name, value in vars(module).items()
-        if name not in skipped
-    }
+    saved = module.state_dict()
     return {
-        "class": f"{type(module).__module__}.{type(module).__qualname__}",
-        "settings": settings,
+        "class": _name(type(module)),
+        "settings": {
+            name: _describe(value)
+            for name, value in vars(module).items()
+            if name not in skipped
+        },
         "parameters": {
             name: _describe(value)
             for name, value in module.named_parameters(recurse=False)
+        },
+        # A setting may have left no other trace than a window or a bank.
+        "buffers": {
+            name: _describe(value)
+            for name, value in module.named_buffers(recurse=False)
+            if name not in saved
         },
         "modules": {
             name: describe_module(child)
@@ -222,19 +260,25 @@ def describe_module(module):
     }
 
 
-def _is_plain(value):
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, (bool, int, float, str))
-
-
 def _describe(value):
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_describe(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _describe(item) for key, item in value.items()}
+    if isinstance(value, (np.generic, torch.dtype, Path)):
+        return str(value)
     if torch.is_tensor(value):
         data = value.detach().cpu().contiguous().numpy()
         return [list(data.shape), hashlib.sha256(data.tobytes()).hexdigest()]
     if isinstance(value, nn.Module):
         return describe_module(value)
-    return type(value).__name__
+    return _name(value if hasattr(value, "__qualname__") else type(value))
+
+
+def _name(value):
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 @torch.no_grad()

@@ -46,9 +46,20 @@ def write_inference_yaml(hparams_file, overrides, keys, folder):
     -------
     Path
         The file.
+
+    Raises
+    ------
+    ValueError
+        If the training YAML lacks one of the keys.
     """
     with open(hparams_file, encoding="utf-8") as file:
         resolved = YAML().load(resolve_references(file, overrides))
+    missing = [key for key in keys if key not in resolved]
+    if missing:
+        raise ValueError(
+            f"{hparams_file} lacks {', '.join(missing)}, which"
+            f" {INFERENCE_YAML} needs"
+        )
     kept = CommentedMap((key, resolved[key]) for key in keys)
     _clean(kept)
     text = StringIO()
@@ -99,23 +110,49 @@ def load_run(run_folder, checkpoint="selected", device="cpu"):
     Raises
     ------
     FileNotFoundError
-        If the folder is no run, or has no such checkpoint.
+        If the folder is no run, has no such checkpoint, or the checkpoint
+        lacks the file of a module that has parameters or persistent buffers.
+    ValueError
+        If a file of the checkpoint is damaged or does not fit its module.
     """
     folder = find_save_folder(run_folder)
     with open(folder / INFERENCE_YAML, encoding="utf-8") as file:
         run = load_hyperpyyaml(file)
     found = find_checkpoint(Checkpointer(folder), checkpoint)
-    for name, module in run.items():
-        if isinstance(module, torch.nn.Module):
-            if name in found.paramfiles:
-                state = torch.load(
-                    found.paramfiles[name],
-                    map_location="cpu",
-                    weights_only=True,
+    modules = {
+        name: value
+        for name, value in run.items()
+        if isinstance(value, torch.nn.Module)
+    }
+    loaded = set()
+    for name in modules.keys() & found.paramfiles.keys():
+        _load_state(modules[name], found.paramfiles[name])
+        loaded.update(
+            map(id, modules[name].state_dict(keep_vars=True).values())
+        )
+    for name, module in modules.items():
+        # A module without a file may be made of others that have one.
+        for key, value in module.state_dict(keep_vars=True).items():
+            if id(value) not in loaded:
+                raise FileNotFoundError(
+                    f"{found.path} has no {name}.ckpt to load {name}.{key}"
+                    " from: is it one of the run's recoverables, or was saving"
+                    " interrupted?"
                 )
-                module.load_state_dict(state)
-            module.to(device).eval()
+    for module in modules.values():
+        module.to(device).eval()
     return {**run, "epoch": int(found.meta["epoch"])}
+
+
+def _load_state(module, path):
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict(state)
+    except Exception as error:
+        # torch raises a dozen unrelated types on a damaged file.
+        raise ValueError(
+            f"{path} is damaged or of another model: {error}"
+        ) from error
 
 
 def find_save_folder(run_folder):

@@ -65,7 +65,7 @@ class EfficientATFeatures(nn.Module):
         Arguments
         ---------
         waveforms : torch.Tensor
-            ``[batch, time]`` at 32 kHz, of more than 512 samples.
+            ``[batch, time]`` at 32 kHz, of more than 513 samples.
 
         Returns
         -------

@@ -139,7 +139,10 @@ def power_frames(waveforms, lengths, window, hop_length, n_fft):
     missing = window_length - waveforms.shape[-1]
     waveforms = torch.nn.functional.pad(waveforms, (0, max(missing, 0)))
     framed = waveforms.unfold(-1, window_length, hop_length) * window
-    power = torch.fft.rfft(framed, n=n_fft).abs().square()
+    if len(framed) == 0:  # which the FFT refuses
+        power = framed.new_zeros(0, framed.shape[1], n_fft // 2 + 1)
+    else:
+        power = torch.fft.rfft(framed, n=n_fft).abs().square()
     power = power / window.square().sum()
     count = (lengths - window_length).clamp(min=0) // hop_length + 1
     count = torch.where(lengths > 0, count, 0)
@@ -357,6 +360,8 @@ def clipping_ratio(waveforms, lengths):
     >>> clipping_ratio(wave, torch.tensor([8]))
     tensor([0.2500])
     """
+    if waveforms.shape[-1] == 0:  # of which there is no peak
+        return waveforms.new_zeros(len(waveforms))
     mask = sample_mask(waveforms, lengths)
     waveforms = torch.where(mask, waveforms, 0.0)
     peak = waveforms.abs().amax(dim=-1, keepdim=True)

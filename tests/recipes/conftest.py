@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from qlung_plugin.demo.icbhi import generate_icbhi_like
+from qlung_plugin.utils import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
@@ -21,6 +22,7 @@ RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
 TINY = {
     "pretrained_weights": "none",
     "number_of_epochs": "2",
+    "batch_size": "8",
     "embedding_dim": "96",
     "backbone": "{width_mult: 0.1}",
     "fix_length": "{duration: 1.0}",
@@ -42,8 +44,13 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def train(tmp_path, cache):
-    """Runs train.py in this process; the output folder is returned."""
+def train(tmp_path, cache, monkeypatch):
+    """Runs train.py in this process; the output folder is returned.
+
+    Without figures, which take longer than the training and are drawn by the
+    runs of the recipes' rows.
+    """
+    monkeypatch.setattr(run_folder, "write_figure", lambda figure, path: None)
 
     def run(data_folder, output="run", hparams="qlung.yaml", **overrides):
         output = tmp_path / output
@@ -74,6 +81,8 @@ def run_train(hparams, options):
     argv, hook, path = sys.argv, sys.excepthook, list(sys.path)
     environment = dict(os.environ)
     sys.argv = ["train.py", str(hparams), *arguments(options)]
+    # As `python train.py` does, after resolving a symlink.
+    sys.path.insert(0, str(RECIPE))
     try:
         runpy.run_path(str(RECIPE / "train.py"), run_name="__main__")
     finally:

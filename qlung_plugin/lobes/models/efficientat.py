@@ -15,6 +15,7 @@ Authors
 """
 
 import hashlib
+import http.client
 import logging
 import os
 from functools import partial
@@ -72,7 +73,8 @@ class EfficientAT(nn.Module):
     Raises
     ------
     ValueError
-        If the weights are of another width or another architecture.
+        If the weights are of another width or another architecture, or their
+        file is damaged.
     FileNotFoundError
         If the weights are neither a file, nor a known name, nor ``none``.
     ConnectionError
@@ -181,8 +183,8 @@ def load_published_state_dict(network, path):
     ------
     ValueError
         If the file is no state dict, or its tensors are not those of the
-        network: the message names the first that are missing, unknown or of
-        another shape.
+        network: the message names the first that occur twice, are missing,
+        unknown or of another shape.
     """
     try:
         published = torch.load(path, map_location="cpu", weights_only=True)
@@ -192,10 +194,11 @@ def load_published_state_dict(network, path):
             f"{path} is not a readable state dict: {error}"
         ) from error
     if not isinstance(published, dict) or not all(
-        torch.is_tensor(value) for value in published.values()
+        isinstance(name, str) and torch.is_tensor(value)
+        for name, value in published.items()
     ):
         raise ValueError(f"{path} holds no state dict of named tensors")
-    state = {}
+    state, problems = {}, []
     for name, tensor in published.items():
         if ".conc_se_layers.0." in name:
             name = name.replace(".conc_se_layers.0.", ".")
@@ -204,9 +207,11 @@ def load_published_state_dict(network, path):
         # Pooling and flattening are layers of the published classifier.
         name = name.replace("classifier.2.", "classifier.0.")
         name = name.replace("classifier.5.", "classifier.3.")
+        if name in state:
+            problems.append(f"twice: {name}")
         state[name] = tensor
     expected = network.state_dict()
-    problems = [f"missing: {name}" for name in expected if name not in state]
+    problems += [f"missing: {name}" for name in expected if name not in state]
     problems += [f"unknown: {name}" for name in state if name not in expected]
     problems += [
         f"{name}: {tuple(state[name].shape)} in the file,"
@@ -262,7 +267,7 @@ def _download(url, path):
     logger.info("Downloading %s to %s", url, path)
     try:
         torch.hub.download_url_to_file(url, str(path))
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise ConnectionError(
             f"cannot download {url} ({error}). Fetch it where there is a network"
             f" and pass the file: --pretrained_weights /path/to/{path.name};"
@@ -288,5 +293,6 @@ def _verify(path, checksum):
     elif digest != checksum:
         raise ValueError(
             f"{path} has SHA-256 {digest} instead of {checksum}: delete it to"
-            " download it again"
+            f" download it again, and {record.name} beside it, if there is one,"
+            " where the first download was the bad one"
         )

@@ -16,6 +16,7 @@ import speechbrain as sb
 import torch
 import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataio import load_data_json
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
@@ -147,7 +148,7 @@ class RespiratorySoundBrain(sb.Brain):
             meta["score"] = float(valid_stats["score"])
         if self.hparams.test_each_epoch:
             test_stats = {"score": self.test_score()}
-            meta["test_score"] = float(test_stats["score"])
+            meta["test_score"] = test_stats["score"]
         self.hparams.history.append(
             epoch=epoch,
             lr=old_lr,
@@ -212,28 +213,29 @@ def dataio_prep(hparams):
     Returns
     -------
     datasets : dict
-        ``train``, ``valid`` and ``test``, each a DynamicItemDataset.
+        ``train``, ``valid`` (if any cycle validates) and ``test``, each a
+        DynamicItemDataset.
     quality : dict
         Quality of every cycle, by id.
     """
     replacements = {"data_root": hparams["data_folder"]}
+    manifests = {
+        "train": load_data_json(hparams["train_annotation"], replacements),
+        "valid": load_data_json(hparams["valid_annotation"], replacements),
+        "test": load_data_json(hparams["test_annotation"], replacements),
+    }
+    check_manifests(manifests, normal=hparams["labels"][0])
     datasets = {
-        "train": DynamicItemDataset.from_json(
-            hparams["train_annotation"], replacements
-        ),
-        "valid": DynamicItemDataset.from_json(
-            hparams["valid_annotation"], replacements
-        ),
-        "test": DynamicItemDataset.from_json(
-            hparams["test_annotation"], replacements
-        ),
+        name: DynamicItemDataset(manifest)
+        for name, manifest in manifests.items()
+        if manifest
     }
 
     # The expensive part is computed once; other runs find it in the cache.
     def cycle_store(process):
-        manifests = [dataset.data for dataset in datasets.values()]
         return run_on_main(
-            store_cycles, args=[manifests, process, hparams["cache_folder"]]
+            store_cycles,
+            args=[manifests.values(), process, hparams["cache_folder"]],
         )
 
     if hparams["cache_features"]:
@@ -244,14 +246,14 @@ def dataio_prep(hparams):
 
     # Fitted on the training set alone; a no-op where nothing is to be learned.
     hparams["quality"].fit(
-        torch.stack([measurements[i] for i in datasets["train"].data])
+        torch.stack([measurements[i] for i in manifests["train"]])
     )
     counts = dict.fromkeys(hparams["labels"], 0)
-    for entry in datasets["train"].data.values():
+    for entry in manifests["train"].values():
         counts[entry["label"]] += 1
     hparams["loss"].fit(list(counts.values()))
 
-    ids = [i for dataset in datasets.values() for i in dataset.data]
+    ids = [i for manifest in manifests.values() for i in manifest]
     scores = hparams["quality"].score(
         torch.stack([measurements[i] for i in ids])
     )
@@ -288,6 +290,28 @@ def dataio_prep(hparams):
         datasets.values(), ["id", "inputs", "quality", "label_encoded"]
     )
     return datasets, quality
+
+
+def check_manifests(manifests, normal):
+    """Raises a ValueError where training or its scores would be undefined.
+
+    Arguments
+    ---------
+    manifests : dict
+        Entries by id of ``train``, ``valid`` and ``test``.
+    normal : str
+        The label that is not abnormal.
+    """
+    for name in ("train", "test"):
+        if not manifests[name]:
+            raise ValueError(f"no cycle is in the {name} manifest")
+    validated = {entry["label"] for entry in manifests["valid"].values()}
+    if validated == {normal} or (validated and normal not in validated):
+        raise ValueError(
+            f"all cycles for validation are {sorted(validated)}, so that their"
+            " Score is undefined: choose another valid_fold or valid_fraction,"
+            " or valid_fraction 0"
+        )
 
 
 if __name__ == "__main__":
@@ -357,7 +381,7 @@ if __name__ == "__main__":
         datasets["test"], sb.Stage.TEST, **eval_options
     )
     brain.valid_loader = None
-    if len(datasets["valid"]) > 0:
+    if "valid" in datasets:
         brain.valid_loader = brain.make_dataloader(
             datasets["valid"], sb.Stage.VALID, **eval_options
         )

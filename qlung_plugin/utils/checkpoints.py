@@ -1,0 +1,67 @@
+"""Checkpoints that survive being interrupted while they are saved.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import shutil
+
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+COMPLETE = "complete"
+
+
+class CompleteCheckpointer(Checkpointer):
+    """A Checkpointer that takes only completely saved checkpoints for such.
+
+    SpeechBrain's lists a checkpoint from the moment its folder exists. A
+    training killed while saving then finds a newest checkpoint without, or
+    with half, of its files, and cannot resume. Here the last thing written is
+    a mark, and what lacks it is deleted when the training resumes.
+
+    The arguments are those of
+    :class:`speechbrain.utils.checkpoints.Checkpointer`.
+
+    Example
+    -------
+    >>> import torch
+    >>> folder = getfixture("tmp_path")
+    >>> checkpointer = CompleteCheckpointer(folder, {"a": torch.nn.Linear(1, 1)})
+    >>> checkpoint = checkpointer.save_checkpoint()
+    >>> len(checkpointer.list_checkpoints())
+    1
+    >>> (checkpoint.path / "complete").unlink()
+    >>> len(checkpointer.list_checkpoints())
+    0
+    """
+
+    def save_checkpoint(self, *args, **kwargs):
+        """Saves a checkpoint and marks it as complete."""
+        checkpoint = super().save_checkpoint(*args, **kwargs)
+        if if_main_process():
+            (checkpoint.path / COMPLETE).touch()
+        return checkpoint
+
+    def list_checkpoints(self):
+        """The complete checkpoints."""
+        return [
+            checkpoint
+            for checkpoint in super().list_checkpoints()
+            if (checkpoint.path / COMPLETE).exists()
+        ]
+
+    def recover_if_possible(self, *args, **kwargs):
+        """Deletes what was not saved completely, and recovers."""
+        if if_main_process():
+            for checkpoint in super().list_checkpoints():
+                if not (checkpoint.path / COMPLETE).exists():
+                    logger.warning(
+                        "%s was not saved completely: deleted", checkpoint.path
+                    )
+                    shutil.rmtree(checkpoint.path)
+        ddp_barrier()
+        return super().recover_if_possible(*args, **kwargs)

@@ -1,0 +1,145 @@
+"""Tests of the log-mel front end, against one written out in NumPy.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from qlung_plugin.lobes.features import EfficientATFeatures
+
+RATE = 32000
+FLOOR = (math.log(1e-5) + 4.5) / 5  # of digital silence
+
+
+def noise(*shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return 0.1 * torch.randn(*shape, generator=generator)
+
+
+def mel(frequency):
+    return 1127.0 * math.log(1.0 + frequency / 700.0)
+
+
+def mel_bank(n_mels, f_min, f_max):
+    """Kaldi's triangles, which are straight in mel; [band, bin]."""
+    bank = np.zeros((n_mels, 513))
+    step = (mel(f_max) - mel(f_min)) / (n_mels + 1)
+    for band in range(n_mels):
+        left = mel(f_min) + band * step
+        centre, right = left + step, left + 2 * step
+        for index in range(512):
+            position = mel(index * RATE / 1024)
+            if left < position <= centre:
+                bank[band, index] = (position - left) / (centre - left)
+            elif centre < position < right:
+                bank[band, index] = (right - position) / (right - centre)
+    return bank
+
+
+def log_mel(waveform, n_mels=128, f_min=0.0, f_max=15000.0):
+    """Features of one waveform, [time, mel], in double precision."""
+    x = np.asarray(waveform, dtype=np.float64)
+    x = np.array([x[i] - 0.97 * x[i - 1] for i in range(1, len(x))])
+    window = [0.5 - 0.5 * math.cos(2 * math.pi * i / 799) for i in range(800)]
+    window = np.concatenate([np.zeros(112), window, np.zeros(112)])
+    padded = np.pad(x, 512, mode="reflect")
+    bank = mel_bank(n_mels, f_min, f_max)
+    frames = []
+    for start in range(0, len(padded) - 1023, 320):
+        spectrum = np.fft.rfft(padded[start : start + 1024] * window)
+        power = np.abs(spectrum) ** 2
+        frames.append((np.log(bank @ power + 1e-5) + 4.5) / 5)
+    return np.array(frames)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"n_mels": 64},
+        {"f_min": 50.0, "f_max": 2000.0, "n_mels": 40},
+        {"f_max": 16000.0},
+    ],
+)
+@pytest.mark.parametrize("samples", [514, 4000, 9601])
+def test_against_numpy(settings, samples):
+    waveforms = noise(2, samples)
+    features = EfficientATFeatures(**settings)(waveforms)
+    expected = np.stack([log_mel(row, **settings) for row in waveforms])
+    assert expected.std() > 0.05
+    assert features.shape == expected.shape
+    np.testing.assert_allclose(features.numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("frequency", [200.0, 1000.0, 8000.0])
+def test_tone_against_numpy(frequency):
+    # Most bands are at the floor or at the window's leakage.
+    time = torch.arange(RATE // 2, dtype=torch.float64) / RATE
+    tone = (0.5 * torch.sin(2 * torch.pi * frequency * time)).float()
+    features = EfficientATFeatures()(tone[None])[0].numpy()
+    np.testing.assert_allclose(features, log_mel(tone), atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    "seconds, frames", [(8, 800), (1, 100), (2.5, 250), (0.5, 50)]
+)
+def test_a_hundred_frames_a_second(seconds, frames):
+    waveforms = noise(2, int(seconds * RATE))
+    assert EfficientATFeatures()(waveforms).shape == (2, frames, 128)
+    assert EfficientATFeatures(n_mels=64)(waveforms).shape == (2, frames, 64)
+
+
+def test_silence_is_the_floor():
+    features = EfficientATFeatures()(torch.zeros(1, RATE))
+    torch.testing.assert_close(features, torch.full((1, 100, 128), FLOOR))
+
+
+def test_one_sample_shifts_no_frame():
+    # A click is in the frames around it alone: time is the middle dimension.
+    waveform = torch.zeros(1, 2 * RATE)
+    waveform[0, RATE] = 1.0
+    features = EfficientATFeatures()(waveform)[0]
+    loud = (features.mean(dim=1) > FLOOR + 0.01).nonzero().squeeze(1)
+    assert loud.min() >= 98 and loud.max() <= 102 and 100 in loud
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_float32_inside_autocast(dtype):
+    front_end = EfficientATFeatures()
+    waveforms = noise(2, 8000)
+    with torch.autocast("cpu", dtype=dtype):
+        inside = front_end(waveforms)
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, front_end(waveforms))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_float32_from_other_types(dtype):
+    waveforms = noise(2, 8000).to(dtype)
+    features = EfficientATFeatures()(waveforms)
+    assert features.dtype == torch.float32
+    assert torch.equal(features, EfficientATFeatures()(waveforms.float()))
+
+
+def test_waveforms_of_a_batch_do_not_meet():
+    front_end = EfficientATFeatures()
+    waveforms = noise(3, 8000) * torch.tensor([[1.0], [0.01], [3.0]])
+    together = front_end(waveforms)
+    alone = torch.cat([front_end(row[None]) for row in waveforms])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_differentiable_in_the_waveform():
+    waveforms = noise(1, 4000).requires_grad_()
+    EfficientATFeatures()(waveforms).sum().backward()
+    assert waveforms.grad.isfinite().all() and waveforms.grad.abs().max() > 0
+
+
+def test_nothing_to_save():
+    # Window and bank follow from the settings: no checkpoint needs them.
+    assert EfficientATFeatures().state_dict() == {}
