@@ -14,11 +14,6 @@ from torch import nn
 
 from qlung_plugin.nnet.margins import check_targets
 
-# Least value of the squared sine: it bounds the gradient of the square root,
-# which is infinite at 0. SpeechBrain's AdditiveAngularMargin bounds the cosine
-# at 1 - 1e-7, which is the same bound.
-MIN_SQUARED_SINE = 2e-7
-
 
 def angular_margin_cross_entropy(
     cosines, targets, margins, scale, reduction="mean", cosine_margins=None
@@ -81,57 +76,63 @@ def angular_margin_cross_entropy(
             "cosines must be [batch, class] and targets [batch], not"
             f" {list(cosines.shape)} and {list(targets.shape)}"
         )
-    if targets.device.type == "cpu":
-        check_targets(targets, cosines.shape[1])
-    with torch.autocast(cosines.device.type, enabled=False):
-        cosines = _at_least_float32(cosines)
-        index = targets.unsqueeze(1)
-        target_cosines = _add_angle(
-            cosines.gather(1, index).squeeze(1),
-            _per_sample("margins", margins, cosines),
+    check_targets(targets, cosines.shape[1])
+    cosines = _at_least_float32(cosines)
+    index = targets.unsqueeze(1)
+    target_cosines = _add_angle(
+        cosines.gather(1, index),
+        _per_sample("margins", margins, cosines),
+    )
+    if cosine_margins is not None:
+        target_cosines = target_cosines - _per_sample(
+            "cosine_margins", cosine_margins, cosines
         )
-        if cosine_margins is not None:
-            target_cosines = target_cosines - _per_sample(
-                "cosine_margins", cosine_margins, cosines
-            )
-        logits = (scale * cosines).scatter(
-            1, index, scale * target_cosines.unsqueeze(1)
-        )
-        return F.cross_entropy(logits, targets, reduction=reduction)
+    # In place, into the product: one pass less over all classes.
+    logits = (scale * cosines).scatter_(1, index, scale * target_cosines)
+    return F.cross_entropy(logits, targets, reduction=reduction)
 
 
 def _at_least_float32(tensor):
-    # Half precision rounds cosines near 1 to 1.
+    # Half precision rounds cosines near 1 to 1. Autocast lowers nothing of what
+    # follows: it casts the inputs of matrix products, and there are none.
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _per_sample(name, value, cosines):
+    """A number or a tensor ``[batch]`` as ``[batch, 1]``."""
     if not torch.is_tensor(value):
-        return cosines.new_full(cosines.shape[:1], value)
+        return cosines.new_full((len(cosines), 1), value)
     if value.shape != cosines.shape[:1]:
         raise ValueError(
             f"{name} must be [{len(cosines)}], not {list(value.shape)}"
         )
-    return value.to(cosines)
+    return value.to(cosines).unsqueeze(1)
 
 
 def _add_angle(cosine, margin):
     """``cos(arccos(cosine) + margin)``, monotonic in both, without arccos."""
     cos_margin, sin_margin = margin.cos(), margin.sin()
-    squared_sine = ((1 - cosine) * (1 + cosine)).clamp(min=MIN_SQUARED_SINE)
-    shifted = cosine * cos_margin - squared_sine.sqrt() * sin_margin
-    # theta + m > pi where cos(theta) < -cos(m), theta + m < 0 where
-    # cos(theta) > cos(m).
+    # The root's gradient is infinite at 0. So the sine is constant beyond the
+    # cosine next to 1 in this precision (5e-4 rad in float32), which is where
+    # SpeechBrain's AdditiveAngularMargin stops too.
+    least = 2 * torch.finfo(cosine.dtype).eps
+    sine = ((1 - cosine) * (1 + cosine)).clamp(min=least).sqrt()
+    shifted = cosine * cos_margin - sine * sin_margin
+    # theta + m >= pi where -cos(theta) >= cos(m), theta + m <= 0 where
+    # cos(theta) >= cos(m); at a margin of 0 both branches are the cosine.
     positive = margin > 0
-    outside = torch.where(
-        positive, cosine <= -cos_margin, (cosine > cos_margin) & (margin < 0)
-    )
+    outside = torch.where(positive, -cosine, cosine) >= cos_margin
+    versine = 1 - cos_margin
     step = torch.where(
-        positive,
-        torch.maximum(margin * sin_margin, 1 - cos_margin),
-        cos_margin - 1,
+        positive, torch.maximum(margin * sin_margin, versine), -versine
     )
     return torch.where(outside, cosine - step, shifted)
+
+
+def _cross_entropy(logits, targets):
+    """Cross entropy, a scalar; a wrong target raises as with a margin."""
+    check_targets(targets, logits.shape[1])
+    return F.cross_entropy(_at_least_float32(logits), targets)
 
 
 class CrossEntropyLoss(nn.Module):
@@ -149,7 +150,7 @@ class CrossEntropyLoss(nn.Module):
 
     def forward(self, logits, cosines, embeddings, targets, quality=None):
         """The loss, a scalar, of logits ``[batch, class]``."""
-        return F.cross_entropy(_at_least_float32(logits), targets)
+        return _cross_entropy(logits, targets)
 
 
 class AngularMarginLoss(nn.Module):
@@ -239,5 +240,5 @@ class MarginRegularizedLoss(nn.Module):
         margin_loss = self.margin_loss(
             logits, cosines, embeddings, targets, quality
         )
-        cross_entropy = F.cross_entropy(_at_least_float32(logits), targets)
+        cross_entropy = _cross_entropy(logits, targets)
         return cross_entropy + self.weight * margin_loss

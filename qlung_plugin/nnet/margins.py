@@ -203,13 +203,12 @@ class ClassImbalanceMargin(Margin):
         ValueError
             If a target is no class.
         """
-        if targets.device.type == "cpu":
-            if self.margins.isnan().any():
-                raise RuntimeError(
-                    "ClassImbalanceMargin needs class_counts: give them, or"
-                    " call fit with those of the training set"
-                )
-            check_targets(targets, len(self.margins))
+        if targets.device.type == "cpu" and self.margins.isnan().any():
+            raise RuntimeError(
+                "ClassImbalanceMargin needs class_counts: give them, or call"
+                " fit with those of the training set"
+            )
+        check_targets(targets, len(self.margins))
         return self.margins[targets]
 
 
@@ -259,7 +258,7 @@ class WeightedMargin(Margin):
 
 
 def check_targets(targets, num_classes):
-    """Raises a ValueError unless all targets are classes; for CPU tensors.
+    """Raises a ValueError unless all targets are classes; on the CPU only.
 
     Arguments
     ---------
@@ -268,11 +267,11 @@ def check_targets(targets, num_classes):
     num_classes : int
         Number of classes.
     """
-    if targets.numel() == 0:
+    if targets.device.type != "cpu" or targets.numel() == 0:
         return
-    low, high = targets.aminmax()
+    low, high = (extreme.item() for extreme in targets.aminmax())
     if low < 0 or high >= num_classes:
         wrong = low if low < 0 else high
         raise ValueError(
-            f"targets must lie in 0..{num_classes - 1}, but hold {wrong.item()}"
+            f"targets must lie in 0..{num_classes - 1}, but hold {wrong}"
         )

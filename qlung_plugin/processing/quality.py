@@ -335,11 +335,12 @@ def blind_snr(power, frames, bins, quantile=0.2, floor=-20.0, ceiling=60.0):
 
 
 def clipping_ratio(waveforms, lengths):
-    """Share of the valid samples that lie on a plateau at the peak.
+    """Share of the valid samples that lie on a plateau at an extreme.
 
-    A sample is clipped where its magnitude is at least 0.98 of the waveform's
-    peak and a neighbour differs from it by less than 1e-4 of the peak. The
-    first alone would count the crests of low tones, the second alone silence.
+    A sample is clipped where it is at least 0.98 of half the waveform's range
+    away from the middle of it and a neighbour differs by less than 1e-4 of
+    that. The first alone would count the crests of low tones, the second alone
+    silence. A constant offset changes nothing.
 
     Arguments
     ---------
@@ -360,12 +361,14 @@ def clipping_ratio(waveforms, lengths):
     >>> clipping_ratio(wave, torch.tensor([8]))
     tensor([0.2500])
     """
-    if waveforms.shape[-1] == 0:  # of which there is no peak
+    if waveforms.shape[-1] == 0:  # which has no extremes
         return waveforms.new_zeros(len(waveforms))
     mask = sample_mask(waveforms, lengths)
-    waveforms = torch.where(mask, waveforms, 0.0)
-    peak = waveforms.abs().amax(dim=-1, keepdim=True)
-    at_peak = mask & (waveforms.abs() >= 0.98 * peak) & (peak > SILENCE)
+    high = waveforms.masked_fill(~mask, -math.inf).amax(dim=-1, keepdim=True)
+    low = waveforms.masked_fill(~mask, math.inf).amin(dim=-1, keepdim=True)
+    peak = (high - low) / 2
+    distance = (waveforms - (high + low) / 2).abs()
+    at_peak = mask & (distance >= 0.98 * peak) & (peak > SILENCE)
     flat = waveforms.diff(dim=-1).abs() < 1e-4 * peak
     flat = flat & at_peak[:, 1:] & at_peak[:, :-1]
     clipped = torch.nn.functional.pad(flat, (0, 1)) | torch.nn.functional.pad(

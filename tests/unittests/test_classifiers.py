@@ -1,0 +1,219 @@
+"""Tests of the classifiers, with loops over vectors, and of the schedule.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import io
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from speechbrain.nnet.schedulers import LinearScheduler
+
+from qlung_plugin.nnet.classifiers import (
+    AngularClassifier,
+    LinearClassifier,
+    cosine_similarity,
+)
+from qlung_plugin.nnet.losses import AngularMarginLoss
+from qlung_plugin.nnet.margins import FixedMargin
+from qlung_plugin.nnet.schedulers import CosineScheduler
+
+CLASSIFIERS = [
+    lambda: LinearClassifier(16, 4),
+    lambda: AngularClassifier(16, 4, scale=37.0),
+]
+
+
+@pytest.fixture(params=CLASSIFIERS, ids=["linear", "angular"])
+def build(request):
+    torch.manual_seed(0)
+    return request.param
+
+
+@pytest.fixture
+def embeddings():
+    return torch.randn(6, 16, generator=torch.Generator().manual_seed(1))
+
+
+def class_weights(classifier):
+    """The one matrix among the parameters, ``[class, dim]``."""
+    (weights,) = [p for p in classifier.parameters() if p.dim() == 2]
+    return weights.detach()
+
+
+def cosines_by_loop(embeddings, weights):
+    """Dot product over norms, vector by vector."""
+    rows = []
+    for embedding in embeddings.tolist():
+        row = []
+        for weight in weights.tolist():
+            dot = math.fsum(x * w for x, w in zip(embedding, weight))
+            row.append(dot / (math.hypot(*embedding) * math.hypot(*weight)))
+        rows.append(row)
+    return torch.tensor(rows)
+
+
+def test_cosines_against_a_loop(build, embeddings):
+    classifier = build()
+    output = classifier(embeddings)
+    assert output.logits.shape == output.cosines.shape == (6, 4)
+    torch.testing.assert_close(
+        output.cosines.detach(),
+        cosines_by_loop(embeddings, class_weights(classifier)),
+    )
+
+
+def test_linear_logits_are_an_affine_map(embeddings):
+    classifier = LinearClassifier(16, 4)
+    (bias,) = [p for p in classifier.parameters() if p.dim() == 1]
+    with torch.no_grad():
+        bias.copy_(torch.arange(4.0))
+    expected = embeddings @ class_weights(classifier).T + torch.arange(4.0)
+    torch.testing.assert_close(classifier(embeddings).logits, expected)
+
+
+@pytest.mark.parametrize("scale", [1.0, 37.0])
+def test_angular_logits_are_scaled_cosines(embeddings, scale):
+    output = AngularClassifier(16, 4, scale)(embeddings)
+    torch.testing.assert_close(output.logits, scale * output.cosines)
+
+
+def test_only_the_direction_counts(build, embeddings):
+    classifier = build()
+    before = classifier(embeddings).cosines
+    lengths = torch.tensor([1e-3, 0.5, 2.0, 3.0, 7.0, 1e3]).unsqueeze(1)
+    torch.testing.assert_close(classifier(lengths * embeddings).cosines, before)
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter.mul_(5.0)
+    torch.testing.assert_close(classifier(embeddings).cosines, before)
+
+
+def test_known_angles():
+    directions = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [1.0, 1.0]])
+    cosines = cosine_similarity(torch.tensor([[5.0, 0.0]]), directions)
+    torch.testing.assert_close(
+        cosines, torch.tensor([[1.0, 0.0, -1.0, math.sqrt(0.5)]])
+    )
+
+
+def test_gradients_against_finite_differences(embeddings):
+    weights = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
+    inputs = embeddings.double().requires_grad_()
+    assert torch.autograd.gradcheck(cosine_similarity, (inputs, weights))
+
+
+def test_an_embedding_of_zero_does_no_harm(build):
+    embeddings = torch.zeros(2, 16, requires_grad=True)
+    output = build()(embeddings)
+    assert torch.equal(output.cosines, torch.zeros(2, 4))
+    loss = AngularMarginLoss(FixedMargin(0.2))
+    total = loss(
+        output.logits, output.cosines, embeddings, torch.tensor([0, 3])
+    )
+    (total + output.logits.square().sum()).backward()
+    assert embeddings.grad.isfinite().all()
+
+
+def test_an_embedding_on_its_class_does_no_harm(build):
+    classifier = build()
+    embeddings = class_weights(classifier).clone().requires_grad_()
+    output = classifier(embeddings)
+    loss = AngularMarginLoss(FixedMargin(0.2), scale=30.0)
+    loss(output.logits, output.cosines, embeddings, torch.arange(4)).backward()
+    for parameter in (embeddings, *classifier.parameters()):
+        assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_cosines_are_float32_inside_autocast(build, embeddings, dtype):
+    classifier = build()
+    with torch.autocast("cpu", dtype):
+        output = classifier(embeddings)
+        lowered = F.linear(
+            F.normalize(embeddings), F.normalize(class_weights(classifier))
+        )
+    assert output.cosines.dtype == torch.float32
+    assert torch.equal(output.cosines, classifier(embeddings).cosines)
+    # What autocast would have made of them, were it let.
+    assert (lowered.float() - output.cosines).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    "dtype, expected",
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_type_of_the_cosines(embeddings, dtype, expected):
+    weights = torch.eye(4, 16, dtype=dtype)
+    cosines = cosine_similarity(embeddings.to(dtype), weights)
+    assert cosines.dtype == expected
+    by_loop = cosines_by_loop(embeddings.to(dtype), weights)
+    torch.testing.assert_close(cosines.float(), by_loop)
+
+
+def test_learns_to_tell_directions_apart(build):
+    directions = torch.eye(4, 16).repeat_interleave(8, dim=0)
+    generator = torch.Generator().manual_seed(2)
+    inputs = directions + 0.1 * torch.randn(32, 16, generator=generator)
+    targets = torch.arange(4).repeat_interleave(8)
+    classifier, loss = build(), AngularMarginLoss(FixedMargin(0.3))
+    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.5)
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss(*classifier(inputs), inputs, targets).backward()
+        optimizer.step()
+    assert (classifier(inputs).cosines.argmax(dim=1) == targets).all()
+
+
+def test_survives_saving(build, embeddings):
+    classifier, file = build(), io.BytesIO()
+    torch.save(classifier.state_dict(), file)
+    file.seek(0)
+    restored = build()
+    with torch.no_grad():
+        for parameter in restored.parameters():
+            parameter.zero_()
+    restored.load_state_dict(torch.load(file, weights_only=True))
+    for ours, theirs in zip(restored(embeddings), classifier(embeddings)):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5, 50])
+@pytest.mark.parametrize("initial, final", [(1e-3, 1e-5), (0.1, 0.0), (1, 2)])
+class TestCosineScheduler:
+    def test_goes_from_one_value_to_the_other(self, initial, final, epochs):
+        scheduler = CosineScheduler(initial, final, epochs)
+        assert scheduler(1)[0] == pytest.approx(initial)
+        assert scheduler(epochs)[1] == pytest.approx(final)
+        assert scheduler(epochs + 3) == pytest.approx((final, final))
+
+    def test_each_epoch_ends_where_the_next_begins(
+        self, initial, final, epochs
+    ):
+        scheduler = CosineScheduler(initial, final, epochs)
+        for epoch in range(1, epochs + 2):
+            assert scheduler(epoch)[1] == scheduler(epoch + 1)[0]
+
+    def test_is_half_a_cosine(self, initial, final, epochs):
+        scheduler = CosineScheduler(initial, final, epochs)
+        middle, half_range = (initial + final) / 2, (initial - final) / 2
+        for epoch in range(1, epochs + 1):
+            angle = math.pi * (epoch - 1) / epochs
+            expected = middle + half_range * math.cos(angle)
+            assert scheduler(epoch)[0] == pytest.approx(expected)
+
+    def test_is_called_as_speechbrains(self, initial, final, epochs):
+        # Any order of the epochs, as after a resumption: it has no state.
+        ours = CosineScheduler(initial, final, epochs)
+        theirs = LinearScheduler(initial, final, epochs)
+        late = ours(epochs)
+        assert len(ours(1)) == len(theirs(1)) == 2
+        assert ours(epochs) == late

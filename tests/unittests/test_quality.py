@@ -1,0 +1,670 @@
+"""Tests of the quality scores: the formula in a loop, and what must hold.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import io
+import math
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.signal import get_window, resample_poly
+
+from qlung_plugin.lobes.quality import (
+    AudioQualityScore,
+    ClippingScore,
+    FlatnessScore,
+    QualityMeasure,
+    SNRScore,
+)
+
+RATE = 8000
+
+# No deadline: the machine may be busy.
+WIDE = settings(max_examples=30, deadline=None)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tone(frequency=440.0, samples=RATE, rate=RATE):
+    time = torch.arange(samples, dtype=torch.float64) / rate
+    return torch.sin(2 * math.pi * frequency * time).float()
+
+
+def at_level(waveform, level):
+    return waveform * (level / waveform.square().mean().sqrt())
+
+
+def cycles(count=24, seed=0):
+    """Tones in more or less noise, at more or less level, of all lengths."""
+    waveforms, lengths = torch.zeros(count, 2 * RATE), []
+    for i in range(count):
+        samples = 1000 + 600 * i
+        share = (i * 7 % count) / count
+        mixed = (1 - share) * tone(150 + 30 * i, samples)
+        mixed = mixed + share * noise(samples, seed=seed + i)
+        waveforms[i, :samples] = at_level(mixed, 0.3 * 0.85**i)
+        lengths.append(samples / (2 * RATE))
+    return waveforms, torch.tensor(lengths)
+
+
+def fitted_score(**arguments):
+    score = AudioQualityScore(RATE, normalisation="fitted", **arguments)
+    score.fit(score.measure(*cycles()))
+    return score
+
+
+def measured_by_loop(
+    waveform,
+    rate=RATE,
+    native_rate=None,
+    entropy="frames",
+    f_min=50.0,
+    f_max=2000.0,
+    window_length=25.0,
+    hop_length=10.0,
+    n_fft=None,
+):
+    """Entropy and level of one unpadded waveform, or None."""
+    waveform = np.asarray(waveform, dtype=np.float64)
+    waveform = waveform - (waveform.mean() if len(waveform) else 0)
+    if not waveform.any():
+        return None
+    samples = round(window_length * rate / 1000)
+    hop = round(hop_length * rate / 1000)
+    if n_fft is None:
+        n_fft = 1
+        while n_fft < samples:
+            n_fft *= 2
+    top = min(f_max, rate / 2, 0.45 * (native_rate or math.inf))
+    band = [
+        k for k in range(n_fft // 2 + 1) if f_min <= k * rate / n_fft <= top
+    ]
+    padded = np.pad(waveform, (0, max(0, samples - len(waveform))))
+    spectra, start = [], 0
+    while start + samples <= len(padded):
+        segment = padded[start : start + samples] * get_window("hann", samples)
+        power = np.abs(np.fft.fft(segment, n_fft)) ** 2
+        if power.any():
+            spectra.append(power[band])
+        start += hop
+    if entropy == "spectrum":
+        spectra = [np.mean(spectra, axis=0)]
+    entropies = []
+    for power in spectra:
+        shares = power / power.sum()
+        value = -sum(p * math.log(p) for p in shares if p > 0)
+        entropies.append(value / math.log(len(band)))
+    return np.mean(entropies), math.sqrt(np.mean(waveform**2))
+
+
+def score_by_loop(measurement, alpha=0.7, beta=0.3, ranges=((0, 1), (0, 1))):
+    """The formula, for one waveform."""
+    if measurement is None:
+        return 0.0
+    entropy, level = (
+        min(max((value - low) / (high - low), 0), 1)
+        for value, (low, high) in zip(measurement, ranges)
+    )
+    return min(max(1 - alpha * entropy + beta * level, 0), 1)
+
+
+SETTINGS = [
+    {},
+    {"entropy": "spectrum"},
+    {"f_min": 0.0, "f_max": 4000.0},
+    {"f_min": 300.0, "f_max": 900.0, "entropy": "spectrum"},
+    {"window_length": 64.0, "hop_length": 32.0},
+    {"window_length": 20.0, "hop_length": 20.0, "n_fft": 160},
+    {"n_fft": 1024},
+]
+
+
+class TestAudioQualityScoreAgainstALoop:
+    @pytest.mark.parametrize("arguments", SETTINGS)
+    def test_measurements(self, arguments):
+        waveforms, lengths = cycles(8)
+        score = AudioQualityScore(RATE, **arguments)
+        measured = score.measure(waveforms, lengths)
+        assert measured.shape == (8, 2) and measured.dtype == torch.float32
+        for i, length in enumerate((lengths * 2 * RATE).round().int().tolist()):
+            expected = measured_by_loop(waveforms[i, :length], **arguments)
+            assert measured[i].tolist() == pytest.approx(expected, abs=2e-4)
+
+    @pytest.mark.parametrize("arguments", SETTINGS)
+    @pytest.mark.parametrize("alpha, beta", [(0.7, 0.3), (1.0, 0.0), (2, 1.5)])
+    def test_absolute_scores(self, arguments, alpha, beta):
+        waveforms, _ = cycles(8)
+        scores = AudioQualityScore(RATE, alpha, beta, **arguments)(
+            waveforms[:, :1000]
+        )
+        expected = [
+            score_by_loop(measured_by_loop(w[:1000], **arguments), alpha, beta)
+            for w in waveforms
+        ]
+        assert scores.tolist() == pytest.approx(expected, abs=4e-4)
+
+    @pytest.mark.parametrize("percentiles", [(5, 95), (0, 100), (25.0, 60.0)])
+    @pytest.mark.parametrize("entropy", ["frames", "spectrum"])
+    def test_fitted_scores(self, percentiles, entropy):
+        waveforms, lengths = cycles()
+        samples = (lengths * 2 * RATE).round().int().tolist()
+        measured = [
+            measured_by_loop(waveforms[i, :length], entropy=entropy)
+            for i, length in enumerate(samples)
+        ]
+        ranges = np.percentile(measured, percentiles, axis=0).T
+        score = fitted_score(percentiles=percentiles, entropy=entropy)
+        expected = [score_by_loop(m, ranges=ranges) for m in measured]
+        scores = score(waveforms, lengths).tolist()
+        assert scores == pytest.approx(expected, abs=2e-3)
+
+    def test_native_rates(self):
+        waveforms, rates = 0.1 * noise(4, 3000), [8000, 4000, 2000, 44100]
+        score = AudioQualityScore(RATE, f_max=4000)
+        measured = score.measure(waveforms, native_rates=torch.tensor(rates))
+        for i, rate in enumerate(rates):
+            expected = measured_by_loop(
+                waveforms[i], native_rate=rate, f_max=4000
+            )
+            assert measured[i].tolist() == pytest.approx(expected, abs=2e-4)
+
+    def test_extremes_of_length(self):
+        # A window, less, a few samples, one and none.
+        for samples in (200, 199, 50, 7, 1, 0):
+            waveforms = 0.1 * noise(2, samples)
+            expected = [
+                score_by_loop(measured_by_loop(waveform))
+                for waveform in waveforms
+            ]
+            scores = AudioQualityScore(RATE)(waveforms).tolist()
+            assert scores == pytest.approx(expected, abs=4e-4)
+
+
+class TestAudioQualityScore:
+    @pytest.mark.parametrize("entropy", ["frames", "spectrum"])
+    def test_known_values(self, entropy):
+        # A tone on a bin of Hann's window; noise whose entropy is nearly 1.
+        score = AudioQualityScore(
+            RATE, window_length=20.0, n_fft=160, entropy=entropy
+        )
+        waveforms = torch.stack(
+            [
+                at_level(tone(1000, 4 * RATE), 0.5),
+                at_level(noise(4 * RATE), 0.5),
+                torch.zeros(4 * RATE),
+            ]
+        )
+        of_tone, of_noise, of_silence = score(waveforms).tolist()
+        shares = np.array([1, 4, 1]) / 6
+        entropy_of_tone = -np.sum(shares * np.log(shares)) / math.log(40)
+        expected = 1 - 0.7 * entropy_of_tone + 0.3 * 0.5
+        assert of_tone == pytest.approx(min(expected, 1), abs=1e-3)
+        highest = 0.3 + 0.15 + (0.1 if entropy == "frames" else 0.02)
+        assert 0.3 + 0.15 <= of_noise <= highest
+        assert of_silence == 0
+
+    @WIDE
+    @given(
+        frequency=st.floats(200, 1500),
+        level=st.floats(0.003, 0.3),
+        seed=st.integers(0, 999),
+        fitted=st.booleans(),
+        entropy=st.sampled_from(["frames", "spectrum"]),
+    )
+    def test_falls_with_noise_at_constant_level(
+        self, frequency, level, seed, fitted, entropy
+    ):
+        clean, hiss = tone(frequency), noise(RATE, seed=seed)
+        waveforms = torch.stack(
+            [
+                at_level(clean + factor * hiss, level)
+                for factor in (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
+            ]
+        )
+        if fitted:
+            score = AudioQualityScore(
+                RATE, normalisation="fitted", percentiles=(0, 100)
+            )
+            score.entropy = entropy
+            anchors = torch.stack(
+                [at_level(tone(700), 0.5), at_level(hiss, 1e-4)]
+            )
+            score.fit(score.measure(torch.cat([waveforms, anchors])))
+        else:
+            score = AudioQualityScore(RATE, entropy=entropy)
+        scores = score(waveforms)
+        # The more of one tone's power is at one frequency, the higher it can
+        # be: the scores may saturate at 1, but do not rise.
+        assert (scores.diff() <= 1e-6).all()
+        assert scores[-1] < scores[0] - 0.1
+
+    @pytest.mark.parametrize("normalisation", ["absolute", "fitted"])
+    def test_rises_with_the_level(self, normalisation):
+        if normalisation == "fitted":
+            score = fitted_score()
+        else:
+            score = AudioQualityScore(RATE)
+        hiss = noise(RATE)
+        levels = (0.01, 0.03, 0.1, 0.15)
+        scores = score(torch.stack([at_level(hiss, v) for v in levels]))
+        assert (scores.diff() > 1e-3).all()
+
+    def test_a_recording_of_a_low_rate_does_not_look_cleaner(self):
+        low = at_level(noise(4 * 4000), 0.1)
+        upsampled = torch.from_numpy(resample_poly(low.numpy(), 4, 1)).float()
+        wide = at_level(noise(len(upsampled), seed=1), 0.1)
+        waveforms = torch.stack([upsampled, wide])
+        score = AudioQualityScore(16000, f_max=8000.0)
+
+        unknown = score(waveforms)
+        assert unknown[0] > unknown[1] + 0.1
+        known = score(waveforms, native_rates=torch.tensor([4000, 16000]))
+        assert known[0].item() == pytest.approx(known[1].item(), abs=0.03)
+        # As it is at its own rate, in the band that it has.
+        alone = AudioQualityScore(4000, f_max=1800.0)(low.unsqueeze(0))
+        assert known[0].item() == pytest.approx(alone.item(), abs=0.01)
+
+    def test_the_default_band_is_the_same_for_all_usual_rates(self):
+        waveforms = 0.1 * noise(4, RATE)
+        rates = torch.tensor([8000, 10000, 16000, 44100])
+        score = AudioQualityScore(RATE)
+        assert torch.equal(score(waveforms, None, rates), score(waveforms))
+
+    @pytest.mark.parametrize(
+        "arguments, name",
+        [
+            ({"normalisation": "relative"}, "normalisation"),
+            ({"entropy": "mean"}, "entropy"),
+            ({"n_fft": 128}, "n_fft=128"),
+        ],
+    )
+    def test_an_unknown_choice_is_named(self, arguments, name):
+        with pytest.raises(ValueError, match=name):
+            AudioQualityScore(RATE, **arguments)
+
+
+class TestFitting:
+    def test_unfitted_use_is_an_error(self):
+        score = AudioQualityScore(RATE, normalisation="fitted")
+        assert score.ranges.isnan().all()
+        with pytest.raises(RuntimeError, match="not fitted"):
+            score(*cycles())
+        assert score.measure(*cycles()).isfinite().all()  # what fit needs
+
+    def test_survives_saving(self):
+        score, file = fitted_score(), io.BytesIO()
+        torch.save(score.state_dict(), file)
+        file.seek(0)
+        restored = AudioQualityScore(RATE, normalisation="fitted")
+        restored.load_state_dict(torch.load(file, weights_only=True))
+        expected = score(*cycles(seed=9))
+        assert torch.equal(restored(*cycles(seed=9)), expected)
+
+    def test_an_unfitted_checkpoint_is_as_good_as_none(self):
+        score = fitted_score()
+        unfitted = AudioQualityScore(RATE, normalisation="fitted")
+        score.load_state_dict(unfitted.state_dict())
+        with pytest.raises(RuntimeError, match="not fitted"):
+            score(*cycles())
+
+    def test_does_not_depend_on_the_order(self):
+        measured = AudioQualityScore(RATE).measure(*cycles())
+        scores = []
+        for order in (slice(None), torch.randperm(len(measured))):
+            score = AudioQualityScore(RATE, normalisation="fitted")
+            score.fit(measured[order])
+            scores.append(score.score(measured))
+        assert torch.equal(*scores)
+
+    def test_is_not_touched_by_what_is_scored(self):
+        score = fitted_score()
+        before = score(*cycles())
+        score(10 * noise(5, RATE))
+        score.train()
+        score(noise(5, RATE))
+        assert torch.equal(score(*cycles()), before)
+
+    def test_silent_cycles_do_not_count(self):
+        score = fitted_score()
+        measured = score.measure(*cycles())
+        silent = score.measure(torch.zeros(50, 400))
+        again = AudioQualityScore(RATE, normalisation="fitted")
+        again.fit(torch.cat([silent, measured]))
+        assert torch.equal(again.score(measured), score.score(measured))
+        assert not score.score(silent).any()
+
+    def test_beyond_the_range_is_its_end(self):
+        score = AudioQualityScore(RATE, alpha=0.5, normalisation="fitted")
+        score.fit(torch.tensor([[i / 100, i / 1000] for i in range(101)]))
+        extremes = torch.tensor(
+            [[0.05, 0.095], [0, 1], [0.95, 0.005], [1, 0], [0.5, 0.05]]
+        )
+        expected = [1.0, 1.0, 0.5, 0.5, 0.5 + 0.25 + 0.15]
+        assert score.score(extremes).tolist() == pytest.approx(expected)
+
+    @pytest.mark.parametrize(
+        "measurements",
+        [
+            torch.tensor([[0.5, 0.1]]),
+            torch.tensor([[0.5, 0.1]] * 20),
+            torch.tensor([[0.5, 0.1], [0.5, 0.2], [0.5, 0.3]]),
+            torch.full((3, 2), torch.nan),
+            torch.zeros(0, 2),
+        ],
+        ids=["one cycle", "equal", "equal entropies", "silence", "none"],
+    )
+    def test_too_little_to_fit_is_an_error(self, measurements):
+        score = fitted_score()
+        before = score.ranges.clone()
+        with pytest.raises(ValueError):
+            score.fit(measurements)
+        assert torch.equal(score.ranges, before)
+
+    @pytest.mark.parametrize(
+        "score", [AudioQualityScore, FlatnessScore, SNRScore, ClippingScore]
+    )
+    def test_nothing_to_fit_is_no_error(self, score):
+        score = score(RATE)
+        before = score(*cycles())
+        score.fit(score.measure(*cycles()))
+        score.fit(torch.zeros(0, 2))
+        assert torch.equal(score(*cycles()), before)
+
+    def test_spreads_the_scores(self):
+        waveforms, lengths = cycles()
+        absolute = AudioQualityScore(RATE)(waveforms, lengths)
+        assert fitted_score()(waveforms, lengths).std() > 1.2 * absolute.std()
+
+
+SCORES = {
+    "absolute": lambda: AudioQualityScore(RATE),
+    "spectrum": lambda: AudioQualityScore(RATE, entropy="spectrum"),
+    "fitted": fitted_score,
+    "flatness": lambda: FlatnessScore(RATE),
+    "snr": lambda: SNRScore(RATE),
+    "clipping": lambda: ClippingScore(RATE),
+}
+
+
+@pytest.fixture(scope="module", params=SCORES.values(), ids=SCORES)
+def score(request):
+    return request.param()
+
+
+class TestEveryScore:
+    def test_has_one_interface(self, score):
+        assert isinstance(score, QualityMeasure)
+        scores = score(*cycles())
+        assert scores.shape == (24,) and scores.dtype == torch.float32
+        assert torch.equal(score.score(score.measure(*cycles())), scores)
+
+    @WIDE
+    @given(
+        hnp.arrays(
+            np.float32,
+            st.tuples(st.integers(1, 3), st.integers(0, 300)),
+            elements=st.floats(-1e6, 1e6, width=32),
+        ),
+        st.data(),
+    )
+    def test_lies_between_0_and_1(self, score, waveforms, data):
+        batch = len(waveforms)
+        lengths = data.draw(
+            st.lists(st.floats(0, 1, width=32), min_size=batch, max_size=batch)
+        )
+        rates = data.draw(
+            st.lists(
+                st.sampled_from([4000, 8000, 44100]),
+                min_size=batch,
+                max_size=batch,
+            )
+        )
+        scores = score(
+            torch.from_numpy(waveforms),
+            torch.tensor(lengths),
+            torch.tensor(rates),
+        )
+        assert ((scores >= 0) & (scores <= 1)).all()
+
+    @WIDE
+    @given(
+        st.integers(0, 900),
+        st.integers(0, 900),
+        st.sampled_from([0.0, 1.0, -1e20, math.nan, math.inf]),
+    )
+    def test_padding_does_not_count(self, score, samples, padding, value):
+        alone = 0.2 * noise(1, samples, seed=samples).clamp(-2, 2)
+        expected = score(alone)
+        padded = torch.nn.functional.pad(alone, (0, padding), value=value)
+        if samples + padding == 0:
+            return
+        share = torch.tensor([samples / (samples + padding)])
+        torch.testing.assert_close(score(padded, share), expected)
+
+    def test_of_a_batch_is_that_of_its_waveforms(self, score):
+        waveforms, lengths = cycles(6)
+        rates = torch.tensor([8000, 4000, 44100, 8000, 3000, 16000])
+        alone = [
+            score(waveforms[i : i + 1], lengths[i : i + 1], rates[i : i + 1])
+            for i in range(6)
+        ]
+        torch.testing.assert_close(
+            score(waveforms, lengths, rates), torch.cat(alone)
+        )
+
+    @pytest.mark.parametrize("offset", [-0.4, 0.01, 0.4])
+    def test_a_constant_offset_is_removed(self, score, offset):
+        waveforms = 0.5 * cycles(6)[0][:, :1000]
+        if isinstance(score, ClippingScore):
+            waveforms = waveforms.clamp(-0.1, 0.1)
+        torch.testing.assert_close(
+            score(waveforms + offset), score(waveforms), rtol=0, atol=2e-3
+        )
+
+    def test_silence_scores_nothing(self, score):
+        waveforms = torch.zeros(4, 1000)
+        waveforms[1] = 0.7  # an offset is no sound
+        waveforms[2] = 1e-9 * noise(1000)
+        waveforms[3, 500:] = noise(500)  # in the padding
+        lengths = torch.tensor([1.0, 1.0, 1.0, 0.5])
+        assert score(waveforms, lengths).tolist() == [0, 0, 0, 0]
+        assert score.measure(waveforms, lengths).isnan().all()
+
+    def test_no_samples_score_nothing(self, score):
+        assert score(noise(2, 500), torch.zeros(2)).tolist() == [0, 0]
+        assert score(torch.zeros(2, 0)).tolist() == [0, 0]
+        assert score(noise(1, 1)).tolist() == [0]
+
+    def test_no_waveforms_give_no_scores(self, score):
+        assert score(torch.zeros(0, 500)).shape == (0,)
+        assert score(torch.zeros(0, 0)).shape == (0,)
+
+    def test_silence_among_others_does_no_harm(self, score):
+        waveforms = 0.1 * noise(3, 1000)
+        expected = score(waveforms)
+        waveforms[1] = 0
+        expected[1] = 0
+        assert torch.equal(score(waveforms), expected)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("position", [0, 299])
+    def test_a_sample_that_is_no_number_is_an_error(
+        self, score, value, position
+    ):
+        waveforms = noise(2, 600)
+        waveforms[1, position] = value
+        with pytest.raises(ValueError, match="NaN"):
+            score(waveforms, torch.tensor([1.0, 0.5]))
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_autocast_changes_nothing(self, score, dtype):
+        expected = score(*cycles())
+        with torch.autocast("cpu", dtype):
+            scores = score(*cycles())
+        assert scores.dtype == torch.float32
+        assert torch.equal(scores, expected)
+
+    @pytest.mark.parametrize(
+        "dtype", [torch.float16, torch.bfloat16, torch.float64]
+    )
+    def test_other_types_are_computed_in_float32(self, score, dtype):
+        waveforms = (0.1 * noise(2, 1000)).to(dtype)
+        scores = score(waveforms)
+        assert scores.dtype == torch.float32
+        assert torch.equal(scores, score(waveforms.float()))
+
+    def test_the_waveforms_are_left_as_they_were(self, score):
+        waveforms, lengths = cycles()
+        score(waveforms + 0, lengths)
+        copy = waveforms.clone()
+        score(waveforms, lengths)
+        assert torch.equal(waveforms, copy)
+
+    @pytest.mark.parametrize(
+        "name, arguments",
+        [
+            ("waveforms", [torch.zeros(500)]),
+            ("waveforms", [torch.zeros(2, 500, 1)]),
+            ("relative_lengths", [torch.zeros(2, 500), torch.ones(3)]),
+            ("relative_lengths", [torch.zeros(2, 500), torch.ones(2, 1)]),
+            ("relative_lengths", [torch.zeros(2, 9), torch.tensor([1.1, 1])]),
+            ("relative_lengths", [torch.zeros(2, 9), torch.tensor([-0.1, 1])]),
+            (
+                "relative_lengths",
+                [torch.zeros(2, 9), torch.tensor([math.nan, 1])],
+            ),
+            ("native_rates", [torch.zeros(2, 500), None, torch.ones(3)]),
+            ("native_rates", [torch.zeros(2, 500), None, torch.tensor(4000)]),
+        ],
+    )
+    def test_a_wrong_argument_is_named(self, score, name, arguments):
+        with pytest.raises(ValueError, match=name):
+            score(*arguments)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_on_a_gpu(self, score):
+        waveforms, lengths = cycles(6)
+        rates = torch.tensor([8000, 4000, 44100, 8000, 3000, 16000])
+        expected = score(waveforms, lengths, rates)
+        with torch.autocast("cuda", torch.float16):
+            scores = score.cuda()(
+                waveforms.cuda(), lengths.cuda(), rates.cuda()
+            )
+        score.cpu()
+        torch.testing.assert_close(scores.cpu(), expected)
+
+
+class TestTheOthers:
+    def test_flatness_is_taken_from_one(self):
+        # An impulse is flat; so is noise, if the mean is over many frames.
+        waveforms = torch.stack([tone(), noise(RATE)])
+        of_tone, of_noise = FlatnessScore(RATE)(waveforms).tolist()
+        assert of_tone > 0.99 and of_noise < 0.15
+
+    @pytest.mark.parametrize("snr_range", [(-10.0, 30.0), (0.0, 20.0)])
+    def test_snr_is_a_place_in_its_range(self, snr_range):
+        score = SNRScore(RATE, snr_range=snr_range)
+        low, high = snr_range
+        measured = torch.tensor(
+            [low - 5, low, (low + high) / 2, high, high + 5]
+        )
+        scores = score.score(measured.unsqueeze(1)).tolist()
+        assert scores == pytest.approx([0, 0, 0.5, 1, 1])
+
+    def test_snr_falls_with_background(self):
+        breaths = noise(4 * RATE) * (torch.arange(4 * RATE) % RATE < RATE / 4)
+        waveforms = torch.stack(
+            [
+                breaths + level * noise(4 * RATE, seed=1)
+                for level in (0.03, 0.1, 0.3, 1.0)
+            ]
+        )
+        assert (SNRScore(RATE)(waveforms).diff() < -0.1).all()
+
+    def test_clipping_falls_with_the_gain(self):
+        gains = torch.tensor([0.9, 1.2, 2.0, 8.0]).unsqueeze(1)
+        waveforms = (gains * tone(100)).clamp(-1, 1)
+        scores = ClippingScore(RATE)(waveforms)
+        assert scores[0] > 0.97
+        shares = [1 - 2 / math.pi * math.asin(1 / g) for g in (1.2, 2.0, 8.0)]
+        expected = [1 - share for share in shares]
+        assert scores[1:].tolist() == pytest.approx(expected, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def real_cycles(real_data):
+    """One cycle of every third recording of ICBHI-sc, and its rate."""
+    folder = real_data / "icbhi_sc" / "audio_and_txt_files"
+    if not folder.is_dir():
+        pytest.skip("QLUNG_DATA has no icbhi_sc: no real recordings to read")
+    found = []
+    for wav in sorted(folder.glob("*.wav"))[::3]:
+        start, stop = wav.with_suffix(".txt").read_text().split()[:2]
+        rate = soundfile.info(wav).samplerate
+        samples, _ = soundfile.read(
+            wav,
+            start=round(float(start) * rate),
+            stop=round(float(stop) * rate),
+            dtype="float32",
+        )
+        found.append((samples, rate))
+    assert len(found) > 50
+    return found
+
+
+class TestRealRecordings:
+    def measured(self, score, real_cycles):
+        rows = []
+        for samples, rate in real_cycles:
+            common = math.gcd(rate, score.sample_rate)
+            resampled = resample_poly(
+                samples, score.sample_rate // common, rate // common
+            )
+            rows.append(
+                score.measure(
+                    torch.from_numpy(resampled).float().unsqueeze(0),
+                    native_rates=torch.tensor([rate]),
+                )
+            )
+        return torch.cat(rows)
+
+    def test_absolute_scores_hardly_differ(self, real_cycles):
+        # The wide band and 25 ms frames.
+        score = AudioQualityScore(16000, f_max=8000.0)
+        scores = score.score(self.measured(score, real_cycles))
+        low, median, high = np.percentile(scores, [25, 50, 75])
+        assert 0.85 < low < median < high <= 1
+        assert 0.89 < median < 0.97
+        assert high - low < 0.13
+
+    def test_fitted_scores_spread(self, real_cycles):
+        score = AudioQualityScore(16000, normalisation="fitted")
+        measured = self.measured(score, real_cycles)
+        assert measured.isfinite().all()
+        score.fit(measured)
+        low, high = np.percentile(score.score(measured), [10, 90])
+        assert high - low > 0.4
+
+    @pytest.mark.parametrize("entropy", ["frames", "spectrum"])
+    def test_against_a_loop(self, real_cycles, entropy):
+        for samples, rate in real_cycles[::12]:
+            score = AudioQualityScore(rate, entropy=entropy)
+            value = score(torch.from_numpy(samples).unsqueeze(0)).item()
+            measured = measured_by_loop(samples, rate, entropy=entropy)
+            assert value == pytest.approx(score_by_loop(measured), abs=1e-3)
+
+    @pytest.mark.parametrize("kind", [FlatnessScore, SNRScore, ClippingScore])
+    def test_the_others_tell_cycles_apart(self, real_cycles, kind):
+        score = kind(16000)
+        scores = score.score(self.measured(score, real_cycles))
+        assert len(scores.unique()) > 10
+        assert scores.mean() > 0.3
