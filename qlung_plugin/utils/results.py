@@ -244,8 +244,13 @@ def write_json(obj, path):
         The file; it is replaced at once, never left half written.
     """
     text = json.dumps(_plain(obj), indent=2, allow_nan=False)
+    write_text(text + "\n", path)
+
+
+def write_text(text, path):
+    """Writes a text file; it is replaced at once, never left half written."""
     with _replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_figure(figure, path):

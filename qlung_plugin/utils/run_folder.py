@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import hashlib
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
@@ -19,6 +20,7 @@ from qlung_plugin.utils.results import (
     write_figure,
     write_json,
     write_predictions,
+    write_text,
 )
 
 logger = get_logger(__name__)
@@ -109,11 +111,37 @@ def write_run_results(
             folder / "figures" / "training.png",
         )
     report = "\n\n".join(reports)
-    (folder / "report.txt").write_text(report, encoding="utf-8")
+    write_text(report, folder / "report.txt")
     logger.info("Results in %s:\n%s", folder, report)
     metrics["data"] = data
     write_json(metrics, folder / "metrics.json")
     return metrics
+
+
+def file_checksums(paths):
+    """SHA-256 of files, so that a result tells what it was computed from.
+
+    Arguments
+    ---------
+    paths : list of str or Path
+        The files.
+
+    Returns
+    -------
+    dict
+        Hexadecimal digests by file name.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "test.json"
+    >>> _ = path.write_text("{}")
+    >>> file_checksums([path])["test.json"][:8]
+    '44136fa3'
+    """
+    return {
+        Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        for path in paths
+    }
 
 
 def _was_validated(history):

@@ -5,6 +5,7 @@ Authors
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -277,3 +278,31 @@ def test_real_recordings_and_weights(train, real_data):
     assert metrics["data"]["subset"] == "10 of 920 recordings"
     partitions = metrics["data"]["partitions"]
     assert sum(partitions[p]["cycles"] for p in partitions) == 97
+
+
+README_BLOCKS = re.findall(
+    r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+)
+
+
+@pytest.mark.parametrize("block", README_BLOCKS)
+def test_components_are_swapped_as_the_readme_shows(
+    block, run, train, corpus, tmp_path
+):
+    """A block of the README takes the place of the one of its name."""
+    key = block.split(":")[0]
+    text = (RECIPE / "hparams" / "qlung.yaml").read_text()
+    swapped, count = re.subn(
+        rf"^{key}: .*?(?=^\S)", block + "\n", text, flags=re.M | re.DOTALL
+    )
+    assert count == 1 and swapped != text
+    hparams = tmp_path / "swapped.yaml"
+    hparams.write_text(swapped)
+    output = train(corpus, "swapped", hparams=hparams)
+    before = pd.read_csv(run / "predictions_last.csv")
+    after = pd.read_csv(output / "predictions_last.csv")
+    assert not after["p_normal"].equals(before["p_normal"])
+
+
+def test_readme_has_blocks_to_swap():
+    assert len(README_BLOCKS) >= 2

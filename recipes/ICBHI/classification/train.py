@@ -29,7 +29,7 @@ from qlung_plugin.inference.run import (
     write_inference_yaml,
 )
 from qlung_plugin.utils.results import predictions_table
-from qlung_plugin.utils.run_folder import write_run_results
+from qlung_plugin.utils.run_folder import file_checksums, write_run_results
 
 logger = get_logger(__name__)
 
@@ -355,6 +355,14 @@ if __name__ == "__main__":
             "strict": hparams["strict"],
             "skip_prep": hparams["skip_prep"],
         },
+    )
+
+    data_summary["manifests"] = file_checksums(
+        [
+            hparams["train_annotation"],
+            hparams["valid_annotation"],
+            hparams["test_annotation"],
+        ]
     )
 
     # Datasets, cached features and quality
