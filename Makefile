@@ -20,7 +20,9 @@ demo: $(VENV)/installed
 	$(BIN)/python -m qlung_plugin.demo.icbhi $(DEMO)/data
 	$(BIN)/python train.py hparams/qlung.yaml --data_folder $(DEMO)/data \
 	    --output_folder $(DEMO)/qlung --cache_folder $(DEMO)/cache \
-	    --pretrained_weights none --number_of_epochs 8 --lr 0.001
+	    --pretrained_weights none --number_of_epochs 20 --batch_size 8 \
+	    --backbone "{batch_norm_momentum: 0.1}" \
+	    --fix_length "{duration: 3.0}"
 	@echo "Generated data: no score on them is a result."
 	@echo "Results: $(DEMO)/qlung/report.txt, metrics.json, predictions.csv"
 	@echo "Figures: $(DEMO)/qlung/figures"

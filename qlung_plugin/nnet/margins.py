@@ -126,8 +126,8 @@ class ClassImbalanceMargin(Margin):
     Arguments
     ---------
     class_counts : sequence of int or torch.Tensor, optional
-        Training samples per class, ``[class]``. If not given, :meth:`fit`
-        supplies them.
+        Training samples per class, ``[class]``, to use without :meth:`fit`,
+        which replaces them by those of the training set.
     target_margin : float
         Margin of a class in a uniform training set, in radians.
     num_classes : int

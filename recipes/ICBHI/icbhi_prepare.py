@@ -28,6 +28,7 @@ SPLIT_FILES = ("ICBHI_challenge_train_test.txt", "official_split.txt")
 FOLD_FILES = ("patient_list_foldwise.txt",)
 DEMOGRAPHIC_FILES = ("demographic_info.txt",)
 PATIENT_FOLDS = 5
+PATIENTS = range(101, 227)
 SEARCH_DEPTH = 4  # the mirror's audio folder lies three folders down
 RECORDING = re.compile(
     "(?P<patient>[0-9]+)_(?P<index>[0-9A-Za-z]+)_(?P<location>[A-Za-z]+)_"
@@ -133,9 +134,17 @@ def prepare_icbhi(
     found = count_cycles(cycles)["recordings"]
     published = PUBLISHED["all"]["recordings"]
     subset = f"{found} of {published} recordings"
+    database = "ICBHI 2017"
+    strangers = {
+        c["patient"] for c in cycles if int(c["patient"]) not in PATIENTS
+    }
+    if strangers:
+        # A result on them must not look like one on ICBHI.
+        database = "recordings in ICBHI's layout that are not ICBHI 2017's"
+        subset = None
     both_sides = _patients(cycles, "train") & _patients(cycles, "test")
     summary = {
-        "database": "ICBHI 2017",
+        "database": database,
         "recordings": found,
         "recordings_published": published,
         "subset": None if found == published else subset,
@@ -595,8 +604,8 @@ def _check_published(cycles, by_side):
 
 
 def _log(summary):
-    subset = summary["subset"] or "all recordings"
-    logger.info("ICBHI 2017 (%s), %s", subset, summary["protocol"])
+    subset = summary["subset"] or f"{summary['recordings']} recordings"
+    logger.info("%s: %s, %s", summary["database"], subset, summary["protocol"])
     for name, count in summary["partitions"].items():
         logger.info("%s: %s", name, count)
     if summary["patients_on_both_sides"]:

@@ -66,6 +66,10 @@ class EfficientAT(nn.Module):
         A file holding a published state dict; or one of the names in
         ``PRETRAINED``, which is downloaded once; or ``None`` (on a command
         line: ``none``) for random initialisation.
+    batch_norm_momentum : float
+        Share of a batch in the running statistics of batch normalisation. The
+        default is that of the published weights; a short training from random
+        weights needs more, or it is evaluated with stale statistics.
     freeze : bool
         Whether the backbone stays as it is: no gradient, and batch
         normalisation with its stored statistics also in training mode.
@@ -88,9 +92,15 @@ class EfficientAT(nn.Module):
     True
     """
 
-    def __init__(self, width_mult=0.4, pretrained_weights=None, freeze=False):
+    def __init__(
+        self,
+        width_mult=0.4,
+        pretrained_weights=None,
+        batch_norm_momentum=0.01,
+        freeze=False,
+    ):
         super().__init__()
-        network = _mobilenet_v3_large(width_mult)
+        network = _mobilenet_v3_large(width_mult, batch_norm_momentum)
         if not _is_none(pretrained_weights):
             path = fetch_weights(str(pretrained_weights), width_mult)
             load_published_state_dict(network, path)
@@ -128,7 +138,7 @@ def _is_none(pretrained_weights):
     return pretrained_weights is None or str(pretrained_weights) == "none"
 
 
-def _mobilenet_v3_large(width_mult):
+def _mobilenet_v3_large(width_mult, batch_norm_momentum=0.01):
     """torchvision's MobileNetV3-Large, changed to what EfficientAT trained."""
     block = partial(InvertedResidualConfig, dilation=1, width_mult=width_mult)
     # in, kernel, expanded, out, squeeze-and-excitation, activation, stride:
@@ -159,7 +169,9 @@ def _mobilenet_v3_large(width_mult):
             InvertedResidual,
             se_layer=partial(SqueezeExcitation, scale_activation=nn.Sigmoid),
         ),
-        norm_layer=partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01),
+        norm_layer=partial(
+            nn.BatchNorm2d, eps=1e-3, momentum=batch_norm_momentum
+        ),
     )
     stem = network.features[0][0]
     network.features[0][0] = nn.Conv2d(
