@@ -244,7 +244,7 @@ def _figure(size, title, grid=(1, 1)):
     """A figure of the common style, followed by its axes."""
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)  # attaches itself
-    figure.suptitle(textwrap.fill(title, int(9 * size[0])), fontsize=13)
+    figure.suptitle(textwrap.fill(title, int(8 * size[0])), fontsize=13)
     axes = figure.subplots(*grid, squeeze=False, sharex="col", sharey="col")
     axes = axes.ravel()
     for axis in axes:
