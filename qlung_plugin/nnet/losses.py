@@ -87,8 +87,7 @@ def angular_margin_cross_entropy(
         target_cosines = target_cosines - _per_sample(
             "cosine_margins", cosine_margins, cosines
         )
-    # In place, into the product: one pass less over all classes.
-    logits = (scale * cosines).scatter_(1, index, scale * target_cosines)
+    logits = scale * cosines.scatter(1, index, target_cosines)
     return F.cross_entropy(logits, targets, reduction=reduction)
 
 
@@ -116,17 +115,23 @@ def _add_angle(cosine, margin):
     # cosine next to 1 in this precision (5e-4 rad in float32), which is where
     # SpeechBrain's AdditiveAngularMargin stops too.
     least = 2 * torch.finfo(cosine.dtype).eps
-    sine = ((1 - cosine) * (1 + cosine)).clamp(min=least).sqrt()
-    shifted = cosine * cos_margin - sine * sin_margin
+    squared = (1 - cosine) * (1 + cosine)
+    bounded = squared.clamp(min=least)
+    shifted = cosine * cos_margin - bounded.sqrt() * sin_margin
     # theta + m >= pi where -cos(theta) >= cos(m), theta + m <= 0 where
     # cos(theta) >= cos(m); at a margin of 0 both branches are the cosine.
     positive = margin > 0
-    outside = torch.where(positive, -cosine, cosine) >= cos_margin
+    towards = cosine.detach()
+    towards = torch.where(positive, -towards, towards)
+    outside = towards >= cos_margin
+    # At the other end, where the sine is constant, the slope is cos(m) alone:
+    # if that is negative, the cosine less a step takes over there too.
+    held = (bounded > squared) & (cos_margin < -cos_margin) & ~outside
     versine = 1 - cos_margin
-    step = torch.where(
-        positive, torch.maximum(margin * sin_margin, versine), -versine
-    )
-    return torch.where(outside, cosine - step, shifted)
+    step = torch.maximum(margin * sin_margin, versine)
+    step = torch.where(held, versine, step)
+    step = torch.where(positive, step, -versine)
+    return torch.where(outside | held, cosine - step, shifted)
 
 
 def _cross_entropy(logits, targets):
