@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from speechbrain.utils.checkpoints import Checkpointer
 
+from qlung_plugin.utils.state_dicts import read_state_dict
+
 INFERENCE_YAML = "inference.yaml"
 
 # The best value of these keys of a checkpoint's meta picks it.
@@ -145,14 +147,11 @@ def load_run(run_folder, checkpoint="selected", device="cpu"):
 
 
 def _load_state(module, path):
+    state = read_state_dict(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(state)
-    except Exception as error:
-        # torch raises a dozen unrelated types on a damaged file.
-        raise ValueError(
-            f"{path} is damaged or of another model: {error}"
-        ) from error
+    except RuntimeError as error:  # missing, unknown, or of another shape
+        raise ValueError(f"{path} is of another model: {error}") from error
 
 
 def find_save_folder(run_folder):

@@ -9,6 +9,8 @@ Authors
  * qlung_plugin contributors
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -25,7 +27,7 @@ from qlung_plugin.processing.quality import (
 )
 
 
-class QualityMeasure(nn.Module):
+class QualityMeasure(nn.Module, ABC):
     """Base class of the quality scores.
 
     Subclasses override :meth:`measure_valid` and :meth:`score`, and
@@ -113,6 +115,7 @@ class QualityMeasure(nn.Module):
             )
             return torch.where(audible.unsqueeze(-1), values, torch.nan)
 
+    @abstractmethod
     def measure_valid(self, waveforms, centred, lengths, native_rates):
         """The measurements themselves, to be overridden.
 
@@ -132,8 +135,8 @@ class QualityMeasure(nn.Module):
         torch.Tensor
             ``[batch, measurement]``.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, measurements):
         """Turns measurements into scores, to be overridden.
 
@@ -147,7 +150,6 @@ class QualityMeasure(nn.Module):
         torch.Tensor
             ``[batch]`` in [0, 1]; 0 where there was nothing to measure.
         """
-        raise NotImplementedError
 
     def fit(self, measurements):
         """Learns from the training set; nothing, unless overridden.

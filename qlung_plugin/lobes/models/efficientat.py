@@ -30,6 +30,8 @@ from torchvision.models.mobilenetv3 import (
 )
 from torchvision.ops.misc import SqueezeExcitation
 
+from qlung_plugin.utils.state_dicts import read_state_dict
+
 logger = logging.getLogger(__name__)
 
 RELEASE_URL = (
@@ -198,18 +200,7 @@ def load_published_state_dict(network, path):
         network: the message names the first that occur twice, are missing,
         unknown or of another shape.
     """
-    try:
-        published = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch.load raises a dozen unrelated types on a damaged file.
-        raise ValueError(
-            f"{path} is not a readable state dict: {error}"
-        ) from error
-    if not isinstance(published, dict) or not all(
-        isinstance(name, str) and torch.is_tensor(value)
-        for name, value in published.items()
-    ):
-        raise ValueError(f"{path} holds no state dict of named tensors")
+    published = read_state_dict(path)
     state, problems = {}, []
     for name, tensor in published.items():
         if ".conc_se_layers.0." in name:

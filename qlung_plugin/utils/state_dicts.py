@@ -1,0 +1,66 @@
+"""Reading files of weights.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import pickle
+import struct
+
+import torch
+
+# What torch.load raises on files that are truncated, overwritten, or pickles of
+# something else, tried out by damaging files at every place.
+DAMAGED = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ArithmeticError,
+    MemoryError,
+    pickle.UnpicklingError,
+    struct.error,
+)
+
+
+def read_state_dict(path):
+    """Reads named tensors; nothing in the file is executed.
+
+    Arguments
+    ---------
+    path : str or Path
+        What ``torch.save(module.state_dict(), path)`` wrote.
+
+    Returns
+    -------
+    dict
+        Tensors by name, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds anything else.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "weights.pt"
+    >>> torch.save({"weight": torch.zeros(2)}, path)
+    >>> read_state_dict(path)
+    {'weight': tensor([0., 0.])}
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED as error:
+        raise ValueError(
+            f"{path} is not a readable state dict: {error}"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(value)
+        for name, value in state.items()
+    ):
+        raise ValueError(f"{path} holds no state dict of named tensors")
+    return state
