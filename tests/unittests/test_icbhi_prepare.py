@@ -9,6 +9,7 @@ import logging
 import os
 import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,12 +17,8 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.ICBHI import icbhi_prepare
-from recipes.ICBHI.icbhi_prepare import (
-    parse_recording_name,
-    prepare_icbhi,
-    read_annotation,
-)
+from qlung_plugin.dataio.icbhi import parse_recording_name, read_annotation
+from recipes.ICBHI.icbhi_prepare import prepare_icbhi
 
 PARTITIONS = ("train", "valid", "test")
 RATE = 4000
@@ -232,11 +229,11 @@ def test_an_interrupted_write_leaves_the_old_manifest(
     prepare_icbhi(data, output)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
 
-    def dump_half(content, file, **_):
-        file.write('{"half')
+    def write_half(path, text, **_):
+        path.write_bytes(text[: len(text) // 2].encode())
         raise OSError("disk full")
 
-    monkeypatch.setattr(icbhi_prepare.json, "dump", dump_half)
+    monkeypatch.setattr(Path, "write_text", write_half)
     with pytest.raises(OSError, match="disk full"):
         prepare_icbhi(data, output, valid_fold=1)
     assert {p.name: p.read_bytes() for p in output.iterdir()} == before

@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.ICBHI.icbhi_prepare import (
-    count_cycles,
-    prepare_icbhi,
-    read_corpus,
-)
+from qlung_plugin.dataio.icbhi import read_corpus
+from qlung_plugin.dataio.partitions import count_cycles
+from recipes.ICBHI.icbhi_prepare import prepare_icbhi
 
 LABELS = ("normal", "crackle", "wheeze", "both")
 

@@ -1,0 +1,332 @@
+"""From a database's recordings to JSON manifests: what preparations share.
+
+A preparation turns annotations into cycles: a dict per annotated stretch of a
+recording, with ``id``, ``recording``, ``patient``, ``label``, ``wav`` (the
+path), ``start`` and ``end`` (seconds), ``where`` (the place of the annotation,
+for messages), ``side`` (train or test) and further facts. What is odd but
+usable becomes a sentence with a count in a list of warnings.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import soundfile
+from speechbrain.utils.logger import get_logger
+from tqdm import tqdm
+
+from qlung_plugin.utils.files import write_json
+
+logger = get_logger(__name__)
+
+
+def check_folders(data_folder, output_folder):
+    """The two folders as absolute paths; data are never written to.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Where the database is.
+    output_folder : str or pathlib.Path
+        Where the manifests go; within the data folder it is a ValueError.
+
+    Returns
+    -------
+    data_folder : pathlib.Path
+        Links in it are kept, since manifests are relative to it.
+    output_folder : pathlib.Path
+        Links in it are resolved.
+
+    Example
+    -------
+    >>> check_folders("/data/ICBHI", "/data/ICBHI/manifests")
+    Traceback (most recent call last):
+    ValueError: output_folder /data/ICBHI/manifests lies in the data folder \
+/data/ICBHI, which is never written to: choose another one
+    """
+    data_folder = Path(os.path.abspath(data_folder))
+    output_folder = Path(output_folder).resolve()
+    if output_folder.is_relative_to(data_folder.resolve()):
+        raise ValueError(
+            f"output_folder {output_folder} lies in the data folder "
+            f"{data_folder}, which is never written to: choose another one"
+        )
+    return data_folder, output_folder
+
+
+def only_copy(found, family, warnings):
+    """The folder to read of those that hold the same recordings.
+
+    Arguments
+    ---------
+    found : dict
+        What each folder (pathlib.Path) holds, in a form that can be compared.
+        Different contents are a ValueError.
+    family : str
+        Whose recordings they are.
+    warnings : list
+        Gains a sentence per folder that is not read.
+
+    Returns
+    -------
+    folder : pathlib.Path
+        The folder nearest to the root.
+    """
+    first, *others = sorted(found, key=lambda path: (len(path.parts), path))
+    for other in others:
+        if found[other] != found[first]:
+            raise ValueError(
+                f"both {first} and {other} hold {family} recordings, and not "
+                "the same ones: let data_folder point at one of them"
+            )
+        warnings.append(f"{other} repeats {first} and is not read")
+    return first
+
+
+def report_unpaired(problems, place, strict, warnings):
+    """Warns of files without counterpart; they are an error if strict.
+
+    Arguments
+    ---------
+    problems : dict
+        Lists of names by what is wrong with them.
+    place : str or pathlib.Path
+        Where they are.
+    strict : bool
+        Whether to raise a ValueError.
+    warnings : list
+        Gains a sentence per problem that occurs.
+    """
+    for problem, names in problems.items():
+        message = f"{place}: {len(names)} {problem}: {some(names)}"
+        if names and strict:
+            raise ValueError(message)
+        if names:
+            warnings.append(message)
+
+
+def read_headers(wavs):
+    """Sample rate and number of samples of mono recordings.
+
+    Arguments
+    ---------
+    wavs : iterable
+        Paths. A file that is no audio, not mono or empty is a ValueError.
+
+    Returns
+    -------
+    headers : dict
+        Pairs (Hz, samples) by path.
+    """
+    wavs = sorted(set(wavs))
+    progress = tqdm(wavs, desc="Reading audio headers", disable=None)
+    return {wav: _read_header(wav) for wav in progress}
+
+
+def _read_header(wav):
+    try:
+        info = soundfile.info(wav)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{wav}: not readable as audio ({error})") from error
+    if info.channels != 1:
+        raise ValueError(f"{wav}: {info.channels} channels, mix down to mono")
+    if info.frames == 0:
+        raise ValueError(f"{wav}: holds no samples")
+    return info.samplerate, info.frames
+
+
+def locate_cycles(cycles, headers, warnings, noun="cycles"):
+    """The cycles with their times in samples, clipped to their recording.
+
+    Arguments
+    ---------
+    cycles : list
+        Cycles; those whose ``wav`` is None are left out.
+    headers : dict
+        From `read_headers`.
+    warnings : list
+        Gains how many cycles were clipped, and how many left out because
+        nothing of them lies in the recording.
+    noun : str
+        What the database calls its cycles.
+
+    Returns
+    -------
+    located : list
+        Cycles with ``start``, ``stop`` (samples) and ``sample_rate`` (Hz).
+
+    Example
+    -------
+    >>> warnings = []
+    >>> cycle = {"wav": "a.wav", "start": 0.5, "end": 2.1, "where": "a.txt:1"}
+    >>> locate_cycles([cycle], {"a.wav": (4000, 8000)}, warnings)[0]["stop"]
+    8000
+    >>> warnings
+    ['1 cycles clipped that end past the end of their recording, by up to \
+100.0 ms (a.txt:1)']
+    """
+    located, excess, unusable = [], [], []
+    for cycle in cycles:
+        if cycle["wav"] is None:
+            continue
+        rate, frames = headers[cycle["wav"]]
+        length = frames / rate
+        start = round(min(cycle["start"], length) * rate)
+        stop = round(min(cycle["end"], length) * rate)
+        if stop <= start:
+            unusable.append(cycle["where"])
+            continue
+        if (cycle["end"] - length) * rate > 0.5:
+            excess.append((1000 * (cycle["end"] - length), cycle["where"]))
+        samples = {"start": start, "stop": stop, "sample_rate": rate}
+        located.append({**cycle, **samples})
+    if excess:
+        most, where = max(excess)
+        warnings.append(
+            f"{len(excess)} {noun} clipped that end past the end of their "
+            f"recording, by up to {most:.1f} ms ({where})"
+        )
+    if unusable:
+        warnings.append(
+            f"{len(unusable)} {noun} left out that have no length or start "
+            f"past the end of their recording: {some(unusable)}"
+        )
+    return located
+
+
+def manifest_entry(cycle, data_folder, facts):
+    """The manifest's entry of a cycle.
+
+    Arguments
+    ---------
+    cycle : dict
+        From `locate_cycles`.
+    data_folder : pathlib.Path
+        What stands for ``{data_root}`` in the entry.
+    facts : sequence of str
+        Which keys of the cycle to tell as they are.
+
+    Returns
+    -------
+    entry : dict
+        ``wav`` (``file``, and ``start``, ``stop`` in samples),
+        ``sample_rate`` (Hz), ``duration`` (seconds) and the facts.
+    """
+    path = cycle["wav"].relative_to(data_folder).as_posix()
+    if "{" in path or "}" in path:
+        # SpeechBrain fills in {data_root} by str.format_map.
+        raise ValueError(f"{cycle['wav']}: rename it to a path without {{}}")
+    start, stop, rate = cycle["start"], cycle["stop"], cycle["sample_rate"]
+    return {
+        "wav": {"file": f"{{data_root}}/{path}", "start": start, "stop": stop},
+        "sample_rate": rate,
+        "duration": (stop - start) / rate,
+        **{fact: cycle[fact] for fact in facts},
+    }
+
+
+def write_manifests(output_folder, manifests, summary_name, summary):
+    """Writes manifests and the summary of a preparation, and logs the latter.
+
+    Arguments
+    ---------
+    output_folder : pathlib.Path
+        Where to write; each file is replaced at once.
+    manifests : dict
+        Entries by id, by file name.
+    summary_name : str
+        File name of the summary.
+    summary : dict
+        As for `log_summary`.
+    """
+    # The summary comes last: it must not describe manifests yet to be written.
+    for name, content in {**manifests, summary_name: summary}.items():
+        write_json(content, output_folder / name)
+    log_summary(summary)
+
+
+def log_summary(summary):
+    """Logs what was prepared, and what was odd about it.
+
+    Arguments
+    ---------
+    summary : dict
+        ``database``, ``recordings``, ``subset``, ``protocol``, ``partitions``,
+        ``warnings`` and, if any, ``patients_on_both_sides``.
+    """
+    subset = summary["subset"] or f"{summary['recordings']} recordings"
+    logger.info("%s: %s, %s", summary["database"], subset, summary["protocol"])
+    for name, count in summary["partitions"].items():
+        logger.info("%s: %s", name, count)
+    if summary.get("patients_on_both_sides"):
+        patients = ", ".join(summary["patients_on_both_sides"])
+        logger.warning("patients on both sides of the split: %s", patients)
+    for warning in summary["warnings"]:
+        logger.warning(warning)
+
+
+def read_summary(output_folder, manifests, summary_name):
+    """The summary of an earlier call, if its manifests are there.
+
+    Arguments
+    ---------
+    output_folder : str or pathlib.Path
+        Where that call wrote.
+    manifests : sequence of str
+        File names of the manifests to keep.
+    summary_name : str
+        File name of the summary.
+
+    Returns
+    -------
+    summary : dict
+        As it was written; a file that is missing is a FileNotFoundError.
+    """
+    output_folder = Path(output_folder).resolve()
+    names = (*manifests, summary_name)
+    missing = [name for name in names if not (output_folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"skip_prep is set, but {output_folder} lacks {', '.join(missing)}"
+        )
+    return json.loads((output_folder / summary_name).read_text("utf-8"))
+
+
+def quantity(text, where):
+    """A finite number, not negative.
+
+    Example
+    -------
+    >>> quantity("-1", where="a.txt:3")
+    Traceback (most recent call last):
+    ValueError: a.txt:3: '-1' is not a number of 0 or more
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{where}: '{text}' is not a number of 0 or more")
+    return value
+
+
+def add_once(table, key, value, where):
+    """Adds to a dict what must not be there yet."""
+    if key in table:
+        raise ValueError(f"{where}: '{key}' occurs twice")
+    table[key] = value
+
+
+def some(names):
+    """The first few names.
+
+    Example
+    -------
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,259 @@
+"""From cycles to partitions: patients held out, counts, completeness.
+
+Cycles are dicts as :mod:`qlung_plugin.dataio.manifests` describes them.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from collections import Counter
+
+from sklearn.model_selection import StratifiedGroupKFold
+
+from qlung_plugin.utils.metric_stats import LABELS
+
+
+def patients_of(cycles, side):
+    """The set of patients on a side, "train" or "test"."""
+    return {cycle["patient"] for cycle in cycles if cycle["side"] == side}
+
+
+def draw_patients(cycles, n_folds, fold, seed):
+    """The patients of one of several folds, stratified by the label.
+
+    Arguments
+    ---------
+    cycles : list
+        Cycles.
+    n_folds : int
+        Number of folds; fewer patients than that are a ValueError.
+    fold : int
+        Which fold.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    patients : set
+        Every patient is in exactly one of the folds.
+    """
+    patients = [cycle["patient"] for cycle in cycles]
+    if len(set(patients)) < n_folds:
+        raise ValueError(
+            f"{len(set(patients))} patients cannot make {n_folds} folds: use "
+            "more recordings or, for validation, another valid_fraction or 0"
+        )
+    labels = [cycle["label"] for cycle in cycles]
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    _, members = list(folds.split(labels, labels, patients))[fold]
+    return {patients[member] for member in members}
+
+
+def hold_out_patients(cycles, valid_fraction, valid_fold, split_seed):
+    """Sets patients of the training side aside for validation.
+
+    Patients who also occur on the test side always stay in training: held out,
+    they would select the model by people it is tested on.
+
+    Arguments
+    ---------
+    cycles : list
+        Cycles of both sides.
+    valid_fraction : float
+        Share of the training side, 0 to 0.5; with 0 there is no validation.
+    valid_fold : int
+        Which of the `round(1 / valid_fraction)` folds.
+    split_seed : int
+        Seed of the folds.
+
+    Returns
+    -------
+    partitions : dict
+        Lists of cycles by "train", "valid" and "test".
+    validation : str
+        The validation in words.
+
+    Example
+    -------
+    >>> cycles = [{"patient": str(i), "label": "normal"} for i in range(4)]
+    >>> cycles = [{**cycle, "side": "train"} for cycle in cycles]
+    >>> partitions, validation = hold_out_patients(cycles, 0.5, 0, 1)
+    >>> len(partitions["valid"]), validation
+    (2, 'validation on fold 0 of 2 of the training patients (split seed 1)')
+    """
+    if not 0 <= valid_fraction <= 0.5:
+        raise ValueError(f"valid_fraction is {valid_fraction}, not in 0 to 0.5")
+    held_out = set()
+    validation = "no validation (the whole training side is trained on)"
+    if valid_fraction:
+        n_folds = round(1 / valid_fraction)
+        check_fold("valid_fold", valid_fold, range(n_folds))
+        eligible = patients_of(cycles, "train") - patients_of(cycles, "test")
+        candidates = [c for c in cycles if c["patient"] in eligible]
+        held_out = draw_patients(candidates, n_folds, valid_fold, split_seed)
+        validation = (
+            f"validation on fold {valid_fold} of {n_folds} of the training "
+            f"patients (split seed {split_seed})"
+        )
+    partitions = {"train": [], "valid": [], "test": []}
+    for cycle in cycles:
+        held = cycle["patient"] in held_out
+        partitions["valid" if held else cycle["side"]].append(cycle)
+    return partitions, validation
+
+
+def check_fold(argument, fold, folds):
+    """Refuses a fold that is not one of the folds."""
+    if fold not in folds:
+        raise ValueError(f"{argument} is {fold}, not one of {list(folds)}")
+
+
+def count_cycles(cycles, labels=LABELS):
+    """Counts recordings, patients, cycles, and cycles per label.
+
+    Arguments
+    ---------
+    cycles : list
+        Dicts with `recording`, `patient` and `label`.
+    labels : sequence of str
+        All labels, in order.
+
+    Returns
+    -------
+    count : dict
+        Numbers by "recordings", "patients", "cycles"; by label in "counts".
+    """
+    found = Counter(cycle["label"] for cycle in cycles)
+    return {
+        "recordings": len({cycle["recording"] for cycle in cycles}),
+        "patients": len({cycle["patient"] for cycle in cycles}),
+        "cycles": len(cycles),
+        "counts": {label: found[label] for label in labels},
+    }
+
+
+def check_published(family, expected, found):
+    """Refuses data whose counts are not the published ones.
+
+    Arguments
+    ---------
+    family : str
+        Whose counts they are.
+    expected : dict
+        Published values by part of the database and fact.
+    found : dict
+        At least those values, as they were found.
+
+    Example
+    -------
+    >>> expected = {"test": {"recordings": 381}}
+    >>> check_published("ICBHI", expected, {"test": {"recordings": 96}})
+    Traceback (most recent call last):
+    ValueError: not the published ICBHI: test recordings: expected 381, found 96
+    """
+    differences = [
+        f"{part} {fact}: expected {value}, found {found[part][fact]}"
+        for part, facts in expected.items()
+        for fact, value in facts.items()
+        if found[part][fact] != value
+    ]
+    if differences:
+        raise ValueError(
+            f"not the published {family}: {'; '.join(differences)}"
+        )
+
+
+def name_data(database, found, published, patients, is_patient):
+    """What the summary says of the data's origin and completeness.
+
+    Arguments
+    ---------
+    database : str
+        Name and year.
+    found : int
+        Number of recordings.
+    published : int
+        Number of recordings in the published database.
+    patients : iterable
+        The patients' numbers as texts.
+    is_patient : callable
+        Whether the database can have a patient of that number: a result on
+        others (generated ones, say) must not look like one on the database.
+
+    Returns
+    -------
+    dict
+        ``database``, ``recordings``, ``recordings_published`` and ``subset``,
+        None if complete.
+
+    Example
+    -------
+    >>> name_data("ICBHI 2017", 188, 920, ["101"], str.isdigit)["subset"]
+    '188 of 920 recordings'
+    """
+    subset = f"{found} of {published} recordings"
+    complete = found == published
+    if not all(map(is_patient, patients)):
+        family = database.split()[0]
+        database = f"recordings in {family}'s layout that are not {database}'s"
+        complete = True  # it is not a part of the database
+    return {
+        "database": database,
+        "recordings": found,
+        "recordings_published": published,
+        "subset": None if complete else subset,
+    }
+
+
+def check_manifests(manifests, labels=LABELS):
+    """Refuses partitions on which training or its scores would be undefined.
+
+    Arguments
+    ---------
+    manifests : dict
+        Entries by id of ``train``, ``valid`` and ``test``; ``valid`` may be
+        empty.
+    labels : sequence of str
+        All labels, in order, normal first.
+
+    Example
+    -------
+    >>> normal = {"a": {"label": "normal"}}
+    >>> check_manifests({"train": normal, "valid": {}, "test": {}})
+    Traceback (most recent call last):
+    ValueError: no cycle is in the test manifest
+    """
+    for name in ("train", "test"):
+        if not manifests[name]:
+            raise ValueError(f"no cycle is in the {name} manifest")
+    validated = {entry["label"] for entry in manifests["valid"].values()}
+    normal = labels[0]
+    if validated == {normal} or (validated and normal not in validated):
+        raise ValueError(
+            f"all cycles for validation are {sorted(validated)}, so that their"
+            " Score is undefined: choose another valid_fold or valid_fraction,"
+            " or valid_fraction 0"
+        )
+
+
+def count_labels(manifest, labels=LABELS):
+    """Number of cycles per label, in the order of the labels.
+
+    Arguments
+    ---------
+    manifest : dict
+        Entries by id.
+    labels : sequence of str
+        All labels, in order.
+
+    Returns
+    -------
+    list of int
+
+    Example
+    -------
+    >>> count_labels({"a": {"label": "wheeze"}})
+    [0, 0, 1, 0]
+    """
+    found = Counter(entry["label"] for entry in manifest.values())
+    return [found[label] for label in labels]

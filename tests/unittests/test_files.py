@@ -1,0 +1,71 @@
+"""Files that are written as a whole or not at all.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from qlung_plugin.utils.files import write_figure, write_json
+
+
+def test_json_is_strict_and_keeps_the_order(tmp_path):
+    nan = float("nan")
+    written = {
+        "z": nan,
+        "a": (1, np.float32(0.5), np.int64(3), np.float64(nan)),
+        "b": {"c": np.array([1.0, nan]), "d": None, "e": True, "f": "ü"},
+    }
+    path = tmp_path / "new folder" / "x.json"
+    write_json(written, path)
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("}\n") and "NaN" not in text
+    found = json.loads(text)
+    assert list(found) == ["z", "a", "b"]
+    assert found["z"] is None
+    assert found["a"] == [1, 0.5, 3, None]
+    assert found["b"] == {"c": [1.0, None], "d": None, "e": True, "f": "ü"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json({"loss": float("inf")}, path)
+    assert path.read_text(encoding="utf-8") == text
+
+
+class Breaking(Figure):
+    """A figure whose disk fills up while it is saved."""
+
+    def savefig(self, fname, **kwargs):
+        fname.write_bytes(b"half")
+        raise OSError("no space left")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"old")
+    with pytest.raises(OSError, match="no space"):
+        write_figure(Breaking(), path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["figure.png"]
+
+
+def test_whoever_reads_the_old_file_meanwhile_keeps_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with open(path, encoding="utf-8") as reader:
+        write_json({"a": 2}, path)
+        assert reader.read() == "old"
+    assert path.read_text() != "old"
+
+
+@pytest.mark.parametrize(
+    "suffix, magic", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
+)
+def test_figure_in_the_format_of_its_name(tmp_path, suffix, magic):
+    path = tmp_path / "figures" / f"a.{suffix}"
+    write_figure(Figure(), str(path))
+    assert path.read_bytes().startswith(magic)
+    assert os.listdir(path.parent) == [path.name]
