@@ -11,18 +11,20 @@ Authors
  * qlung_plugin contributors
 """
 
-import argparse
-import json
-import os
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import soundfile
 
 from qlung_plugin.demo import sounds
+from qlung_plugin.demo.corpus import (
+    check_sizes,
+    deal,
+    new_corpus_folder,
+    record_chest,
+    run_command,
+    write_text,
+)
 
 LABELS = ("normal", "crackle", "wheeze", "both")
 LOCATIONS = ("Tc", "Al", "Ar", "Pl", "Pr", "Ll", "Lr")
@@ -149,15 +151,12 @@ def generate_icbhi_like(output_folder, seed=0, patients=16, recordings=3):
 
     Example
     -------
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     summary = generate_icbhi_like(folder, patients=2, recordings=1)
+    >>> folder = getfixture("tmp_path")
+    >>> summary = generate_icbhi_like(folder, patients=2, recordings=1)
     >>> summary["recordings"]
     {'train': 1, 'test': 1}
     """
-    if not 2 <= patients <= 99:
-        raise ValueError(f"patients must be 2 to 99, got {patients}")
-    if recordings < 1:
-        raise ValueError(f"recordings must be 1 or more, got {recordings}")
+    check_sizes(patients, recordings)
     cohort = _draw_patients(seed, patients)
     with new_corpus_folder(output_folder, README_TITLE, CORPUS_ENTRIES) as root:
         (root / "audio_and_txt_files").mkdir()
@@ -170,62 +169,8 @@ def generate_icbhi_like(output_folder, seed=0, patients=16, recordings=3):
         settings = (
             f"Seed {seed}, {patients} patients, {recordings} recordings each.\n"
         )
-        _write_text(root / "README.txt", [README_TITLE, "\n", README, settings])
+        write_text(root / "README.txt", [README_TITLE, "\n", README, settings])
     return _summarise(cohort, written)
-
-
-@contextmanager
-def new_corpus_folder(output_folder, title, entries):
-    """A folder to write a corpus to, which takes its place when complete.
-
-    Arguments
-    ---------
-    output_folder : str or pathlib.Path
-        Where the corpus is to be: nothing yet, an empty folder, or a previous
-        corpus with the same title, which is replaced.
-    title : str
-        First line of the ``README.txt`` by which a corpus is known.
-    entries : set
-        Names that a corpus has at its top. A folder with others in it holds
-        work of the user and is refused.
-
-    Yields
-    ------
-    folder : pathlib.Path
-        Where to write. It is removed if writing fails.
-    """
-    target = Path(output_folder).resolve()
-    if target.exists() and not _replaceable(target, title, entries):
-        raise FileExistsError(
-            f"{target} exists and is not a corpus that this command wrote. "
-            "Name a new or an empty folder."
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, since only within a file system is a move atomic.
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name}.", dir=target.parent
-    ) as workshop:
-        new = Path(workshop, "new")
-        new.mkdir()
-        yield new
-        if target.exists():
-            os.replace(target, Path(workshop, "previous"))
-        os.replace(new, target)
-
-
-def _replaceable(folder, title, entries):
-    """Whether a folder is empty or a previous corpus, and nothing else."""
-    if not folder.is_dir():
-        return False
-    found = set(os.listdir(folder))
-    if not found:
-        return True
-    readme = folder / "README.txt"
-    return (
-        found <= entries
-        and readme.is_file()
-        and readme.read_text(errors="replace").startswith(title)
-    )
 
 
 def _draw_patients(seed, count):
@@ -272,10 +217,8 @@ def _write_recordings(root, patient, count):
     seed, *seeds = patient.seeds.spawn(1 + count)
     rng = np.random.default_rng(seed)
     cycles = rng.integers(4, 7, count)
-    # The state's shares, to the nearest cycle, in random order.
-    place = (np.arange(cycles.sum()) + 0.5) / cycles.sum()
-    labels = np.searchsorted(np.cumsum(STATES[patient.state]), place)
-    labels = np.split(rng.permutation(labels), np.cumsum(cycles)[:-1])
+    labels = deal(STATES[patient.state], cycles.sum(), rng)
+    labels = np.split(labels, np.cumsum(cycles)[:-1])
     locations = rng.permutation(LOCATIONS)
     device = DEVICES[patient.device]
     for index, seed in enumerate(seeds):
@@ -293,7 +236,7 @@ def _write_recordings(root, patient, count):
             f"{start:.3f}\t{end:.3f}\t{label % 2}\t{label // 2}\n"
             for start, end, label in zip(bounds, bounds[1:], labels[index])
         )
-        _write_text(f"{path}.txt", lines)
+        write_text(f"{path}.txt", lines)
         yield Recording(name, patient, snr, labels[index])
 
 
@@ -320,37 +263,24 @@ def _synthesise(patient, labels, snr, rng):
             corner=130.0 if patient.child else 100.0,
         )
         sounds.add_at(lungs, breath, round(start * rate))
-    room = sounds.ambient_noise(duration, rate, rng)
-    # Muscles and the hand: strong below 60 Hz in most real recordings.
-    low = sounds.falling(30.0, 24.0)
-    rumble = sounds.shaped_noise(len(lungs), rate, rng, low)
-    pulse = rng.uniform(90, 120) if patient.child else rng.uniform(60, 90)
-    heart = sounds.heart_beats(duration, rate, rng, pulse)
-    chest = sounds.mix_at_snr(lungs, room, snr)
-    chest += rumble + rng.uniform(2, 6) * heart
-    recorded = sounds.band_limit(chest, rate, *device.band)
-    level = device.level + rng.uniform(-4, 4)
-    recorded *= 10 ** (level / 20) / recorded.std()
-    # Real ones clip, too.
-    return np.clip(recorded, -1, 1), bounds
+    pulse = (90, 120) if patient.child else (60, 90)
+    recorded = record_chest(
+        lungs, rate, rng, snr, pulse, device.band, device.level
+    )
+    return recorded, bounds
 
 
 def _write_tables(root, cohort, written):
     """Split, demographics and diagnoses as ICBHI has them, and our notes."""
     split = (f"{r.name}\t{r.patient.side}\n" for r in written)
-    _write_text(root / SPLIT_FILE, split)
+    write_text(root / SPLIT_FILE, split)
     demographics = (f"{p.number} {p.demographics}\n" for p in cohort)
-    _write_text(root / "demographic_info.txt", demographics)
+    write_text(root / "demographic_info.txt", demographics)
     diagnoses = (f"{p.number},{p.diagnosis}\n" for p in cohort)
-    _write_text(root / "patient_diagnosis.csv", ["ID,CLASS\n", *diagnoses])
+    write_text(root / "patient_diagnosis.csv", ["ID,CLASS\n", *diagnoses])
     notes = (f"{r.name},{r.patient.state},{r.snr}\n" for r in written)
     header = "recording,state,snr_db\n"
-    _write_text(root / "generation.csv", [header, *notes])
-
-
-def _write_text(path, lines):
-    """The same bytes on every system, whatever its line ends."""
-    Path(path).write_bytes("".join(lines).encode())
+    write_text(root / "generation.csv", [header, *notes])
 
 
 def _summarise(cohort, written):
@@ -367,25 +297,7 @@ def _summarise(cohort, written):
 
 def main(arguments=None):
     """The command line: ``python -m qlung_plugin.demo.icbhi FOLDER``."""
-    parser = argparse.ArgumentParser(
-        prog="python -m qlung_plugin.demo.icbhi",
-        description="Writes a small generated corpus in the layout of ICBHI "
-        "2017. It is a demonstration and a test bed: no score on it is a "
-        "result.",
-        epilog="example: python -m qlung_plugin.demo.icbhi demo_icbhi --seed 0",
-    )
-    parser.add_argument("output_folder", help="a new or an empty folder")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--patients", type=int, default=16, help="2 to 99")
-    parser.add_argument(
-        "--recordings", type=int, default=3, help="per patient, default 3"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        summary = generate_icbhi_like(**vars(options))
-    except (FileExistsError, ValueError) as error:
-        parser.error(str(error))
-    print(json.dumps(summary, indent=2))
+    run_command(generate_icbhi_like, "icbhi", "ICBHI 2017", 16, arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,130 @@
+"""Tests of the SPRSound preparation on real recordings.
+
+They read the folder that the environment variable QLUNG_DATA names.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+from collections import Counter
+
+import pytest
+import soundfile
+
+from recipes.SPRSound.sprsound_prepare import (
+    prepare_recordings,
+    prepare_sprsound,
+)
+
+
+@pytest.fixture
+def intra(real_data):
+    """The complete intra-patient test partition."""
+    folder = real_data / "sprsound"
+    if not folder.is_dir():
+        pytest.skip(f"{real_data} has no sprsound")
+    return folder
+
+
+@pytest.fixture
+def half_of_train(real_data):
+    """A fifth of train, with all recordings of poor quality in its half."""
+    folder = real_data / "sprsound_quality"
+    if not folder.is_dir():
+        pytest.skip(f"{real_data} has no sprsound_quality")
+    return folder
+
+
+def read(folder, name):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_intra_has_its_published_counts(intra, tmp_path):
+    summary = prepare_sprsound(intra, tmp_path, test="intra", strict=True)
+    assert summary["database"] == "SPRSound 2022"
+    assert summary["recordings"] == summary["recordings_published"] == 379
+    assert summary["subset"] is None
+    assert summary["partitions"]["test"] == {
+        "recordings": 379,
+        "patients": 162,
+        "cycles": 1004,
+        "counts": dict(normal=688, crackle=175 + 14, wheeze=124, both=3),
+    }
+    entries = read(tmp_path, "test").values()
+    assert Counter(entry["type"] for entry in entries) == {
+        "Normal": 688,
+        "Fine Crackle": 175,
+        "Coarse Crackle": 14,
+        "Wheeze": 108,
+        "Rhonchi": 14,
+        "Stridor": 2,
+        "Wheeze+Crackle": 3,
+    }
+    (warning,) = summary["warnings"]
+    assert warning.startswith("2 recordings hold no event (2 of them marked")
+
+
+@pytest.mark.parametrize(
+    "options, counts",
+    [
+        (
+            {"continuous": "drop"},
+            dict(normal=688, crackle=189, wheeze=108, both=3),
+        ),
+        ({"num_classes": 2}, dict(normal=688, abnormal=316)),
+        (
+            {"num_classes": 2, "continuous": "drop"},
+            dict(normal=688, abnormal=300),
+        ),
+    ],
+)
+def test_intra_by_the_other_mappings(intra, tmp_path, options, counts):
+    summary = prepare_sprsound(
+        intra, tmp_path, test="intra", strict=True, **options
+    )
+    assert summary["partitions"]["test"]["counts"] == counts
+
+
+def test_every_event_of_intra_lies_in_its_recording(intra, tmp_path):
+    prepare_sprsound(intra, tmp_path, test="intra")
+    durations = []
+    for entry in read(tmp_path, "test").values():
+        info = soundfile.info(entry["wav"]["file"].format(data_root=intra))
+        assert 0 <= entry["wav"]["start"] < entry["wav"]["stop"] <= info.frames
+        assert entry["sample_rate"] == info.samplerate == 8000
+        assert 0.1 < entry["age"] < 18 and entry["sex"] in ("M", "F")
+        assert entry["location"].split()[0] in ("left", "right")
+        assert entry["device"] is None
+        durations.append(entry["duration"])
+    assert sum(durations) / len(durations) == pytest.approx(1.3, abs=0.2)
+
+
+def test_inter_is_missing_here(intra, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"'inter'.*\(found: intra\)"):
+        prepare_sprsound(intra, tmp_path, test="inter+intra")
+
+
+def test_whole_recordings_have_the_experts_annotation(half_of_train, tmp_path):
+    summary = prepare_recordings(half_of_train, tmp_path)
+    assert summary["subset"] == "374 of 1949 recordings"
+    assert summary["warnings"] == []
+    counts = summary["partitions"]["train"]
+    assert (counts["recordings"], counts["patients"]) == (374, 109)
+    assert counts["counts"] == {
+        "Normal": 194,
+        "CAS": 22,
+        "DAS": 42,
+        "CAS & DAS": 22,
+        "Poor Quality": 94,
+    }
+    entries = read(tmp_path, "recordings").values()
+    assert len(entries) == 374
+    assert sum(e["annotation"] == "Poor Quality" for e in entries) == 94
+
+
+def test_a_part_of_train_is_no_complete_partition(half_of_train, tmp_path):
+    with pytest.raises(
+        ValueError, match="recordings: expected 1949, found 374"
+    ):
+        prepare_sprsound(half_of_train, tmp_path, test="train", strict=True)
