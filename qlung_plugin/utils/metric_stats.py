@@ -180,9 +180,9 @@ class RespiratoryScore(MetricStats):
     def clear(self):
         """Forgets all predictions."""
         self.ids, self.scores, self.targets = [], [], []
-        self.columns, self.summary = {}, {}
+        self.summary = {}
 
-    def append(self, ids, probabilities, targets, **columns):
+    def append(self, ids, probabilities, targets):
         """Stores the predictions of a batch.
 
         Arguments
@@ -193,8 +193,6 @@ class RespiratoryScore(MetricStats):
             ``[batch, class]``, each row of sum 1 (not logits).
         targets : torch.Tensor
             Class positions ``[batch]`` or ``[batch, 1]``.
-        **columns : dict
-            Values per item to keep too, such as the quality, of that shape.
 
         Raises
         ------
@@ -218,7 +216,6 @@ class RespiratoryScore(MetricStats):
                 "need a softmax first; NaN means a diverged model"
             )
         targets = _one_per_item("targets", targets, len(ids))
-        columns = {k: _one_per_item(k, v, len(ids)) for k, v in columns.items()}
         wrong = set(targets) - set(range(n_classes))
         if wrong:
             raise ValueError(
@@ -227,8 +224,6 @@ class RespiratoryScore(MetricStats):
         self.ids.extend(ids)
         self.scores.extend(probabilities.tolist())
         self.targets.extend(map(int, targets))
-        for name, values in columns.items():
-            self.columns.setdefault(name, []).extend(values)
 
     def predictions(self):
         """All predictions, in the order in which they were appended.
@@ -239,7 +234,7 @@ class RespiratoryScore(MetricStats):
         -------
         pandas.DataFrame
             ``id``, ``label`` and ``prediction`` (class names), ``p_<label>``
-            per class, and the further columns given to :meth:`append`.
+            per class.
         """
         if not self.ids:
             raise ValueError(EMPTY)
@@ -252,9 +247,8 @@ class RespiratoryScore(MetricStats):
         names, scores = np.array(self.labels), np.array(self.scores)
         table = pd.DataFrame({"id": self.ids, "label": names[self.targets]})
         table["prediction"] = names[scores.argmax(1)]
-        further = {f"p_{name}": p for name, p in zip(names, scores.T)}
-        for name, values in {**further, **self.columns}.items():
-            table.insert(table.shape[1], name, values)
+        for name, values in zip(names, scores.T):
+            table[f"p_{name}"] = values
         return table
 
     def summarize(self, field=None):

@@ -8,14 +8,10 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
-import os
-from contextlib import contextmanager
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
+from qlung_plugin.utils.files import replacing
 from qlung_plugin.utils.intervals import bootstrap_interval, patient_confusions
 from qlung_plugin.utils.metric_stats import (
     LABELS,
@@ -23,9 +19,10 @@ from qlung_plugin.utils.metric_stats import (
     confusion_text,
     prediction_metrics,
 )
+from qlung_plugin.utils.published import MARK, published_results
 
 METADATA = ("recording", "patient", "device", "age", "sex", "location")
-NUMBERS = ("age", "quality")  # and the p_<label>; all else is text
+NUMBERS = ("age", "quality", "p_")  # how their columns begin; else it is text
 CONFIDENCE = 0.95
 ROWS = {
     "sp": "specificity",
@@ -36,7 +33,7 @@ ROWS = {
 }
 
 
-def predictions_table(stats, manifest, quality=None):
+def predictions_table(stats, manifest, **quality):
     """Joins predictions with what the manifest knows of each cycle.
 
     Arguments
@@ -47,16 +44,16 @@ def predictions_table(stats, manifest, quality=None):
         Per id an entry with ``recording`` and ``patient``, and ``device``,
         ``age`` (years), ``sex`` and ``location`` where known. An id that it
         lacks is a ValueError.
-    quality : dict or pandas.Series
-        Quality per id; without it, the column ``quality`` that was appended to
-        the predictions, if any. Not measured: missing.
+    **quality : dict or pandas.Series
+        Quality per id, as the column ``quality``, and of further measures as
+        ``quality_<name>``. Not measured: missing.
 
     Returns
     -------
     pandas.DataFrame
         One row per cycle, in the order of the ids: ``id, recording, patient,
         device, age, sex, location, label, prediction``, ``p_<label>`` per
-        class, ``quality``.
+        class, ``quality`` and further columns of quality.
 
     Example
     -------
@@ -77,14 +74,13 @@ def predictions_table(stats, manifest, quality=None):
     for name in METADATA:
         values = [manifest[key].get(name) for key in table["id"]]
         table[name] = pd.Series(values, dtype=None if name == "age" else "str")
-    if quality is not None:
-        table["quality"] = table["id"].map(dict(quality))
-    elif "quality" not in table:
-        table["quality"] = np.nan
-    for name in NUMBERS:
+    measures = {"quality": {}, **quality}
+    for name, values in measures.items():
+        table[name] = table["id"].map(dict(values))
+    for name in ("age", *measures):
         table[name] = pd.to_numeric(table[name]).astype(float)
     scores = [f"p_{name}" for name in stats.labels]
-    columns = ["id", *METADATA, "label", "prediction", *scores, "quality"]
+    columns = ["id", *METADATA, "label", "prediction", *scores, *measures]
     return table[columns].sort_values("id", ignore_index=True)
 
 
@@ -99,7 +95,7 @@ def write_predictions(table, path):
         The file; it is replaced at once, never left half written.
     """
     style = {"float_format": "%.6f", "lineterminator": "\n"}
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         table.to_csv(temporary, index=False, **style)
 
 
@@ -109,7 +105,7 @@ def read_predictions(path):
     Names are text (patient ``007`` stays so), numbers have six decimals.
     """
     names = pd.read_csv(path, nrows=0).columns
-    numbers = [k for k in names if k in NUMBERS or k.startswith("p_")]
+    numbers = [name for name in names if name.startswith(NUMBERS)]
     types = {**dict.fromkeys(names, str), **dict.fromkeys(numbers, float)}
     # Only an empty field is missing: a device may well be called "NA".
     return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=[""])
@@ -120,12 +116,12 @@ def age_group(age):
 
     Example
     -------
-    >>> age_group(pd.Series([0.5, 18, 64.9, 65, None])).tolist()
-    ['under 18', '18 to 64', '18 to 64', '65 and over', 'unknown']
+    >>> age_group(pd.Series([0.5, 11.9, 12, 64.9, 65, None])).tolist()
+    ['under 3', '6 to 11', '12 to 17', '18 to 64', '65 and over', 'unknown']
     """
-    names = ["under 18", "18 to 64", "65 and over"]
-    edges = [-np.inf, 18, 65, np.inf]
-    groups = pd.cut(age, edges, right=False, labels=names)
+    names = ["under 3", "3 to 5", "6 to 11", "12 to 17", "18 to 64"]
+    edges = [-np.inf, 3, 6, 12, 18, 65, np.inf]
+    groups = pd.cut(age, edges, right=False, labels=[*names, "65 and over"])
     return groups.cat.add_categories("unknown").fillna("unknown")
 
 
@@ -135,8 +131,8 @@ def evaluate_predictions(table, labels=LABELS, n_resamples=10000, seed=0):
     Arguments
     ---------
     table : pandas.DataFrame
-        One row per cycle with ``patient``, ``device``, ``age``, ``label`` and
-        ``prediction``.
+        One row per cycle with ``patient``, ``label`` and ``prediction``, and
+        ``device``, ``age``, ``sex`` and ``location``.
     labels : sequence of str
         All classes, in order, normal first.
     n_resamples : int
@@ -149,14 +145,16 @@ def evaluate_predictions(table, labels=LABELS, n_resamples=10000, seed=0):
     dict
         What :func:`prediction_metrics` returns; ``patients``, their number;
         ``interval``, a list [low, high] in percent per score, over patients;
-        ``strata``: per ``device`` and ``age_group`` that occurs, ``cycles``,
-        ``patients``, ``sp``, ``se`` (exact class) and ``score``. Undefined
-        figures are NaN, which :func:`write_json` writes as null.
+        ``strata``: per ``device``, ``age_group``, ``sex`` and ``location``
+        that occurs, ``cycles``, ``patients``, ``sp``, ``se`` (exact class) and
+        ``score``; none of what is unknown of all cycles. Undefined figures are
+        NaN, which :func:`write_json` writes as null.
 
     Example
     -------
     >>> table = pd.DataFrame({"patient": ["1", "2"], "device": ["a", None]})
     >>> table["age"] = [3.0, 70.0]
+    >>> table["sex"] = table["location"] = None
     >>> table["label"] = table["prediction"] = ["normal", "both"]
     >>> evaluate_predictions(table, n_resamples=9)["strata"]["device"]["a"]
     {'cycles': 1, 'patients': 1, 'sp': 100.0, 'se': nan, 'score': nan}
@@ -171,14 +169,18 @@ def evaluate_predictions(table, labels=LABELS, n_resamples=10000, seed=0):
         "resamples": n_resamples,
         "seed": seed,
     }
-    device = table["device"].astype(object).fillna("unknown").astype(str)
-    groups = {"device": device, "age_group": age_group(table["age"])}
+    groups = {
+        name: table[name].astype(object).fillna("unknown").astype(str)
+        for name in ("device", "sex", "location")
+    }
+    groups["age_group"] = age_group(table["age"])
     metrics["strata"] = {
         name: {
             value: _stratum(rows, labels)
-            for value, rows in table.groupby(group, observed=True)
+            for value, rows in table.groupby(groups[name], observed=True)
         }
-        for name, group in groups.items()
+        for name in ("device", "age_group", "sex", "location")
+        if (groups[name] != "unknown").any()
     }
     return metrics
 
@@ -233,62 +235,37 @@ def format_report(name, metrics, data):
     return "\n\n".join(blocks) + "\n"
 
 
-def write_json(obj, path):
-    """Writes JSON in the order of the keys, NaN as null.
+def format_references(metrics, published=None):
+    """What the scores are to be read beside.
 
     Arguments
     ---------
-    obj : dict or list
-        Nested dicts, lists, texts and numbers, those of NumPy included.
-    path : str or pathlib.Path
-        The file; it is replaced at once, never left half written.
+    metrics : dict
+        Per checkpoint what :func:`evaluate_predictions` returned.
+    published : str, optional
+        A benchmark of :mod:`qlung_plugin.utils.published`.
+
+    Returns
+    -------
+    str
+        A table: the checkpoints, the floor of always answering "normal", and
+        the published results, marked as such.
     """
-    text = json.dumps(_plain(obj), indent=2, allow_nan=False)
-    write_text(text + "\n", path)
-
-
-def write_text(text, path):
-    """Writes a text file; it is replaced at once, never left half written."""
-    with _replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def write_figure(figure, path):
-    """Writes a figure in the format that the path ends in, such as ``.png``.
-
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-        The figure.
-    path : str or pathlib.Path
-        The file; it is replaced at once, never left half written.
-    """
-    with _replacing(path) as temporary:
-        figure.savefig(temporary)
-
-
-@contextmanager
-def _replacing(path):
-    """A file beside ``path`` that takes its place once it is complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _plain(obj):
-    """The object in Python's own types, with None for NaN."""
-    if isinstance(obj, dict):
-        return {key: _plain(value) for key, value in obj.items()}
-    if isinstance(obj, (list, tuple)):
-        return [_plain(value) for value in obj]
-    if isinstance(obj, (np.generic, np.ndarray)):
-        return _plain(obj.tolist())
-    return None if isinstance(obj, float) and np.isnan(obj) else obj
+    rows = [
+        (name, *(f"{values[key]:.2f}" for key in ("sp", "se", "score")))
+        for name, values in metrics.items()
+    ]
+    rows.append(('always "normal"', "100.00", "0.00", "50.00"))
+    columns = ["percent", "Sp", "Se", "Score"]
+    if published is not None:
+        table = published_results(published)
+        rows += [
+            (f"{row.method} ({MARK})", row.sp, row.se, row.score)
+            for row in table.itertuples()
+        ]
+    table = pd.DataFrame(rows, columns=columns).set_index("percent")
+    title = "Beside it"
+    return f"{title}\n{'=' * len(title)}\n\n{_text(table)}\n"
 
 
 def _stratum(rows, labels):

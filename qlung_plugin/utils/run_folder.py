@@ -14,13 +14,13 @@ from qlung_plugin.utils.figures import (
     quality_histogram_figure,
     training_curves_figure,
 )
+from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.quality_report import write_quality_analysis
 from qlung_plugin.utils.results import (
     evaluate_predictions,
+    format_references,
     format_report,
-    write_figure,
-    write_json,
     write_predictions,
-    write_text,
 )
 
 logger = get_logger(__name__)
@@ -29,20 +29,29 @@ SELECTIONS = {
     "selected": "best validation score, on patients held out from training",
     "last": "last epoch",
     "test_selected": (
-        "best score on the test set itself: test-selected (as published"
-        " results mostly are)"
+        "best score on the test set of the training's database:"
+        " test-selected (as published results mostly are)"
     ),
 }
 
 
 def write_run_results(
-    folder, tables, epochs, data, labels, partition, history=None
+    folder,
+    tables,
+    epochs,
+    data,
+    labels,
+    partition,
+    validated=True,
+    history=None,
+    published=None,
 ):
     """Writes metrics, predictions, report and figures.
 
     ``metrics.json`` holds an object per checkpoint and ``data``;
     ``predictions.csv`` is that of the selected checkpoint, those of the others
-    carry their names. The report is logged too.
+    carry their names. How the quality goes with the errors is told of the
+    first checkpoint. The report is logged too.
 
     Arguments
     ---------
@@ -60,8 +69,13 @@ def write_run_results(
         All classes, in order, normal first.
     partition : str
         The evaluated partition, in words.
+    validated : bool
+        Whether there was a validation set to select a checkpoint by.
     history : pandas.DataFrame, optional
         A row of statistics per epoch.
+    published : str, optional
+        A benchmark of :mod:`qlung_plugin.utils.published` whose results are
+        set beside those of the run.
 
     Returns
     -------
@@ -72,23 +86,23 @@ def write_run_results(
     database = data["database"]
     if data["subset"]:
         database += f", subset ({data['subset']})"
-    metrics, reports = {}, []
+    metrics, reports, abouts = {}, [], {}
     for name, table in tables.items():
         selection = SELECTIONS[name]
-        if name == "selected" and not _was_validated(history):
+        if name == "selected" and not validated:
             selection = "last epoch, since there was no validation set"
         metrics[name] = {
             "epoch": epochs[name],
             "selection": selection,
             **evaluate_predictions(table, labels),
         }
-        about = {
+        abouts[name] = {
             "data": database,
             "partition": partition,
             "protocol": data["protocol"],
             "selection": f"{selection} (epoch {epochs[name]})",
         }
-        reports.append(format_report(name, metrics[name], about))
+        reports.append(format_report(name, metrics[name], abouts[name]))
         suffix = "" if name == "selected" else f"_{name}"
         write_predictions(table, folder / f"predictions{suffix}.csv")
         figure = confusion_matrix_figure(
@@ -97,7 +111,8 @@ def write_run_results(
             f"{database}, {partition}, {name} checkpoint",
         )
         write_figure(figure, folder / "figures" / f"confusion_{name}.png")
-    table = next(iter(tables.values()))
+    first, table = next(iter(tables.items()))
+    write_quality_analysis(table, folder, abouts[first], labels)
     figure = quality_histogram_figure(
         table["quality"],
         table["label"],
@@ -110,10 +125,11 @@ def write_run_results(
             training_curves_figure(history, f"Training on {database}"),
             folder / "figures" / "training.png",
         )
+    reports.append(format_references(metrics, published))
     report = "\n\n".join(reports)
     write_text(report, folder / "report.txt")
     logger.info("Results in %s:\n%s", folder, report)
-    metrics["data"] = data
+    metrics["data"] = {**data, "partition": partition}
     write_json(metrics, folder / "metrics.json")
     return metrics
 
@@ -142,7 +158,3 @@ def file_checksums(paths):
         Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
         for path in paths
     }
-
-
-def _was_validated(history):
-    return history is None or "valid_score" in history

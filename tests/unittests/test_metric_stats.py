@@ -188,25 +188,17 @@ def test_summary_holds_plain_python_numbers():
     assert summary["counts"] == dict(normal=1, crackle=0, wheeze=0, both=1)
 
 
-def test_predictions_keep_ids_probabilities_and_columns():
+def test_predictions_keep_ids_and_probabilities():
     stats = RespiratoryScore()
     probabilities = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.7, 0.1, 0.1, 0.1]])
-    quality = torch.tensor([[0.25], [0.5]], requires_grad=True)
-    stats.append(
-        ["b", "a"],
-        probabilities.requires_grad_(),
-        torch.tensor([[2], [0]]),
-        quality=quality,
-        device=["x", "y"],
-    )
+    targets = torch.tensor([[2], [0]])
+    stats.append(["b", "a"], probabilities.requires_grad_(), targets)
     table = stats.predictions()
     assert table["id"].tolist() == ["b", "a"]
     assert table["label"].tolist() == ["wheeze", "normal"]
     assert table["prediction"].tolist() == ["both", "normal"]
     scores = table[[f"p_{name}" for name in LABELS]].to_numpy()
     np.testing.assert_allclose(scores, probabilities.detach(), rtol=1e-6)
-    assert table["quality"].tolist() == [0.25, 0.5]
-    assert table["device"].tolist() == ["x", "y"]
 
 
 def test_half_precision_probabilities_are_taken():

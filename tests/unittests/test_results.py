@@ -1,14 +1,13 @@
 """From predictions to the files of a run: one table, and all from it."""
 
 import json
-import os
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
 
+from qlung_plugin.utils.files import write_json
 from qlung_plugin.utils.intervals import bootstrap_interval, patient_confusions
 from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
 from qlung_plugin.utils.results import (
@@ -17,8 +16,6 @@ from qlung_plugin.utils.results import (
     format_report,
     predictions_table,
     read_predictions,
-    write_figure,
-    write_json,
     write_predictions,
 )
 
@@ -26,7 +23,7 @@ COLUMNS = (
     "id, recording, patient, device, age, sex, location, label, prediction, "
     "p_normal, p_crackle, p_wheeze, p_both, quality"
 ).split(", ")
-AGE_GROUPS = ["under 18", "18 to 64", "65 and over"]
+AGE_GROUPS = ["under 3", "18 to 64", "65 and over"]
 DATA = {"data": "ICBHI 2017", "partition": "test", "selection": "last epoch"}
 
 
@@ -56,12 +53,13 @@ def corpus(n_cycles=300, n_patients=12, seed=0):
 
 @pytest.fixture(name="table", scope="module")
 def fixture_table():
-    return predictions_table(*corpus())
+    stats, manifest, quality = corpus()
+    return predictions_table(stats, manifest, quality=quality)
 
 
 def test_table_joins_by_id():
     stats, manifest, quality = corpus()
-    table = predictions_table(stats, manifest, quality)
+    table = predictions_table(stats, manifest, quality=quality)
     assert table.columns.tolist() == COLUMNS
     assert table["id"].tolist() == sorted(manifest)
     kept = stats.predictions().set_index("id")
@@ -79,16 +77,26 @@ def test_table_joins_by_id():
     assert table["location"].isna().all()
 
 
-def test_quality_from_a_series_the_predictions_or_nowhere():
+def test_quality_from_a_series_in_part_or_nowhere():
     stats, manifest, quality = corpus(5)
-    table = predictions_table(stats, manifest, pd.Series(quality))
+    table = predictions_table(stats, manifest, quality=pd.Series(quality))
     assert table["quality"].tolist() == [quality[i] for i in table["id"]]
-    partly = predictions_table(stats, manifest, {table["id"][0]: 0.5})
+    partly = predictions_table(stats, manifest, quality={table["id"][0]: 0.5})
     assert partly["quality"].notna().tolist() == [True] + [False] * 4
     assert predictions_table(stats, manifest)["quality"].isna().all()
-    stats.clear()
-    stats.append([table["id"][3]], torch.eye(4)[:1], [0], quality=[0.75])
-    assert predictions_table(stats, manifest)["quality"].tolist() == [0.75]
+
+
+def test_further_quality_measures_have_columns_of_their_own(tmp_path):
+    stats, manifest, quality = corpus(5)
+    flatness = {cycle: value / 2 for cycle, value in quality.items()}
+    table = predictions_table(
+        stats, manifest, quality=quality, quality_flatness=flatness
+    )
+    assert table.columns.tolist() == [*COLUMNS, "quality_flatness"]
+    assert table["quality_flatness"].tolist() == (table["quality"] / 2).tolist()
+    write_predictions(table, tmp_path / "predictions.csv")
+    found = read_predictions(tmp_path / "predictions.csv")
+    assert found["quality_flatness"].dtype == float
 
 
 def test_prediction_without_manifest_entry():
@@ -101,14 +109,16 @@ def test_prediction_without_manifest_entry():
 
 def test_equal_predictions_give_equal_bytes(tmp_path):
     stats, manifest, quality = corpus(50)
-    table = predictions_table(stats, manifest, quality)
+    table = predictions_table(stats, manifest, quality=quality)
     write_predictions(table, tmp_path / "a.csv")
     # In another order, with a difference below the sixth decimal.
     again = RespiratoryScore()
     for row in stats.predictions().iloc[::-1].to_dict("records"):
         scores = np.array([[row[f"p_{name}"] for name in LABELS]]) + 1e-12
         again.append([row["id"]], scores, [LABELS.index(row["label"])])
-    table = predictions_table(again, dict(reversed(manifest.items())), quality)
+    table = predictions_table(
+        again, dict(reversed(manifest.items())), quality=quality
+    )
     write_predictions(table, tmp_path / "b.csv")
     first = (tmp_path / "a.csv").read_bytes()
     assert first == (tmp_path / "b.csv").read_bytes()
@@ -174,8 +184,10 @@ def test_strata_equal_the_evaluation_of_their_rows(table):
 
 
 def test_age_groups_at_their_edges():
-    ages = pd.Series([0.0, 17.99, 18, 64.99, 65, 93, np.nan])
-    expected = [*np.repeat(AGE_GROUPS, 2), "unknown"]
+    ages = pd.Series([0, 2.99, 3, 5.9, 6, 11.9, 12, 17.9, 18, 64.9, 65, 93])
+    ages = pd.concat([ages, pd.Series([np.nan])])
+    groups = "under 3", "3 to 5", "6 to 11", "12 to 17", "18 to 64"
+    expected = [*np.repeat([*groups, "65 and over"], 2), "unknown"]
     assert age_group(ages).tolist() == expected
 
 
@@ -183,9 +195,7 @@ def test_no_metadata_at_all():
     stats, manifest, _ = corpus(40)
     bare = {key: {"patient": manifest[key]["patient"]} for key in manifest}
     metrics = evaluate_predictions(predictions_table(stats, bare), LABELS, 10)
-    for rows in metrics["strata"].values():
-        assert list(rows) == ["unknown"]
-        assert rows["unknown"]["score"] == metrics["score"]
+    assert metrics["strata"] == {}
 
 
 def test_unknown_patient_and_empty_table(table):
@@ -238,61 +248,3 @@ def test_report_of_unnamed_data(table, lacking):
     data = {key: text for key, text in DATA.items() if key != lacking}
     with pytest.raises(ValueError, match=f"must say its {lacking}"):
         format_report("QLung", evaluate_predictions(table, LABELS, 10), data)
-
-
-def test_json_is_strict_and_keeps_the_order(tmp_path):
-    nan = float("nan")
-    written = {
-        "z": nan,
-        "a": (1, np.float32(0.5), np.int64(3), np.float64(nan)),
-        "b": {"c": np.array([1.0, nan]), "d": None, "e": True, "f": "ü"},
-    }
-    path = tmp_path / "new folder" / "x.json"
-    write_json(written, path)
-    text = path.read_text(encoding="utf-8")
-    assert text.endswith("}\n") and "NaN" not in text
-    found = json.loads(text)
-    assert list(found) == ["z", "a", "b"]
-    assert found["z"] is None
-    assert found["a"] == [1, 0.5, 3, None]
-    assert found["b"] == {"c": [1.0, None], "d": None, "e": True, "f": "ü"}
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json({"loss": float("inf")}, path)
-    assert path.read_text(encoding="utf-8") == text
-
-
-class Breaking(Figure):
-    """A figure whose disk fills up while it is saved."""
-
-    def savefig(self, fname, **kwargs):
-        fname.write_bytes(b"half")
-        raise OSError("no space left")
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "figure.png"
-    path.write_bytes(b"old")
-    with pytest.raises(OSError, match="no space"):
-        write_figure(Breaking(), path)
-    assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["figure.png"]
-
-
-def test_whoever_reads_the_old_file_meanwhile_keeps_it(tmp_path, table):
-    for write, new in ((write_json, {"a": 2}), (write_predictions, table)):
-        path = tmp_path / "file"
-        path.write_text("old")
-        with open(path, encoding="utf-8") as reader:
-            write(new, path)
-            assert reader.read() == "old"
-        assert path.read_text() != "old"
-
-
-@pytest.mark.parametrize(
-    "suffix, magic", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
-)
-def test_figure_in_the_format_of_its_name(tmp_path, suffix, magic):
-    path = tmp_path / "figures" / f"a.{suffix}"
-    write_figure(Figure(), str(path))
-    assert path.read_bytes().startswith(magic)
-    assert os.listdir(path.parent) == [path.name]

@@ -75,6 +75,9 @@ class EfficientAT(nn.Module):
     freeze : bool
         Whether the backbone stays as it is: no gradient, and batch
         normalisation with its stored statistics also in training mode.
+    first_block : int
+        The first of the 17 blocks that this backbone has. If it is not 0, the
+        input is what :class:`EfficientATFirstBlocks` makes of the features.
 
     Raises
     ------
@@ -100,14 +103,13 @@ class EfficientAT(nn.Module):
         pretrained_weights=None,
         batch_norm_momentum=0.01,
         freeze=False,
+        first_block=0,
     ):
         super().__init__()
-        network = _mobilenet_v3_large(width_mult, batch_norm_momentum)
-        if not _is_none(pretrained_weights):
-            path = fetch_weights(str(pretrained_weights), width_mult)
-            load_published_state_dict(network, path)
-        # Depthwise convolutions are 1.4 times as fast in this order on a CPU.
-        self.features = network.features.to(memory_format=torch.channels_last)
+        network = _build(width_mult, pretrained_weights, batch_norm_momentum)
+        _check_block("first_block", first_block, network)
+        self.features = network.features[first_block:]
+        self.channels = _channels_after(network.features[:first_block])
         self.embedding_dim = network.classifier[0].in_features
         self.freeze = freeze
         if freeze:
@@ -124,15 +126,90 @@ class EfficientAT(nn.Module):
         Arguments
         ---------
         features : torch.Tensor
-            Log-mel features, ``[batch, time, mel]``.
+            Log-mel features, ``[batch, time, mel]``, or what the first blocks
+            made of them, ``[batch, time, mel * channel]``.
 
         Returns
         -------
         torch.Tensor
             Embeddings, ``[batch, embedding_dim]``.
         """
-        images = features.transpose(1, 2).unsqueeze(1)
+        images = features.unflatten(2, (-1, self.channels)).permute(0, 3, 2, 1)
         return self.features(images).mean(dim=(2, 3))
+
+
+class EfficientATFirstBlocks(nn.Module):
+    """The first blocks of EfficientAT, frozen, as a part of the front end.
+
+    What they make of a cycle does not change while the blocks behind them,
+    ``EfficientAT(first_block=blocks)``, are trained: it can be cached, and the
+    early blocks, which have the largest maps, cost most of the time.
+
+    Arguments
+    ---------
+    width_mult : float
+        See :class:`EfficientAT`.
+    pretrained_weights : str, optional
+        See :class:`EfficientAT`.
+    blocks : int
+        How many of the 17 blocks; with 0, features pass as they are.
+
+    Example
+    -------
+    >>> features = torch.randn(2, 96, 128)
+    >>> blocks = EfficientATFirstBlocks(width_mult=0.1, blocks=7)
+    >>> blocks(features).shape
+    torch.Size([2, 12, 128])
+    >>> backbone = EfficientAT(width_mult=0.1, first_block=7)
+    >>> backbone(blocks(features)).shape
+    torch.Size([2, 96])
+    """
+
+    def __init__(self, width_mult=0.4, pretrained_weights=None, blocks=0):
+        super().__init__()
+        self.features = nn.Sequential()
+        if blocks:  # else no weights are looked for, no random ones are drawn
+            network = _build(width_mult, pretrained_weights)
+            _check_block("blocks", blocks, network)
+            self.features = network.features[:blocks]
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode=True):
+        """Always evaluation mode: the stored statistics of normalisation."""
+        return super().train(False)
+
+    def forward(self, features):
+        """From ``[batch, time, mel]`` to ``[batch, time, mel * channel]``.
+
+        Both time and mel come out at a lower resolution.
+        """
+        images = features.transpose(1, 2).unsqueeze(1)
+        return self.features(images).permute(0, 3, 2, 1).flatten(2)
+
+
+def _build(width_mult, pretrained_weights, batch_norm_momentum=0.01):
+    """The whole network, with weights if there are any."""
+    network = _mobilenet_v3_large(width_mult, batch_norm_momentum)
+    if not _is_none(pretrained_weights):
+        path = fetch_weights(str(pretrained_weights), width_mult)
+        load_published_state_dict(network, path)
+    # Depthwise convolutions are 1.4 times as fast in this order on a CPU.
+    network.features.to(memory_format=torch.channels_last)
+    return network
+
+
+def _check_block(argument, block, network):
+    if not 0 <= block < len(network.features):
+        raise ValueError(
+            f"{argument}={block} is not in 0 to {len(network.features) - 1}"
+        )
+
+
+def _channels_after(blocks):
+    """Number of channels of what some blocks give."""
+    convolutions = [m for m in blocks.modules() if isinstance(m, nn.Conv2d)]
+    return convolutions[-1].out_channels if convolutions else 1
 
 
 def _is_none(pretrained_weights):

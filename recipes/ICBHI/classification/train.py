@@ -22,6 +22,8 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
+from qlung_plugin.dataio.partitions import check_manifests, count_labels
+from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.run import (
     CHECKPOINTS,
@@ -37,7 +39,7 @@ logger = get_logger(__name__)
 INFERENCE_KEYS = [
     "labels",
     "quality",
-    "cycle_measurements",
+    "first_blocks",
     "cycle_features",
     "backbone",
     "classifier",
@@ -216,7 +218,7 @@ def dataio_prep(hparams):
         ``train``, ``valid`` (if any cycle validates) and ``test``, each a
         DynamicItemDataset.
     quality : dict
-        Quality of every cycle, by id.
+        Per quality measure, by its column's name, the cycles' quality by id.
     """
     replacements = {"data_root": hparams["data_folder"]}
     manifests = {
@@ -224,7 +226,7 @@ def dataio_prep(hparams):
         "valid": load_data_json(hparams["valid_annotation"], replacements),
         "test": load_data_json(hparams["test_annotation"], replacements),
     }
-    check_manifests(manifests, normal=hparams["labels"][0])
+    check_manifests(manifests, hparams["labels"])
     datasets = {
         name: DynamicItemDataset(manifest)
         for name, manifest in manifests.items()
@@ -232,32 +234,28 @@ def dataio_prep(hparams):
     }
 
     # The expensive part is computed once; other runs find it in the cache.
-    def cycle_store(process):
-        return run_on_main(
-            store_cycles,
-            args=[manifests.values(), process, hparams["cache_folder"]],
-        )
-
+    process = hparams["resampler"]
     if hparams["cache_features"]:
-        stored_inputs = cycle_store(hparams["cycle_features"])
-    else:
-        stored_inputs = cycle_store(hparams["resampler"])
-    measurements = cycle_store(hparams["cycle_measurements"])
+        process = hparams["cycle_features"]
+    stored_inputs = run_on_main(
+        store_cycles,
+        args=[manifests.values(), process, hparams["cache_folder"]],
+    )
 
     # Fitted on the training set alone; a no-op where nothing is to be learned.
-    hparams["quality"].fit(
-        torch.stack([measurements[i] for i in manifests["train"]])
-    )
-    counts = dict.fromkeys(hparams["labels"], 0)
-    for entry in manifests["train"].values():
-        counts[entry["label"]] += 1
-    hparams["loss"].fit(list(counts.values()))
-
-    ids = [i for manifest in manifests.values() for i in manifest]
-    scores = hparams["quality"].score(
-        torch.stack([measurements[i] for i in ids])
-    )
-    quality = dict(zip(ids, scores.tolist()))
+    measures = {"quality": hparams["quality"]}
+    for name, measure in hparams["further_quality"].items():
+        measures[f"quality_{name}"] = measure
+    quality = {
+        name: cycle_quality(
+            measure,
+            manifests.values(),
+            hparams["cache_folder"],
+            fit_on=manifests["train"],
+        )
+        for name, measure in measures.items()
+    }
+    hparams["loss"].fit(count_labels(manifests["train"], hparams["labels"]))
 
     @sb.utils.data_pipeline.takes("id")
     @sb.utils.data_pipeline.provides("inputs")
@@ -271,7 +269,7 @@ def dataio_prep(hparams):
     @sb.utils.data_pipeline.provides("quality")
     def quality_pipeline(cycle):
         """Quality of the unpadded cycle."""
-        return torch.tensor([quality[cycle]])
+        return torch.tensor([quality["quality"][cycle]])
 
     # The order of the labels is fixed, not that of their first appearance.
     label_encoder = CategoricalEncoder()
@@ -290,28 +288,6 @@ def dataio_prep(hparams):
         datasets.values(), ["id", "inputs", "quality", "label_encoded"]
     )
     return datasets, quality
-
-
-def check_manifests(manifests, normal):
-    """Raises a ValueError where training or its scores would be undefined.
-
-    Arguments
-    ---------
-    manifests : dict
-        Entries by id of ``train``, ``valid`` and ``test``.
-    normal : str
-        The label that is not abnormal.
-    """
-    for name in ("train", "test"):
-        if not manifests[name]:
-            raise ValueError(f"no cycle is in the {name} manifest")
-    validated = {entry["label"] for entry in manifests["valid"].values()}
-    if validated == {normal} or (validated and normal not in validated):
-        raise ValueError(
-            f"all cycles for validation are {sorted(validated)}, so that their"
-            " Score is undefined: choose another valid_fold or valid_fraction,"
-            " or valid_fraction 0"
-        )
 
 
 if __name__ == "__main__":
@@ -401,26 +377,41 @@ if __name__ == "__main__":
         brain.valid_loader,
         train_loader_kwargs=hparams["train_dataloader_options"],
     )
-    history = hparams["history"].table()
 
-    # Evaluation of the three checkpoints on the test set
-    tables = {}
-    epochs = {}
-    for name in CHECKPOINTS:
-        if name == "test_selected" and not hparams["test_each_epoch"]:
-            continue
-        brain.evaluate(brain.test_loader, max_key=name)
-        tables[name] = predictions_table(
-            hparams["score"], datasets["test"].data, quality
+    # Evaluation of the checkpoints: on the validation set, which is for comparing
+    # settings, and on the test set
+    partitions = {}
+    if "valid" in datasets:
+        partitions["valid"] = (
+            brain.valid_loader,
+            hparams["validation_folder"],
+            "validation patients, on whom the checkpoint was selected",
         )
-        epochs[name] = brain.evaluated_epoch
-    if if_main_process():
-        write_run_results(
-            hparams["output_folder"],
-            tables=tables,
-            epochs=epochs,
-            data=data_summary,
-            labels=hparams["labels"],
-            partition=f"test side of the {hparams['split']} split",
-            history=history,
-        )
+    partitions["test"] = (
+        brain.test_loader,
+        hparams["output_folder"],
+        f"test side of the {hparams['split']} split",
+    )
+    for partition, (loader, folder, description) in partitions.items():
+        tables, epochs = {}, {}
+        for name in CHECKPOINTS:
+            if name == "test_selected" and (
+                partition != "test" or not hparams["test_each_epoch"]
+            ):
+                continue
+            brain.evaluate(loader, max_key=name)
+            tables[name] = predictions_table(
+                hparams["score"], datasets[partition].data, **quality
+            )
+            epochs[name] = brain.evaluated_epoch
+        if if_main_process():
+            write_run_results(
+                folder,
+                tables=tables,
+                epochs=epochs,
+                data=data_summary,
+                labels=hparams["labels"],
+                partition=description,
+                validated="valid" in datasets,
+                history=hparams["history"].table(),
+            )
