@@ -1,0 +1,238 @@
+"""Figures of what a quality score is worth, in the style of the others.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+
+from sklearn.metrics import roc_curve
+
+from qlung_plugin.processing.degradations import DEGRADATIONS
+from qlung_plugin.utils.figures import COLORS, _figure
+from qlung_plugin.utils.quality_analysis import (
+    CONFIDENCE_MEASURE,
+    QUARTILES,
+    risk_coverage,
+    with_confidence,
+)
+from qlung_plugin.utils.roc import format_area
+
+STYLES = ("-", "--", ":", "-.")
+# With fewer cycles left the error rate is an accident of single ones.
+LEAST_COVERAGE = 0.05
+
+
+def measure_name(column):
+    """How a column of quality is called in figures and tables.
+
+    Example
+    -------
+    >>> measure_name("quality_aqs_fitted"), measure_name("quality")
+    ('aqs fitted', 'quality')
+    """
+    return column.removeprefix("quality_").replace("_", " ")
+
+
+def quality_roc_figure(table, areas, title):
+    """Draws how well each measure finds the recordings that experts call poor.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        One row per recording: ``poor`` (boolean) and a column per measure.
+    areas : dict
+        What :func:`qlung_plugin.utils.quality_analysis.compare_with_experts`
+        found in it.
+    title : str
+        Names the data.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"poor": [True, False], "snr": [0.1, 0.2]})
+    >>> areas = {"snr": {"area": 1.0, "interval": [0.5, 1.0]}}
+    >>> figure = quality_roc_figure(table, areas, "Two recordings")
+    >>> figure.legends[0].get_texts()[0].get_text()
+    'snr: 1.00 (0.50 to 1.00)'
+    """
+    figure, axes = _figure((6.4, 7.6), title)
+    for number, (name, found) in enumerate(areas.items()):
+        if math.isnan(found["area"]):
+            continue  # no curve; the table says why
+        label = f"{measure_name(name)}: {format_area(found)}"
+        rows = table[table[name].notna()]
+        false_alarms, found_poor, _ = roc_curve(rows["poor"], -rows[name])
+        axes.plot(
+            100 * false_alarms, 100 * found_poor, label=label, **_style(number)
+        )
+    axes.plot([0, 100], [0, 100], color="gray", linewidth=1, label="chance")
+    axes.set(
+        xlim=(0, 100),
+        ylim=(0, 100),
+        aspect="equal",
+        xlabel="other recordings below the threshold (%)",
+        ylabel="poor recordings below the threshold (%)",
+    )
+    axes.grid(alpha=0.3)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        title="area (95 % interval over patients)",
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
+    return figure
+
+
+def quality_and_errors_figure(table, analysis, title):
+    """Draws the errors that remain when poor cycles are set aside.
+
+    Beside it, the Score by quartile of the quality.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        Predictions.
+    analysis : dict
+        What :func:`qlung_plugin.utils.quality_analysis.compare_with_errors`
+        found in them.
+    title : str
+        Names the data, the partition and the selection.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    table = with_confidence(table)
+    figure, curves, quartiles = _figure((11.0, 6.0), title, (1, 2))
+    measured = {k: found for k, found in analysis.items() if found["cycles"]}
+    number = 0
+    for name, found in measured.items():
+        if name == CONFIDENCE_MEASURE:
+            label = "the model's confidence"
+            style = {"color": "black", "linewidth": 2}
+        else:
+            label, style = measure_name(name), _style(number)
+            number += 1
+        rows = table[table[name].notna()]
+        coverage, risk = risk_coverage(
+            rows[name], rows["label"] == rows["prediction"]
+        )
+        drawn = coverage >= LEAST_COVERAGE
+        curves.plot(
+            100 * (1 - coverage[drawn]), 100 * risk[drawn], label=label, **style
+        )
+        scores = [quartile["score"] for quartile in found["quartiles"]]
+        quartiles.plot(range(1, QUARTILES + 1), scores, marker="o", **style)
+    error = 100 * (table["label"] != table["prediction"]).mean()
+    curves.axhline(error, color="gray", linewidth=1, label="random")
+    curves.set(
+        xlim=(0, 100),
+        xlabel="cycles set aside, lowest first (%)",
+        ylabel="error rate of the rest (%)",
+    )
+    quartiles.set_xticks(
+        range(1, QUARTILES + 1), ["1\nlowest", "2", "3", "4\nhighest"]
+    )
+    quartiles.set(xlabel="quartile", ylabel="score in the quartile (%)")
+    for axes in (curves, quartiles):
+        axes.grid(alpha=0.3)
+    figure.legend(
+        *curves.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=10,
+    )
+    return figure
+
+
+def degradation_figure(table, measures, title):
+    """Draws how quality measures and the model's Score move with degradations.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        One row per condition: ``degradation`` (a key of
+        :data:`qlung_plugin.processing.degradations.DEGRADATIONS`, or ``none``
+        once), ``degree``, ``score`` in percent, and a column per measure.
+    measures : list of str
+        Columns of the quality, in [0, 1].
+    title : str
+        Names the data, the partition and the selection.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per kind, the highest degree on the left.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"degradation": ["none", "gain", "gain"]})
+    >>> table["degree"], table["score"] = [None, -20, 20], [60.0, 55.0, 50.0]
+    >>> table["snr"] = [0.5, 0.5, 0.4]
+    >>> axes = degradation_figure(table, ["snr"], "Example").axes[0]
+    >>> [tick.get_text() for tick in axes.get_xticklabels()]
+    ['20', 'none', '-20']
+    """
+    none = table["degradation"] == "none"
+    kinds = table["degradation"][~none].unique()
+    size = (2.9 * max(len(kinds), 2) + 0.6, 5.4)
+    figure, *panels = _figure(size, title, (1, len(kinds)))
+    for kind, axes in zip(kinds, panels):
+        rows = table[none | (table["degradation"] == kind)]
+        harmless = DEGRADATIONS[kind].harmless
+        rows = rows.assign(degree=rows["degree"].astype(float).fillna(harmless))
+        rows = rows.sort_values("degree", ascending=False, kind="stable")
+        places = range(len(rows))
+        for number, name in enumerate(measures):
+            axes.plot(
+                places,
+                rows[name],
+                marker="o",
+                markersize=4,
+                label=f"median quality: {measure_name(name)}",
+                **_style(number),
+            )
+        axes.plot(
+            places,
+            rows["score"] / 100,
+            color="black",
+            marker="s",
+            linewidth=2,
+            label="the model's Score / 100",
+        )
+        ticks = [
+            "none" if unspoilt else f"{degree:g}"
+            for unspoilt, degree in zip(
+                rows["degradation"] == "none", rows["degree"]
+            )
+        ]
+        axes.set_xticks(places, ticks)
+        axes.set(ylim=(-0.02, 1.02), xlabel=DEGRADATIONS[kind].unit)
+        axes.set_title(kind.replace("_", " "), loc="left", fontsize=11)
+        axes.grid(alpha=0.3)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=10,
+    )
+    return figure
+
+
+def _style(number):
+    """Colour and line of a measure; together they are unlike all others."""
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "linestyle": STYLES[number % len(STYLES)],
+        "linewidth": 1.8,
+    }

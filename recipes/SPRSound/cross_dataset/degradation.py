@@ -1,0 +1,304 @@
+#!/usr/bin/env python3
+"""Recipe for a degradation study of a trained model, on SPRSound.
+
+Every event is degraded in known degrees: the quality measures should fall, and
+the model's Score shows what that costs. To run this recipe, use the following
+command:
+> python degradation.py hparams/degradation.yaml
+    --data_folder /path/to/SPRSound --run_folder /path/to/results/qlung/1234
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import random
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataio import load_data_json
+from speechbrain.utils.logger import get_logger
+from tqdm import tqdm
+
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.inference.run import (
+    find_checkpoints,
+    find_save_folder,
+    load_run,
+)
+from qlung_plugin.processing.cycles import resample
+from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
+from qlung_plugin.utils.files import write_figure, write_text
+from qlung_plugin.utils.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.utils.metric_stats import prediction_metrics
+from qlung_plugin.utils.quality_figures import degradation_figure, measure_name
+from qlung_plugin.utils.quality_report import markdown_table
+from qlung_plugin.utils.results import write_predictions
+from qlung_plugin.utils.run_folder import SELECTIONS
+
+logger = get_logger(__name__)
+
+SCORES = ("sp", "se", "score")
+
+
+@torch.no_grad()
+def judge_event(entry, seed, conditions, run, measures, device):
+    """The predictions and qualities of all versions of an event.
+
+    Arguments
+    ---------
+    entry : dict
+        Of the manifest.
+    seed : int
+        Of the noise.
+    conditions : list of tuple
+        Kind and degree of each degradation; the kind ``none`` leaves the event
+        as it is.
+    run : dict
+        What :func:`qlung_plugin.inference.run.load_run` returned.
+    measures : dict
+        Quality measures by name.
+    device : str
+        Where to compute.
+
+    Returns
+    -------
+    predicted : list of int
+        Class positions ``[condition]``.
+    quality : dict
+        By name, lists ``[condition]`` of values in [0, 1].
+    """
+    waveform, rate = read_cycle(entry["wav"]), entry["sample_rate"]
+    versions = torch.stack(
+        [
+            waveform
+            if kind == "none"
+            else degrade(waveform, rate, kind, degree, seed)
+            for kind, degree in conditions
+        ]
+    ).to(device)
+    native_rates = torch.full((len(versions),), rate, device=device)
+    quality = {
+        name: measure(
+            resample(versions, rate, measure.sample_rate),
+            native_rates=native_rates,
+        ).tolist()
+        for name, measure in measures.items()
+    }
+    front_end = run["cycle_features"]
+    waveforms = front_end.fix_length(front_end.resampler(versions, rate))
+    # Rounded as the features are that the model was trained on.
+    features = front_end.compute_features(waveforms).half().float()
+    logits, _ = run["classifier"](run["backbone"](features))
+    return logits.argmax(dim=-1).tolist(), quality
+
+
+def judge_conditions(manifest, conditions, run, measures, hparams, device):
+    """The model's scores and the median qualities under each condition.
+
+    Arguments
+    ---------
+    manifest : dict
+        The events.
+    conditions, run, measures, device
+        See :func:`judge_event`.
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per condition: ``degradation``, ``degree``, ``cycles``; in
+        percent ``sp``, ``se``, ``score`` and the 95 % interval of the last over
+        patients, ``score_low`` and ``score_high``; the median of each measure.
+    """
+    names = np.array(run["labels"])
+    predictions, qualities = [], {name: [] for name in measures}
+    for event, entry in tqdm(manifest.items(), "Events", disable=None):
+        # The same noise whatever the other events are, and at every level.
+        seed = zlib.crc32(f"{hparams['seed']} {event}".encode())
+        predicted, quality = judge_event(
+            entry, seed, conditions, run, measures, device
+        )
+        predictions.append(names[predicted])
+        for name, values in quality.items():
+            qualities[name].append(values)
+    events = pd.DataFrame(
+        {
+            key: [entry[key] for entry in manifest.values()]
+            for key in ("patient", "label")
+        }
+    )
+    rows = []
+    for place, (kind, degree) in enumerate(conditions):
+        table = events.assign(prediction=[p[place] for p in predictions])
+        metrics = prediction_metrics(
+            table["label"], table["prediction"], run["labels"]
+        )
+        confusions = patient_confusions(table, run["labels"])
+        low, high = bootstrap_interval(confusions)["score"]
+        rows.append(
+            {
+                "degradation": kind,
+                "degree": degree,
+                "cycles": len(table),
+                **{name: metrics[name] for name in SCORES},
+                "score_low": low,
+                "score_high": high,
+                **{
+                    name: np.median([values[place] for values in per_event])
+                    for name, per_event in qualities.items()
+                },
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def format_report(table, measures, about):
+    """The report in Markdown.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        From :func:`judge_conditions`.
+    measures : iterable of str
+        Names of the quality measures.
+    about : str
+        Data, partition and selection.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    units = {"none": "", **{k: v.unit for k, v in DEGRADATIONS.items()}}
+    shown = pd.DataFrame(
+        {
+            "degradation": table["degradation"].str.replace("_", " "),
+            "degree": [
+                "" if kind == "none" else f"{degree:g} {units[kind]}"
+                for kind, degree in zip(table["degradation"], table["degree"])
+            ],
+            **{
+                name.capitalize(): table[name].map("{:.2f}".format)
+                for name in SCORES
+            },
+            "95 % interval": [
+                f"{low:.1f} to {high:.1f}"
+                for low, high in zip(table["score_low"], table["score_high"])
+            ],
+            **{
+                measure_name(name): table[name].map("{:.3f}".format)
+                for name in measures
+            },
+        }
+    )
+    return (
+        f"{about}\n\n{markdown_table(shown)}\n\n"
+        "Sp, Se (exact class) and Score of the model in percent, the interval"
+        " of the Score by bootstrap over patients; of each quality measure the"
+        " median over the events, 1 is best. `quality` is the measure that the"
+        " model was trained with.\n"
+    )
+
+
+if __name__ == "__main__":
+    # Reading command line arguments
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    for key, what in (
+        ("data_folder", "SPRSound: --data_folder /path/to/SPRSound"),
+        (
+            "run_folder",
+            "a trained model: --run_folder /path/to/results/qlung/1",
+        ),
+    ):
+        if f"{key}:" not in overrides:
+            sys.exit(f"Pass {what}")
+
+    # Load hyperparameters file with command-line overrides
+    with open(hparams_file, encoding="utf-8") as fin:
+        hparams = load_hyperpyyaml(fin, overrides)
+
+    # Before anything is prepared: is there a model?
+    try:
+        find_save_folder(hparams["run_folder"])
+        find_checkpoints(hparams["run_folder"], hparams["checkpoint"])
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    device = run_opts.device or "cpu"
+    run = load_run(hparams["run_folder"], hparams["checkpoint"], device)
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+
+    # Data preparation
+    from sprsound_prepare import LABELS, prepare_sprsound
+
+    labels = list(run["labels"])
+    if labels not in map(list, LABELS.values()):
+        raise ValueError(
+            f"the run {hparams['run_folder']} has the labels {labels}: SPRSound"
+            f" is prepared with {' or '.join(map(str, LABELS.values()))}, in"
+            " this order"
+        )
+    data_summary = prepare_sprsound(
+        hparams["data_folder"],
+        hparams["output_folder"],
+        test=hparams["partition"],
+        continuous=hparams["continuous"],
+        num_classes=len(labels),
+        skip_prep=hparams["skip_prep"],
+    )
+    manifest = load_data_json(
+        hparams["test_annotation"], {"data_root": hparams["data_folder"]}
+    )
+    events = len(manifest)
+    if hparams["max_cycles"] is not None and hparams["max_cycles"] < events:
+        chosen = random.Random(hparams["seed"]).sample(
+            sorted(manifest), hparams["max_cycles"]
+        )
+        manifest = {event: manifest[event] for event in sorted(chosen)}
+
+    # Every event under every condition
+    measures = {"quality": run["quality"]}
+    for name, measure in hparams["further_quality"].items():
+        measures[f"quality_{name}"] = measure.to(device)
+    conditions = [("none", None)] + [
+        (kind, degree)
+        for kind, degrees in hparams["degradations"].items()
+        for degree in degrees
+    ]
+    table = judge_conditions(
+        manifest, conditions, run, measures, hparams, device
+    )
+
+    # Results
+    database = data_summary["database"]
+    if data_summary["subset"]:
+        database += f", subset ({data_summary['subset']})"
+    selection = SELECTIONS[hparams["checkpoint"]]
+    if hparams["checkpoint"] == "selected" and not run["validated"]:
+        selection = "last epoch, since there was no validation set"
+    about = (
+        f"Degradations: {database}, {hparams['partition']} partition,"
+        f" {len(manifest)} of {events} events; {selection}"
+        f" (epoch {run['epoch']})"
+    )
+    folder = Path(hparams["output_folder"])
+    report = format_report(table, measures, about)
+    write_predictions(table, folder / "degradation.csv")
+    write_text(report, folder / "degradation.md")
+    write_figure(
+        degradation_figure(table, list(measures), about),
+        folder / "figures" / "degradation.png",
+    )
+    logger.info("Results in %s:\n%s", folder, report)

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Recipe for comparing quality measures with experts, on SPRSound.
+
+The experts annotated some recordings as poor. For every quality measure, the
+area under the ROC curve says how well a low value finds them.
+
+To run this recipe, use the following command:
+> python evaluate.py hparams/experts.yaml --data_folder /path/to/SPRSound
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataio import load_data_json
+from speechbrain.utils.logger import get_logger
+
+from qlung_plugin.dataio.quality import cycle_quality
+from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.quality_analysis import compare_with_experts
+from qlung_plugin.utils.quality_figures import measure_name, quality_roc_figure
+from qlung_plugin.utils.quality_report import markdown_table
+from qlung_plugin.utils.results import write_predictions
+from qlung_plugin.utils.roc import format_area
+
+logger = get_logger(__name__)
+
+FACTS = ("patient", "recording", "age", "sex", "location", "annotation")
+
+
+def measure_recordings(hparams):
+    """Scores every recording with every measure.
+
+    Arguments
+    ---------
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per annotated recording: what the manifest knows of it,
+        ``poor``, and a column per measure.
+    """
+    manifest = load_data_json(
+        hparams["recordings_annotation"],
+        {"data_root": hparams["data_folder"]},
+    )
+    # Those of which the experts said nothing are counted by the preparation.
+    manifest = {
+        name: entry
+        for name, entry in manifest.items()
+        if entry["annotation"] is not None
+    }
+    table = pd.DataFrame(
+        [
+            {"id": name, **{fact: entry[fact] for fact in FACTS}}
+            for name, entry in manifest.items()
+        ],
+        columns=["id", *FACTS],
+    )
+    table["poor"] = table["annotation"] == hparams["poor_annotation"]
+    if table["poor"].nunique() < 2:
+        raise ValueError(
+            f"{table['poor'].sum()} of {len(table)} recordings are annotated"
+            f" as {hparams['poor_annotation']!r}: poor ones and others are"
+            " needed; choose another partition"
+        )
+    for name, measure in hparams["measures"].items():
+        quality = cycle_quality(
+            measure, [manifest], hparams["cache_folder"], fit_on=manifest
+        )
+        table[name] = table["id"].map(quality)
+    return table
+
+
+def format_report(areas, about, hparams):
+    """The report in Markdown.
+
+    Arguments
+    ---------
+    areas : dict
+        Per measure, how it compares with the experts.
+    about : str
+        What the data are.
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    table = pd.DataFrame(
+        {
+            "measure": [measure_name(name) for name in areas],
+            "recordings": [found["recordings"] for found in areas.values()],
+            "poor": [found["poor"] for found in areas.values()],
+            "patients": [found["patients"] for found in areas.values()],
+            "area (95 % interval)": map(format_area, areas.values()),
+        }
+    )
+    return (
+        f"{about}\n\n{markdown_table(table)}\n\n"
+        f"Area under the ROC curve of finding the recordings annotated as"
+        f" {hparams['poor_annotation']} by a low quality (0.5 is chance, below"
+        f" it poor recordings score higher), with the percentile interval of"
+        f" {hparams['resamples']} bootstraps over the patients. Fitted measures"
+        f" are ranged on these very recordings, without their annotation.\n"
+    )
+
+
+if __name__ == "__main__":
+    # Reading command line arguments
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    if "data_folder:" not in overrides:
+        sys.exit("Pass the SPRSound database: --data_folder /path/to/SPRSound")
+
+    # Load hyperparameters file with command-line overrides
+    with open(hparams_file, encoding="utf-8") as fin:
+        hparams = load_hyperpyyaml(fin, overrides)
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+
+    # Data preparation
+    from sprsound_prepare import prepare_recordings
+
+    data_summary = prepare_recordings(
+        hparams["data_folder"],
+        hparams["output_folder"],
+        partition=hparams["partition"],
+    )
+
+    # Quality of every recording, and how it compares with the experts
+    table = measure_recordings(hparams)
+    areas = compare_with_experts(
+        table, list(hparams["measures"]), hparams["resamples"], hparams["seed"]
+    )
+
+    # Results
+    database = data_summary["database"]
+    if data_summary["subset"]:
+        database += f", subset ({data_summary['subset']})"
+    about = (
+        f"Quality against experts: {database}, {hparams['partition']},"
+        f" {len(table)} recordings, {table['poor'].sum()} poor"
+    )
+    folder = Path(hparams["output_folder"])
+    report = format_report(areas, about, hparams)
+    write_predictions(table, folder / "quality.csv")
+    write_json({"areas": areas, "data": data_summary}, folder / "metrics.json")
+    write_text(report, folder / "report.md")
+    write_figure(
+        quality_roc_figure(table, areas, about),
+        folder / "figures" / "quality_roc.png",
+    )
+    logger.info("Results in %s:\n%s", folder, report)
