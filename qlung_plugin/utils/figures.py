@@ -1,7 +1,7 @@
 """Figures of results, drawn without a display and without global state.
 
 Each function returns a :class:`matplotlib.figure.Figure`; save it with
-:func:`qlung_plugin.utils.results.write_figure`.
+:func:`qlung_plugin.utils.files.write_figure`.
 
 Authors
 -------

@@ -1,5 +1,10 @@
-"""Bootstrap over patients against an explicit loop and against SciPy."""
+"""Bootstrap over patients and runs against explicit loops and SciPy.
 
+Authors
+ * qlung_plugin contributors
+"""
+
+import itertools
 import time
 
 import numpy as np
@@ -11,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from qlung_plugin.utils.intervals import (
+    bootstrap_differences,
     bootstrap_interval,
     bootstrap_scores,
     patient_confusions,
@@ -31,6 +37,29 @@ def corpus(n_patients=40, seed=0):
         size = rng.integers(1, 40)
         confusions[patient, truth] = rng.multinomial(size, shares)
     return confusions
+
+
+def runs(n_runs=4, n_patients=20, seed=0, skill=0.0):
+    """Confusions of several runs on the same cycles, of different skill."""
+    rng = np.random.default_rng(seed)
+    counts = np.random.default_rng(77).integers(1, 25, (n_patients, 4))
+    easy = np.random.default_rng(78).normal(0, 1, n_patients)
+    confusions = np.zeros((n_runs, n_patients, 4, 4), dtype=int)
+    for run in range(n_runs):
+        good = rng.normal(skill, 0.5)
+        for patient, truth in np.ndindex(n_patients, 4):
+            right = 1 / (1 + np.exp(-good - easy[patient]))
+            shares = np.full(4, (1 - right) / 3)
+            shares[truth] = right
+            size = counts[patient, truth]
+            confusions[run, patient, truth] = rng.multinomial(size, shares)
+    return confusions
+
+
+def mean_scores(confusions):
+    """Each run over all its patients, then the mean over the runs."""
+    scores = [respiratory_scores(run.sum(0)) for run in confusions]
+    return {name: np.mean([s[name] for s in scores]) for name in SCORES}
 
 
 def table_of(rows):
@@ -224,16 +253,223 @@ def test_score_that_no_resample_defines(caplog):
     assert "100 of 100 resamples" in caplog.text
 
 
-@pytest.mark.parametrize("shape", [(0, 4, 4), (4, 4), (2, 3, 4), (2, 2, 4, 4)])
+@pytest.mark.parametrize(
+    "shape",
+    [(0, 4, 4), (4, 4), (2, 3, 4), (0, 3, 4, 4), (3, 0, 4, 4), (1, 2, 3, 4, 4)],
+)
 def test_wrong_shapes(shape):
     with pytest.raises(ValueError, match="must be"):
         bootstrap_interval(np.zeros(shape))
+    with pytest.raises(ValueError, match="must be"):
+        bootstrap_differences(np.zeros(shape), np.zeros(shape))
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 95])
 def test_confidence_in_percent_is_refused(confidence):
     with pytest.raises(ValueError, match="confidence"):
         bootstrap_interval(corpus(3), confidence=confidence)
+    with pytest.raises(ValueError, match="confidence"):
+        bootstrap_differences(corpus(3), corpus(3), confidence=confidence)
+
+
+# Runs of a configuration
+
+
+def test_one_run_is_the_bootstrap_over_patients():
+    confusions = corpus(12)
+    for name, value in bootstrap_scores(confusions, 300, seed=3).items():
+        runs_of_one = bootstrap_scores(confusions[np.newaxis], 300, seed=3)
+        np.testing.assert_array_equal(runs_of_one[name], value)
+
+
+def test_each_resample_of_runs_equals_a_loop():
+    confusions = runs(3, 7)
+    rng = np.random.default_rng(5)
+    patients = rng.multinomial(7, np.full(7, 1 / 7), 40)
+    drawn_runs = rng.multinomial(3, np.full(3, 1 / 3), 40)
+    scores = bootstrap_scores(confusions, n_resamples=40, seed=5)
+    for resample in range(40):
+        values = {name: [] for name in SCORES}
+        for run, times in enumerate(drawn_runs[resample]):
+            total = sum(
+                n * confusions[run, patient]
+                for patient, n in enumerate(patients[resample])
+            )
+            for _ in range(times):
+                for name, value in respiratory_scores(total).items():
+                    values[name].append(value)
+        for name in SCORES:
+            expected = np.mean(values[name])
+            assert scores[name][resample] == pytest.approx(expected), name
+
+
+def test_interval_over_runs_equals_scipy():
+    confusions = runs(5, 30)
+    interval = bootstrap_interval(confusions, 9999)
+    for name in SCORES:
+        expected = scipy_interval(
+            lambda patients, drawn: _drawn_scores(confusions, patients, drawn)[
+                name
+            ],
+            30,
+            5,
+        )
+        assert expected[1] - expected[0] > 5  # the tolerance is small
+        assert interval[name] == pytest.approx(expected, abs=0.5), name
+
+
+def test_alike_patients_leave_the_spread_of_the_runs():
+    # Three runs of scores 100, 50 and 0: of the 27 equally likely draws, one
+    # has the mean 100 and one the mean 0.
+    confusions = np.zeros((3, 10, 2, 2))
+    for run, (wrong, right) in enumerate([(0, 4), (2, 2), (4, 0)]):
+        confusions[run, :] = [[right, wrong], [wrong, right]]
+    means = [np.mean(d) for d in itertools.product((100, 50, 0), repeat=3)]
+    scores = bootstrap_scores(confusions, 20000)["score"]
+    for mean in set(means):
+        share = np.isclose(scores, mean).mean()
+        assert share == pytest.approx(means.count(mean) / 27, abs=0.01)
+    assert bootstrap_interval(confusions, 20000)["score"] == (0, 100)
+
+
+def test_runs_on_different_cycles_are_refused():
+    confusions = runs(2, 5)
+    confusions[1, 3, 0, 0] += 1
+    with pytest.raises(ValueError, match="runs were judged on different"):
+        bootstrap_interval(confusions)
+
+
+# Differences
+
+
+def test_difference_is_that_of_the_mean_scores():
+    ours, theirs = runs(5, 20, seed=1, skill=0.4), runs(5, 20, seed=2)
+    found = bootstrap_differences(ours, theirs, 500)
+    expected, baseline = mean_scores(ours), mean_scores(theirs)
+    for name in SCORES:
+        difference, low, high = found[name]
+        assert difference == pytest.approx(expected[name] - baseline[name])
+        assert low < difference < high
+
+
+def test_interval_of_the_difference_equals_scipy():
+    ours, theirs = runs(5, 25, seed=1, skill=0.4), runs(5, 25, seed=2)
+    found = bootstrap_differences(ours, theirs, 9999)
+    for name in SCORES:
+
+        def statistic(patients, drawn):
+            return (
+                _drawn_scores(ours, patients, drawn)[name]
+                - _drawn_scores(theirs, patients, drawn)[name]
+            )
+
+        expected = scipy_interval(statistic, 25, 5)
+        assert expected[1] - expected[0] > 5
+        assert found[name][1:] == pytest.approx(expected, abs=0.5), name
+
+
+def test_interval_of_the_difference_equals_a_loop_by_explicit_draws():
+    ours, theirs = runs(3, 15, seed=4, skill=0.5), runs(3, 15, seed=5)
+    rng = np.random.default_rng(42)
+    values = []
+    for _ in range(4000):
+        patients, drawn = rng.choice(15, 15), rng.choice(3, 3)
+        values.append(
+            np.mean(
+                [
+                    respiratory_scores(a[patients].sum(0))["score"]
+                    - respiratory_scores(b[patients].sum(0))["score"]
+                    for a, b in zip(ours[drawn], theirs[drawn])
+                ]
+            )
+        )
+    _, low, high = bootstrap_differences(ours, theirs, 4000)["score"]
+    expected = np.percentile(values, [2.5, 97.5])
+    assert (low, high) == pytest.approx(expected, abs=0.5)
+
+
+def test_configurations_are_drawn_in_pairs():
+    # One more right cycle for each patient in each run: far less uncertain
+    # than either score by itself.
+    worse = runs(4, 12)
+    worse[..., 0, 1] += 1
+    better = worse.copy()
+    better[..., 0, 1] -= 1
+    better[..., 0, 0] += 1
+    difference, low, high = bootstrap_differences(better, worse, 2000)["sp"]
+    alone = bootstrap_interval(worse, 2000)["sp"]
+    assert 0 < low < difference < high
+    assert high - low < 0.5 * (alone[1] - alone[0])
+    back = bootstrap_differences(worse, better, 2000)["sp"]
+    assert back == pytest.approx((-difference, -high, -low))
+
+
+def test_a_configuration_does_not_differ_from_itself():
+    confusions = runs(3, 9)
+    for ends in bootstrap_differences(confusions, confusions, 100).values():
+        assert ends == (0, 0, 0)
+
+
+def test_differences_in_which_resamples_are_undefined(caplog):
+    # As for the intervals: only one of three patients has abnormal cycles.
+    worse = np.zeros((2, 3, 2, 2))
+    worse[..., 0, 0] = 4
+    worse[:, 0, 1] = 3, 1
+    better = worse.copy()
+    better[:, 0, 1] = 1, 3
+    found = bootstrap_differences(better, worse, 10000)
+    assert found["se"] == (50, 50, 50)
+    assert found["score"] == (25, 25, 25)
+    [record] = caplog.records
+    assert record.args[0] == pytest.approx(10000 * (2 / 3) ** 3, abs=200)
+
+
+def test_difference_over_one_patient_has_no_interval():
+    difference, low, high = bootstrap_differences(
+        runs(3, 1, seed=1), runs(3, 1, seed=2)
+    )["score"]
+    assert np.isfinite(difference)
+    assert np.isnan([low, high]).all()
+
+
+@pytest.mark.parametrize(
+    "baseline, message",
+    [
+        (runs(2, 5), r"\[3, 5, 4, 4\] and \[2, 5, 4, 4\]"),
+        (runs(3, 6), "number of runs, patients"),
+        (runs(3, 5) + np.eye(4, dtype=int), "different cycles"),
+    ],
+)
+def test_what_is_no_pair(baseline, message):
+    with pytest.raises(ValueError, match=message):
+        bootstrap_differences(runs(3, 5), baseline)
+
+
+def _drawn_scores(confusions, patients, drawn):
+    """Scores of draws ``[resample, patient]`` and ``[resample, run]``."""
+    cells = confusions[drawn[:, :, None], patients[:, None, :]]
+    scores = respiratory_scores(cells.sum(2))
+    return {name: value.mean(1) for name, value in scores.items()}
+
+
+def scipy_interval(statistic, n_patients, n_runs):
+    """SciPy draws its two samples, patients and runs, independently."""
+
+    def vectorized(patients, drawn, axis):
+        if patients.ndim == 1:
+            return statistic(patients[np.newaxis], drawn[np.newaxis])[0]
+        return statistic(patients, drawn)
+
+    return tuple(
+        stats.bootstrap(
+            (np.arange(n_patients), np.arange(n_runs)),
+            vectorized,
+            n_resamples=9999,
+            batch=1000,
+            method="percentile",
+            rng=np.random.default_rng(1),
+        ).confidence_interval
+    )
 
 
 def test_ten_thousand_resamples_take_well_under_a_second():
@@ -244,3 +480,14 @@ def test_ten_thousand_resamples_take_well_under_a_second():
         bootstrap_interval(confusions, n_resamples=10000)
         times.append(time.perf_counter() - start)
     assert min(times) < 1
+
+
+@pytest.mark.parametrize("n_patients", [41, 49, 162])
+def test_ten_thousand_paired_resamples_take_less_than_two_seconds(n_patients):
+    ours, theirs = runs(5, n_patients, seed=1), runs(5, n_patients, seed=2)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        bootstrap_differences(ours, theirs, n_resamples=10000)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 2

@@ -1,0 +1,203 @@
+#!/usr/bin/env python3
+"""Trains several configurations with several seeds and sets them side by side.
+
+Every configuration is trained on ICBHI with every seed, and judged on SPRSound
+if that is given. What is finished is not run again, an interrupted training
+goes on where it stopped, and a broken run does not stop the others: the same
+command continues. Paths are relative to where it is called.
+
+> python recipes/run_experiments.py --hparams hparams/ce.yaml hparams/qlung.yaml
+    --seeds 1 2 3 4 5 --icbhi /path/to/ICBHI --sprsound /path/to/SPRSound
+    --output results/ladder
+> python recipes/run_experiments.py --collect results/ladder
+
+Any other option, such as --number_of_epochs 20, goes to every training.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+from qlung_plugin.utils.experiment_report import write_experiments
+from qlung_plugin.utils.experiments import FOLDS, collect_evaluations
+from qlung_plugin.utils.jobs import Step, execute, plan_slots
+
+RECIPES = Path(__file__).resolve().parent
+TRAIN = RECIPES / "ICBHI" / "classification" / "train.py"
+EVALUATE = RECIPES / "SPRSound" / "cross_dataset" / "evaluate.py"
+EVALUATE_HPARAMS = EVALUATE.parent / "hparams" / "cross_dataset.yaml"
+
+# What training is told for a fold; the test side is not looked at to compare
+# configurations on the training side.
+FOLD_OPTIONS = {
+    "patients": lambda fold: ["--split", "patient_folds", "--test_fold", fold],
+    "training": lambda fold: [
+        *("--valid_fraction", str(1 / len(FOLDS)), "--valid_fold", fold),
+        *("--test_each_epoch", "False"),
+    ],
+}
+
+
+def parse_arguments(arguments):
+    """Options of this script, and those that go to every training."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog="Any other option goes to every training.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--hparams", nargs="+", metavar="YAML", help="one per configuration")
+    add("--seeds", nargs="+", type=int, metavar="SEED")
+    add("--icbhi", metavar="FOLDER", help="the ICBHI 2017 database")
+    add("--sprsound", metavar="FOLDER", help="the SPRSound database")
+    add("--partition", default="inter", help="of SPRSound (default: inter)")
+    add("--output", metavar="FOLDER", help="for all runs and the tables")
+    add("--cache_folder", metavar="FOLDER", help="default: OUTPUT/cache")
+    add("--jobs", type=int, help="runs at a time (default: GPUs, else cores)")
+    add(
+        "--folds",
+        choices=list(FOLD_OPTIONS),
+        help="cross-validate: over all patients, or those of the training side",
+    )
+    add(
+        "--collect",
+        metavar="FOLDER",
+        help="only write the tables, of the runs in this folder; --hparams"
+        " gives the order of the configurations",
+    )
+    options, others = parser.parse_known_args(arguments)
+    if options.collect:
+        if others:
+            parser.error(f"--collect trains nothing: what is {others[0]}?")
+        return options, others
+    for name in ("hparams", "seeds", "icbhi", "output"):
+        if not getattr(options, name):
+            parser.error(f"--{name} is missing (or --collect FOLDER)")
+    for path in options.hparams:
+        if not Path(path).is_file():
+            parser.error(f"--hparams {path} is no file")
+    for path in (options.icbhi, options.sprsound):
+        if path and not Path(path).is_dir():
+            parser.error(f"{path} is no folder")
+    names = [Path(path).stem for path in options.hparams]
+    for values in (names, options.seeds):
+        if len(set(values)) < len(values):
+            parser.error(f"these are to be different: {values}")
+    if options.jobs is not None and options.jobs < 1:
+        parser.error("--jobs must be 1 or more")
+    if options.folds == "training" and options.sprsound:
+        parser.error("--folds training looks at no test set: omit --sprsound")
+    own = {"--seed", "--data_folder", "--output_folder"}
+    if options.folds:
+        own |= {arg for arg in FOLD_OPTIONS[options.folds]("0") if "--" in arg}
+    for argument in others:
+        if argument.split("=")[0] in own:
+            parser.error(f"{argument} is set by this script")
+    return options, others
+
+
+def plan_runs(options, others):
+    """All runs: lists of steps by name, those of one seed together."""
+    runs = {}
+    for seed in map(str, options.seeds):
+        for hparams in options.hparams:
+            for fold in map(str, FOLDS) if options.folds else (None,):
+                name = f"{Path(hparams).stem}/{seed}"
+                if fold is not None:
+                    name += f"/fold_{fold}"
+                runs[name] = plan_run(options, others, hparams, seed, fold)
+    return runs
+
+
+def plan_run(options, others, hparams, seed, fold):
+    """The steps of one run: the training, and the evaluation if wanted."""
+    folder = Path(options.output, Path(hparams).stem, seed)
+    fold_options = []
+    if fold is not None:
+        folder /= f"fold_{fold}"
+        fold_options = FOLD_OPTIONS[options.folds](fold)
+    settings = ["--seed", seed, *fold_options, *others]
+    cache = options.cache_folder or f"{options.output}/cache"
+
+    about = {
+        "configuration": Path(hparams).stem,
+        "seed": seed,
+        "fold": None if fold is None else int(fold),
+    }
+
+    def step(script, hparams, data_folder, output, settings, *further):
+        command = [str(script), str(hparams), "--data_folder", data_folder]
+        command += ["--output_folder", str(output), "--cache_folder", cache]
+        made_with = {
+            "sha256 of the YAML": digest(hparams),
+            "data folder": os.path.abspath(data_folder),
+            "options": settings,
+        }
+        return Step(output, [*command, *settings, *further], made_with, about)
+
+    steps = [step(TRAIN, hparams, options.icbhi, folder, settings)]
+    if options.sprsound:
+        steps.append(
+            step(
+                EVALUATE,
+                EVALUATE_HPARAMS,
+                options.sprsound,
+                folder / "sprsound",
+                ["--partition", options.partition, "--checkpoint", "all"],
+                *("--run_folder", str(folder)),
+            )
+        )
+    return steps
+
+
+def digest(path):
+    """SHA-256 of a file, hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def collect(folder, output, configurations):
+    """Writes the tables of a folder of runs."""
+    try:
+        evaluations, notes = collect_evaluations(folder)
+        if not evaluations:
+            raise ValueError("No run is finished:\n" + "\n".join(notes))
+        write_experiments(output, evaluations, configurations, notes)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"No tables: {error}") from error
+    print(f"Tables: {Path(output, 'results.md')}, results.csv, scores.png")
+
+
+def main(arguments=None):
+    """The command line; returns the exit code."""
+    options, others = parse_arguments(arguments)
+    names = [Path(path).stem for path in options.hparams or ()]
+    if options.collect:
+        collect(options.collect, options.output or options.collect, names)
+        return 0
+
+    runs = plan_runs(options, others)
+    steps = [step for steps in runs.values() for step in steps]
+    conflicts = [c for c in (step.find_conflict() for step in steps) if c]
+    if conflicts:
+        raise SystemExit(
+            "\n".join(conflicts) + "\nNothing was run. Choose another --output,"
+            " give the old configuration and options again, or delete what is"
+            " to be made anew."
+        )
+    try:
+        broken = execute(runs, plan_slots(options.jobs))
+    except KeyboardInterrupt:
+        raise SystemExit("Interrupted: the same command continues") from None
+    for name, message in broken.items():
+        print(f"\n{name}: {message}", file=sys.stderr)
+    collect(options.output, options.output, names)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

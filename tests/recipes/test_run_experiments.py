@@ -1,0 +1,527 @@
+"""Several configurations and seeds: a quick stand-in for train.py, then itself.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import importlib.util
+import json
+import os
+import signal
+import threading
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from qlung_plugin.utils import jobs
+from tests.recipes.conftest import RECIPE, ROOT, TINY, arguments
+
+SCRIPT = ROOT / "recipes" / "run_experiments.py"
+
+# Writes what train.py and evaluate.py write; the YAML's text says how it fails.
+STAND_IN = """
+import json, os, pathlib, sys, time
+
+yaml, given = sys.argv[1], sys.argv[2:]
+options = dict(zip(given[::2], given[1::2]))
+output = pathlib.Path(options["--output_folder"])
+about = {"argv": sys.argv, "pid": os.getpid(), "start": time.time()}
+about["environment"] = dict(os.environ)
+seed = options.get("--seed", "")
+behaviour = pathlib.Path(yaml).read_text()
+with open(output / "starts.txt", "a") as file:
+    file.write(json.dumps(about) + "\\n")
+if f"hang {seed};" in behaviour and not (output / "half.txt").exists():
+    (output / "half.txt").touch()
+    time.sleep(60)
+if f"break {seed};" in behaviour and not pathlib.Path("mended").exists():
+    for line in range(100):
+        print("line", line)
+    sys.exit("the loss is not finite")
+time.sleep(0.2 if "slow" in behaviour else 0)
+
+split = options.get("--split", "official")
+fold = options.get("--test_fold", options.get("--valid_fold", "0"))
+database = "SPRSound 2022" if "--run_folder" in options else "ICBHI 2017"
+labels = "normal crackle wheeze both".split()
+def evaluate(folder, name):
+    folder.mkdir(exist_ok=True)
+    rows = ["id,patient,label,prediction"]
+    rows += [f"{name}{k}_{i},{name}{k},{label},{label}"
+             for k in range(3) for i, label in enumerate(labels)]
+    score = dict.fromkeys("sp se score se_two_class score_two_class".split(), 100)
+    counts = dict.fromkeys(labels, 3)
+    metrics = {"data": {"database": database, "subset": None, "split": split,
+                        "protocol": "of the stand-in"}}
+    for key in ("selected", "last"):
+        table = folder / ("predictions" + "_last" * (key == "last") + ".csv")
+        table.write_text("\\n".join(rows))
+        metrics[key] = {**score, "counts": counts, "epoch": 1, "selection": key}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+if "--run_folder" not in options:
+    evaluate(output / "validation", f"v{fold}")
+evaluate(output, f"t{fold if split != 'official' else ''}")
+about["end"] = time.time()
+(output / "ended.json").write_text(json.dumps(about))
+"""
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """As at a terminal: in the background of a shell, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def experiments(tmp_path, monkeypatch):
+    """The script as a module, with the stand-in, in an empty folder."""
+    spec = importlib.util.spec_from_file_location("run_experiments", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    for name in ("TRAIN", "EVALUATE"):
+        monkeypatch.setattr(module, name, tmp_path / "stand_in.py")
+    monkeypatch.setattr(jobs, "POLL", 0.01)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text("seed: 1\n")
+    (tmp_path / "ICBHI").mkdir()
+    (tmp_path / "SPRSound").mkdir()
+    return module
+
+
+CALL = (
+    "--hparams a.yaml b.yaml --seeds 1 2 --icbhi ICBHI --output out --jobs 2"
+).split()
+RUNS = [f"{name}/{seed}" for name in ("a", "b") for seed in (1, 2)]
+
+
+def starts(folder):
+    """How often, and how, the stand-in was started for a folder."""
+    lines = (folder / "starts.txt").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def options_of(start):
+    given = start["argv"][2:]
+    return dict(zip(given[::2], given[1::2]))
+
+
+# Runs
+
+
+def test_every_configuration_with_every_seed(experiments, tmp_path, capsys):
+    assert experiments.main([*CALL, "--lr", "0.5"]) == 0
+    for run in RUNS:
+        name, seed = run.split("/")
+        [start] = starts(tmp_path / "out" / run)
+        assert start["argv"][1] == f"{name}.yaml"
+        assert options_of(start) == {
+            "--seed": seed,
+            "--data_folder": "ICBHI",
+            "--output_folder": f"out/{run}",
+            "--cache_folder": "out/cache",
+            "--lr": "0.5",
+        }
+        assert not (tmp_path / "out" / run / "sprsound").exists()
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert len(table) == 8 and (table["score"] == 100).all()
+    assert "out/results.md" in capsys.readouterr().out
+    assert (tmp_path / "out" / "results.md").is_file()
+    assert (tmp_path / "out" / "scores.png").is_file()
+
+
+def test_what_is_finished_is_not_run_again(experiments, tmp_path):
+    for seeds in (["1", "2"], ["1", "2"], ["2", "3"]):
+        call = [*CALL]
+        call[4:6] = seeds
+        assert experiments.main(call) == 0
+    for run in (*RUNS, "a/3", "b/3"):
+        assert len(starts(tmp_path / "out" / run)) == 1
+    assert len(pd.read_csv(tmp_path / "out" / "results.csv")) == 12
+
+
+def test_evaluation_follows_its_training(experiments, tmp_path):
+    assert experiments.main(CALL) == 0
+    call = [*CALL, "--sprsound", "SPRSound", "--partition", "intra"]
+    assert experiments.main(call) == 0
+    for run in RUNS:
+        folder = tmp_path / "out" / run
+        assert len(starts(folder)) == 1
+        [start] = starts(folder / "sprsound")
+        assert start["argv"][1].endswith("hparams/cross_dataset.yaml")
+        assert options_of(start) == {
+            "--run_folder": f"out/{run}",
+            "--data_folder": "SPRSound",
+            "--output_folder": f"out/{run}/sprsound",
+            "--cache_folder": "out/cache",
+            "--partition": "intra",
+            "--checkpoint": "all",
+        }
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert table.groupby("database").size().to_dict() == {
+        "ICBHI 2017": 8,
+        "SPRSound 2022": 8,
+    }
+
+
+def test_so_many_at_a_time(experiments, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text("slow")
+    experiments.main([*CALL, "--sprsound", "SPRSound"])
+    ended = list((tmp_path / "out").rglob("ended.json"))
+    spans = [json.loads(path.read_text()) for path in ended]
+    assert len(spans) == 8
+    at_once = [
+        sum(s["start"] <= one["start"] < s["end"] for s in spans)
+        for one in spans
+    ]
+    assert max(at_once) == 2
+    for run in RUNS:
+        first, second = (
+            json.loads((tmp_path / "out" / run / part).read_text())
+            for part in ("ended.json", "sprsound/ended.json")
+        )
+        assert first["end"] < second["start"]
+
+
+def test_broken_run_is_reported_and_stops_no_other(
+    experiments, tmp_path, capsys
+):
+    (tmp_path / "b.yaml").write_text("break 1;")
+    call = [*CALL, "--sprsound", "SPRSound"]
+    assert experiments.main(call) == 1
+    error = capsys.readouterr().err
+    assert "b/1: exit code 1, the end of out/b/1/console.txt" in error
+    assert "line 99" in error and "line 10\n" not in error
+    assert "the loss is not finite" in error
+    assert not (tmp_path / "out" / "b" / "1" / "sprsound").exists()
+    report = (tmp_path / "out" / "results.md").read_text()
+    assert "b/1 has no metrics.json: unfinished or broken" in report
+    assert len(pd.read_csv(tmp_path / "out" / "results.csv")) == 12
+    # What broke is what the same command runs again.
+    (tmp_path / "mended").touch()
+    assert experiments.main(call) == 0
+    counts = {run: len(starts(tmp_path / "out" / run)) for run in RUNS}
+    assert counts == {"a/1": 1, "a/2": 1, "b/1": 2, "b/2": 1}
+    assert len(pd.read_csv(tmp_path / "out" / "results.csv")) == 16
+
+
+def test_script_that_ends_without_results_is_broken(
+    experiments, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "nothing.py").write_text("print('done')")
+    monkeypatch.setattr(experiments, "TRAIN", tmp_path / "nothing.py")
+    with pytest.raises(SystemExit, match="No run is finished"):
+        experiments.main(CALL)
+    assert "a/1: exit code 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "signum, code",
+    [
+        (signal.SIGINT, "Interrupted: the same command continues"),
+        (signal.SIGTERM, 128 + signal.SIGTERM),
+    ],
+)
+def test_interruption_ends_the_scripts(experiments, tmp_path, signum, code):
+    (tmp_path / "b.yaml").write_text("hang 1; hang 2;")
+    hanging = [tmp_path / "out" / "b" / seed for seed in ("1", "2")]
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def interrupt():
+        deadline = time.monotonic() + 30
+        while not all((f / "half.txt").exists() for f in hanging):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signum)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(SystemExit) as caught:
+        experiments.main(CALL)
+    thread.join()
+    assert caught.value.code == code
+    assert signal.getsignal(signal.SIGTERM) is handler
+    for folder in hanging:
+        [start] = starts(folder)
+        with pytest.raises(ProcessLookupError):
+            os.kill(start["pid"], 0)
+        assert not (folder / "metrics.json").exists()
+    assert experiments.main(CALL) == 0
+    counts = {run: len(starts(tmp_path / "out" / run)) for run in RUNS}
+    assert counts == {"a/1": 1, "a/2": 1, "b/1": 2, "b/2": 2}
+
+
+# What is there was made otherwise
+
+
+def test_another_yaml_is_refused(experiments, tmp_path):
+    experiments.main(CALL)
+    (tmp_path / "b.yaml").write_text("seed: 1\nlr: 3\n")
+    with pytest.raises(SystemExit) as caught:
+        experiments.main([*CALL, "--seeds", "1", "2", "3"])
+    message = str(caught.value.code)
+    assert "out/b/1 was made otherwise: sha256 of the YAML" in message
+    assert "out/b/2" in message and "out/a" not in message
+    assert "Choose another --output" in message and "delete" in message
+    assert not (tmp_path / "out" / "a" / "3").exists()
+
+
+def test_another_option_is_refused_even_before_the_end(experiments, tmp_path):
+    (tmp_path / "b.yaml").write_text("break 1;")
+    experiments.main(CALL)
+    for further in (["--lr", "3"], ["--seeds", "1", "--icbhi", "SPRSound"]):
+        with pytest.raises(SystemExit, match="out/b/1 was made otherwise"):
+            experiments.main([*CALL, *further])
+    # Where the cache is, changes no result.
+    experiments.main([*CALL, "--cache_folder", "elsewhere", "--jobs", "1"])
+    start = starts(tmp_path / "out" / "b" / "1")[-1]
+    assert options_of(start)["--cache_folder"] == "elsewhere"
+
+
+def test_another_partition_is_refused(experiments):
+    call = [*CALL, "--sprsound", "SPRSound"]
+    experiments.main(call)
+    with pytest.raises(SystemExit, match="out/a/1/sprsound was made otherwise"):
+        experiments.main([*call, "--partition", "intra"])
+
+
+def test_results_of_unknown_making_are_refused(experiments, tmp_path):
+    (tmp_path / "out" / "a" / "1").mkdir(parents=True)
+    (tmp_path / "out" / "a" / "1" / "metrics.json").write_text("{}")
+    with pytest.raises(SystemExit, match="out/a/1 holds files, but no exp"):
+        experiments.main(CALL)
+
+
+# Folds
+
+
+@pytest.mark.parametrize(
+    "folds, expected, patients",
+    [
+        ("patients", {"--split": "patient_folds", "--test_fold": "{}"}, 15),
+        (
+            "training",
+            {
+                "--valid_fraction": "0.2",
+                "--valid_fold": "{}",
+                "--test_each_epoch": "False",
+            },
+            15,
+        ),
+    ],
+)
+def test_folds_are_pooled(experiments, tmp_path, folds, expected, patients):
+    call = [*CALL, "--seeds", "1", "--folds", folds]
+    assert experiments.main(call) == 0
+    for k in range(5):
+        folder = tmp_path / "out" / "a" / "1" / f"fold_{k}"
+        [start] = starts(folder)
+        found = options_of(start)
+        for key, value in expected.items():
+            assert found[key] == value.format(k)
+        record = json.loads((folder / "experiment.json").read_text())
+        assert record["fold"] == k and record["configuration"] == "a"
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert len(table) == 4 and set(table["fold"]) == {"5 pooled"}
+    assert set(table["patients"]) == {patients}
+    report = (tmp_path / "out" / "results.md").read_text()
+    assert ("optimistic" in report) == (folds == "training")
+
+
+# The machine
+
+
+def test_cores_are_shared(experiments, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    assert jobs.plan_slots() == [{"OMP_NUM_THREADS": "1"}] * 6
+    assert jobs.plan_slots(2) == [{"OMP_NUM_THREADS": "3"}] * 2
+    assert jobs.plan_slots(8) == [{"OMP_NUM_THREADS": "1"}] * 8
+    experiments.main(CALL)
+    [start] = starts(tmp_path / "out" / "a" / "1")
+    assert start["environment"]["OMP_NUM_THREADS"] == "3"
+    record = tmp_path / "out" / "a" / "1" / "experiment.json"
+    environment = json.loads(record.read_text())["environment"]
+    assert environment == {"OMP_NUM_THREADS": "3"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert jobs.plan_slots(6) == [{"OMP_NUM_THREADS": "4"}] * 6
+
+
+@pytest.mark.parametrize(
+    "visible, jobs_at_once, expected",
+    [
+        (None, None, ["0", "1"]),
+        ("3,5", None, ["3", "5"]),
+        (None, 1, ["0"]),
+        ("3,5", 3, ["3", "5", "3"]),
+    ],
+)
+def test_each_run_has_one_gpu(monkeypatch, visible, jobs_at_once, expected):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    slots = jobs.plan_slots(jobs_at_once)
+    assert slots == [{"CUDA_VISIBLE_DEVICES": device} for device in expected]
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (CALL[3:], "--hparams is missing"),
+        (CALL[:-4], "--output is missing"),
+        ([*CALL, "--jobs", "0"], "--jobs must be 1 or more"),
+        ([*CALL, "--seeds", "1", "1"], "different"),
+        ([*CALL, "--hparams", "a.yaml", "./a.yaml"], "different"),
+        ([*CALL, "--hparams", "c.yaml"], "c.yaml is no file"),
+        ([*CALL, "--icbhi", "nowhere"], "nowhere is no folder"),
+        ([*CALL, "--seed", "3"], "--seed is set by this script"),
+        ([*CALL, "--seed=3"], "--seed=3 is set by this script"),
+        (
+            [*CALL, "--folds", "patients", "--split", "official"],
+            "--split is set by this script",
+        ),
+        (
+            [*CALL, "--folds", "training", "--sprsound", "SPRSound"],
+            "omit --sprsound",
+        ),
+        (["--collect", "out", "--lr", "1"], "trains nothing"),
+    ],
+)
+def test_wrong_arguments(experiments, capsys, call, message):
+    with pytest.raises(SystemExit):
+        experiments.main(call)
+    assert message in capsys.readouterr().err
+    assert not os.path.exists("out")
+
+
+def test_collect_only_reads(experiments, tmp_path):
+    experiments.main(CALL)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*/*")}
+    call = ["--collect", "out", "--output", "tables", "--hparams", "b"]
+    assert experiments.main(call) == 0
+    assert before == {
+        p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*/*")
+    }
+    report = (tmp_path / "tables" / "results.md").read_text()
+    assert "### Difference to b" in report
+    assert experiments.main(["--collect", "out"]) == 0
+    assert "Difference to a" in (tmp_path / "out" / "results.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("{", "No tables: out/a/1/metrics.json is no JSON"),
+        ("{}", "No tables: out/a/1/metrics.json is not what a run writes"),
+    ],
+)
+def test_unreadable_results_are_one_friendly_line(
+    experiments, tmp_path, text, message
+):
+    experiments.main(CALL)
+    (tmp_path / "out" / "a" / "1" / "metrics.json").write_text(text)
+    with pytest.raises(SystemExit, match=message):
+        experiments.main(["--collect", "out"])
+
+
+# The recipes themselves
+
+WITHOUT_FIGURES = """
+import pathlib, runpy, sys
+from qlung_plugin.utils import files
+files.write_figure = lambda figure, path: None
+sys.path[0] = str(pathlib.Path({script!r}).parent)
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
+
+@pytest.fixture
+def real_experiments(experiments, tmp_path, monkeypatch):
+    """The script with the recipes themselves; only figures are left out."""
+    recipes = ROOT / "recipes"
+    for name, script in (
+        ("TRAIN", recipes / "ICBHI" / "classification" / "train.py"),
+        ("EVALUATE", recipes / "SPRSound" / "cross_dataset" / "evaluate.py"),
+    ):
+        launcher = tmp_path / f"{name}.py"
+        launcher.write_text(WITHOUT_FIGURES.format(script=str(script)))
+        monkeypatch.setattr(experiments, name, launcher)
+    return experiments
+
+
+def real_call(corpus, cache, *further):
+    hparams = [str(RECIPE / "hparams" / f"{n}.yaml") for n in ("ce", "qlung")]
+    return [
+        *("--hparams", *hparams, "--seeds", "1", "2", "--jobs", "2"),
+        *("--icbhi", str(corpus), "--output", "out"),
+        *("--cache_folder", str(cache), *further),
+        *arguments({**TINY, "number_of_epochs": 1}),
+    ]
+
+
+def test_recipes_interrupted_and_continued(
+    real_experiments, corpus, sprsound_corpus, cache, tmp_path
+):
+    call = real_call(corpus, cache, "--sprsound", str(sprsound_corpus))
+
+    def interrupt():
+        while not list((tmp_path / "out").glob("*/*/metrics.json")):
+            time.sleep(0.1)
+            if ended.is_set():
+                return
+        os.kill(os.getpid(), signal.SIGINT)
+
+    ended = threading.Event()
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        with pytest.raises(SystemExit, match="the same command continues"):
+            real_experiments.main(call)
+    finally:
+        ended.set()
+        thread.join()
+    finished = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "out").glob("*/*/metrics.json")
+    }
+    assert 1 <= len(finished) <= 2
+    assert real_experiments.main(call) == 0
+    assert all(path.stat().st_mtime_ns == finished[path] for path in finished)
+
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert len(table) == 4 * 2 * 3
+    for row in table.itertuples():
+        folder = tmp_path / "out" / row.configuration / str(row.seed)
+        if "SPRSound" in row.database:
+            folder /= "sprsound"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        expected = metrics[row.checkpoint]
+        assert row.score == pytest.approx(expected["score"], abs=1e-4)
+        assert row.epoch == expected["epoch"] == 1
+        assert row.patients == expected["patients"]
+    report = (tmp_path / "out" / "results.md").read_text()
+    assert report.count("### Difference to ce") == 2
+    assert "not ICBHI 2017's" in report and "Published" not in report
+
+
+def test_option_that_training_does_not_know(
+    real_experiments, corpus, cache, capsys
+):
+    call = real_call(corpus, cache, "--nonsense", "3", "--seeds", "1")
+    with pytest.raises(SystemExit, match="No run is finished"):
+        real_experiments.main(call)
+    error = capsys.readouterr().err
+    assert "ce/1: exit code 1" in error and "qlung/1: exit code 1" in error
+    assert "nonsense" in error
