@@ -15,18 +15,28 @@ $(VENV)/installed: setup.py
 	$(BIN)/python -m pip install --quiet --editable ".[test,dev]"
 	touch $@
 
-# A generated corpus, a few epochs from random weights: a demonstration.
+# Generated corpora, a few epochs from random weights: a demonstration.
 demo: $(VENV)/installed
-	$(BIN)/python -m qlung_plugin.demo.icbhi $(DEMO)/data
-	$(BIN)/python train.py hparams/qlung.yaml --data_folder $(DEMO)/data \
-	    --output_folder $(DEMO)/qlung --cache_folder $(DEMO)/cache \
+	$(BIN)/python -m qlung_plugin.demo.icbhi $(DEMO)/ICBHI
+	$(BIN)/python -m qlung_plugin.demo.sprsound $(DEMO)/SPRSound
+	$(BIN)/python train.py hparams/qlung.yaml --data_folder $(DEMO)/ICBHI \
+	    --output_folder $(DEMO)/qlung/1234 --cache_folder $(DEMO)/cache \
 	    --pretrained_weights none --number_of_epochs 20 --batch_size 8 \
 	    --backbone "{batch_norm_momentum: 0.1}" \
 	    --fix_length "{duration: 3.0}"
+	$(BIN)/python recipes/SPRSound/cross_dataset/evaluate.py \
+	    recipes/SPRSound/cross_dataset/hparams/cross_dataset.yaml \
+	    --data_folder $(DEMO)/SPRSound --run_folder $(DEMO)/qlung/1234 \
+	    --partition inter --output_folder $(DEMO)/qlung/1234/sprsound \
+	    --cache_folder $(DEMO)/cache
+	$(BIN)/python recipes/run_experiments.py --collect $(DEMO)/qlung \
+	    --output $(DEMO)
+	@cat $(DEMO)/results.md
 	@echo "Generated data: no score on them is a result."
-	@echo "Results: $(DEMO)/qlung/report.txt, metrics.json, predictions.csv"
-	@echo "Figures: $(DEMO)/qlung/figures"
-	@echo "Log:     $(DEMO)/qlung/log.txt"
+	@echo "Results: $(DEMO)/results.md; of the run: report.txt, metrics.json,"
+	@echo "         predictions.csv in $(DEMO)/qlung/1234, and in sprsound/ there"
+	@echo "Figures: $(DEMO)/qlung/1234/figures"
+	@echo "Log:     $(DEMO)/qlung/1234/log.txt"
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest

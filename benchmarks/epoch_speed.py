@@ -17,7 +17,7 @@ the second epoch. Use an idle machine.
 
 > python benchmarks/epoch_speed.py --data_folder /path/to/ICBHI
 > python benchmarks/epoch_speed.py --patients 4 --recordings 1 \\
->     --embedding_dim 96 --backbone "{width_mult: 0.1}"
+>     --embedding_dim 96 --width_mult 0.1
 
 Authors
  * qlung_plugin contributors

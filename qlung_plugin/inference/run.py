@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import json
 import os
 from io import StringIO
 from pathlib import Path
@@ -107,7 +108,8 @@ def load_run(run_folder, checkpoint="selected", device="cpu"):
     -------
     dict
         The objects of ``inference.yaml`` by name, its modules in evaluation
-        mode with the checkpoint's parameters, and ``epoch``.
+        mode with the checkpoint's parameters; ``epoch``; and ``validated``,
+        whether the training had a validation set to select by.
 
     Raises
     ------
@@ -143,7 +145,11 @@ def load_run(run_folder, checkpoint="selected", device="cpu"):
                 )
     for module in modules.values():
         module.to(device).eval()
-    return {**run, "epoch": int(found.meta["epoch"])}
+    return {
+        **run,
+        "epoch": int(found.meta["epoch"]),
+        "validated": CHECKPOINTS["selected"] in found.meta,
+    }
 
 
 def _load_state(module, path):
@@ -179,6 +185,59 @@ def find_save_folder(run_folder):
         f"{run_folder} is no run folder: neither it nor its save/ has an"
         f" {INFERENCE_YAML}, which a training writes"
     )
+
+
+def find_checkpoints(run_folder, checkpoint):
+    """The names of the checkpoints to evaluate, all of which are there.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+        The ``output_folder`` of a training.
+    checkpoint : str
+        ``selected``, ``last`` or ``test_selected``; or ``all`` that the run
+        has: without a test pass per epoch there is no ``test_selected``.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no run, or has no such checkpoint.
+    """
+    checkpointer = Checkpointer(find_save_folder(run_folder))
+    if checkpoint != "all":
+        find_checkpoint(checkpointer, checkpoint)
+        return [checkpoint]
+    last = find_checkpoint(checkpointer, "last")
+    return [
+        name
+        for name in CHECKPOINTS
+        if name != "test_selected" or CHECKPOINTS[name] in last.meta
+    ]
+
+
+def describe_run(run_folder):
+    """What a run was trained on, as its results tell.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+        The ``output_folder`` of a training.
+
+    Returns
+    -------
+    dict
+        ``folder``, and ``data`` as the training wrote it; None if it has not
+        come to its end.
+    """
+    metrics = find_save_folder(run_folder).parent / "metrics.json"
+    data = None
+    if metrics.is_file():
+        data = json.loads(metrics.read_text(encoding="utf-8"))["data"]
+    return {"folder": str(run_folder), "data": data}
 
 
 def find_checkpoint(checkpointer, checkpoint):

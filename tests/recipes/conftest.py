@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from qlung_plugin.demo.icbhi import generate_icbhi_like
-from qlung_plugin.utils import run_folder
+from qlung_plugin.demo.sprsound import generate_sprsound_like
+from qlung_plugin.utils import quality_report, run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
+SPRSOUND = ROOT / "recipes" / "SPRSound"
 
 # A backbone and an input small enough for two epochs in a few seconds.
 TINY = {
@@ -24,7 +26,7 @@ TINY = {
     "number_of_epochs": "2",
     "batch_size": "8",
     "embedding_dim": "96",
-    "backbone": "{width_mult: 0.1}",
+    "width_mult": "0.1",
     "fix_length": "{duration: 1.0}",
 }
 
@@ -35,6 +37,37 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus") / "ICBHI"
     generate_icbhi_like(folder, recordings=1)
     return folder
+
+
+@pytest.fixture(scope="session")
+def sprsound_corpus(tmp_path_factory):
+    """A generated corpus in SPRSound's layout."""
+    folder = tmp_path_factory.mktemp("corpus") / "SPRSound"
+    generate_sprsound_like(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def icbhi_run(corpus, cache, tmp_path_factory):
+    """One run of two epochs, uninterrupted, which several tests look at."""
+    output = tmp_path_factory.mktemp("run") / "qlung"
+    options = {**TINY, "data_folder": corpus, "output_folder": output}
+    run_train(RECIPE / "hparams/qlung.yaml", {**options, "cache_folder": cache})
+    return output
+
+
+@pytest.fixture(scope="session")
+def sprsound_run(sprsound_corpus, cache, tmp_path_factory):
+    """The same, trained on SPRSound."""
+    output = tmp_path_factory.mktemp("run") / "sprsound_qlung"
+    recipe = SPRSOUND / "classification"
+    options = {**TINY, "data_folder": sprsound_corpus}
+    run_script(
+        recipe / "train.py",
+        recipe / "hparams" / "qlung.yaml",
+        {**options, "output_folder": output, "cache_folder": cache},
+    )
+    return output
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +83,8 @@ def train(tmp_path, cache, monkeypatch):
     Without figures, which take longer than the training and are drawn by the
     runs of the recipes' rows.
     """
-    monkeypatch.setattr(run_folder, "write_figure", lambda figure, path: None)
+    for module in (run_folder, quality_report):
+        monkeypatch.setattr(module, "write_figure", lambda figure, path: None)
 
     def run(data_folder, output="run", hparams="qlung.yaml", **overrides):
         output = tmp_path / output
@@ -77,14 +111,19 @@ def arguments(options):
 
 
 def run_train(hparams, options):
-    """Runs train.py as the command line would, in this process."""
+    """Runs ICBHI's train.py as the command line would, in this process."""
+    run_script(RECIPE / "train.py", hparams, options)
+
+
+def run_script(script, hparams, options):
+    """Runs a recipe's script as the command line would, in this process."""
     argv, hook, path = sys.argv, sys.excepthook, list(sys.path)
     environment = dict(os.environ)
-    sys.argv = ["train.py", str(hparams), *arguments(options)]
+    sys.argv = [script.name, str(hparams), *arguments(options)]
     # As `python train.py` does, after resolving a symlink.
-    sys.path.insert(0, str(RECIPE))
+    sys.path.insert(0, str(script.parent))
     try:
-        runpy.run_path(str(RECIPE / "train.py"), run_name="__main__")
+        runpy.run_path(str(script), run_name="__main__")
     finally:
         sys.argv, sys.excepthook, sys.path[:] = argv, hook, path
         os.environ.clear()

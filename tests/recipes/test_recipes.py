@@ -8,13 +8,12 @@ import csv
 import dataclasses
 import re
 import shlex
-import shutil
 
 import pytest
 import yaml
 from speechbrain.utils.run_opts import RunOptions
 
-from tests.recipes.conftest import ROOT, run_train
+from tests.recipes.conftest import ROOT, run_script
 
 TABLES = sorted((ROOT / "tests" / "recipes").glob("*.csv"))
 COLUMNS = (
@@ -43,13 +42,28 @@ def flags(text):
     )
 
 
+# What the rows name as if it were beside them.
+FOLDERS = {
+    "tests/tmp/ICBHI": "corpus",
+    "tests/tmp/SPRSound": "sprsound_corpus",
+    "tests/tmp/ICBHI_run": "icbhi_run",
+    "tests/tmp/SPRSound_run": "sprsound_run",
+}
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["Hparam_file"])
-def test_recipe_runs(row, corpus, cache, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_recipe_runs(row, request, cache, tmp_path, monkeypatch):
     options = flags(row["test_debug_flags"])
-    shutil.copytree(corpus, options["data_folder"])
-    options |= {"output_folder": "output", "cache_folder": str(cache)}
-    run_train(ROOT / row["Hparam_file"], options)
+    for value in set(options.values()) & set(FOLDERS):
+        folder = tmp_path / value
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(request.getfixturevalue(FOLDERS[value]))
+    monkeypatch.chdir(tmp_path)
+    options["output_folder"] = "output"
+    hparams = ROOT / row["Hparam_file"]
+    if "cache_folder" in load_blocks(hparams):
+        options["cache_folder"] = str(cache)
+    run_script(ROOT / row["Script_file"], hparams, options)
 
     exists = re.search(r"file_exists=\[(.*?)\]", row["test_debug_checks"])
     for name in exists[1].split(","):
@@ -58,6 +72,9 @@ def test_recipe_runs(row, corpus, cache, tmp_path, monkeypatch):
         r"performance_check=\[(.*?), (.*?), <(.*?), (.*?)\]",
         row["test_debug_checks"],
     )
+    if check is None:  # an evaluation has no epochs
+        assert "train.py" not in row["Script_file"]
+        return
     log, variable, bound, epoch = check.groups()
     line = next(
         line
@@ -120,19 +137,33 @@ def load_blocks(path):
     return {key.value: yaml.serialize(value) for key, value in node.value}
 
 
+LADDER = ROOT / "recipes/ICBHI/classification/hparams/ladder"
+RUNGS = [
+    # From the rung before it, this one differs by the block alone.
+    ("2_fixed_margin", "loss"),
+    ("3_quality_margin", "loss"),
+    ("4_imbalance_margin", "loss"),
+    ("5_angular_classifier", "classifier"),
+]
+
+
+def test_each_rung_differs_by_one_block():
+    before = load_blocks(LADDER / "1_cross_entropy.yaml")
+    for name, changed in RUNGS:
+        blocks = load_blocks(LADDER / f"{name}.yaml")
+        different = {k for k in blocks | before if blocks[k] != before[k]}
+        assert different == {"output_folder", changed}, name
+        before = blocks
+
+
+def test_the_ladder_leads_from_the_baseline_to_qlung():
+    for rung, name in (("1_cross_entropy", "ce"), (RUNGS[-1][0], "qlung")):
+        path = (LADDER / f"{rung}.yaml").resolve()
+        assert path == LADDER.parent / f"{name}.yaml"
+
+
 def test_baseline_differs_by_classifier_and_loss_alone():
-    folder = ROOT / "recipes" / "ICBHI" / "classification" / "hparams"
-    qlung, ce = (
-        load_blocks(folder / "qlung.yaml"),
-        load_blocks(folder / "ce.yaml"),
-    )
-    different = {key for key in qlung | ce if qlung.get(key) != ce.get(key)}
-    assert different == {
-        "output_folder",
-        "classifier",
-        "quality_margin",
-        "imbalance_margin",
-        "margin",
-        "margin_loss",
-        "loss",
-    }
+    qlung = load_blocks(LADDER.parent / "qlung.yaml")
+    ce = load_blocks(LADDER.parent / "ce.yaml")
+    different = {key for key in qlung | ce if qlung[key] != ce[key]}
+    assert different == {"output_folder", "classifier", "loss"}

@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Speed of a cross-dataset evaluation against the bare forward pass.
+
+The evaluation decodes, measures the quality, computes features and predictions
+of every event, nothing of it cached before, and all statistics with their
+intervals. The bare pass is front end, backbone and classifier of the same run
+on waveforms of the same length that lie in memory, in batches. Both see the
+same number of events. Use an idle machine.
+
+> python benchmarks/evaluation_speed.py --run_folder results/qlung/1234 \\
+>     --data_folder /path/to/SPRSound --partition intra
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+import runpy
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.inference.run import load_run
+from qlung_plugin.utils.metric_stats import RespiratoryScore
+from qlung_plugin.utils.results import evaluate_predictions, predictions_table
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "SPRSound" / "cross_dataset"
+TARGET = 1.1
+BATCH_SIZE = 16
+
+
+def evaluation_seconds(run, options, folder):
+    """Time from the manifest to all figures, and the manifest's entries."""
+    recipe = runpy.run_path(str(RECIPE / "evaluate.py"))
+    score = RespiratoryScore(run["labels"])
+    hparams = {
+        "test_annotation": f"{folder}/test.json",
+        "data_folder": options.data_folder,
+        "cache_folder": f"{folder}/cache",
+        "further_quality": {},
+    }
+    start = time.perf_counter()
+    dataset, quality = recipe["dataio_prep"](hparams, run)
+    brain = recipe["EvaluationBrain"](
+        modules={name: run[name] for name in ("backbone", "classifier")},
+        hparams={"score": score},
+        run_opts={"noprogressbar": True},
+    )
+    brain.evaluate(dataset, test_loader_kwargs={"batch_size": BATCH_SIZE})
+    table = predictions_table(score, dataset.data, **quality)
+    evaluate_predictions(table, run["labels"])
+    return time.perf_counter() - start, list(dataset.data.values())
+
+
+@torch.no_grad()
+def bare_seconds(run, entries, batches_in_memory):
+    """Time of front end, backbone and classifier on waveforms in memory."""
+    front_end = run["cycle_features"]
+    waveforms = [
+        front_end.fix_length(
+            front_end.resampler(read_cycle(entry["wav"]), entry["sample_rate"])
+        )
+        for entry in entries[: BATCH_SIZE * batches_in_memory]
+    ]
+    batches = torch.stack(waveforms).split(BATCH_SIZE)
+    sizes = [
+        min(BATCH_SIZE, len(entries) - done)
+        for done in range(0, len(entries), BATCH_SIZE)
+    ]
+    start = time.perf_counter()
+    for step, size in enumerate(sizes):
+        features = front_end.compute_features(batches[step % len(batches)])
+        run["classifier"](run["backbone"](features[:size]))
+    return time.perf_counter() - start
+
+
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run_folder", required=True, help="of a training")
+    parser.add_argument("--data_folder", required=True, help="SPRSound")
+    parser.add_argument("--partition", default="inter")
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument(
+        "--batches_in_memory", type=int, default=16, help="of the bare pass"
+    )
+    options = parser.parse_args()
+
+    sys.path.insert(0, str(RECIPE))
+    from sprsound_prepare import prepare_sprsound
+
+    run = load_run(options.run_folder)
+    ours, bare = [], []
+    for _ in range(options.repetitions):
+        with tempfile.TemporaryDirectory() as folder:
+            prepare_sprsound(
+                options.data_folder, folder, test=options.partition
+            )
+            seconds, entries = evaluation_seconds(run, options, folder)
+        ours.append(seconds)
+        bare.append(bare_seconds(run, entries, options.batches_in_memory))
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(
+        f"{len(entries)} events: evaluation {min(ours):.1f} s, bare pass"
+        f" {min(bare):.1f} s: ratio {min(ours) / min(bare):.2f}"
+        f" (target {TARGET})"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+#!/usr/bin/env python3
+"""Recipe for judging a model on ICBHI 2017 that was trained on SPRSound.
+
+The model is loaded from the folder that its training left behind. To run this
+recipe, use the following command:
+> python evaluate.py hparams/evaluate_icbhi.yaml --data_folder /path/to/ICBHI
+    --run_folder /path/to/results/sprsound_qlung/1234
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import sys
+
+import speechbrain as sb
+import torch.nn.functional as F
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataio import load_data_json
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.distributed import if_main_process, run_on_main
+
+from qlung_plugin.dataio.quality import cycle_quality
+from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.inference.run import (
+    describe_run,
+    find_checkpoints,
+    load_run,
+)
+from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
+from qlung_plugin.utils.results import predictions_table
+from qlung_plugin.utils.run_folder import file_checksums, write_run_results
+
+
+class EvaluationBrain(sb.Brain):
+    """Collects the predictions of a trained model."""
+
+    def compute_forward(self, batch, stage):
+        """From features to logits.
+
+        Arguments
+        ---------
+        batch : PaddedBatch
+            With ``inputs``: features ``[batch, time, mel]``.
+        stage : sb.Stage
+            Always TEST.
+
+        Returns
+        -------
+        torch.Tensor
+            Logits ``[batch, class]``.
+        """
+        batch = batch.to(self.device)
+        embeddings = self.modules.backbone(batch.inputs.data.float())
+        logits, _ = self.modules.classifier(embeddings)
+        return logits.float()
+
+    def compute_objectives(self, predictions, batch, stage):
+        """Keeps the predictions.
+
+        Arguments
+        ---------
+        predictions : torch.Tensor
+            Logits ``[batch, class]``.
+        batch : PaddedBatch
+            With ``label_encoded``, ``[batch, 1]``.
+        stage : sb.Stage
+            Always TEST.
+
+        Returns
+        -------
+        torch.Tensor
+            The cross entropy, a scalar.
+        """
+        targets = batch.label_encoded.data.squeeze(1)
+        self.hparams.score.append(
+            batch.id, predictions.softmax(dim=-1), targets
+        )
+        return F.cross_entropy(predictions, targets)
+
+
+def dataio_prep(hparams, run):
+    """The events as the run's front end sees them.
+
+    Arguments
+    ---------
+    hparams : dict
+        The loaded YAML.
+    run : dict
+        What :func:`qlung_plugin.inference.run.load_run` returned.
+
+    Returns
+    -------
+    dataset : DynamicItemDataset
+        With ``id``, ``inputs`` and ``label_encoded``.
+    quality : dict
+        Per quality measure, by its column's name, the events' quality by id.
+    """
+    manifest = load_data_json(
+        hparams["test_annotation"], {"data_root": hparams["data_folder"]}
+    )
+    if not manifest:
+        raise ValueError(f"{hparams['test_annotation']} holds no event")
+    stored_inputs = run_on_main(
+        store_cycles,
+        args=[[manifest], run["cycle_features"], hparams["cache_folder"]],
+    )
+    # Nothing is fitted here: the run's own measure comes with its range.
+    measures = {"quality": run["quality"]}
+    for name, measure in hparams["further_quality"].items():
+        measures[f"quality_{name}"] = measure
+    quality = {
+        name: cycle_quality(measure, [manifest], hparams["cache_folder"])
+        for name, measure in measures.items()
+    }
+
+    label_encoder = CategoricalEncoder()
+    label_encoder.expect_len(len(run["labels"]))
+    label_encoder.update_from_iterable(run["labels"], sequence_input=False)
+
+    @sb.utils.data_pipeline.takes("id")
+    @sb.utils.data_pipeline.provides("inputs")
+    def input_pipeline(event):
+        """Features."""
+        return stored_inputs[event]
+
+    @sb.utils.data_pipeline.takes("label")
+    @sb.utils.data_pipeline.provides("label_encoded")
+    def label_pipeline(label):
+        """Class index, in the run's order."""
+        return label_encoder.encode_label_torch(label)
+
+    dataset = DynamicItemDataset(
+        manifest,
+        dynamic_items=[input_pipeline, label_pipeline],
+        output_keys=["id", "inputs", "label_encoded"],
+    )
+    return dataset, quality
+
+
+if __name__ == "__main__":
+    # Reading command line arguments
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    if "data_folder:" not in overrides:
+        sys.exit("Pass the ICBHI 2017 database: --data_folder /path/to/ICBHI")
+
+    # Initialize ddp (useful only for multi-GPU DDP)
+    sb.utils.distributed.ddp_init_group(run_opts)
+
+    # Load hyperparameters file with command-line overrides
+    with open(hparams_file, encoding="utf-8") as fin:
+        hparams = load_hyperpyyaml(fin, overrides)
+
+    # Before anything is prepared: is there a model?
+    if hparams["run_folder"] is None:
+        sys.exit(
+            "Pass a trained model: --run_folder /path/to/its/output_folder"
+        )
+    try:
+        checkpoints = find_checkpoints(
+            hparams["run_folder"], hparams["checkpoint"]
+        )
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+
+    # Data preparation, to be run on only one process
+    from icbhi_prepare import prepare_icbhi
+
+    labels = list(load_run(hparams["run_folder"], checkpoints[0])["labels"])
+    if labels != list(LABELS):
+        raise ValueError(
+            f"the run {hparams['run_folder']} has the labels {labels}: ICBHI is"
+            f" prepared with {list(LABELS)}, in this order"
+        )
+    data_summary = run_on_main(
+        prepare_icbhi,
+        kwargs={
+            "data_folder": hparams["data_folder"],
+            "output_folder": hparams["output_folder"],
+            "split_file": hparams["split_file"],
+            "valid_fraction": 0,
+            "strict": hparams["strict"],
+            "skip_prep": hparams["skip_prep"],
+        },
+    )
+    data_summary["manifests"] = file_checksums([hparams["test_annotation"]])
+    data_summary["training"] = describe_run(hparams["run_folder"])
+
+    # Evaluation of each checkpoint
+    tables, epochs, validated = {}, {}, False
+    for name in checkpoints:
+        run = load_run(hparams["run_folder"], name)
+        dataset, quality = dataio_prep(hparams, run)
+        score = RespiratoryScore(labels)
+        brain = EvaluationBrain(
+            modules={
+                "backbone": run["backbone"],
+                "classifier": run["classifier"],
+            },
+            hparams={"score": score},
+            run_opts=run_opts,
+        )
+        brain.evaluate(
+            dataset, test_loader_kwargs=dict(hparams["dataloader_options"])
+        )
+        tables[name] = predictions_table(score, dataset.data, **quality)
+        epochs[name] = run["epoch"]
+        validated = run["validated"]
+    if if_main_process():
+        write_run_results(
+            hparams["output_folder"],
+            tables=tables,
+            epochs=epochs,
+            data=data_summary,
+            labels=labels,
+            partition="test side of the official split",
+            validated=validated,
+        )

@@ -1,0 +1,1 @@
+../../ICBHI/icbhi_prepare.py

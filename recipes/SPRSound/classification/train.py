@@ -1,0 +1,416 @@
+#!/usr/bin/env python3
+"""Recipe for training a respiratory sound classifier on SPRSound 2022.
+
+It is the opposite direction of cross_dataset/: evaluate.py judges the model on
+ICBHI 2017. To run this recipe, use the following command:
+> python train.py hparams/qlung.yaml --data_folder /path/to/SPRSound
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import sys
+
+import speechbrain as sb
+import torch
+import torch.nn.functional as F
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataio import load_data_json
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
+
+from qlung_plugin.dataio.partitions import check_manifests, count_labels
+from qlung_plugin.dataio.quality import cycle_quality
+from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.inference.run import (
+    CHECKPOINTS,
+    find_checkpoint,
+    write_inference_yaml,
+)
+from qlung_plugin.utils.results import predictions_table
+from qlung_plugin.utils.run_folder import file_checksums, write_run_results
+
+logger = get_logger(__name__)
+
+# What inference.yaml keeps of the training YAML.
+INFERENCE_KEYS = [
+    "labels",
+    "quality",
+    "first_blocks",
+    "cycle_features",
+    "backbone",
+    "classifier",
+]
+
+
+class RespiratorySoundBrain(sb.Brain):
+    """Trains a backbone and a classifier on respiratory cycles."""
+
+    def compute_forward(self, batch, stage):
+        """From cycles to logits.
+
+        Arguments
+        ---------
+        batch : PaddedBatch
+            With ``inputs``: features ``[batch, time, mel]``, or waveforms
+            ``[batch, time]`` if features are not cached.
+        stage : sb.Stage
+            Whether to augment.
+
+        Returns
+        -------
+        tuple
+            Logits and cosines ``[batch, class]``, embeddings ``[batch, dim]``.
+        """
+        batch = batch.to(self.device)
+        features = batch.inputs.data.float()
+        if not self.hparams.cache_features:
+            features = self.modules.compute_features(features)
+        if stage == sb.Stage.TRAIN and self.hparams.augmentation is not None:
+            features = self.hparams.augmentation(features)
+        embeddings = self.modules.backbone(features)
+        logits, cosines = self.modules.classifier(embeddings)
+        return logits, cosines, embeddings
+
+    def compute_objectives(self, predictions, batch, stage):
+        """The loss; outside training it is plain cross entropy.
+
+        Arguments
+        ---------
+        predictions : tuple
+            What :meth:`compute_forward` returned.
+        batch : PaddedBatch
+            With ``label_encoded`` and ``quality``, ``[batch, 1]``.
+        stage : sb.Stage
+            The margin is a matter of training alone.
+
+        Returns
+        -------
+        torch.Tensor
+            A scalar.
+        """
+        logits, cosines, embeddings = predictions
+        targets = batch.label_encoded.data.squeeze(1)
+        if stage == sb.Stage.TRAIN:
+            quality = batch.quality.data.squeeze(1)
+            return self.modules.loss(
+                logits, cosines, embeddings, targets, quality
+            )
+        logits = logits.float()
+        self.score.append(batch.id, logits.softmax(dim=-1), targets)
+        return F.cross_entropy(logits, targets)
+
+    def on_stage_start(self, stage, epoch=None):
+        """Forgets the predictions of the last evaluation."""
+        self.score = self.hparams.score
+        self.score.clear()
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Ends an epoch after its last stage.
+
+        Arguments
+        ---------
+        stage : sb.Stage
+            The stage that ended.
+        stage_loss : float
+            Its average loss.
+        epoch : int, optional
+            Counted from 1.
+        """
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = {"loss": stage_loss}
+            if self.valid_loader is None:
+                # Brain resets these only after this call, but a checkpoint of
+                # the epoch's end has to hold them as the next epoch needs them.
+                self.step, self.avg_train_loss = 0, 0.0
+                self.end_epoch(epoch, valid_stats=None)
+        elif stage == sb.Stage.VALID:
+            scores = self.score.summarize()
+            self.end_epoch(
+                epoch, {"loss": stage_loss, "score": scores["score"]}
+            )
+
+    def end_epoch(self, epoch, valid_stats):
+        """Learning rate, test pass, log and checkpoint of an epoch.
+
+        Arguments
+        ---------
+        epoch : int
+            Counted from 1.
+        valid_stats : dict or None
+            ``loss`` and ``score``; None without a validation set.
+        """
+        old_lr, new_lr = self.hparams.lr_annealing(epoch)
+        sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
+        meta, test_stats = {"epoch": epoch}, None
+        if valid_stats is not None:
+            meta["score"] = float(valid_stats["score"])
+        if self.hparams.test_each_epoch:
+            test_stats = {"score": self.test_score()}
+            meta["test_score"] = test_stats["score"]
+        self.hparams.history.append(
+            epoch=epoch,
+            lr=old_lr,
+            train_loss=float(self.train_stats["loss"]),
+            **{f"valid_{k}": float(v) for k, v in (valid_stats or {}).items()},
+            **{f"test_{k}": float(v) for k, v in (test_stats or {}).items()},
+        )
+        self.hparams.train_logger.log_stats(
+            stats_meta={"epoch": epoch, "lr": old_lr},
+            train_stats=self.train_stats,
+            valid_stats=valid_stats,
+            test_stats=test_stats,
+        )
+        # The best on each key is kept, and the last.
+        self.checkpointer.save_and_keep_only(
+            meta=meta,
+            max_keys=[key for key in ("score", "test_score") if key in meta],
+        )
+
+    @torch.no_grad()
+    def test_score(self):
+        """Score of the test set after an epoch, which steers nothing.
+
+        It is there for the test-selected checkpoint, by which most results
+        are published. It draws no random number.
+
+        Returns
+        -------
+        float
+            In percent.
+        """
+        self.modules.eval()
+        self.score.clear()
+        for batch in self.test_loader:
+            predictions = self.compute_forward(batch, stage=sb.Stage.TEST)
+            self.compute_objectives(predictions, batch, stage=sb.Stage.TEST)
+        return self.score.summarize("score")
+
+    def on_evaluate_start(self, max_key=None, min_key=None):
+        """Loads the checkpoint to evaluate, and insists on finding it.
+
+        Arguments
+        ---------
+        max_key : str
+            Here the checkpoint's name: selected, last or test_selected.
+        min_key : str
+            Not used.
+        """
+        checkpoint = find_checkpoint(self.checkpointer, max_key)
+        self.checkpointer.load_checkpoint(checkpoint)
+        self.evaluated_epoch = int(checkpoint.meta["epoch"])
+
+
+def dataio_prep(hparams):
+    """Datasets, and everything that is learned from them before training.
+
+    Arguments
+    ---------
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    datasets : dict
+        ``train``, ``valid`` (if any cycle validates) and ``test``, each a
+        DynamicItemDataset.
+    quality : dict
+        Per quality measure, by its column's name, the cycles' quality by id.
+    """
+    replacements = {"data_root": hparams["data_folder"]}
+    manifests = {
+        "train": load_data_json(hparams["train_annotation"], replacements),
+        "valid": load_data_json(hparams["valid_annotation"], replacements),
+        "test": load_data_json(hparams["test_annotation"], replacements),
+    }
+    check_manifests(manifests, hparams["labels"])
+    datasets = {
+        name: DynamicItemDataset(manifest)
+        for name, manifest in manifests.items()
+        if manifest
+    }
+
+    # The expensive part is computed once; other runs find it in the cache.
+    process = hparams["resampler"]
+    if hparams["cache_features"]:
+        process = hparams["cycle_features"]
+    stored_inputs = run_on_main(
+        store_cycles,
+        args=[manifests.values(), process, hparams["cache_folder"]],
+    )
+
+    # Fitted on the training set alone; a no-op where nothing is to be learned.
+    measures = {"quality": hparams["quality"]}
+    for name, measure in hparams["further_quality"].items():
+        measures[f"quality_{name}"] = measure
+    quality = {
+        name: cycle_quality(
+            measure,
+            manifests.values(),
+            hparams["cache_folder"],
+            fit_on=manifests["train"],
+        )
+        for name, measure in measures.items()
+    }
+    hparams["loss"].fit(count_labels(manifests["train"], hparams["labels"]))
+
+    @sb.utils.data_pipeline.takes("id")
+    @sb.utils.data_pipeline.provides("inputs")
+    def input_pipeline(cycle):
+        """Features, or the waveform at its fixed length."""
+        if hparams["cache_features"]:
+            return stored_inputs[cycle]
+        return hparams["fix_length"](stored_inputs[cycle])
+
+    @sb.utils.data_pipeline.takes("id")
+    @sb.utils.data_pipeline.provides("quality")
+    def quality_pipeline(cycle):
+        """Quality of the unpadded cycle."""
+        return torch.tensor([quality["quality"][cycle]])
+
+    # The order of the labels is fixed, not that of their first appearance.
+    label_encoder = CategoricalEncoder()
+    label_encoder.expect_len(hparams["num_classes"])
+    label_encoder.update_from_iterable(hparams["labels"], sequence_input=False)
+
+    @sb.utils.data_pipeline.takes("label")
+    @sb.utils.data_pipeline.provides("label_encoded")
+    def label_pipeline(label):
+        """Class index."""
+        return label_encoder.encode_label_torch(label)
+
+    for pipeline in (input_pipeline, quality_pipeline, label_pipeline):
+        sb.dataio.dataset.add_dynamic_item(datasets.values(), pipeline)
+    sb.dataio.dataset.set_output_keys(
+        datasets.values(), ["id", "inputs", "quality", "label_encoded"]
+    )
+    return datasets, quality
+
+
+if __name__ == "__main__":
+    # Reading command line arguments
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    if "data_folder:" not in overrides:
+        sys.exit(
+            "Pass the SPRSound 2022 database: --data_folder /path/to/SPRSound"
+            " (`make demo` needs no data)"
+        )
+
+    # Initialize ddp (useful only for multi-GPU DDP training)
+    sb.utils.distributed.ddp_init_group(run_opts)
+
+    # Load hyperparameters file with command-line overrides
+    with open(hparams_file, encoding="utf-8") as fin:
+        hparams = load_hyperpyyaml(fin, overrides)
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+
+    # Data preparation, to be run on only one process
+    from sprsound_prepare import prepare_sprsound
+
+    data_summary = run_on_main(
+        prepare_sprsound,
+        kwargs={
+            "data_folder": hparams["data_folder"],
+            "output_folder": hparams["manifest_folder"],
+            "train": hparams["train_partition"],
+            "test": hparams["test_partition"],
+            "continuous": hparams["continuous"],
+            "num_classes": hparams["num_classes"],
+            "valid_fraction": hparams["valid_fraction"],
+            "valid_fold": hparams["valid_fold"],
+            "split_seed": hparams["split_seed"],
+            "strict": hparams["strict"],
+            "skip_prep": hparams["skip_prep"],
+        },
+    )
+
+    data_summary["manifests"] = file_checksums(
+        [
+            hparams["train_annotation"],
+            hparams["valid_annotation"],
+            hparams["test_annotation"],
+        ]
+    )
+
+    # Datasets, cached features and quality
+    datasets, quality = dataio_prep(hparams)
+    run_on_main(
+        write_inference_yaml,
+        kwargs={
+            "hparams_file": hparams_file,
+            "overrides": overrides,
+            "keys": INFERENCE_KEYS,
+            "folder": hparams["save_folder"],
+        },
+    )
+
+    brain = RespiratorySoundBrain(
+        modules=hparams["modules"],
+        opt_class=hparams["opt_class"],
+        hparams=hparams,
+        run_opts=run_opts,
+        checkpointer=hparams["checkpointer"],
+    )
+    eval_options = {**hparams["eval_dataloader_options"], "ckpt_prefix": None}
+    brain.test_loader = brain.make_dataloader(
+        datasets["test"], sb.Stage.TEST, **eval_options
+    )
+    brain.valid_loader = None
+    if "valid" in datasets:
+        brain.valid_loader = brain.make_dataloader(
+            datasets["valid"], sb.Stage.VALID, **eval_options
+        )
+
+    # Training
+    brain.fit(
+        hparams["epoch_counter"],
+        datasets["train"],
+        brain.valid_loader,
+        train_loader_kwargs=hparams["train_dataloader_options"],
+    )
+
+    # Evaluation of the checkpoints: on the validation set, which is for comparing
+    # settings, and on the test set
+    partitions = {}
+    if "valid" in datasets:
+        partitions["valid"] = (
+            brain.valid_loader,
+            hparams["validation_folder"],
+            "validation patients, on whom the checkpoint was selected",
+        )
+    partitions["test"] = (
+        brain.test_loader,
+        hparams["output_folder"],
+        f"{hparams['test_partition']} partition",
+    )
+    for partition, (loader, folder, description) in partitions.items():
+        tables, epochs = {}, {}
+        for name in CHECKPOINTS:
+            if name == "test_selected" and (
+                partition != "test" or not hparams["test_each_epoch"]
+            ):
+                continue
+            brain.evaluate(loader, max_key=name)
+            tables[name] = predictions_table(
+                hparams["score"], datasets[partition].data, **quality
+            )
+            epochs[name] = brain.evaluated_epoch
+        if if_main_process():
+            write_run_results(
+                folder,
+                tables=tables,
+                epochs=epochs,
+                data=data_summary,
+                labels=hparams["labels"],
+                partition=description,
+                validated="valid" in datasets,
+                history=hparams["history"].table(),
+            )

@@ -1,0 +1,1 @@
+../sprsound_prepare.py

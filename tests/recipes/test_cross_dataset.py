@@ -1,0 +1,260 @@
+"""Tests of judging a run on a database that it never saw.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+
+from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.inference.run import load_run
+from qlung_plugin.utils import quality_report, run_folder
+from qlung_plugin.utils.results import read_predictions
+from tests.recipes.conftest import SPRSOUND, arguments, run_script
+
+RECIPE = SPRSOUND / "cross_dataset"
+HPARAMS = RECIPE / "hparams" / "cross_dataset.yaml"
+COLUMNS = (
+    "id recording patient device age sex location label prediction"
+    " p_normal p_crackle p_wheeze p_both quality"
+).split()
+
+
+@pytest.fixture
+def evaluate(tmp_path, cache, sprsound_corpus, icbhi_run, monkeypatch):
+    """Runs evaluate.py in this process; the output folder is returned."""
+    for module in (run_folder, quality_report):
+        monkeypatch.setattr(module, "write_figure", lambda figure, path: None)
+
+    def evaluate(output="ood", hparams=HPARAMS, **overrides):
+        options = {
+            "data_folder": sprsound_corpus,
+            "run_folder": icbhi_run,
+            "output_folder": tmp_path / output,
+            "cache_folder": cache,
+            **overrides,
+        }
+        run_script(RECIPE / "evaluate.py", hparams, options)
+        return tmp_path / output
+
+    return evaluate
+
+
+@pytest.fixture
+def copied_run(icbhi_run, tmp_path):
+    """A run that may be spoilt."""
+    return shutil.copytree(icbhi_run, tmp_path / "copied")
+
+
+def read_metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_predictions_are_those_of_the_loaded_run(
+    evaluate, icbhi_run, sprsound_corpus
+):
+    """Each event by itself, through the run's own parts, gives its row."""
+    output = evaluate()
+    for name, suffix in (("selected", ""), ("last", "_last")):
+        run = load_run(icbhi_run, name)
+        table = read_predictions(output / f"predictions{suffix}.csv")
+        assert table.columns[: len(COLUMNS)].tolist() == COLUMNS
+        entries = json.loads((output / "test.json").read_text())
+        assert set(table["id"]) == set(entries)
+        for row in table.iloc[::5].to_dict("records"):
+            entry = entries[row["id"]]
+            waveform = read_cycle(entry["wav"], sprsound_corpus)
+            features = run["cycle_features"](waveform, entry["sample_rate"])
+            with torch.no_grad():
+                embedding = run["backbone"](features[None].float())
+                logits = run["classifier"](embedding)[0]
+            expected = F.softmax(logits[0], dim=0)
+            found = [row[f"p_{label}"] for label in run["labels"]]
+            np.testing.assert_allclose(found, expected, atol=2e-6, rtol=0)
+            assert row["prediction"] == run["labels"][int(expected.argmax())]
+            assert row["label"] == entry["label"]
+            assert row["age"] == entry["age"] and row["sex"] == entry["sex"]
+
+
+def test_metrics_are_counted_from_the_predictions(evaluate, icbhi_run):
+    output = evaluate(partition="inter+intra")
+    metrics = read_metrics(output)
+    assert set(metrics) == {"selected", "last", "test_selected", "data"}
+    trained = read_metrics(icbhi_run)
+    for name, suffix in (
+        ("selected", ""),
+        ("last", "_last"),
+        ("test_selected", "_test_selected"),
+    ):
+        assert metrics[name]["epoch"] == trained[name]["epoch"]
+        table = pd.read_csv(output / f"predictions{suffix}.csv")
+        normal = table["label"] == "normal"
+        right = table["label"] == table["prediction"]
+        abnormal = table["prediction"] != "normal"
+        sp, se = 100 * right[normal].mean(), 100 * right[~normal].mean()
+        two_class = 100 * abnormal[~normal].mean()
+        found = metrics[name]
+        assert found["sp"] == pytest.approx(sp)
+        assert found["se"] == pytest.approx(se)
+        assert found["score"] == pytest.approx((sp + se) / 2)
+        assert found["score_two_class"] == pytest.approx((sp + two_class) / 2)
+        low, high = found["interval"]["score"]
+        assert low <= found["score"] <= high
+        assert set(found["strata"]) == {"age_group", "sex", "location"}
+    data = metrics["data"]
+    assert data["training"]["data"] == trained["data"]
+    assert data["partition"] == "inter+intra partition"
+    assert "not SPRSound" in data["database"]
+
+
+def test_the_fitted_range_is_that_of_the_training(
+    evaluate, icbhi_run, sprsound_corpus
+):
+    """Nothing is fitted on the data that the model is judged on."""
+    output = evaluate(checkpoint="last")
+    quality = load_run(icbhi_run, "last")["quality"]
+    assert quality.normalisation == "fitted"
+    table = read_predictions(output / "predictions_last.csv")
+    entries = json.loads((output / "test.json").read_text())
+    row = table.iloc[0]
+    entry = entries[row["id"]]
+    waveform = read_cycle(entry["wav"], sprsound_corpus)
+    measured = CycleMeasurements(quality)(waveform, entry["sample_rate"])
+    expected = quality.score(measured[None]).item()
+    assert row["quality"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_report_has_the_floor_and_published_rows_for_inter_alone(evaluate):
+    text = (evaluate(partition="inter") / "report.txt").read_text()
+    assert re.search(r'always "normal"\s+100.00\s+0.00\s+50.00', text)
+    assert re.search(r"QLung on Audio-CLAP \(published.*59.80 ± 3.51", text)
+    for name in ("selected", "last", "test_selected"):
+        assert re.search(rf"^{name}\s+[0-9.]+\s+[0-9.]+", text, re.M)
+    text = (evaluate("intra", partition="intra") / "report.txt").read_text()
+    assert 'always "normal"' in text and "published, full" not in text
+
+
+def test_one_checkpoint_that_is_asked_for(evaluate):
+    output = evaluate(checkpoint="selected")
+    assert set(read_metrics(output)) == {"selected", "data"}
+    assert not (output / "predictions_last.csv").exists()
+
+
+def test_further_quality_measures(evaluate, tmp_path):
+    block = (
+        "further_quality:\n"
+        "    flatness: !new:qlung_plugin.lobes.quality.FlatnessScore\n"
+        "        sample_rate: 8000\n"
+    )
+    text, count = re.subn(
+        r"^further_quality:.*?(?=^\S|\Z)",
+        block,
+        HPARAMS.read_text(),
+        flags=re.M | re.DOTALL,
+    )
+    assert count == 1
+    hparams = tmp_path / "further.yaml"
+    hparams.write_text(text)
+    output = evaluate(hparams=hparams, checkpoint="last")
+    table = read_predictions(output / "predictions_last.csv")
+    assert table.columns.tolist() == [*COLUMNS, "quality_flatness"]
+    assert table["quality_flatness"].between(0, 1).all()
+
+
+# --- what must not become a silent score ------------------------------------
+
+
+def last_line(result):
+    return result.stderr.strip().splitlines()[-1]
+
+
+def test_no_run_is_one_friendly_line(tmp_path, sprsound_corpus):
+    options = arguments(
+        {"data_folder": sprsound_corpus, "output_folder": tmp_path / "out"}
+    )
+    script = RECIPE / "evaluate.py"
+    for further, expected in (
+        ([], "--run_folder"),
+        (["--run_folder", str(tmp_path)], "is no run folder"),
+    ):
+        result = subprocess.run(
+            [sys.executable, script, HPARAMS, *options, *further],
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode != 0
+        assert "Traceback" not in result.stderr
+        assert expected in last_line(result)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_is_not_there(evaluate, copied_run):
+    for folder in copied_run.glob("save/CKPT*"):
+        meta = (folder / "CKPT.yaml").read_text()
+        (folder / "CKPT.yaml").write_text(
+            "".join(
+                line
+                for line in meta.splitlines(keepends=True)
+                if not line.startswith("test_score")
+            )
+        )
+    with pytest.raises(SystemExit, match="none is test_selected"):
+        evaluate(run_folder=copied_run, checkpoint="test_selected")
+    output = evaluate(run_folder=copied_run, checkpoint="all")
+    assert set(read_metrics(output)) == {"selected", "last", "data"}
+    with pytest.raises(ValueError, match="'best' is none of"):
+        evaluate(run_folder=copied_run, checkpoint="best")
+
+
+def test_a_run_with_another_label_order(evaluate, copied_run):
+    path = copied_run / "save" / "inference.yaml"
+    labels = "[normal, crackle, wheeze, both]"
+    text = path.read_text()
+    assert labels in text
+    path.write_text(text.replace(labels, "[normal, wheeze, crackle, both]"))
+    with pytest.raises(ValueError, match="has the labels .*in this order"):
+        evaluate(run_folder=copied_run)
+
+
+def test_a_checkpoint_without_weights(evaluate, copied_run):
+    for path in copied_run.glob("save/CKPT*/classifier.ckpt"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="no classifier.ckpt"):
+        evaluate(run_folder=copied_run)
+
+
+# --- the opposite direction -------------------------------------------------
+
+
+def test_trained_on_sprsound_and_judged_on_icbhi(
+    sprsound_run, corpus, cache, tmp_path
+):
+    data = read_metrics(sprsound_run)["data"]
+    assert "trained on train, tested on inter" in data["protocol"]
+    recipe = SPRSOUND / "classification"
+    run_script(
+        recipe / "evaluate.py",
+        recipe / "hparams" / "evaluate_icbhi.yaml",
+        {
+            "data_folder": corpus,
+            "run_folder": sprsound_run,
+            "output_folder": tmp_path / "icbhi",
+            "cache_folder": cache,
+        },
+    )
+    metrics = read_metrics(tmp_path / "icbhi")
+    assert metrics["data"]["training"]["data"] == data
+    entries = json.loads((tmp_path / "icbhi" / "test.json").read_text())
+    table = read_predictions(tmp_path / "icbhi" / "predictions.csv")
+    assert set(table["id"]) == set(entries)
+    assert sum(metrics["last"]["counts"].values()) == len(entries)
