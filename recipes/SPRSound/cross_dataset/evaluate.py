@@ -216,6 +216,9 @@ if __name__ == "__main__":
         tables[name] = predictions_table(score, dataset.data, **quality)
         epochs[name] = run["epoch"]
         validated = run["validated"]
+    published = None
+    if hparams["partition"] == "inter" and len(labels) == 4:
+        published = SPRSOUND_INTER
     if if_main_process():
         write_run_results(
             hparams["output_folder"],
@@ -225,7 +228,5 @@ if __name__ == "__main__":
             labels=labels,
             partition=f"{hparams['partition']} partition",
             validated=validated,
-            published=SPRSOUND_INTER
-            if hparams["partition"] == "inter"
-            else None,
+            published=published,
         )
