@@ -8,6 +8,7 @@ Authors
 
 from collections import Counter
 
+import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from qlung_plugin.utils.metric_stats import LABELS
@@ -44,8 +45,13 @@ def draw_patients(cycles, n_folds, fold, seed):
             "more recordings or, for validation, another valid_fraction or 0"
         )
     labels = [cycle["label"] for cycle in cycles]
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-    _, members = list(folds.split(labels, labels, patients))[fold]
+    # Shuffled here, by the numbers that patients get: scikit-learn before 1.8,
+    # the last for Python 3.10, loses the stratification where it shuffles.
+    names, index = np.unique(patients, return_inverse=True)
+    order = np.random.RandomState(seed).permutation(len(names))
+    numbers = np.argsort(order)[index]
+    folds = StratifiedGroupKFold(n_folds).split(labels, labels, numbers)
+    _, members = list(folds)[fold]
     return {patients[member] for member in members}
 
 
