@@ -9,7 +9,9 @@ import json
 import os
 import shutil
 import uuid
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -133,39 +135,38 @@ def store_cycles(manifests, process, folder, data_root=""):
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         logger.info("Computing %s of %d cycles", target.name, len(entries))
-        partial = target.parent / f"partial-{uuid.uuid4().hex}"
-        partial.mkdir()
+        unfinished = target.parent / f"partial-{uuid.uuid4().hex}"
+        unfinished.mkdir()
         try:
-            _write(entries, process, partial, data_root)
-            os.rename(partial, target)
+            _write(entries, process, unfinished, data_root)
+            os.rename(unfinished, target)
         except OSError:
             # Another run may have been faster: its folder is as good.
             if not target.exists():
                 raise
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
     return CycleStore(target)
 
 
-@torch.no_grad()
 def _write(entries, process, folder, data_root):
     process.eval()
     offsets = [0]
     shape, dtype = None, None
     raw = folder / "values.raw"
-    with open(raw, "wb") as file:
-        for cycle, entry in tqdm(
-            entries.items(),
+    with (
+        open(raw, "wb") as file,
+        closing(_values(entries, process, data_root)) as computed,
+    ):
+        progress = tqdm(
+            computed,
+            total=len(entries),
             desc=type(process).__name__,
             unit="cycle",
             disable=None,  # no bar where nobody looks: in a file or a pipe
             dynamic_ncols=True,
-        ):
-            waveform = read_cycle(entry["wav"], data_root)
-            try:
-                value = process(waveform, entry["sample_rate"]).numpy()
-            except (ValueError, RuntimeError) as error:
-                raise ValueError(f"cycle {cycle}: {error}") from error
+        )
+        for cycle, value in progress:
             if value.ndim == 0:
                 raise ValueError(f"cycle {cycle}: a number, not a tensor")
             if shape is None:
@@ -184,6 +185,39 @@ def _write(entries, process, folder, data_root):
     raw.unlink()
     index = {"ids": list(entries), "offsets": offsets}
     (folder / "index.json").write_text(json.dumps(index))
+
+
+def _values(entries, process, data_root):
+    """Yields cycles and their results, in order, computed side by side.
+
+    A cycle is too short for PyTorch to spread over cores, so every core takes
+    its own. One thread per cycle also makes the last bits of what is stored
+    independent of the number of cores.
+    """
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(
+        threads, initializer=torch.set_num_threads, initargs=(1,)
+    )
+    try:
+        # What waits to be written is held in memory: not too much of it.
+        compute = partial(_value, process=process, data_root=data_root)
+        items, some = list(entries.items()), 16 * threads
+        for start in range(0, len(items), some):
+            yield from pool.map(compute, items[start : start + some])
+    finally:
+        pool.shutdown(cancel_futures=True)
+        # Threads that start later take the number that was set last.
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def _value(item, process, data_root):
+    cycle, entry = item
+    waveform = read_cycle(entry["wav"], data_root)
+    try:
+        return cycle, process(waveform, entry["sample_rate"]).numpy()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"cycle {cycle}: {error}") from error
 
 
 def _digest(entries, process, data_root):

@@ -178,6 +178,9 @@ class _SpectralMeasure(QualityMeasure):
             )
         window = torch.hann_window(window_samples)
         self.register_buffer("window", window, persistent=False)
+        # Bins that no recording needs are left out early, for speed.
+        inside = band_bins(self.n_fft, sample_rate, f_min, f_max)[0].nonzero()
+        self.band = slice(inside.min().item(), inside.max().item() + 1)
 
     def spectrum(self, centred, lengths, native_rates):
         """Power, frames and bins as the functions of processing take them."""
@@ -188,7 +191,7 @@ class _SpectralMeasure(QualityMeasure):
             self.n_fft, self.sample_rate, self.f_min, self.f_max, native_rates
         )
         bins = bins.to(power.device).expand(len(power), -1)
-        return power, frames, bins
+        return power[..., self.band], frames, bins[..., self.band]
 
 
 class AudioQualityScore(_SpectralMeasure):

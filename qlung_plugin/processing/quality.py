@@ -138,12 +138,13 @@ def power_frames(waveforms, lengths, window, hop_length, n_fft):
     waveforms = torch.where(mask, waveforms, 0.0)
     missing = window_length - waveforms.shape[-1]
     waveforms = torch.nn.functional.pad(waveforms, (0, max(missing, 0)))
+    window = window / window.square().sum().sqrt()
     framed = waveforms.unfold(-1, window_length, hop_length) * window
     if len(framed) == 0:  # which the FFT refuses
         power = framed.new_zeros(0, framed.shape[1], n_fft // 2 + 1)
     else:
-        power = torch.fft.rfft(framed, n=n_fft).abs().square()
-    power = power / window.square().sum()
+        spectrum = torch.fft.rfft(framed, n=n_fft)
+        power = spectrum.real.square() + spectrum.imag.square()
     count = (lengths - window_length).clamp(min=0) // hop_length + 1
     count = torch.where(lengths > 0, count, 0)
     index = torch.arange(power.shape[1], device=power.device)

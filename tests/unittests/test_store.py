@@ -28,6 +28,7 @@ from qlung_plugin.lobes.features import EfficientATFeatures
 from qlung_plugin.lobes.quality import AudioQualityScore
 
 RATE = 4000
+COUNTING = threading.Lock()  # cycles are computed side by side
 
 
 class Scale(nn.Module):
@@ -39,7 +40,8 @@ class Scale(nn.Module):
         self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, waveform, native_rate):
-        self.calls += 1
+        with COUNTING:
+            self.calls += 1
         return waveform * self.factor
 
 
@@ -575,3 +577,44 @@ def test_damage_is_an_error(build, corpus, audio, damage):
     # What the message advises helps.
     shutil.rmtree(folder)
     assert torch.equal(build(corpus)["a_0"], 2 * audio("a_0"))
+
+
+@pytest.fixture
+def set_threads():
+    """Sets the number of PyTorch's threads for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_any_number_of_threads_stores_the_same(
+    corpus, audio, tmp_path, set_threads
+):
+    features = CycleFeatures(
+        CycleResampler(32000), FixedLength(32000), EfficientATFeatures()
+    )
+    stores = []
+    for threads in (1, 3):
+        set_threads(threads)
+        stores.append(
+            store_cycles(
+                [corpus], features, tmp_path / f"{threads}", tmp_path / "data"
+            )
+        )
+        assert torch.get_num_threads() == threads
+        assert not stores[-1]["a_0"].requires_grad
+    np.testing.assert_array_equal(stores[0].values, stores[1].values)
+
+
+def test_a_failure_leaves_the_number_of_threads(build, corpus, set_threads):
+    set_threads(3)
+    with pytest.raises(ValueError, match="cycle b_0"):
+        build(corpus, process=Fails(ValueError("no")))
+    assert torch.get_num_threads() == 3
+    started = []
+    thread = threading.Thread(
+        target=lambda: started.append(torch.get_num_threads())
+    )
+    thread.start()
+    thread.join()
+    assert started == [3]
