@@ -21,6 +21,7 @@ setup(
     author="qlung_plugin contributors",
     license="Apache-2.0",
     packages=find_packages(include=["qlung_plugin", "qlung_plugin.*"]),
+    package_data={"qlung_plugin.lobes.quality": ["learned.json"]},
     python_requires=">=3.10,<3.15",
     install_requires=[
         # torchaudio, which SpeechBrain imports, ended at 2.11: see README.md.

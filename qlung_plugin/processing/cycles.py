@@ -9,11 +9,13 @@ Authors
 from functools import lru_cache
 
 import torch
-from torchaudio.transforms import Resample
 
 
 @lru_cache(maxsize=16)
 def _resampler(native_rate, sample_rate):
+    # Here, because the mathematics of the package does without torchaudio.
+    from torchaudio.transforms import Resample
+
     # The kernel of 44.1 to 32 kHz costs more than its use on one cycle.
     return Resample(native_rate, sample_rate)
 

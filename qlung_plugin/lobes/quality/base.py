@@ -1,0 +1,155 @@
+"""What all measures of quality have in common.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from qlung_plugin.processing.quality import SILENCE, remove_dc, rms_level
+
+
+class Measurements(nn.Module, ABC):
+    """Base class of what measures waveforms; :meth:`measure_valid` does it.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate at which the analysis is made and waveforms are expected, in Hz.
+        It belongs to the measurement and is independent of any backbone's
+        rate.
+    """
+
+    def __init__(self, sample_rate):
+        super().__init__()
+        self.sample_rate = sample_rate
+
+    def measure(self, waveforms, relative_lengths=None, native_rates=None):
+        """Measures waveforms.
+
+        Arguments
+        ---------
+        waveforms : torch.Tensor
+            ``[batch, time]``, full scale at 1.
+        relative_lengths : torch.Tensor, optional
+            Valid share of each waveform, ``[batch]`` in [0, 1]; all of it if
+            not given.
+        native_rates : torch.Tensor, optional
+            The rate at which each waveform was recorded, in Hz, ``[batch]``.
+            It tells which bands a recording cannot have, so that a 4 kHz
+            recording does not look cleaner for its empty upper band.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, measurement]``, float32; NaN where there is nothing to
+            measure: silence or no sample.
+
+        Raises
+        ------
+        ValueError
+            If a shape is wrong, a length lies outside [0, 1] or a valid sample
+            is not finite.
+        """
+        if waveforms.dim() != 2:
+            raise ValueError(
+                f"waveforms must be [batch, time], not {list(waveforms.shape)}"
+            )
+        batch, time = waveforms.shape
+        if relative_lengths is None:
+            relative_lengths = torch.ones(batch, device=waveforms.device)
+        for name, tensor in (
+            ("relative_lengths", relative_lengths),
+            ("native_rates", native_rates),
+        ):
+            if tensor is not None and tuple(tensor.shape) != (batch,):
+                raise ValueError(
+                    f"{name} must be [{batch}], not {list(tensor.shape)}"
+                )
+        if not ((relative_lengths >= 0) & (relative_lengths <= 1)).all():
+            raise ValueError("relative_lengths must lie in [0, 1]")
+        with torch.autocast(waveforms.device.type, enabled=False):
+            waveforms = waveforms.float()
+            lengths = (relative_lengths.double() * time).round().long()
+            positions = torch.arange(time, device=waveforms.device)
+            valid = positions < lengths.unsqueeze(-1)
+            if (valid & ~waveforms.isfinite()).any():
+                raise ValueError("a waveform holds NaN or infinite samples")
+            # Silence is padding that goes all the way: one case, not two.
+            centred = remove_dc(waveforms, lengths)
+            audible = rms_level(centred, lengths) > SILENCE
+            values = self.measure_valid(
+                waveforms, centred, lengths, native_rates
+            )
+            return torch.where(audible.unsqueeze(-1), values, torch.nan)
+
+    @abstractmethod
+    def measure_valid(self, waveforms, centred, lengths, native_rates):
+        """The measurements themselves, to be overridden.
+
+        Arguments
+        ---------
+        waveforms : torch.Tensor
+            ``[batch, time]``, as they came.
+        centred : torch.Tensor
+            ``[batch, time]``, without DC, zero in the padding.
+        lengths : torch.Tensor
+            Number of valid samples, ``[batch]``.
+        native_rates : torch.Tensor or None
+            ``[batch]``, in Hz.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, measurement]``.
+        """
+
+
+class QualityMeasure(Measurements):
+    """Base class of the quality scores.
+
+    Subclasses override ``measure_valid`` and :meth:`score`, and :meth:`fit`
+    where something is learned from the training set. ``supervision`` is None,
+    or says what database and patients the measure was learned from before.
+    """
+
+    supervision = None
+
+    def forward(self, waveforms, relative_lengths=None, native_rates=None):
+        """Scores waveforms; arguments and errors are those of ``measure``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch]`` in [0, 1], float32.
+        """
+        return self.score(
+            self.measure(waveforms, relative_lengths, native_rates)
+        )
+
+    @abstractmethod
+    def score(self, measurements):
+        """Turns measurements into scores, to be overridden.
+
+        Arguments
+        ---------
+        measurements : torch.Tensor
+            ``[batch, measurement]``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch]`` in [0, 1]; 0 where there was nothing to measure.
+        """
+
+    def fit(self, measurements):
+        """Learns from the training set; nothing, unless overridden.
+
+        Arguments
+        ---------
+        measurements : torch.Tensor
+            Of the unaugmented training manifest, ``[cycle, measurement]``.
+        """

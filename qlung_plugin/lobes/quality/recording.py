@@ -1,0 +1,307 @@
+"""Many measurements of a recording, to learn a quality score from.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from functools import cached_property
+
+import torch
+
+from qlung_plugin.lobes.quality.base import Measurements
+from qlung_plugin.processing.cycles import resample
+from qlung_plugin.processing.quality import (
+    band_bins,
+    band_levels,
+    band_matrix,
+    band_shares,
+    blind_snr,
+    breathing_course,
+    breathing_periodicity,
+    breathing_share,
+    burst_share,
+    clipping_ratio,
+    crest_factor,
+    entropy_of_frames,
+    faint_share,
+    level_correlation,
+    log_kurtosis,
+    mains_hum,
+    mean_over_frames,
+    power_frames,
+    quantile_over_frames,
+    spectral_entropy,
+    spectral_flatness,
+    spectral_flux,
+    spread_over_frames,
+)
+
+RATE = 8000  # of the analysis, in Hz: sounds of the chest end below its half
+N_FFT = 512  # 64 ms, which resolve 50 Hz
+HOP = 128
+FRAME_RATE = RATE / HOP
+
+# In Hz. The highest ends where a recording at 8 kHz does.
+EDGES = (
+    *(0, 50, 100, 150, 200, 300, 400, 500, 600, 800),
+    *(1000, 1250, 1500, 2000, 2500, 3000, 3600),
+)
+BANDS = tuple(zip(EDGES[:-1], EDGES[1:]))
+# Sounds of the chest, the heart included, and without it; every device reaches
+# their ends.
+SOUND = (50, 1800)
+ABOVE_HEART = (200, 1800)
+BREATHING_BANDS = BANDS[3:8]
+# The heart's band, and overlapping ones that breathing is heard in.
+COURSES = (
+    *((20, 120), (100, 200), (150, 300)),
+    *((200, 400), (300, 600), (400, 800)),
+)
+TILT = ((200, 800), (1000, 1500))  # of breathing, and what is above it
+LEVEL_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+class Analysis:
+    """What the measurements of a batch are made from, each part made once.
+
+    Arguments
+    ---------
+    centred : torch.Tensor
+        ``[batch, time]``, without DC.
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+    sample_rate : int
+        Of these, in Hz.
+    power : torch.Tensor
+        ``[batch, frame, bin]`` at the rate of the analysis.
+    frames : torch.Tensor
+        Which frames count, boolean ``[batch, frame]``.
+    highest : torch.Tensor
+        Where each recording's own band ends, in Hz, ``[batch]``.
+    courses : sequence of tuple
+        Bands whose course will be asked for.
+    """
+
+    def __init__(
+        self, centred, lengths, sample_rate, power, frames, highest, courses
+    ):
+        self.centred, self.lengths = centred, lengths
+        self.sample_rate = sample_rate
+        self.power, self.frames, self.highest = power, frames, highest
+        self.courses = list(courses)
+        self._levels = {}
+
+    def reaches(self, bands):
+        """Which recordings have which bands, ``[batch, band]``."""
+        ends = torch.tensor([float(end) for _, end in bands])
+        return self.highest.unsqueeze(-1) >= ends.to(self.highest)
+
+    def shares(self, bands):
+        """Energy of bands, ``[batch, band]``, in dB; NaN where out of reach."""
+        matrix = band_matrix(bands, N_FFT, RATE).to(self.power)
+        shares = band_shares(self.power, self.frames, matrix)
+        return shares.where(self.reaches(bands), torch.nan)
+
+    def levels(self, bands):
+        """Levels of bands, ``[batch, frame, band]``; NaN where out of reach."""
+        missing = [band for band in bands if band not in self._levels]
+        if missing:
+            matrix = band_matrix(missing, N_FFT, RATE).to(self.power)
+            levels = band_levels(self.power, self.frames, matrix)
+            levels = levels.where(self.reaches(missing).unsqueeze(1), torch.nan)
+            self._levels.update(zip(missing, levels.unbind(dim=-1)))
+        return torch.stack([self._levels[band] for band in bands], dim=-1)
+
+    @cached_property
+    def _course(self):
+        levels = self.levels(self.courses)
+        return breathing_course(levels, self.frames, FRAME_RATE)
+
+    def course(self, bands):
+        """Breathing and what is faster, ``[batch, frame, band]`` each."""
+        chosen = [self.courses.index(band) for band in bands]
+        breathing, faster = self._course
+        return breathing[..., chosen], faster[..., chosen]
+
+    def bins(self, f_min, f_max):
+        """Bins of a band as far as each recording reaches, ``[batch, bin]``."""
+        rates = self.highest / 0.45
+        return band_bins(N_FFT, RATE, f_min, f_max, rates)
+
+    @cached_property
+    def entropy(self):
+        """Entropy of the frames above the heart, and which of them count."""
+        entropy = entropy_of_frames(self.power, self.bins(*ABOVE_HEART))
+        return entropy, self.frames & ~entropy.isnan()
+
+
+def _level(analysis, shares):
+    """Quantiles of the level over time, relative to its mean power, in dB."""
+    levels = analysis.levels([SOUND])[..., 0]
+    power = mean_over_frames(10 ** (levels / 10), analysis.frames)
+    quantiles = [
+        quantile_over_frames(levels, analysis.frames, share) for share in shares
+    ]
+    return torch.stack(quantiles, -1) - 10 * power.log10().unsqueeze(-1)
+
+
+def _flatness(analysis, band):
+    flatness = spectral_flatness(
+        analysis.power, analysis.frames, analysis.bins(*band)
+    )
+    return flatness.log()
+
+
+def _entropy(analysis, band):
+    bins = analysis.bins(*band)
+    return spectral_entropy(analysis.power, analysis.frames, bins, "spectrum")
+
+
+def _correlation(analysis, first, second):
+    levels = analysis.levels([first, second])
+    return level_correlation(levels[..., 0], levels[..., 1], analysis.frames)
+
+
+# Measurements of one value per band, or per quantile: what makes them of an
+# Analysis, and of which bands. The definitions are those of the functions.
+FAMILIES = {
+    "share": (Analysis.shares, BANDS),
+    "spread": (
+        lambda a, bands: spread_over_frames(a.levels(bands), a.frames),
+        BANDS,
+    ),
+    "level": (_level, LEVEL_SHARES),
+    "breathing": (
+        lambda a, bands: breathing_share(*a.course(bands), a.frames),
+        COURSES,
+    ),
+    "breathing_depth": (
+        lambda a, bands: spread_over_frames(a.course(bands)[0], a.frames),
+        COURSES,
+    ),
+    "periodicity": (
+        lambda a, bands: breathing_periodicity(
+            a.course(bands)[0], a.frames, FRAME_RATE
+        ),
+        COURSES,
+    ),
+}
+COURSE_FAMILIES = ("breathing", "breathing_depth", "periodicity")
+# Measurements of one value.
+SINGLE = {
+    "flatness": lambda a: _flatness(a, SOUND),
+    "flatness_above_heart": lambda a: _flatness(a, ABOVE_HEART),
+    "entropy": lambda a: _entropy(a, SOUND),
+    "entropy_above_heart": lambda a: _entropy(a, ABOVE_HEART),
+    "entropy_in_frames": lambda a: mean_over_frames(*a.entropy),
+    "entropy_spread": lambda a: spread_over_frames(*a.entropy),
+    "tilt": lambda a: a.shares(TILT).diff(dim=-1).squeeze(-1),
+    "blind_snr": lambda a: blind_snr(a.power, a.frames, a.bins(*ABOVE_HEART)),
+    "flux": lambda a: spectral_flux(a.levels(BREATHING_BANDS), a.frames),
+    "correlation_heart_breathing": lambda a: _correlation(
+        a, (50, 100), (300, 400)
+    ),
+    "correlation_breathing": lambda a: _correlation(a, (200, 300), (400, 500)),
+    "faint_share": lambda a: faint_share(a.levels([SOUND])[..., 0], a.frames),
+    "burst_share": lambda a: burst_share(a.levels([SOUND])[..., 0], a.frames),
+    "crest_factor": lambda a: crest_factor(a.centred, a.lengths),
+    "kurtosis": lambda a: log_kurtosis(a.centred, a.lengths),
+    "clipping": lambda a: clipping_ratio(a.centred, a.lengths),
+    "mains_hum": lambda a: mains_hum(a.centred, a.lengths, a.sample_rate),
+}
+
+
+def _name(family, part):
+    if isinstance(part, float):
+        return f"{family}_{100 * part:.0f}"
+    return f"{family}_{part[0]}_{part[1]}"
+
+
+# By name, the family and the band or quantile; None for one value.
+MEASUREMENTS = {
+    **{
+        _name(family, part): (family, part)
+        for family, (_, parts) in FAMILIES.items()
+        for part in parts
+    },
+    **{name: (name, None) for name in SINGLE},
+}
+
+
+class RecordingMeasurements(Measurements):
+    """Measurements of a recording or a cycle by name.
+
+    They are made at 8 kHz, in windows of 64 ms, whatever the rate of the
+    waveforms; the definitions are those of
+    :mod:`qlung_plugin.processing.quality`. No gain changes them. What a
+    recording cannot have is missing, that is NaN, not empty: a band beyond 0.9
+    of its own Nyquist frequency, a rhythm of breaths in less than a second.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the waveforms, in Hz.
+    names : sequence of str
+        Those wanted, of ``MEASUREMENTS``; all by default.
+
+    Raises
+    ------
+    ValueError
+        If there is no name, or one is unknown or given twice.
+
+    Example
+    -------
+    >>> measurements = RecordingMeasurements(8000, ["share_0_50", "flatness"])
+    >>> measurements.measure(torch.randn(3, 16000)).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, sample_rate, names=MEASUREMENTS):
+        super().__init__(sample_rate)
+        unknown = [name for name in names if name not in MEASUREMENTS]
+        if unknown or not names or len(set(names)) < len(names):
+            raise ValueError(
+                f"names must be different ones of {', '.join(MEASUREMENTS)},"
+                f" not {', '.join(names)}"
+            )
+        self.names = tuple(names)
+        window = torch.hann_window(N_FFT)
+        self.register_buffer("window", window, persistent=False)
+
+    def measure_valid(self, waveforms, centred, lengths, native_rates):
+        """The measurements by name, ``[batch, name]``."""
+        if native_rates is None:
+            native_rates = torch.full(
+                (len(centred),), self.sample_rate, device=centred.device
+            )
+        power, frames = power_frames(
+            resample(centred, self.sample_rate, RATE),
+            lengths * RATE // self.sample_rate,
+            self.window,
+            HOP,
+            N_FFT,
+        )
+        rates = native_rates.clamp(max=min(self.sample_rate, RATE))
+        parts = {}
+        for family, part in map(MEASUREMENTS.get, self.names):
+            parts.setdefault(family, []).append(part)
+        analysis = Analysis(
+            centred,
+            lengths,
+            self.sample_rate,
+            power,
+            frames,
+            0.45 * rates,
+            dict.fromkeys(
+                band for name in COURSE_FAMILIES for band in parts.get(name, ())
+            ),
+        )
+        columns = {}
+        for family, wanted in parts.items():
+            if family in SINGLE:
+                columns[family, None] = SINGLE[family](analysis)
+            else:
+                values = FAMILIES[family][0](analysis, wanted).unbind(dim=-1)
+                columns.update({(family, p): v for p, v in zip(wanted, values)})
+        chosen = [columns[MEASUREMENTS[name]] for name in self.names]
+        return torch.stack(chosen, dim=-1)

@@ -1,0 +1,77 @@
+"""No-reference measurements of the quality of an auscultation recording.
+
+Pure functions from a batch of waveforms or power spectra to one number per
+waveform. Nothing here is normalised or learned: what turns a measurement into
+a score between 0 and 1 is in :mod:`qlung_plugin.lobes.quality`.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from qlung_plugin.processing.quality.course import (
+    band_levels,
+    band_matrix,
+    band_shares,
+    breathing_course,
+    breathing_periodicity,
+    breathing_share,
+    burst_share,
+    faint_share,
+    level_correlation,
+    smooth,
+    spectral_flux,
+    spread_over_frames,
+)
+from qlung_plugin.processing.quality.frames import (
+    SILENCE,
+    band_bins,
+    mean_over_frames,
+    power_frames,
+    quantile_over_frames,
+    remove_dc,
+    sample_mask,
+)
+from qlung_plugin.processing.quality.spectrum import (
+    blind_snr,
+    entropy_of_frames,
+    spectral_entropy,
+    spectral_flatness,
+)
+from qlung_plugin.processing.quality.waveform import (
+    clipping_ratio,
+    crest_factor,
+    log_kurtosis,
+    mains_hum,
+    rms_level,
+)
+
+__all__ = [
+    "SILENCE",
+    "band_bins",
+    "band_levels",
+    "band_matrix",
+    "band_shares",
+    "blind_snr",
+    "breathing_course",
+    "breathing_periodicity",
+    "breathing_share",
+    "burst_share",
+    "clipping_ratio",
+    "crest_factor",
+    "entropy_of_frames",
+    "faint_share",
+    "level_correlation",
+    "log_kurtosis",
+    "mains_hum",
+    "mean_over_frames",
+    "power_frames",
+    "quantile_over_frames",
+    "remove_dc",
+    "rms_level",
+    "sample_mask",
+    "smooth",
+    "spectral_entropy",
+    "spectral_flatness",
+    "spectral_flux",
+    "spread_over_frames",
+]

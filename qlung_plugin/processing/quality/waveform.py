@@ -1,0 +1,191 @@
+"""Quality from the samples of a waveform.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+
+import torch
+
+from qlung_plugin.processing.quality.frames import SILENCE, sample_mask
+
+
+def rms_level(waveforms, lengths):
+    """Root mean square of the valid samples.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[batch, time]``, full scale at 1.
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch]``, relative to full scale; 0 where there is no sample.
+
+    Example
+    -------
+    >>> rms_level(torch.tensor([[3.0, -4.0, 9.0]]), torch.tensor([2]))
+    tensor([3.5355])
+    """
+    mask = sample_mask(waveforms, lengths)
+    energy = torch.where(mask, waveforms, 0.0).square().sum(dim=-1)
+    return (energy / lengths.clamp(min=1)).sqrt()
+
+
+def clipping_ratio(waveforms, lengths):
+    """Share of the valid samples that lie on a plateau at an extreme.
+
+    A sample is clipped where it is at least 0.98 of half the waveform's range
+    away from the middle of it and a neighbour differs by less than 1e-4 of
+    that. The first alone would count the crests of low tones, the second alone
+    silence. A constant offset changes nothing.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[batch, time]``. A resampler rounds plateaus off: the value is exact
+        at the rate of the recording.
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch]`` in [0, 1]; 0 for silence.
+
+    Example
+    -------
+    >>> wave = torch.tensor([[0.0, 0.5, 1.0, 1.0, 0.2, -0.9, -1.0, 0.0]])
+    >>> clipping_ratio(wave, torch.tensor([8]))
+    tensor([0.2500])
+    """
+    if waveforms.shape[-1] == 0:  # which has no extremes
+        return waveforms.new_zeros(len(waveforms))
+    mask = sample_mask(waveforms, lengths)
+    high = waveforms.masked_fill(~mask, -math.inf).amax(dim=-1, keepdim=True)
+    low = waveforms.masked_fill(~mask, math.inf).amin(dim=-1, keepdim=True)
+    peak = (high - low) / 2
+    distance = (waveforms - (high + low) / 2).abs()
+    at_peak = mask & (distance >= 0.98 * peak) & (peak > SILENCE)
+    flat = waveforms.diff(dim=-1).abs() < 1e-4 * peak
+    flat = flat & at_peak[:, 1:] & at_peak[:, :-1]
+    clipped = torch.nn.functional.pad(flat, (0, 1)) | torch.nn.functional.pad(
+        flat, (1, 0)
+    )
+    return clipped.sum(dim=-1) / lengths.clamp(min=1)
+
+
+def crest_factor(centred, lengths):
+    """Peak over root mean square: how impulsive a waveform is.
+
+    Arguments
+    ---------
+    centred : torch.Tensor
+        ``[batch, time]``; see
+        :func:`qlung_plugin.processing.quality.remove_dc`.
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch]``, in dB: 3 for a sine; NaN for silence.
+
+    Example
+    -------
+    >>> crest_factor(torch.tensor([[1.0, -1.0, 3.0]]), torch.tensor([2]))
+    tensor([0.])
+    """
+    if centred.shape[-1] == 0:  # which has no peak
+        return centred.new_full((len(centred),), math.nan)
+    valid = torch.where(sample_mask(centred, lengths), centred, 0.0)
+    peak = valid.abs().amax(dim=-1)
+    return 20 * (peak / rms_level(centred, lengths)).log10()
+
+
+def log_kurtosis(centred, lengths):
+    """Logarithm of the kurtosis of the samples.
+
+    Impulses make the distribution of the samples long-tailed; a steady sound of
+    many parts is Gaussian. Source: R. Dwyer, "Detection of non-Gaussian signals
+    by frequency domain kurtosis estimation", ICASSP 1983.
+
+    Arguments
+    ---------
+    centred : torch.Tensor
+        ``[batch, time]``; see
+        :func:`qlung_plugin.processing.quality.remove_dc`.
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch]``, natural logarithm: log 3 for Gaussian noise; NaN for
+        silence.
+
+    Example
+    -------
+    >>> log_kurtosis(torch.tensor([[1.0, -1.0, 3.0]]), torch.tensor([2]))
+    tensor([0.])
+    """
+    scaled = centred / rms_level(centred, lengths).unsqueeze(-1)
+    scaled = torch.where(sample_mask(centred, lengths), scaled, 0.0)
+    # Squared twice: a power of four is slow.
+    fourth = scaled.square().square().sum(dim=-1)
+    return (fourth / lengths).log()  # NaN without a sample, too
+
+
+def mains_hum(centred, lengths, sample_rate, mains=(50.0, 60.0)):
+    """How far a line at the mains frequency stands out of its surroundings.
+
+    Power of the whole waveform, Hann-windowed, at the frequency, over its mean
+    power 4, 6 and 8 Hz to either side. Heartbeats have energy there too, but no
+    line.
+
+    Arguments
+    ---------
+    centred : torch.Tensor
+        ``[batch, time]``; see
+        :func:`qlung_plugin.processing.quality.remove_dc`.
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+    sample_rate : int
+        Rate of the waveforms, in Hz.
+    mains : sequence of float
+        Frequencies that mains have, in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch]``, in dB, the larger over the frequencies; NaN below a second,
+        which does not resolve 2 Hz, and for silence.
+
+    Example
+    -------
+    >>> time = torch.arange(16000) / 8000
+    >>> hum = torch.sin(2 * torch.pi * 50 * time)
+    >>> noise = torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    >>> waveforms, lengths = torch.stack([hum + noise, noise]), torch.full((2,), 16000)
+    >>> (mains_hum(waveforms, lengths, 8000) > 15).tolist()
+    [True, False]
+    """
+    offsets = torch.tensor([0.0, -8.0, -6.0, -4.0, 4.0, 6.0, 8.0])
+    frequencies = (torch.tensor(list(mains)).unsqueeze(1) + offsets).view(-1)
+    positions = torch.arange(centred.shape[-1], device=centred.device)
+    phase = 2 * math.pi * frequencies.to(centred) / sample_rate
+    phase = positions.unsqueeze(-1) * phase
+    turns = positions / lengths.clamp(min=1).unsqueeze(-1)
+    window = 0.5 - 0.5 * torch.cos(2 * math.pi * turns)
+    window = torch.where(sample_mask(centred, lengths), window, 0.0)
+    windowed = torch.where(window > 0, centred, 0.0) * window
+    power = (windowed @ phase.cos()).square()
+    power = power + (windowed @ phase.sin()).square()
+    power = power.view(len(centred), len(mains), len(offsets))
+    ratio = power[..., 0] / power[..., 1:].mean(dim=-1)
+    hum = 10 * ratio.log10().amax(dim=-1)
+    return torch.where(lengths >= sample_rate, hum, math.nan)

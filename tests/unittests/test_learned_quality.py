@@ -1,0 +1,449 @@
+"""Tests of the learned quality score: its formula by hand, and its file.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+
+from qlung_plugin.lobes.quality import (
+    LearnedQualityScore,
+    QualityMeasure,
+    RecordingMeasurements,
+    read_coefficients,
+)
+
+RATE = 8000
+
+# No deadline: the machine may be busy.
+WIDE = settings(max_examples=30, deadline=None)
+
+# Mean, scale and coefficient. The last is missing below a second.
+MODEL = {
+    "flatness": (-2.0, 0.5, -1.0),
+    "crest_factor": (12.0, 4.0, 0.25),
+    "share_3000_3600": (-30.0, 10.0, -0.5),
+    "periodicity_200_400": (1.0, 0.4, 2.0),
+}
+INTERCEPT, LIMIT = 0.75, 3.0
+
+
+def content(**changes):
+    """Of a coefficient file."""
+    whole = {
+        "measurements": {
+            name: dict(zip(("mean", "scale", "coefficient"), numbers))
+            for name, numbers in MODEL.items()
+        },
+        "intercept": INTERCEPT,
+        "limit": LIMIT,
+        "provenance": {"database": "made up", "patients": ["1", "2"]},
+    }
+    return {**whole, **changes}
+
+
+def changed(name, **numbers):
+    """The file with other numbers for one measurement."""
+    measurements = content()["measurements"]
+    measurements[name].update(numbers)
+    return content(measurements=measurements)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("coefficients") / "made_up.json"
+    path.write_text(json.dumps(content()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def score(path):
+    return LearnedQualityScore(RATE, path)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def recordings(seconds=3.0):
+    """Noises of different colour that breathe, and one with a knock."""
+    time = torch.arange(round(seconds * RATE)) / RATE
+    waveforms = 0.05 * noise(4, len(time))
+    for i, waveform in enumerate(waveforms):
+        swell = torch.sin(math.pi * (0.4 + 0.1 * i) * time).square()
+        waveforms[i] = (0.1 + swell) * (waveform + 0.4 * i * waveform.roll(1))
+    waveforms[3, 1000] = 3.0
+    return waveforms
+
+
+def logit_by_hand(row):
+    """One recording's, from numbers or NaN."""
+    total = INTERCEPT
+    for value, (mean, scale, coefficient) in zip(row, MODEL.values()):
+        if not math.isnan(value):
+            standardised = (value - mean) / scale
+            total += coefficient * max(-LIMIT, min(LIMIT, standardised))
+    return total
+
+
+class TestScore:
+    @pytest.mark.parametrize(
+        "row, expected",
+        [
+            ([-2.0, 12.0, -30.0, 1.0], 0.75),  # the means
+            ([-1.5, 12.0, -30.0, 1.0], 0.75 - 1.0),
+            ([-2.0, 20.0, -30.0, 1.0], 0.75 + 0.5),
+            ([-3.0, 8.0, -35.0, 1.2], 0.75 + 2.0 - 0.25 + 0.25 + 1.0),
+            # Three scales are the limit, either way.
+            ([-0.5, 12.0, -30.0, 1.0], 0.75 - 3.0),
+            ([90.0, 12.0, -30.0, 1.0], 0.75 - 3.0),
+            ([-2.0, 12.0, -math.inf, 1.0], 0.75 + 1.5),
+            ([-2.0, 12.0, -30.0, -1e9], 0.75 - 6.0),
+            # What is missing is a mean.
+            ([-1.5, 12.0, math.nan, math.nan], 0.75 - 1.0),
+            ([math.nan, 20.0, math.nan, math.nan], 0.75 + 0.5),
+        ],
+    )
+    def test_known_values(self, score, row, expected):
+        value = score.score(torch.tensor([row])).item()
+        assert value == pytest.approx(expit(expected), abs=1e-6)
+
+    def test_of_nothing_is_0(self, score):
+        rows = torch.full((2, 4), math.nan)
+        rows[1, 0] = -2.0
+        assert score.score(rows).tolist() == pytest.approx([0, expit(0.75)])
+        assert score.score(torch.zeros(0, 4)).shape == (0,)
+
+    @WIDE
+    @given(
+        st.lists(
+            st.floats(-200, 200, width=32) | st.just(math.nan),
+            min_size=4,
+            max_size=4,
+        ).filter(lambda row: not all(map(math.isnan, row)))
+    )
+    def test_against_a_loop(self, score, row):
+        value = score.score(torch.tensor([row])).item()
+        assert value == pytest.approx(expit(logit_by_hand(row)), abs=1e-5)
+
+    @pytest.mark.parametrize("column, name", list(enumerate(MODEL)))
+    def test_follows_the_sign_of_a_coefficient(self, score, column, name):
+        mean, scale, coefficient = MODEL[name]
+        rows = torch.tensor([[numbers[0] for numbers in MODEL.values()]] * 7)
+        rows[:, column] = mean + scale * torch.arange(-3.0, 4.0)
+        rises = score.score(rows).diff() * math.copysign(1, coefficient)
+        assert (rises > 0).all()
+
+    def test_of_waveforms(self, score):
+        assert isinstance(score, QualityMeasure)
+        assert score.names == tuple(MODEL)
+        measured = RecordingMeasurements(RATE, tuple(MODEL)).measure(
+            recordings()
+        )
+        scores = score(recordings())
+        assert scores.shape == (4,) and scores.dtype == torch.float32
+        expected = [expit(logit_by_hand(row)) for row in measured.tolist()]
+        assert scores.tolist() == pytest.approx(expected, abs=1e-5)
+
+    def test_of_what_is_missing(self, score):
+        # No rhythm in half a second, nothing at 3 kHz in a recording at 4 kHz.
+        measured = score.measure(
+            recordings(0.5), native_rates=torch.full((4,), 4000)
+        )
+        missing = measured.isnan()
+        assert missing.tolist() == [[False, False, True, True]] * 4
+        expected = [expit(logit_by_hand(row)) for row in measured.tolist()]
+        assert score.score(measured).tolist() == pytest.approx(expected)
+
+    def test_silence_and_no_samples_score_nothing(self, score):
+        waveforms = torch.zeros(3, RATE)
+        waveforms[1] = 0.5  # an offset is no sound
+        waveforms[2] = noise(RATE)  # in the padding
+        lengths = torch.tensor([1.0, 1.0, 0.0])
+        assert score(waveforms, lengths).tolist() == [0, 0, 0]
+        assert score(torch.zeros(2, 0)).tolist() == [0, 0]
+        assert score(torch.zeros(0, RATE)).shape == (0,)
+
+    def test_padding_gain_and_batch_change_nothing(self, score):
+        expected = score(recordings())
+        padded = torch.nn.functional.pad(recordings(), (0, 9000), value=5.0)
+        share = torch.full((4,), 3 * RATE / padded.shape[1])
+        alone = [score(waveform.unsqueeze(0)) for waveform in recordings()]
+        for scores in (
+            score(padded, share),
+            score(0.1 * recordings()),
+            torch.cat(alone),
+        ):
+            torch.testing.assert_close(scores, expected, rtol=0, atol=1e-4)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_autocast_changes_nothing(self, score, dtype):
+        expected = score(recordings())
+        with torch.autocast("cpu", dtype):
+            scores = score(recordings())
+        assert scores.dtype == torch.float32
+        assert torch.equal(scores, expected)
+
+    def test_learns_and_saves_nothing(self, score):
+        assert not list(score.parameters())
+        assert all(v.isnan().all() for v in score.state_dict().values())
+        before = score(recordings())
+        score.fit(score.measure(recordings()))
+        score.train()
+        assert torch.equal(score(recordings()), before)
+
+    def test_needs_no_more_than_it_names(self, tmp_path):
+        path = tmp_path / "one.json"
+        one = {"clipping": {"mean": 0, "scale": 1, "coefficient": -1}}
+        path.write_text(json.dumps(content(measurements=one)))
+        score = LearnedQualityScore(RATE, str(path))
+        assert score.measure(recordings()).shape == (4, 1)
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    def test_on_a_gpu(self, path):
+        score = LearnedQualityScore(RATE, path)
+        expected = score(recordings())
+        scores = score.cuda()(recordings().cuda()).cpu()
+        torch.testing.assert_close(scores, expected, rtol=0, atol=1e-4)
+
+
+class TestExplain:
+    def test_adds_up_to_the_logit(self, score):
+        scores = score(recordings()).tolist()
+        explained = score.explain(recordings())
+        assert [why["quality"] for why in explained] == scores
+        for why in explained:
+            parts = [m["contribution"] for m in why["measurements"].values()]
+            assert why["intercept"] == INTERCEPT
+            total = why["intercept"] + sum(parts)
+            assert total == pytest.approx(logit(why["quality"]), abs=1e-3)
+
+    def test_names_every_measurement_worst_first(self, score):
+        measured = score.measure(recordings()).tolist()
+        for why, row in zip(score.explain(recordings()), measured):
+            measurements = why["measurements"]
+            assert sorted(measurements) == sorted(MODEL)
+            parts = [m["contribution"] for m in measurements.values()]
+            assert parts == sorted(parts)
+            for name, value in zip(MODEL, row):
+                assert measurements[name]["value"] == value
+
+    def test_of_a_hand_worked_waveform(self, score):
+        # Square: peak and root mean square are one, six scales below the mean.
+        square = torch.tensor([0.3, -0.3]).repeat(RATE).unsqueeze(0)
+        crest = score.explain(square)[0]["measurements"]["crest_factor"]
+        assert crest["value"] == pytest.approx(0, abs=1e-4)
+        assert crest["contribution"] == pytest.approx(-LIMIT * 0.25)
+
+    def test_of_what_is_missing(self, score):
+        for why in score.explain(recordings(0.5)):
+            rhythm = why["measurements"]["periodicity_200_400"]
+            assert math.isnan(rhythm["value"]) and rhythm["contribution"] == 0
+
+    def test_of_silence(self, score):
+        why = score.explain(torch.zeros(1, RATE))[0]
+        assert why["quality"] == 0
+        for measurement in why["measurements"].values():
+            assert math.isnan(measurement["value"])
+            assert measurement["contribution"] == 0
+
+    def test_takes_lengths_and_rates(self, score):
+        lengths = torch.tensor([1.0, 0.5, 0.7, 0.0])
+        rates = torch.tensor([8000, 4000, 8000, 8000])
+        explained = score.explain(recordings(), lengths, rates)
+        expected = score(recordings(), lengths, rates).tolist()
+        assert [why["quality"] for why in explained] == expected
+        highest = explained[1]["measurements"]["share_3000_3600"]
+        assert math.isnan(highest["value"])
+
+    def test_of_no_waveforms(self, score):
+        assert score.explain(torch.zeros(0, RATE)) == []
+
+
+class TestReading:
+    def test_finds_what_was_written(self, path):
+        for where in (path, str(path)):
+            model = read_coefficients(where)
+            assert model.names == tuple(MODEL)
+            expected = torch.tensor(list(MODEL.values()))
+            assert torch.equal(model.values, expected)
+            assert (model.intercept, model.limit) == (INTERCEPT, LIMIT)
+
+    def test_tells_what_it_was_learned_from(self, score):
+        expected = {"database": "made up", "patients": ["1", "2"]}
+        assert score.supervision == expected
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        for read in (
+            read_coefficients,
+            lambda path: LearnedQualityScore(RATE, path),
+        ):
+            with pytest.raises(FileNotFoundError, match="absent.json"):
+                read(tmp_path / "absent.json")
+
+    def refused(self, tmp_path, written, *names):
+        """The error names the file, and what is wrong in it."""
+        path = tmp_path / "refused.json"
+        if isinstance(written, bytes):
+            path.write_bytes(written)
+        else:
+            path.write_text(json.dumps(written), encoding="utf-8")
+        with pytest.raises(ValueError) as error:
+            read_coefficients(path)
+        assert type(error.value) is ValueError
+        for name in (str(path), *names):
+            assert name in str(error.value)
+
+    @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.99])
+    def test_a_truncated_file_is_refused(self, tmp_path, share):
+        whole = json.dumps(content()).encode()
+        self.refused(tmp_path, whole[: int(share * len(whole))])
+
+    @pytest.mark.parametrize(
+        "written",
+        [b"\xff\xfe\x00", b"not JSON", [], 7, None, "flatness", {}],
+        ids=["bytes", "text", "list", "number", "null", "string", "nothing"],
+    )
+    def test_another_file_is_refused(self, tmp_path, written):
+        self.refused(tmp_path, written)
+
+    @pytest.mark.parametrize(
+        "key", ["measurements", "intercept", "limit", "provenance"]
+    )
+    def test_an_incomplete_file_is_refused(self, tmp_path, key):
+        written = content()
+        del written[key]
+        self.refused(tmp_path, written, key)
+
+    @pytest.mark.parametrize("key", ["mean", "scale", "coefficient"])
+    def test_an_incomplete_measurement_is_refused(self, tmp_path, key):
+        written = content()
+        del written["measurements"]["crest_factor"][key]
+        self.refused(tmp_path, written, key)
+
+    @pytest.mark.parametrize(
+        "measurements",
+        [["flatness"], "flatness", None, 3, {"flatness": 3}, {"flatness": []}],
+    )
+    def test_measurements_of_another_form_are_refused(
+        self, tmp_path, measurements
+    ):
+        self.refused(tmp_path, content(measurements=measurements))
+
+    @pytest.mark.parametrize("value", ["much", None, [1.0], {}, 10**400])
+    @pytest.mark.parametrize("key", ["mean", "intercept", "limit"])
+    def test_what_is_no_number_is_refused(self, tmp_path, key, value):
+        if key == "mean":
+            self.refused(tmp_path, changed("crest_factor", mean=value))
+        else:
+            self.refused(tmp_path, content(**{key: value}))
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("key", ["mean", "scale", "coefficient"])
+    def test_a_measurement_that_is_not_finite_is_named(
+        self, tmp_path, key, value
+    ):
+        written = changed("crest_factor", **{key: value})
+        self.refused(tmp_path, written, "crest_factor")
+
+    @pytest.mark.parametrize("value", [0, 0.0, -1.0])
+    def test_a_scale_that_is_not_positive_is_named(self, tmp_path, value):
+        self.refused(tmp_path, changed("flatness", scale=value), "flatness")
+
+    @pytest.mark.parametrize(
+        "key, value",
+        [
+            ("intercept", math.nan),
+            ("intercept", -math.inf),
+            ("limit", math.nan),
+            ("limit", math.inf),
+            ("limit", 0.0),
+            ("limit", -3.0),
+        ],
+    )
+    def test_another_number_is_named(self, tmp_path, key, value):
+        self.refused(tmp_path, content(**{key: value}), f": {key}")
+
+    def test_an_unknown_measurement_is_named(self, tmp_path):
+        written = content()
+        numbers = written["measurements"]["flatness"]
+        written["measurements"] |= {"loudness": numbers, "share_0_51": numbers}
+        self.refused(tmp_path, written, "loudness, share_0_51")
+
+    def test_a_model_of_nothing_is_refused(self, tmp_path):
+        self.refused(tmp_path, content(measurements={}), "none")
+
+
+class TestFitted:
+    """Standardised by the recordings at hand."""
+
+    ROWS = torch.tensor(
+        [
+            [-1.0, 10.0, math.nan, 0.5],
+            [-3.0, 10.0, math.nan, 0.9],
+            [-5.0, 10.0, -20.0, math.nan],
+            [math.nan] * 4,
+        ]
+    )
+
+    @pytest.fixture
+    def fitted(self, path):
+        score = LearnedQualityScore(RATE, path, normalisation="fitted")
+        score.fit(self.ROWS)
+        return score
+
+    def test_by_hand(self, fitted):
+        # Flatness: mean -3, deviation sqrt(8 / 3). Crest factor: no spread, as
+        # in training. The third: one value, as in training. Rhythm: 0.7, 0.2.
+        deviation = math.sqrt(8 / 3)
+        expected = [
+            INTERCEPT - 2 / deviation + 0.25 * -0.5 + 2.0 * -1,
+            INTERCEPT + 0.25 * -0.5 + 2.0 * 1,
+            INTERCEPT + 2 / deviation + 0.25 * -0.5 - 0.5 * 1,
+        ]
+        found = fitted.score(self.ROWS)
+        assert logit(found[:3].double().numpy()) == pytest.approx(
+            expected, abs=1e-5
+        )
+        assert found[3] == 0
+
+    def test_what_all_share_does_not_count(self, path, score):
+        fitted = LearnedQualityScore(RATE, path, normalisation="fitted")
+        measured = score.measure(recordings())
+        fitted.fit(measured)
+        shifted = measured + torch.tensor([1.5, 6.0, -9.0, 0.3])
+        again = LearnedQualityScore(RATE, path, normalisation="fitted")
+        again.fit(shifted)
+        torch.testing.assert_close(
+            fitted.score(measured), again.score(shifted), atol=1e-4, rtol=0
+        )
+        assert not torch.allclose(score.score(measured), score.score(shifted))
+
+    def test_it_is_saved(self, path, fitted):
+        other = LearnedQualityScore(RATE, path, normalisation="fitted")
+        with pytest.raises(RuntimeError, match="not fitted"):
+            other.score(self.ROWS)
+        other.load_state_dict(fitted.state_dict())
+        assert other.score(self.ROWS).equal(fitted.score(self.ROWS))
+
+    def test_absolute_learns_nothing(self, path, score):
+        other = LearnedQualityScore(RATE, path)
+        other.fit(self.ROWS)
+        assert other.score(self.ROWS).equal(score.score(self.ROWS))
+
+    @pytest.mark.parametrize("rows", [ROWS[3:], ROWS[2:]])
+    def test_nothing_to_fit(self, path, rows):
+        score = LearnedQualityScore(RATE, path, normalisation="fitted")
+        with pytest.raises(ValueError, match="fewer than two"):
+            score.fit(rows)
+
+    def test_unknown_normalisation(self, path):
+        with pytest.raises(ValueError, match="neither absolute nor fitted"):
+            LearnedQualityScore(RATE, path, normalisation="ranged")
