@@ -2,7 +2,9 @@
 
 Pure functions on the last dimension of a waveform, full scale at 1, at the rate
 at which it was recorded. They answer how a quality score and a model move when
-the quality is lowered on purpose, where no expert has to be asked.
+the quality is lowered on purpose, where no expert has to be asked. What a device
+does is here, what is heard beside the chest in
+:mod:`qlung_plugin.processing.interference`.
 
 Authors
  * qlung_plugin contributors
@@ -14,41 +16,16 @@ from typing import NamedTuple
 import torch
 from scipy.signal import butter, sosfilt
 
+from qlung_plugin.processing.interference import (
+    add_white_noise,
+    babble,
+    crying,
+    handling,
+    scale_to_snr,
+)
 
-def add_white_noise(waveform, snr, generator):
-    """Adds Gaussian white noise of a given level below the waveform.
-
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    snr : float
-        Power of the waveform, less any DC, over that of the noise, in dB. It
-        holds exactly, not only on average. Silence stays silent.
-    generator : torch.Generator
-        Draws the noise. The noise of one seed differs between levels by its
-        scale alone.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
-
-    Example
-    -------
-    >>> tone = torch.sin(torch.arange(8000.0))
-    >>> noise = add_white_noise(tone, 10, torch.Generator()) - tone
-    >>> round(10 * (tone.var() / noise.var()).log10().item(), 3)
-    10.0
-    """
-    noise = torch.randn(waveform.shape, generator=generator).to(waveform)
-    noise = noise - noise.mean(dim=-1, keepdim=True)
-    centred = waveform - waveform.mean(dim=-1, keepdim=True)
-    level = centred.square().mean(dim=-1, keepdim=True).sqrt()
-    noise_level = noise.square().mean(dim=-1, keepdim=True).sqrt()
-    tiny = torch.finfo(waveform.dtype).tiny  # a single sample has no level
-    scale = level / noise_level.clamp(min=tiny) * 10 ** (-snr / 20)
-    return waveform + scale * noise
+DROPOUT = (0.02, 0.2)  # seconds
+SENSOR_SNR = 40.0  # dB
 
 
 def low_pass(waveform, cutoff, sample_rate, order=8):
@@ -160,19 +137,103 @@ def quantise(waveform, bits):
     return (waveform * steps).round().clamp(-steps, steps - 1) / steps
 
 
+def dropouts(waveform, sample_rate, share, generator):
+    """Sets short stretches to zero, as a bad cable or radio link does.
+
+    Arguments
+    ---------
+    waveform : torch.Tensor
+        ``[..., time]``.
+    sample_rate : int
+        Its rate, in Hz.
+    share : float
+        Of the time, in [0, 1]; exceeded by less than one stretch.
+    generator : torch.Generator
+        Draws the stretches, of 20 to 200 ms each; neighbours can merge. Those
+        of a smaller share are among those of a larger one.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., time]``.
+
+    Example
+    -------
+    >>> lost = dropouts(torch.ones(8000), 8000, 0.25, torch.Generator()) == 0
+    >>> 2000 <= int(lost.sum()) < 3600
+    True
+    """
+    _check("share", share, 0 <= share <= 1, "in [0, 1]")
+    samples = waveform.shape[-1]
+    shortest, longest = (round(ends * sample_rate) for ends in DROPOUT)
+    count = math.ceil(samples / shortest)
+    lengths = torch.randint(
+        shortest, longest + 1, (count,), generator=generator
+    )
+    # All of the time is laid out in stretches, which are lost in random order.
+    stretch = torch.arange(count).repeat_interleave(lengths)[:samples]
+    order = torch.randperm(count, generator=generator)
+    sizes = torch.bincount(stretch, minlength=count)[order]
+    lost_before = sizes.cumsum(dim=0) - sizes
+    lost = torch.isin(stretch, order[lost_before < share * samples])
+    return waveform.masked_fill(lost.to(waveform.device), 0.0)
+
+
+def lost_contact(waveform, share, generator):
+    """Leaves nothing but the sensor's own noise from some time on.
+
+    Arguments
+    ---------
+    waveform : torch.Tensor
+        ``[..., time]``.
+    share : float
+        Of the time, in [0, 1], at the end.
+    generator : torch.Generator
+        Draws the noise, Gaussian and white, 40 dB below the waveform.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., time]``.
+
+    Example
+    -------
+    >>> tone = torch.sin(torch.arange(8000.0))
+    >>> left = lost_contact(tone, 0.25, torch.Generator())
+    >>> bool(left[:6000].equal(tone[:6000]) and left[6000:].abs().max() < 0.1)
+    True
+    """
+    _check("share", share, 0 <= share <= 1, "in [0, 1]")
+    noise = torch.randn(waveform.shape, generator=generator)
+    noise = scale_to_snr(noise, waveform, SENSOR_SNR)
+    noise = noise + waveform.mean(dim=-1, keepdim=True)  # no step of the DC
+    kept = round((1 - share) * waveform.shape[-1])
+    return torch.cat([waveform[..., :kept], noise[..., kept:]], dim=-1)
+
+
 class Degradation(NamedTuple):
     """What a study has to know of a kind of degradation."""
 
     unit: str  # of the degree
-    harmless: float  # the degree that changes nothing; higher is better
+    harmless: float  # the degree that changes nothing
+    higher_is_worse: bool = False
+
+    def severity(self, degree):
+        """The degree with a sign that makes it grow as it gets worse."""
+        return degree if self.higher_is_worse else -degree
 
 
 DEGRADATIONS = {
     "white_noise": Degradation("dB SNR", math.inf),
+    "babble": Degradation("dB SNR", math.inf),
+    "crying": Degradation("dB SNR", math.inf),
+    "handling": Degradation("bursts/s", 0.0, True),
     "low_pass": Degradation("Hz", math.inf),
     "clipping": Degradation("of the peak", 1.0),
     "gain": Degradation("dB", 0.0),
     "bit_depth": Degradation("bit", math.inf),
+    "dropouts": Degradation("of the time", 0.0, True),
+    "lost_contact": Degradation("of the time", 0.0, True),
 }
 
 
@@ -207,9 +268,20 @@ def degrade(waveform, sample_rate, kind, degree, seed=0):
     >>> degrade(torch.tensor([0.1, -0.2]), 8000, "gain", 6.02).round(decimals=2)
     tensor([ 0.2000, -0.4000])
     """
+    generator = torch.Generator().manual_seed(seed)
+    samples = waveform.shape[-1]
     if kind == "white_noise":
-        generator = torch.Generator().manual_seed(seed)
         return add_white_noise(waveform, degree, generator)
+    if kind == "babble":
+        voices = babble(samples, sample_rate, generator)
+        return waveform + scale_to_snr(voices, waveform, degree)
+    if kind == "crying":
+        cries = crying(samples, sample_rate, generator)
+        return waveform + scale_to_snr(cries, waveform, degree)
+    if kind == "handling":
+        bursts = handling(samples, sample_rate, degree, generator)
+        peak = waveform.abs().amax(dim=-1, keepdim=True)
+        return waveform + peak * bursts.to(waveform)
     if kind == "low_pass":
         return low_pass(waveform, degree, sample_rate)
     if kind == "clipping":
@@ -218,6 +290,10 @@ def degrade(waveform, sample_rate, kind, degree, seed=0):
         return gain(waveform, degree)
     if kind == "bit_depth":
         return quantise(waveform, degree)
+    if kind == "dropouts":
+        return dropouts(waveform, sample_rate, degree, generator)
+    if kind == "lost_contact":
+        return lost_contact(waveform, degree, generator)
     raise ValueError(
         f"degradation {kind!r} is none of {', '.join(DEGRADATIONS)}"
     )

@@ -21,6 +21,7 @@ from qlung_plugin.utils.roc import format_area
 STYLES = ("-", "--", ":", "-.")
 # With fewer cycles left the error rate is an accident of single ones.
 LEAST_COVERAGE = 0.05
+MOST_PANELS = 5  # side by side
 
 
 def measure_name(column):
@@ -154,14 +155,15 @@ def quality_and_errors_figure(table, analysis, title):
 
 
 def degradation_figure(table, measures, title):
-    """Draws how quality measures and the model's Score move with degradations.
+    """Draws how quality measures and a model's Score move with degradations.
 
     Arguments
     ---------
     table : pandas.DataFrame
         One row per condition: ``degradation`` (a key of
         :data:`qlung_plugin.processing.degradations.DEGRADATIONS`, or ``none``
-        once), ``degree``, ``score`` in percent, and a column per measure.
+        once), ``degree``, a column per measure, and of a study with a model
+        ``score`` in percent.
     measures : list of str
         Columns of the quality, in [0, 1].
     title : str
@@ -170,7 +172,8 @@ def degradation_figure(table, measures, title):
     Returns
     -------
     matplotlib.figure.Figure
-        A panel per kind, the highest degree on the left.
+        A panel per kind, which gets worse to the right; of a gain, the highest
+        is on the left.
 
     Example
     -------
@@ -184,13 +187,20 @@ def degradation_figure(table, measures, title):
     """
     none = table["degradation"] == "none"
     kinds = table["degradation"][~none].unique()
-    size = (2.9 * max(len(kinds), 2) + 0.6, 5.4)
+    lines = math.ceil(len(kinds) / MOST_PANELS)
+    columns = math.ceil(len(kinds) / lines)
+    size = (2.9 * max(columns, 2) + 0.6, 3.6 * lines + 1.8)
     figure, *panels = _figure(size, title, (1, len(kinds)))
-    for kind, axes in zip(kinds, panels):
+    # In one row when they were made, so that each has degrees of its own.
+    grid = figure.add_gridspec(lines, columns)
+    for place, (kind, axes) in enumerate(zip(kinds, panels)):
+        axes.set_subplotspec(grid[place])
         rows = table[none | (table["degradation"] == kind)]
-        harmless = DEGRADATIONS[kind].harmless
-        rows = rows.assign(degree=rows["degree"].astype(float).fillna(harmless))
-        rows = rows.sort_values("degree", ascending=False, kind="stable")
+        known = DEGRADATIONS[kind]
+        degrees = rows["degree"].astype(float).fillna(known.harmless)
+        rows = rows.assign(degree=degrees).sort_values(
+            "degree", key=known.severity, kind="stable"
+        )
         places = range(len(rows))
         for number, name in enumerate(measures):
             axes.plot(
@@ -201,22 +211,23 @@ def degradation_figure(table, measures, title):
                 label=f"median quality: {measure_name(name)}",
                 **_style(number),
             )
-        axes.plot(
-            places,
-            rows["score"] / 100,
-            color="black",
-            marker="s",
-            linewidth=2,
-            label="the model's Score / 100",
-        )
+        if "score" in rows:
+            axes.plot(
+                places,
+                rows["score"] / 100,
+                color="black",
+                marker="s",
+                linewidth=2,
+                label="the model's Score / 100",
+            )
         ticks = [
             "none" if unspoilt else f"{degree:g}"
             for unspoilt, degree in zip(
                 rows["degradation"] == "none", rows["degree"]
             )
         ]
-        axes.set_xticks(places, ticks)
-        axes.set(ylim=(-0.02, 1.02), xlabel=DEGRADATIONS[kind].unit)
+        axes.set_xticks(places, ticks, fontsize=9)
+        axes.set(ylim=(-0.02, 1.02), xlabel=known.unit)
         axes.set_title(kind.replace("_", " "), loc="left", fontsize=11)
         axes.grid(alpha=0.3)
     figure.legend(

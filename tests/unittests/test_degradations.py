@@ -2,28 +2,34 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from qlung_plugin.lobes.quality import ClippingScore, FlatnessScore
 from qlung_plugin.processing.degradations import (
     DEGRADATIONS,
-    add_white_noise,
     clip,
     degrade,
+    dropouts,
     gain,
+    lost_contact,
     low_pass,
     quantise,
 )
+from qlung_plugin.processing.interference import handling
 
 RATE = 8000
 DEGREES = {
     "white_noise": 0,
+    "babble": 0,
+    "crying": 0,
+    "handling": 2,
     "low_pass": 500,
     "clipping": 0.1,
     "gain": 20,
     "bit_depth": 4,
+    "dropouts": 0.3,
+    "lost_contact": 0.3,
 }
 
 
@@ -38,49 +44,6 @@ def decibels(power):
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-# White noise
-
-
-@pytest.mark.parametrize("snr", [20, 0, -5])
-def test_noise_has_the_ratio_exactly_whatever_the_dc(snr):
-    waveform = tone(200, seconds=0.03)
-    noise = add_white_noise(waveform + 0.3, snr, generator()) - waveform - 0.3
-    ratio = decibels(waveform.var() / noise.var())
-    assert ratio == pytest.approx(snr, abs=1e-3)
-
-
-def test_noise_is_white():
-    noise = add_white_noise(tone(200), 0, generator()) - tone(200)
-    power = np.abs(np.fft.rfft(noise.numpy())) ** 2
-    low, high = power[: len(power) // 2].mean(), power[len(power) // 2 :].mean()
-    assert low / high == pytest.approx(1, abs=0.1)
-
-
-def test_noise_of_a_seed_differs_between_levels_by_its_scale():
-    waveform = tone(200)
-    loud, soft = (
-        add_white_noise(waveform, snr, generator(3)) - waveform
-        for snr in (0, 20)
-    )
-    torch.testing.assert_close(loud, 10 * soft, atol=1e-5, rtol=0)
-    other = add_white_noise(waveform, 0, generator(4)) - waveform
-    assert abs(np.corrcoef(loud, other)[0, 1]) < 0.1
-
-
-def test_noise_of_each_waveform_is_by_its_own_level():
-    waveforms = torch.stack([tone(200), 0.01 * tone(300)])
-    noise = add_white_noise(waveforms, 10, generator()) - waveforms
-    for waveform, added in zip(waveforms, noise):
-        ratio = decibels(waveform.var() / added.var())
-        assert ratio == pytest.approx(10, abs=1e-2)
-
-
-@pytest.mark.parametrize("length", [0, 1, 100])
-def test_silence_and_single_samples_stay_as_they_are(length):
-    silence = torch.full((length,), 0.25)
-    assert add_white_noise(silence, 0, generator()).equal(silence)
 
 
 # Low-pass
@@ -161,7 +124,103 @@ def test_16_bit_samples_survive_16_bits():
     assert quantise(samples, 16).equal(samples)
 
 
+# Dropouts, lost contact
+
+
+def zero_runs(waveform):
+    """Lengths of the stretches of zeros, one sample at a time."""
+    runs, length = [], 0
+    for sample in [*waveform.tolist(), 1.0]:
+        if sample == 0:
+            length += 1
+        elif length:
+            runs.append(length)
+            length = 0
+    return runs
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.95])
+def test_dropouts_have_the_share_of_the_time(share):
+    for seed in range(3):
+        left = dropouts(torch.ones(20 * RATE), RATE, share, generator(seed))
+        assert set(left.tolist()) == {0.0, 1.0}
+        lost = 1 - left.mean().item()
+        assert share - 1e-6 <= lost < share + 0.2 / 20
+
+
+def test_dropouts_are_short():
+    left = dropouts(torch.ones(60 * RATE), RATE, 0.03, generator())
+    runs = [run / RATE for run in zero_runs(left)]
+    assert len(runs) > 9
+    assert 0.02 <= min(runs) and max(runs) <= 2 * 0.2  # two can meet
+    assert sum(run > 0.2 for run in runs) <= 2
+
+
+def test_dropouts_of_a_larger_share_hold_those_of_a_smaller_one():
+    lost = [
+        dropouts(torch.ones(5 * RATE), RATE, share, generator(1)) == 0
+        for share in (0, 0.05, 0.2, 0.6, 1)
+    ]
+    assert not lost[0].any() and lost[-1].all()
+    for fewer, more in zip(lost, lost[1:]):
+        assert not (fewer & ~more).any()
+        assert more.sum() > fewer.sum()
+
+
+def test_dropouts_of_a_batch_are_at_the_same_places():
+    waveforms = torch.stack([tone(200) + 1, tone(300) + 1])
+    left = dropouts(waveforms, RATE, 0.4, generator())
+    lost = left == 0
+    assert lost[0].equal(lost[1])
+    assert left[~lost].equal(waveforms[~lost])
+
+
+def test_lost_contact_leaves_the_sensors_noise_at_the_end():
+    waveforms = torch.stack([tone(200, 2), 0.01 * tone(300, 2)]) + 0.1
+    left = lost_contact(waveforms, 0.25, generator())
+    contact = round(1.5 * RATE)
+    assert left[:, :contact].equal(waveforms[:, :contact])
+    for noise, waveform in zip(left[:, contact:], waveforms):
+        ratio = decibels(waveform.var() / noise.var())
+        assert ratio == pytest.approx(40, abs=0.3)
+        # The offset stays, so that there is no step.
+        assert noise.mean() == pytest.approx(0.1, abs=1e-3)
+
+
+def test_contact_that_is_lost_earlier_is_lost_alike():
+    early, late = (
+        lost_contact(tone(200), share, generator(2)) for share in (0.5, 0.2)
+    )
+    gone = round(0.8 * RATE)
+    assert early[gone:].equal(late[gone:])
+    assert not early[: gone - 100].equal(late[: gone - 100])
+
+
 # By name
+
+
+@pytest.mark.parametrize("kind", ["white_noise", "babble", "crying"])
+@pytest.mark.parametrize("snr", [20, -5])
+def test_interference_has_the_ratio_exactly(kind, snr):
+    waveform = tone(200, seconds=3) + 0.2
+    sound = degrade(waveform, RATE, kind, snr, seed=1) - waveform
+    ratio = decibels(waveform.var() / sound.var())
+    assert ratio == pytest.approx(snr, abs=1e-3)
+
+
+def test_handling_is_as_loud_as_the_peak_of_each_recording():
+    waveforms = torch.stack([tone(200, 4), 0.1 * tone(300, 4)])
+    bursts = degrade(waveforms, RATE, "handling", 2, seed=3) - waveforms
+    expected = handling(4 * RATE, RATE, 2, generator(3)).float()
+    torch.testing.assert_close(bursts[0], 0.5 * expected)
+    torch.testing.assert_close(bursts[1], 0.05 * expected)
+
+
+def test_severity_grows_as_it_gets_worse():
+    worse = {**DEGREES, "gain": -20}
+    for kind, known in DEGRADATIONS.items():
+        harmless = known.severity(known.harmless)
+        assert harmless < known.severity(worse[kind]), kind
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
@@ -196,12 +255,15 @@ def test_noise_lowers_the_flatness_score_degree_by_degree():
 @pytest.mark.parametrize(
     ("kind", "degree", "message"),
     [
-        ("reverberation", 1, "none of white_noise, low_pass"),
+        ("reverberation", 1, "none of white_noise, babble"),
         ("low_pass", 0, "cutoff must be above 0 Hz, got 0"),
         ("clipping", 0, r"share must be in \(0, 1\], got 0"),
         ("clipping", 1.5, r"share must be in \(0, 1\], got 1.5"),
         ("bit_depth", 0, "bits must be a whole number above 0, got 0"),
         ("bit_depth", 7.5, "bits must be a whole number above 0, got 7.5"),
+        ("handling", -1, "rate must be at least 0 per second, got -1"),
+        ("dropouts", 1.1, r"share must be in \[0, 1\], got 1.1"),
+        ("lost_contact", -0.1, r"share must be in \[0, 1\], got -0.1"),
     ],
 )
 def test_impossible_degradations(kind, degree, message):

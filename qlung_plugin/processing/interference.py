@@ -1,0 +1,266 @@
+"""What is heard beside a chest: noise, voices, a crying child, handling.
+
+Pure functions that make such sounds, and that add them at a known level. They
+imitate what disturbs a recording as far as a study of degradations needs it.
+
+All chance comes from the ``generator`` given, and what it draws does not depend
+on the degree: the disturbances of one seed differ by their scale, or the
+stronger one has everything that the weaker one has, and more.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+
+import torch
+from scipy.signal import butter, sosfilt
+from scipy.special import diric
+
+# Seconds, Hz, and shares of the recording's peak.
+SYLLABLE = (0.15, 0.35)
+VOICES = (100.0, 300.0)
+SPEECH_BAND = (100.0, 500.0)
+CRY = (0.7, 1.2)
+BREATH = (0.2, 0.5)
+CRY_LOWEST, CRY_RISE = (350.0, 430.0), (60.0, 120.0)
+RUB, KNOCK = (0.1, 0.4), (0.01, 0.03)
+RUB_CORNER, KNOCK_PITCH = 200.0, (30.0, 120.0)
+HANDLING_PEAK = (0.5, 1.5)
+
+
+def scale_to_snr(sound, waveform, snr):
+    """Brings a sound to a given level below a waveform, which it can join then.
+
+    Arguments
+    ---------
+    sound : torch.Tensor
+        ``[..., time]``, or ``[time]`` for all waveforms.
+    waveform : torch.Tensor
+        ``[..., time]``.
+    snr : float
+        Power of the waveform over that of the sound, both less any DC, in dB.
+        It holds exactly, not only on average. Silence asks for silence.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., time]``, without DC.
+
+    Example
+    -------
+    >>> scale_to_snr(torch.tensor([5.0, 1.0]), torch.tensor([1.0, -1.0]), 20)
+    tensor([ 0.1000, -0.1000])
+    """
+    sound = sound.to(waveform)
+    sound = sound - sound.mean(dim=-1, keepdim=True)
+    centred = waveform - waveform.mean(dim=-1, keepdim=True)
+    level = centred.square().mean(dim=-1, keepdim=True).sqrt()
+    sound_level = sound.square().mean(dim=-1, keepdim=True).sqrt()
+    tiny = torch.finfo(waveform.dtype).tiny  # a single sample has no level
+    return level / sound_level.clamp(min=tiny) * 10 ** (-snr / 20) * sound
+
+
+def add_white_noise(waveform, snr, generator):
+    """Adds Gaussian white noise of a given level below the waveform.
+
+    Arguments
+    ---------
+    waveform : torch.Tensor
+        ``[..., time]``.
+    snr : float
+        See :func:`scale_to_snr`.
+    generator : torch.Generator
+        Draws the noise. The noise of one seed differs between levels by its
+        scale alone.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[..., time]``.
+
+    Example
+    -------
+    >>> tone = torch.sin(torch.arange(8000.0))
+    >>> noise = add_white_noise(tone, 10, torch.Generator()) - tone
+    >>> round(10 * (tone.var() / noise.var()).log10().item(), 3)
+    10.0
+    """
+    noise = torch.randn(waveform.shape, generator=generator)
+    return waveform + scale_to_snr(noise, waveform, snr)
+
+
+def babble(samples, sample_rate, generator, talkers=6):
+    """Several voices at once, of which no word is understood.
+
+    Each voice is a sequence of syllables, about four a second, most of them
+    voiced, the others hissed. The spectrum is about the mean one of speech, see
+    Byrne et al., "An international comparison of long-term average speech
+    spectra", JASA 1994: from 500 Hz on it falls by 6 dB per octave.
+
+    Arguments
+    ---------
+    samples : int
+        Length of the sound.
+    sample_rate : int
+        Its rate, in Hz.
+    generator : torch.Generator
+        Draws the syllables.
+    talkers : int
+        Number of voices.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[time]``, of any level.
+
+    Example
+    -------
+    >>> babble(8000, 8000, torch.Generator()).shape
+    torch.Size([8000])
+    """
+    voices = sum(_talk(samples, sample_rate, generator) for _ in range(talkers))
+    band = butter(1, SPEECH_BAND, "bandpass", fs=sample_rate, output="sos")
+    return torch.from_numpy(sosfilt(band, voices.numpy()))
+
+
+def crying(samples, sample_rate, generator):
+    """A crying child: bouts of a harmonic sound, pauses for breath.
+
+    The pitch of a bout rises and falls between 350 and 550 Hz; the k-th partial
+    has an amplitude of 1/k, and those that could pass the Nyquist frequency are
+    left out. The sound begins within a bout.
+
+    Arguments
+    ---------
+    samples : int
+        Length of the sound.
+    sample_rate : int
+        Its rate, in Hz.
+    generator : torch.Generator
+        Draws the bouts.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[time]``, of any level.
+
+    Example
+    -------
+    >>> crying(8000, 8000, torch.Generator()).shape
+    torch.Size([8000])
+    """
+    time = torch.arange(samples).double() / sample_rate
+    time = time + _uniform((0, CRY[0]), generator)
+    count = math.ceil((samples / sample_rate + CRY[0]) / (CRY[0] + BREATH[0]))
+    bouts = _uniform(CRY, generator, count)
+    pauses = _uniform(BREATH, generator, count)
+    lengths = torch.stack([bouts, pauses], dim=1)
+    number, share = _place(time, lengths.flatten())
+    lowest = _uniform(CRY_LOWEST, generator, count)[number // 2]
+    rise = _uniform(CRY_RISE, generator, count)[number // 2]
+    swell = (math.pi * share).sin()
+    phase = _phase(lowest + rise * swell, sample_rate)
+    highest = CRY_LOWEST[1] + CRY_RISE[1]
+    partials = range(1, int(sample_rate / 2 / highest) + 1)
+    sound = sum((k * phase).sin() / k for k in partials)
+    return torch.where(number % 2 == 0, swell.sqrt() * sound, 0.0)
+
+
+def handling(samples, sample_rate, rate, generator):
+    """Rubs and knocks of the hand and the tube, low in frequency.
+
+    A rub is a swelling noise, which falls by 6 dB per octave above 200 Hz; a
+    knock is a damped oscillation between 30 and 120 Hz. Either is as likely.
+
+    Arguments
+    ---------
+    samples : int
+        Length of the sound.
+    sample_rate : int
+        Its rate, in Hz.
+    rate : float
+        Bursts per second; their number is rounded.
+    generator : torch.Generator
+        Draws the bursts, one after the other: those of a lower rate are among
+        those of a higher one.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[time]``; the peak of each burst is 0.5 to 1.5, to be scaled by that
+        of a recording.
+
+    Example
+    -------
+    >>> sound = handling(16000, 8000, 0.5, torch.Generator())
+    >>> bool(0.4 < sound.abs().max() < 1.6)
+    True
+    """
+    if rate < 0:
+        raise ValueError(f"rate must be at least 0 per second, got {rate}")
+    sound = torch.zeros(samples, dtype=torch.double)
+    for _ in range(round(rate * samples / sample_rate)):
+        start = int(samples * _uniform((0, 1), generator))
+        peak = _uniform(HANDLING_PEAK, generator)
+        burst = _rub if _uniform((0, 1), generator) < 0.5 else _knock
+        burst = burst(sample_rate, generator)[: samples - start]
+        sound[start : start + len(burst)] += peak * burst
+    return sound
+
+
+def _talk(samples, sample_rate, generator):
+    """One voice, as loud at any frequency."""
+    time = torch.arange(samples).double() / sample_rate
+    lengths = _uniform(
+        SYLLABLE, generator, math.ceil(samples / sample_rate / SYLLABLE[0]) + 1
+    )
+    number, share = _place(time, lengths)
+    pitches = _uniform(VOICES, generator)
+    pitches = pitches * _uniform((0.85, 1.15), generator, len(lengths))
+    # All partials of a voice as one pulse per period, of a power of 1.
+    partials = 2 * int(sample_rate / 2 / pitches.max()) + 1
+    phase = _phase(pitches[number], sample_rate)
+    pulses = torch.from_numpy(diric(phase.numpy(), partials))
+    hiss = torch.randn(samples, generator=generator, dtype=torch.double)
+    voiced = _uniform((0, 1), generator, len(lengths)) < 0.7
+    loudness = _uniform((0.3, 1.0), generator, len(lengths))
+    sound = torch.where(voiced[number], partials**0.5 * pulses, hiss)
+    return loudness[number] * (math.pi * share).sin().square() * sound
+
+
+def _rub(sample_rate, generator):
+    """A stroke over skin or cloth, with a peak of 1."""
+    length = round(_uniform(RUB, generator).item() * sample_rate)
+    noise = torch.randn(length, generator=generator, dtype=torch.double)
+    low = butter(1, RUB_CORNER, fs=sample_rate, output="sos")
+    noise = torch.from_numpy(sosfilt(low, noise.numpy()))
+    stroke = torch.hann_window(length, dtype=torch.double) * noise
+    return stroke / stroke.abs().max()
+
+
+def _knock(sample_rate, generator):
+    """A hit against the chest piece or the tube, with a peak of 1."""
+    decay = _uniform(KNOCK, generator)
+    time = torch.arange(round(5 * decay.item() * sample_rate)) / sample_rate
+    turns = _uniform(KNOCK_PITCH, generator) * time
+    hit = (-time / decay).exp() * (2 * math.pi * turns).sin()
+    return hit / hit.abs().max()
+
+
+def _uniform(bounds, generator, *size):
+    low, high = bounds
+    share = torch.rand(size, generator=generator, dtype=torch.double)
+    return low + (high - low) * share
+
+
+def _place(time, lengths):
+    """In which of consecutive stretches each time lies, and how far along."""
+    ends = lengths.cumsum(dim=0)
+    number = torch.searchsorted(ends, time, right=True)
+    return number, 1 - (ends[number] - time) / lengths[number]
+
+
+def _phase(pitch, sample_rate):
+    """The phase of an oscillation of a changing pitch, in radians."""
+    return 2 * math.pi * pitch.cumsum(dim=0) / sample_rate

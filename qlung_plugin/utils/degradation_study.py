@@ -1,0 +1,127 @@
+"""What a study of degradations found, of recordings scored in many versions.
+
+A table of such a study has a row per recording and version: ``degradation``,
+what was done (``none`` in the version as it was recorded); ``degree``, how much
+of it (missing in that version); and a column of scores per quality measure.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from qlung_plugin.processing.degradations import DEGRADATIONS
+
+
+def median_scores(table, measures):
+    """The median over the recordings of every version.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        See the module.
+    measures : list of str
+        Columns of scores.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per version, in order of appearance: ``degradation``,
+        ``degree``, a column per measure.
+
+    Example
+    -------
+    >>> table = pd.DataFrame({"degradation": ["none", "gain"] * 2})
+    >>> table["degree"] = [None, -20] * 2
+    >>> table["snr"] = [0.3, 0.1, 0.5, 0.2]
+    >>> median_scores(table, ["snr"])["snr"].round(2).tolist()
+    [0.4, 0.15]
+    """
+    versions = table.groupby(
+        ["degradation", "degree"], dropna=False, sort=False
+    )
+    return versions[measures].median().reset_index()
+
+
+def severity_correlations(medians, measures):
+    """Rank correlation of the median scores with how bad a degradation is.
+
+    Arguments
+    ---------
+    medians : pandas.DataFrame
+        From :func:`median_scores`; its kinds of degradation are keys of
+        :data:`qlung_plugin.processing.degradations.DEGRADATIONS`.
+    measures : list of str
+        Columns of scores.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Spearman's correlation, a row per kind of degradation and a column per
+        measure. The undegraded median counts as the least degree. -1: the
+        median falls with every degree. NaN where it is one and the same.
+
+    Example
+    -------
+    >>> medians = pd.DataFrame({"degradation": ["none", "clipping", "clipping"]})
+    >>> medians["degree"] = [None, 0.5, 0.1]
+    >>> medians["snr"] = [0.4, 0.3, 0.2]
+    >>> severity_correlations(medians, ["snr"]).round(3).loc["clipping"].tolist()
+    [-1.0]
+    """
+    none = medians["degradation"] == "none"
+    found = {}
+    for kind in medians["degradation"][~none].unique():
+        rows = medians[none | (medians["degradation"] == kind)]
+        known = DEGRADATIONS[kind]
+        degrees = rows["degree"].astype(float).fillna(known.harmless)
+        severity = known.severity(degrees)
+        found[kind] = {
+            name: spearmanr(severity, rows[name]).statistic
+            if rows[name].nunique() > 1
+            else np.nan
+            for name in measures
+        }
+    return pd.DataFrame.from_dict(found, orient="index", columns=measures)
+
+
+def score_changes(table, measures):
+    """How far the scores are from those of the same recordings undegraded.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        See the module; ``recording`` names them.
+    measures : list of str
+        Columns of scores.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per version but ``none``, in order: ``degradation``, ``degree``,
+        the number of ``recordings``, and per measure the median absolute
+        change, ``<measure>_median``, and its 95th percentile,
+        ``<measure>_p95``.
+
+    Example
+    -------
+    >>> table = pd.DataFrame({"recording": ["a", "b"] * 2})
+    >>> table["degradation"] = ["none", "none", "cut", "cut"]
+    >>> table["degree"] = [None, None, 1, 1]
+    >>> table["snr"] = [0.3, 0.5, 0.4, 0.2]
+    >>> changes = score_changes(table, ["snr"])
+    >>> changes[["snr_median", "snr_p95"]].round(2).values.tolist()
+    [[0.2, 0.29]]
+    """
+    none = table["degradation"] == "none"
+    before = table[none].set_index("recording")[measures]
+    after = table[~none].set_index(["degradation", "degree", "recording"])
+    changes = after[measures].sub(before, level="recording").abs()
+    versions = changes.groupby(["degradation", "degree"])
+    found = versions.size().to_frame("recordings")
+    for name in measures:
+        found[f"{name}_median"] = versions[name].median()
+        found[f"{name}_p95"] = versions[name].quantile(0.95)
+    return found.reset_index()

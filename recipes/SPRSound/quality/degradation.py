@@ -1,0 +1,326 @@
+#!/usr/bin/env python3
+"""Recipe for a degradation study of quality measures, on SPRSound.
+
+Recordings that the experts did not mark as poor are spoilt in known degrees:
+every measure should fall. And they are changed in ways that leave their quality
+as it is: no measure should move.
+
+To run this recipe, use the following command:
+> python degradation.py hparams/degradation.yaml
+    --data_folder /path/to/SPRSound
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import sys
+import zlib
+from pathlib import Path
+
+import pandas as pd
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataio import load_data_json
+from speechbrain.utils.logger import get_logger
+from tqdm import tqdm
+
+from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
+from qlung_plugin.utils.degradation_study import (
+    median_scores,
+    score_changes,
+    severity_correlations,
+)
+from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.quality_figures import degradation_figure, measure_name
+from qlung_plugin.utils.quality_report import markdown_table
+from qlung_plugin.utils.results import write_predictions
+
+logger = get_logger(__name__)
+
+# What changes nothing, and its unit.
+INVARIANCES = {"gain": "dB", "resampling": "Hz", "cut": "s"}
+
+
+def choose_recordings(manifest, hparams):
+    """Some recordings that experts did not call poor, spread over patients.
+
+    Arguments
+    ---------
+    manifest : dict
+        All recordings.
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    chosen : dict
+        Their entries: one of every patient before a second of any.
+    candidates : int
+        From how many they were chosen.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    judged = [
+        (name, entry["patient"])
+        for name, entry in sorted(manifest.items())
+        if entry["annotation"] not in (None, hparams["poor_annotation"])
+    ]
+    if not judged:
+        raise ValueError(
+            f"none of {len(manifest)} recordings is annotated as anything but"
+            f" {hparams['poor_annotation']!r}: choose another partition"
+        )
+    table = pd.DataFrame(judged, columns=["recording", "patient"])
+    table = table.sample(frac=1, random_state=hparams["seed"])
+    # The first of every patient, then the second of every patient, ...
+    turn = table.groupby("patient").cumcount().sort_values(kind="stable")
+    chosen = table.loc[turn.index[: hparams["max_recordings"]], "recording"]
+    return {name: manifest[name] for name in sorted(chosen)}, len(table)
+
+
+def vary(waveform, rate, seed, hparams):
+    """All versions of a recording.
+
+    Arguments
+    ---------
+    waveform : torch.Tensor
+        ``[time]``.
+    rate : int
+        Its rate, in Hz.
+    seed : int
+        Of what disturbs.
+    hparams : dict
+        The loaded YAML.
+
+    Yields
+    ------
+    kind : str
+        What was done.
+    degree : float or None
+        How much of it.
+    version : torch.Tensor
+        ``[time]``.
+    analysis_rate : int
+        At which it is to be analysed, in Hz.
+    """
+    usual = hparams["sample_rate"]
+    yield "none", None, waveform, usual
+    for kind, degrees in hparams["degradations"].items():
+        for degree in degrees:
+            version = degrade(waveform, rate, kind, degree, seed)
+            yield kind, degree, version, usual
+    for decibels in hparams["gains"]:
+        if waveform.abs().max() * 10 ** (decibels / 20) <= 1:
+            yield "gain", decibels, gain(waveform, decibels), usual
+    for analysis_rate in hparams["resampled_rates"]:
+        yield "resampling", analysis_rate, waveform, analysis_rate
+    for seconds in hparams["cuts"]:
+        start = round(seconds * rate)
+        if 2 * start <= len(waveform):
+            yield "cut", seconds, waveform[start:], usual
+
+
+@torch.no_grad()
+def score_versions(manifest, hparams):
+    """Scores every version of every recording with every measure.
+
+    Arguments
+    ---------
+    manifest : dict
+        The recordings.
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per recording and version: ``recording``, ``patient``,
+        ``degradation``, ``degree`` and a column per measure.
+    """
+    measures = {
+        rate: {
+            name: CycleMeasurements(make(sample_rate=rate).eval())
+            for name, make in hparams["measures"].items()
+        }
+        for rate in {hparams["sample_rate"], *hparams["resampled_rates"]}
+    }
+    rows = []
+    for name, entry in tqdm(manifest.items(), "Recordings", disable=None):
+        waveform, rate = read_cycle(entry["wav"]), entry["sample_rate"]
+        # The same whatever the other recordings are, and at every degree.
+        seed = zlib.crc32(f"{hparams['seed']} {name}".encode())
+        for kind, degree, version, analysis_rate in vary(
+            waveform, rate, seed, hparams
+        ):
+            facts = {
+                "recording": name,
+                "patient": entry["patient"],
+                "degradation": kind,
+                "degree": degree,
+            }
+            scores = {
+                key: measure.quality.score(measure(version, rate)[None]).item()
+                for key, measure in measures[analysis_rate].items()
+            }
+            rows.append({**facts, **scores})
+    return pd.DataFrame(rows)
+
+
+def format_report(medians, correlations, changes, about):
+    """The report in Markdown.
+
+    Arguments
+    ---------
+    medians, correlations, changes : pandas.DataFrame
+        From :mod:`qlung_plugin.utils.degradation_study`.
+    about : str
+        What the data are.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    names = list(correlations)
+    falling = pd.DataFrame(
+        {
+            "degradation": correlations.index.str.replace("_", " "),
+            **{
+                measure_name(name): correlations[name].map(_correlation)
+                for name in names
+            },
+        }
+    )
+    scores = pd.DataFrame(
+        {
+            **_conditions(medians),
+            **{
+                measure_name(name): medians[name].map("{:.3f}".format)
+                for name in names
+            },
+        }
+    )
+    steady = pd.DataFrame(
+        {
+            **_conditions(changes),
+            "recordings": changes["recordings"],
+            **{
+                measure_name(name): [
+                    f"{middle:.3f} ({most:.3f})"
+                    for middle, most in zip(
+                        changes[f"{name}_median"], changes[f"{name}_p95"]
+                    )
+                ]
+                for name in names
+            },
+        }
+    )
+    return (
+        f"{about}\n\n"
+        "## What should lower a score\n\n"
+        f"{markdown_table(falling)}\n\n"
+        "Spearman's correlation of the median score with how bad the"
+        " degradation is, the undegraded recordings included: at -1 it falls"
+        " with every degree, however little (n/a: it does not move).\n\n"
+        f"{markdown_table(scores)}\n\n"
+        "Median score over the recordings, 1 is best.\n\n"
+        "## What should not\n\n"
+        f"{markdown_table(steady)}\n\n"
+        "Absolute change of a recording's score: the median, and the 95th"
+        " percentile in brackets. A gain is given to the recordings that it"
+        " leaves within full scale, a cut takes the first seconds of those that"
+        " last twice as long, and resampling is to the rate of the analysis.\n"
+    )
+
+
+def _conditions(table):
+    units = {
+        **{kind: known.unit for kind, known in DEGRADATIONS.items()},
+        **INVARIANCES,
+    }
+    return {
+        "degradation": table["degradation"].str.replace("_", " "),
+        "degree": [
+            "" if kind == "none" else f"{degree:g} {units[kind]}"
+            for kind, degree in zip(table["degradation"], table["degree"])
+        ],
+    }
+
+
+def _correlation(value):
+    return "n/a" if pd.isna(value) else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    # Reading command line arguments
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    if "data_folder:" not in overrides:
+        sys.exit("Pass the SPRSound database: --data_folder /path/to/SPRSound")
+
+    # Load hyperparameters file with command-line overrides
+    with open(hparams_file, encoding="utf-8") as fin:
+        hparams = load_hyperpyyaml(fin, overrides)
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+
+    # Data preparation
+    from sprsound_prepare import prepare_recordings
+
+    data_summary = prepare_recordings(
+        hparams["data_folder"],
+        hparams["output_folder"],
+        partition=hparams["partition"],
+    )
+    manifest = load_data_json(
+        hparams["recordings_annotation"],
+        {"data_root": hparams["data_folder"]},
+    )
+
+    # Every recording in every version
+    manifest, candidates = choose_recordings(manifest, hparams)
+    table = score_versions(manifest, hparams)
+    names = list(hparams["measures"])
+    steady = table["degradation"].isin(INVARIANCES)
+    medians = median_scores(table[~steady], names)
+    correlations = severity_correlations(medians, names)
+    none = table["degradation"] == "none"
+    changes = score_changes(table[steady | none], names)
+
+    # Results
+    database = data_summary["database"]
+    if data_summary["subset"]:
+        database += f", subset ({data_summary['subset']})"
+    about = (
+        f"Quality under degradations: {database}, {hparams['partition']},"
+        f" {len(manifest)} of {candidates} recordings not annotated as"
+        f" {hparams['poor_annotation']},"
+        f" of {table['patient'].nunique()} patients"
+    )
+    folder = Path(hparams["output_folder"])
+    report = format_report(medians, correlations, changes, about)
+    write_predictions(table, folder / "degradation.csv")
+    write_json(
+        {
+            "spearman": correlations.to_dict(),
+            "changes": changes.to_dict("records"),
+            "recordings": len(manifest),
+            "data": data_summary,
+        },
+        folder / "metrics.json",
+    )
+    write_text(report, folder / "report.md")
+    write_figure(
+        degradation_figure(medians, names, about),
+        folder / "figures" / "degradation.png",
+    )
+    logger.info("Results in %s:\n%s", folder, report)

@@ -1,0 +1,261 @@
+"""What is heard beside a chest has the level, band and rhythm that it claims."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.signal import find_peaks, welch
+
+from qlung_plugin.processing.interference import (
+    add_white_noise,
+    babble,
+    crying,
+    handling,
+    scale_to_snr,
+)
+
+RATE = 8000
+
+
+def tone(frequency, seconds=1.0, amplitude=0.5):
+    time = torch.arange(round(seconds * RATE)) / RATE
+    return amplitude * torch.sin(2 * math.pi * frequency * time)
+
+
+def decibels(power):
+    return 10 * math.log10(power)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def band_power(sound, low, high, rate=RATE):
+    """Share of the power of a sound between two frequencies."""
+    frequencies, power = welch(sound.numpy(), rate, nperseg=1024)
+    inside = (low <= frequencies) & (frequencies < high)
+    return power[inside].sum() / power.sum()
+
+
+# Levels
+
+
+def test_scaled_sound_by_hand():
+    waveform = torch.tensor([1.0, 3.0, 1.0, 3.0])  # power 1 about its mean
+    sound = torch.tensor([0.0, 0.0, 8.0, 8.0])  # power 16 about its mean
+    scaled = scale_to_snr(sound, waveform, 6.0206)
+    expected = torch.tensor([-0.5, -0.5, 0.5, 0.5])  # a quarter of the power
+    torch.testing.assert_close(scaled, expected, atol=1e-5, rtol=0)
+
+
+def test_one_sound_is_scaled_for_each_waveform():
+    waveforms = torch.stack([tone(200), 0.01 * tone(300)])
+    sounds = scale_to_snr(torch.rand(RATE), waveforms, 10)
+    assert sounds.shape == waveforms.shape
+    torch.testing.assert_close(sounds[0], 100 * sounds[1])
+
+
+# White noise
+
+
+@pytest.mark.parametrize("snr", [20, 0, -5])
+def test_noise_has_the_ratio_exactly_whatever_the_dc(snr):
+    waveform = tone(200, seconds=0.03)
+    noise = add_white_noise(waveform + 0.3, snr, generator()) - waveform - 0.3
+    ratio = decibels(waveform.var() / noise.var())
+    assert ratio == pytest.approx(snr, abs=1e-3)
+
+
+def test_noise_is_white():
+    noise = add_white_noise(tone(200), 0, generator()) - tone(200)
+    power = np.abs(np.fft.rfft(noise.numpy())) ** 2
+    low, high = power[: len(power) // 2].mean(), power[len(power) // 2 :].mean()
+    assert low / high == pytest.approx(1, abs=0.1)
+
+
+def test_noise_of_a_seed_differs_between_levels_by_its_scale():
+    waveform = tone(200)
+    loud, soft = (
+        add_white_noise(waveform, snr, generator(3)) - waveform
+        for snr in (0, 20)
+    )
+    torch.testing.assert_close(loud, 10 * soft, atol=1e-5, rtol=0)
+    other = add_white_noise(waveform, 0, generator(4)) - waveform
+    assert abs(np.corrcoef(loud, other)[0, 1]) < 0.1
+
+
+def test_noise_of_each_waveform_is_by_its_own_level():
+    waveforms = torch.stack([tone(200), 0.01 * tone(300)])
+    noise = add_white_noise(waveforms, 10, generator()) - waveforms
+    for waveform, added in zip(waveforms, noise):
+        ratio = decibels(waveform.var() / added.var())
+        assert ratio == pytest.approx(10, abs=1e-2)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100])
+def test_silence_and_single_samples_stay_as_they_are(length):
+    silence = torch.full((length,), 0.25)
+    assert add_white_noise(silence, 0, generator()).equal(silence)
+
+
+# Babble
+
+
+def test_babble_has_the_spectrum_of_speech():
+    voices = babble(30 * RATE, RATE, generator())
+    assert band_power(voices, 100, 1000) > 0.7
+    assert 0.03 < band_power(voices, 1000, 4000) < 0.3
+    assert band_power(voices, 0, 60) < 0.05
+
+
+def envelope(sound, rate=100):
+    """Power in steps of 10 ms."""
+    return sound.unflatten(0, (-1, RATE // rate)).square().mean(dim=1)
+
+
+def test_a_voice_has_about_four_syllables_a_second():
+    power = envelope(babble(60 * RATE, RATE, generator(), talkers=1)).sqrt()
+    frequencies, strength = welch(power - power.mean(), 100, nperseg=512)
+    audible = frequencies > 1.5
+    fastest = frequencies[audible][strength[audible].argmax()]
+    assert 3 <= fastest <= 6
+
+
+def test_more_talkers_fill_the_pauses():
+    variations = [
+        power.std() / power.mean()
+        for talkers in (1, 20)
+        for power in [envelope(babble(20 * RATE, RATE, generator(), talkers))]
+    ]
+    assert variations[1] < 0.5 * variations[0]
+
+
+def test_a_voice_is_voiced_in_part():
+    voice = babble(30 * RATE, RATE, generator(), talkers=1)
+    frames = voice.unflatten(0, (-1, RATE // 25)).double()  # 40 ms
+    spectra = torch.fft.rfft(frames, 2 * frames.shape[1]).abs().square()
+    correlation = torch.fft.irfft(spectra)
+    correlation = correlation / correlation[:, :1].clamp(min=1e-12)
+    periodic = correlation[:, RATE // 350 : RATE // 84].amax(dim=1) > 0.55
+    assert 0.3 < periodic.double().mean() < 0.9
+
+
+# Crying
+
+
+def runs(active):
+    """Lengths of the stretches of True and of False that lie inside."""
+    changes = np.flatnonzero(np.diff(active.numpy().astype(int))) + 1
+    lengths = np.diff(changes)
+    first = bool(active[changes[0]])
+    return lengths[0 if first else 1 :: 2], lengths[1 if first else 0 :: 2]
+
+
+def test_cries_come_in_bouts_with_pauses_for_breath():
+    cries = crying(60 * RATE, RATE, generator())
+    assert cries[: RATE // 100].any()  # it begins within a bout
+    loud = envelope(cries) > 1e-9
+    bouts, pauses = (lengths / 100 for lengths in runs(loud))
+    assert len(bouts) > 30
+    assert 0.68 <= bouts.min() and bouts.max() <= 1.22
+    assert 0.18 <= pauses.min() and pauses.max() <= 0.52
+
+
+def test_pitch_of_a_cry_rises_and_falls():
+    cries = crying(30 * RATE, RATE, generator())
+    loud = envelope(cries) > 1e-9
+    starts = np.flatnonzero(np.diff(loud.numpy().astype(int)) == 1) + 1
+    stops = np.flatnonzero(np.diff(loud.numpy().astype(int)) == -1) + 1
+    checked = 0
+    for start in starts:
+        stop = stops[stops > start]
+        if len(stop) == 0:
+            continue
+        bout = cries[start * RATE // 100 : stop[0] * RATE // 100].numpy()
+        pitches = []
+        for place in (0.12, 0.5, 0.88):
+            middle = round(place * len(bout))
+            frame = bout[middle - 400 : middle + 400]
+            spectrum = np.abs(np.fft.rfft(np.hanning(800) * frame, 8000))
+            # 1 Hz a bin; the fundamental is the strongest partial.
+            pitches.append(spectrum.argmax())
+        assert all(345 <= pitch <= 555 for pitch in pitches)
+        assert pitches[1] > pitches[0] + 20 and pitches[1] > pitches[2] + 20
+        checked += 1
+    assert checked > 10
+
+
+@pytest.mark.parametrize("rate", [4000, 8000, 44100])
+def test_partials_of_a_cry_decay_and_stay_below_the_nyquist_frequency(rate):
+    cries = crying(4 * rate, rate, generator())
+    middle = cries[: rate // 2].numpy()  # within the first bout
+    spectrum = np.abs(np.fft.rfft(np.hanning(len(middle)) * middle))
+    peaks, _ = find_peaks(spectrum, spectrum.max() / 100, distance=100)
+    assert len(peaks) >= 3 and (np.diff(spectrum[peaks[:3]]) < 0).all()
+    # What had passed the Nyquist frequency would be between the partials.
+    highest = 550 * int(rate / 2 / 550)
+    assert band_power(cries, 0, 300, rate) < 1e-3
+    if highest + 100 < rate / 2:
+        assert band_power(cries, highest + 100, rate, rate) < 1e-3
+
+
+# Handling
+
+
+def single_bursts(seconds=20, count=40, seed=0):
+    """What each further burst adds."""
+    sounds = [
+        handling(seconds * RATE, RATE, number / seconds, generator(seed))
+        for number in range(count + 1)
+    ]
+    assert not sounds[0].any()
+    return [after - before for before, after in zip(sounds, sounds[1:])]
+
+
+def test_handling_is_bursts_of_which_more_follow_at_a_higher_rate():
+    whole = 0
+    for burst in single_bursts():
+        places = burst.abs().gt(1e-12).nonzero()
+        first, last = places[0].item(), places[-1].item()
+        assert last - first <= 0.4 * RATE
+        if last < 20 * RATE - 2:  # not cut off at the end
+            assert 0.49 < burst.abs().max() < 1.51
+            whole += 1
+    assert whole >= 38
+
+
+def test_handling_is_low_in_frequency():
+    sound = sum(single_bursts())
+    assert band_power(sound, 0, 500) > 0.8
+    assert band_power(sound, 2000, 4000) < 0.01
+
+
+def test_handling_has_rubs_and_knocks():
+    lengths = [
+        int(burst.abs().gt(0.05).sum()) / RATE for burst in single_bursts()
+    ]
+    # Half the power of a knock is in its first instants.
+    longer = sum(length > 0.08 for length in lengths)
+    assert 8 <= longer <= 32
+
+
+# All of them
+
+
+@pytest.mark.parametrize(
+    "make",
+    [babble, crying, lambda *given: handling(*given[:2], 2, given[2])],
+    ids=["babble", "crying", "handling"],
+)
+def test_sounds_are_of_the_generator_alone(make):
+    sound = make(3 * RATE, RATE, generator(1))
+    assert sound.shape == (3 * RATE,)
+    assert sound.isfinite().all() and sound.any()
+    assert sound.equal(make(3 * RATE, RATE, generator(1)))
+    assert not sound.equal(make(3 * RATE, RATE, generator(2)))
+
+
+def test_handling_less_often_than_never():
+    with pytest.raises(ValueError, match="rate must be at least 0"):
+        handling(RATE, RATE, -1, generator())
