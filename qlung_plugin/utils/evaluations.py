@@ -52,6 +52,9 @@ class Evaluation:
         Where it was found; of pooled folds, the folder of the first.
     fold : str
         Empty, or which folds were pooled.
+    supervision : dict, optional
+        ``database`` and ``patients`` that the run's quality measure was
+        learned from.
     """
 
     configuration: str
@@ -66,6 +69,7 @@ class Evaluation:
     predictions: pd.DataFrame = field(repr=False)
     folder: Path
     fold: str = ""
+    supervision: dict | None = None
 
 
 def read_evaluations(folder, configuration, seed):
@@ -143,13 +147,15 @@ def read_json(path):
 
 def _describe(data):
     """What was evaluated, in words."""
-    protocol = data["protocol"]
+    protocol, trained_with = data["protocol"], data
     if (data.get("training") or {}).get("data"):  # of another database
-        protocol += f"; trained on {_database(data['training']['data'])}"
+        trained_with = data["training"]["data"]
+        protocol += f"; trained on {_database(trained_with)}"
     return {
         "database": _database(data),
         "partition": data.get("partition", data["protocol"]),
         "protocol": protocol,
+        "supervision": trained_with.get("quality_supervision"),
     }
 
 

@@ -18,6 +18,7 @@ from qlung_plugin.utils.published import (
     SPRSOUND_INTER,
     published_results,
 )
+from qlung_plugin.utils.supervision import set_supervised_apart
 
 CHECKPOINTS = {
     "selected": "selected",
@@ -79,6 +80,7 @@ def write_experiments(folder, evaluations, configurations=(), notes=()):
     evaluations = sorted(
         evaluations, key=lambda one: rank.get(one.configuration, len(rank))
     )
+    evaluations = set_supervised_apart(evaluations)
     table = results_table(evaluations)
     text = format_experiments(evaluations, notes)
     folder = Path(folder)

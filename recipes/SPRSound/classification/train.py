@@ -332,6 +332,7 @@ if __name__ == "__main__":
         },
     )
 
+    data_summary["quality_supervision"] = hparams["quality"].supervision
     data_summary["manifests"] = file_checksums(
         [
             hparams["train_annotation"],
