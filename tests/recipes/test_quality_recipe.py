@@ -90,6 +90,7 @@ def test_areas_are_those_of_the_written_values(judged):
     metrics = json.loads((judged / "metrics.json").read_text())
     assert "not SPRSound 2022's" in metrics["data"]["database"]  # generated
     assert set(metrics["areas"]) == {
+        "learned",
         "aqs_absolute",
         "aqs_absolute_full_band",
         "aqs_fitted_frames",

@@ -406,7 +406,7 @@ class TestCorrelation:
 
 
 class TestShareOfTheTime:
-    @pytest.mark.parametrize("percent", [0, 5, 20, 60])
+    @pytest.mark.parametrize("percent", [0, 5, 20, 60, 90])
     def test_faint(self, percent):
         levels = randn(1, 100).clamp(-3, 3)
         levels[:, :percent] -= 40
@@ -421,20 +421,20 @@ class TestShareOfTheTime:
         assert value == pytest.approx(percent / 100)
 
     def test_bounds_are_the_stated_ones(self):
-        # Below the upper quartile of 0, and above the median of 0, in dB.
-        levels = torch.zeros(1, 41)
-        levels[0, :5] = torch.tensor([-20.5, -19.5, 11.5, 12.5, 21.0])
+        # Below the loudest twentieth, and above the median, both 0, in dB.
+        levels = torch.zeros(1, 81)
+        levels[0, :5] = torch.tensor([-30.5, -29.5, 11.5, 12.5, 21.0])
         frames = all_of(levels)
-        assert faint_share(levels, frames).item() == pytest.approx(1 / 41)
-        assert burst_share(levels, frames).item() == pytest.approx(2 / 41)
-        assert faint_share(levels, frames, 19.0).item() == pytest.approx(2 / 41)
-        assert burst_share(levels, frames, 20.0).item() == pytest.approx(1 / 41)
+        assert faint_share(levels, frames).item() == pytest.approx(1 / 81)
+        assert burst_share(levels, frames).item() == pytest.approx(2 / 81)
+        assert faint_share(levels, frames, 29.0).item() == pytest.approx(2 / 81)
+        assert burst_share(levels, frames, 20.0).item() == pytest.approx(1 / 81)
 
     def test_against_numpy(self):
         levels, frames = 15 * randn(4, 90), some_frames()
         faint, burst = (f(levels, frames) for f in (faint_share, burst_share))
         for i, row in enumerate(rows(levels, frames)):
-            expected = np.mean(row < np.quantile(row, 0.75) - 20)
+            expected = np.mean(row < np.quantile(row, 0.95) - 30)
             assert faint[i].item() == pytest.approx(expected)
             expected = np.mean(row > np.median(row) + 12)
             assert burst[i].item() == pytest.approx(expected)

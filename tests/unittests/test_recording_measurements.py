@@ -167,7 +167,7 @@ def contact():
     time = clock(20)
     decibels = torch.zeros(len(time))
     decibels[(time > 5) & (time < 9)] = -40
-    decibels[(time > 14) & (time < 16)] = 30
+    decibels[(time > 14) & (time < 16)] = 20
     return comb(time, decibels), {"faint_share": 0.2, "burst_share": 0.1}, 5e-3
 
 

@@ -374,7 +374,7 @@ def level_correlation(first, second, frames):
     return product / spread.clamp(min=1e-6)
 
 
-def faint_share(levels, frames, below=20.0):
+def faint_share(levels, frames, below=30.0):
     """Share of the time in which next to nothing is heard.
 
     Where the stethoscope has lost contact, or a transmission has dropped out.
@@ -386,7 +386,8 @@ def faint_share(levels, frames, below=20.0):
     frames : torch.Tensor
         Which frames count, boolean ``[batch, frame]``.
     below : float
-        How far under the level that a quarter of the frames exceed, in dB.
+        How far under the level that a twentieth of the frames exceed, in dB:
+        what was recorded may be the smaller part.
 
     Returns
     -------
@@ -399,8 +400,8 @@ def faint_share(levels, frames, below=20.0):
     >>> faint_share(levels, torch.ones(1, 4).bool())
     tensor([0.2500])
     """
-    usual = quantile_over_frames(levels, frames, 0.75).unsqueeze(1)
-    faint = (levels < usual - below).float().where(~usual.isnan(), math.nan)
+    loud = quantile_over_frames(levels, frames, 0.95).unsqueeze(1)
+    faint = (levels < loud - below).float().where(~loud.isnan(), math.nan)
     return mean_over_frames(faint, frames)
 
 

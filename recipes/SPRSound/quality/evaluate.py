@@ -20,11 +20,13 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataio import load_data_json
 from speechbrain.utils.logger import get_logger
 
+from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.quality_analysis import compare_with_experts
 from qlung_plugin.utils.quality_figures import measure_name, quality_roc_figure
 from qlung_plugin.utils.quality_report import markdown_table
+from qlung_plugin.utils.recording_figures import spectrogram_figure
 from qlung_plugin.utils.results import write_predictions
 from qlung_plugin.utils.roc import format_area
 
@@ -77,6 +79,41 @@ def measure_recordings(hparams):
         )
         table[name] = table["id"].map(quality)
     return table
+
+
+def choose_examples(table, hparams):
+    """Recordings to look at: poor ones and others, of different patients.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        From :func:`measure_recordings`.
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    list of dict
+        Panels of a figure, poor recordings first.
+    """
+    manifest = load_data_json(
+        hparams["recordings_annotation"],
+        {"data_root": hparams["data_folder"]},
+    )
+    panels = []
+    shuffled = table.sample(frac=1, random_state=hparams["seed"])
+    for poor in (True, False):
+        rows = shuffled[shuffled["poor"] == poor].drop_duplicates("patient")
+        for row in rows.head(hparams["examples"]).itertuples():
+            entry = manifest[row.id]
+            panels.append(
+                {
+                    "waveform": read_cycle(entry["wav"]),
+                    "sample_rate": entry["sample_rate"],
+                    "title": f"{row.annotation}: {row.id}",
+                }
+            )
+    return panels
 
 
 def format_report(areas, about, hparams):
@@ -163,5 +200,9 @@ if __name__ == "__main__":
     write_figure(
         quality_roc_figure(table, areas, about),
         folder / "figures" / "quality_roc.png",
+    )
+    write_figure(
+        spectrogram_figure(choose_examples(table, hparams), about),
+        folder / "figures" / "recordings.png",
     )
     logger.info("Results in %s:\n%s", folder, report)
