@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Recipe for the quality of ICBHI's recordings, by device.
+
+Nobody annotated the quality of ICBHI: what is shown is how a score is spread
+over recordings, cycles and devices, and the recordings that it likes least. To
+run this recipe, use the following command:
+> python evaluate.py hparams/quality.yaml --data_folder /path/to/ICBHI
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+import soundfile
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.dataio import load_data_json
+from speechbrain.utils.logger import get_logger
+
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.quality import cycle_quality
+from qlung_plugin.processing.cycles import resample
+from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.quality_report import markdown_table
+from qlung_plugin.utils.recording_figures import (
+    quality_groups_figure,
+    spectrogram_figure,
+)
+from qlung_plugin.utils.results import write_predictions
+
+logger = get_logger(__name__)
+
+PARTITIONS = ("train", "valid", "test")
+FACTS = ("recording", "patient", "device", "age", "sex", "location")
+SHARES = {"lowest tenth": 0.1, "median": 0.5, "highest tenth": 0.9}
+
+
+def read_cycles(hparams):
+    """The cycles of all partitions, and the recordings that they are from.
+
+    Arguments
+    ---------
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    cycles : dict
+        Manifest entries by the cycles' ids.
+    recordings : dict
+        Entries of whole recordings, by their names.
+    """
+    cycles = {}
+    for name in PARTITIONS:
+        path = Path(hparams["output_folder"]) / f"{name}.json"
+        cycles.update(
+            load_data_json(path, {"data_root": hparams["data_folder"]})
+        )
+    recordings = {}
+    for cycle in cycles.values():
+        if cycle["recording"] not in recordings:
+            frames = soundfile.info(cycle["wav"]["file"]).frames
+            wav = {"file": cycle["wav"]["file"], "start": 0, "stop": frames}
+            facts = {name: cycle[name] for name in FACTS}
+            recordings[cycle["recording"]] = {
+                **facts,
+                "wav": wav,
+                "sample_rate": cycle["sample_rate"],
+            }
+    return cycles, recordings
+
+
+def score(entries, hparams):
+    """The quality of cycles or recordings.
+
+    Arguments
+    ---------
+    entries : dict
+        Manifest entries by id.
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per entry: ``id``, what is known of it, ``quality``.
+    """
+    quality = cycle_quality(
+        hparams["quality"], [entries], hparams["cache_folder"], fit_on=entries
+    )
+    return pd.DataFrame(
+        [
+            {
+                "id": name,
+                **{fact: entry[fact] for fact in FACTS},
+                "label": entry.get("label"),
+                "sample_rate": entry["sample_rate"],
+                "quality": quality[name],
+            }
+            for name, entry in entries.items()
+        ]
+    )
+
+
+def summarise(table, group):
+    """How quality is spread in each group.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        From :func:`score`.
+    group : str
+        The column to group by.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per group.
+    """
+    rows = []
+    for name, members in table.groupby(group, sort=True):
+        row = {group: name, "number": len(members)}
+        row["patients"] = members["patient"].nunique()
+        for what, share in SHARES.items():
+            row[what] = f"{members['quality'].quantile(share):.2f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def explain(worst, recordings, hparams):
+    """Why recordings score low.
+
+    Arguments
+    ---------
+    worst : pandas.DataFrame
+        Rows from :func:`score`.
+    recordings : dict
+        Entries of the recordings.
+    hparams : dict
+        The loaded YAML.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The recordings with the measurements that lowered the score most.
+    """
+    measure, reasons = hparams["quality"], []
+    for name in worst["id"]:
+        entry = recordings[name]
+        rate = entry["sample_rate"]
+        waveform = resample(read_cycle(entry["wav"]), rate, measure.sample_rate)
+        why = measure.explain(waveform.unsqueeze(0), None, torch.tensor([rate]))
+        first = list(why[0]["measurements"].items())[: hparams["reasons"]]
+        reasons.append(
+            ", ".join(f"{name} {m['contribution']:+.1f}" for name, m in first)
+        )
+    return pd.DataFrame(
+        {
+            "recording": worst["id"],
+            "quality": worst["quality"].map("{:.3f}".format),
+            "lowered most by (logit)": reasons,
+        }
+    )
+
+
+if __name__ == "__main__":
+    # Reading command line arguments
+    hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
+    if "data_folder:" not in overrides:
+        sys.exit("Pass the ICBHI database: --data_folder /path/to/ICBHI")
+
+    # Load hyperparameters file with command-line overrides
+    with open(hparams_file, encoding="utf-8") as fin:
+        hparams = load_hyperpyyaml(fin, overrides)
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+
+    # Data preparation
+    from icbhi_prepare import prepare_icbhi
+
+    data_summary = prepare_icbhi(
+        hparams["data_folder"], hparams["output_folder"]
+    )
+
+    # Quality of recordings and of their cycles
+    cycles, recordings = read_cycles(hparams)
+    tables = {"cycles": score(cycles, hparams)}
+    # Last, so that the measure stays fitted to what is explained.
+    tables["recordings"] = score(recordings, hparams)
+    worst = tables["recordings"].sort_values(["quality", "id"])
+    worst = worst.head(hparams["worst"])
+
+    # Results
+    database = data_summary["database"]
+    if data_summary["subset"]:
+        database += f", subset ({data_summary['subset']})"
+    folder = Path(hparams["output_folder"])
+    parts = [f"Quality: {database}"]
+    for name, table in tables.items():
+        write_predictions(table, folder / f"quality_{name}.csv")
+        for group in ("device", "label"):
+            if table[group].notna().all():
+                summary = summarise(table, group)
+                parts.append(f"{name.capitalize()} by {group}")
+                parts.append(markdown_table(summary))
+        write_figure(
+            quality_groups_figure(table, "device", f"{database}, {name}"),
+            folder / "figures" / f"quality_{name}.png",
+        )
+    parts.append(f"The {len(worst)} recordings of the lowest quality")
+    parts.append(markdown_table(explain(worst, recordings, hparams)))
+    report = "\n\n".join(parts) + "\n"
+    write_text(report, folder / "report.md")
+    write_json(data_summary, folder / "data.json")
+    panels = [
+        {
+            "waveform": read_cycle(recordings[row.id]["wav"]),
+            "sample_rate": row.sample_rate,
+            "title": f"{row.id}: {row.quality:.2f}",
+        }
+        for row in worst.itertuples()
+    ]
+    write_figure(
+        spectrogram_figure(panels, f"{database}: lowest quality"),
+        folder / "figures" / "worst.png",
+    )
+    logger.info("Results in %s:\n%s", folder, report)

@@ -1,0 +1,1 @@
+../icbhi_prepare.py
