@@ -57,6 +57,8 @@ COURSES = (
     *((20, 120), (100, 200), (150, 300)),
     *((200, 400), (300, 600), (400, 800)),
 )
+HEART_BREATHING = ((50, 100), (300, 400))
+BREATHING_PAIR = ((200, 300), (400, 500))
 TILT = ((200, 800), (1000, 1500))  # of breathing, and what is above it
 LEVEL_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -78,18 +80,28 @@ class Analysis:
         Which frames count, boolean ``[batch, frame]``.
     highest : torch.Tensor
         Where each recording's own band ends, in Hz, ``[batch]``.
+    bands : sequence of tuple
+        Bands whose levels will be asked for.
     courses : sequence of tuple
-        Bands whose course will be asked for.
+        Bands whose course will be asked for, in addition.
     """
 
     def __init__(
-        self, centred, lengths, sample_rate, power, frames, highest, courses
+        self,
+        centred,
+        lengths,
+        sample_rate,
+        power,
+        frames,
+        highest,
+        bands,
+        courses,
     ):
         self.centred, self.lengths = centred, lengths
         self.sample_rate = sample_rate
         self.power, self.frames, self.highest = power, frames, highest
+        self.bands = list(dict.fromkeys([*bands, *courses]))
         self.courses = list(courses)
-        self._levels = {}
 
     def reaches(self, bands):
         """Which recordings have which bands, ``[batch, band]``."""
@@ -102,15 +114,16 @@ class Analysis:
         shares = band_shares(self.power, self.frames, matrix)
         return shares.where(self.reaches(bands), torch.nan)
 
+    @cached_property
+    def _levels(self):
+        matrix = band_matrix(self.bands, N_FFT, RATE).to(self.power)
+        levels = band_levels(self.power, self.frames, matrix)
+        return levels.where(self.reaches(self.bands).unsqueeze(1), torch.nan)
+
     def levels(self, bands):
         """Levels of bands, ``[batch, frame, band]``; NaN where out of reach."""
-        missing = [band for band in bands if band not in self._levels]
-        if missing:
-            matrix = band_matrix(missing, N_FFT, RATE).to(self.power)
-            levels = band_levels(self.power, self.frames, matrix)
-            levels = levels.where(self.reaches(missing).unsqueeze(1), torch.nan)
-            self._levels.update(zip(missing, levels.unbind(dim=-1)))
-        return torch.stack([self._levels[band] for band in bands], dim=-1)
+        chosen = [self.bands.index(band) for band in bands]
+        return self._levels[..., chosen]
 
     @cached_property
     def _course(self):
@@ -198,16 +211,25 @@ SINGLE = {
     "tilt": lambda a: a.shares(TILT).diff(dim=-1).squeeze(-1),
     "blind_snr": lambda a: blind_snr(a.power, a.frames, a.bins(*ABOVE_HEART)),
     "flux": lambda a: spectral_flux(a.levels(BREATHING_BANDS), a.frames),
-    "correlation_heart_breathing": lambda a: _correlation(
-        a, (50, 100), (300, 400)
-    ),
-    "correlation_breathing": lambda a: _correlation(a, (200, 300), (400, 500)),
+    "correlation_heart_breathing": lambda a: _correlation(a, *HEART_BREATHING),
+    "correlation_breathing": lambda a: _correlation(a, *BREATHING_PAIR),
     "faint_share": lambda a: faint_share(a.levels([SOUND])[..., 0], a.frames),
     "burst_share": lambda a: burst_share(a.levels([SOUND])[..., 0], a.frames),
     "crest_factor": lambda a: crest_factor(a.centred, a.lengths),
     "kurtosis": lambda a: log_kurtosis(a.centred, a.lengths),
     "clipping": lambda a: clipping_ratio(a.centred, a.lengths),
     "mains_hum": lambda a: mains_hum(a.centred, a.lengths, a.sample_rate),
+}
+
+
+# Bands whose levels these need; of the other families, none or their own.
+LEVELS = {
+    "level": (SOUND,),
+    "flux": BREATHING_BANDS,
+    "correlation_heart_breathing": HEART_BREATHING,
+    "correlation_breathing": BREATHING_PAIR,
+    "faint_share": (SOUND,),
+    "burst_share": (SOUND,),
 }
 
 
@@ -292,7 +314,14 @@ class RecordingMeasurements(Measurements):
             power,
             frames,
             0.45 * rates,
-            dict.fromkeys(
+            bands=[
+                band
+                for name, wanted in parts.items()
+                for band in (
+                    wanted if name == "spread" else LEVELS.get(name, ())
+                )
+            ],
+            courses=dict.fromkeys(
                 band for name in COURSE_FAMILIES for band in parts.get(name, ())
             ),
         )

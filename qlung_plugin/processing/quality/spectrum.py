@@ -114,7 +114,8 @@ def spectral_flatness(power, frames, bins):
     >>> spectral_flatness(power, torch.ones(1, 1).bool(), torch.ones(1, 2).bool())
     tensor([0.8000])
     """
-    spectrum = mean_over_frames(_in_band(power, bins), frames)
+    spectrum = mean_over_frames(power, frames)
+    spectrum = torch.where(bins, spectrum, 0.0)
     count = bins.sum(dim=-1)
     mean = spectrum.sum(dim=-1) / count
     tiny = torch.finfo(power.dtype).tiny
