@@ -12,6 +12,7 @@ Authors
 import torch
 from speechbrain.dataio import audio_io
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from qlung_plugin.processing.cycles import fix_length, resample
 
@@ -177,7 +178,32 @@ class CycleMeasurements(nn.Module):
 
     def forward(self, waveform, native_rate):
         """Measurements of a cycle ``[time]`` recorded at ``native_rate``."""
-        waveform = resample(waveform, native_rate, self.quality.sample_rate)
+        return self.batch([waveform], [native_rate])[0]
+
+    def batch(self, waveforms, native_rates):
+        """Measurements of several cycles at once, which is faster.
+
+        Arguments
+        ---------
+        waveforms : list of torch.Tensor
+            ``[time]`` each.
+        native_rates : list of int
+            In Hz.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[cycle, measurement]``.
+        """
+        rate = self.quality.sample_rate
+        resampled = [
+            resample(waveform, native_rate, rate)
+            for waveform, native_rate in zip(waveforms, native_rates)
+        ]
+        lengths = torch.tensor([len(r) for r in resampled], dtype=torch.double)
+        padded = pad_sequence(resampled, batch_first=True)
         return self.quality.measure(
-            waveform.unsqueeze(0), native_rates=torch.tensor([native_rate])
-        )[0]
+            padded,
+            lengths / max(padded.shape[1], 1),
+            torch.tensor(native_rates),
+        )

@@ -24,6 +24,8 @@ from qlung_plugin.dataio.cycles import read_cycle
 
 logger = get_logger(__name__)
 
+GROUP = 8  # cycles that a core takes at a time
+
 
 class CycleStore:
     """Tensors by cycle id, memory-mapped from a folder.
@@ -90,7 +92,9 @@ def store_cycles(manifests, process, folder, data_root=""):
         not depend on how the cycles are distributed over the manifests.
     process : nn.Module
         Called as ``process(waveform, native_rate)`` with a cycle ``[time]``;
-        returns a tensor of at least one dimension.
+        returns a tensor of at least one dimension. If it has a method
+        ``batch(waveforms, native_rates)`` of lists, which returns the stacked
+        results, that is called instead.
     folder : str or Path
         Where stores are kept.
     data_root : str
@@ -191,19 +195,21 @@ def _values(entries, process, data_root):
     """Yields cycles and their results, in order, computed side by side.
 
     A cycle is too short for PyTorch to spread over cores, so every core takes
-    its own. One thread per cycle also makes the last bits of what is stored
-    independent of the number of cores.
+    cycles of its own. One thread each also makes the last bits of what is
+    stored independent of the number of cores.
     """
     threads = torch.get_num_threads()
     pool = ThreadPoolExecutor(
         threads, initializer=torch.set_num_threads, initargs=(1,)
     )
     try:
+        compute = partial(_compute, process=process, data_root=data_root)
+        items = list(entries.items())
+        groups = [items[i : i + GROUP] for i in range(0, len(items), GROUP)]
         # What waits to be written is held in memory: not too much of it.
-        compute = partial(_value, process=process, data_root=data_root)
-        items, some = list(entries.items()), 16 * threads
-        for start in range(0, len(items), some):
-            yield from pool.map(compute, items[start : start + some])
+        for start in range(0, len(groups), 2 * threads):
+            for group in pool.map(compute, groups[start : start + 2 * threads]):
+                yield from group
     finally:
         pool.shutdown(cancel_futures=True)
         # Threads that start later take the number that was set last.
@@ -211,13 +217,22 @@ def _values(entries, process, data_root):
 
 
 @torch.no_grad()
-def _value(item, process, data_root):
-    cycle, entry = item
-    waveform = read_cycle(entry["wav"], data_root)
-    try:
-        return cycle, process(waveform, entry["sample_rate"]).numpy()
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"cycle {cycle}: {error}") from error
+def _compute(items, process, data_root):
+    cycles = [cycle for cycle, _ in items]
+    waveforms = [read_cycle(entry["wav"], data_root) for _, entry in items]
+    rates = [entry["sample_rate"] for _, entry in items]
+    if hasattr(process, "batch"):
+        try:
+            return list(zip(cycles, process.batch(waveforms, rates).numpy()))
+        except (ValueError, RuntimeError):
+            pass  # one of them: which, they tell one by one
+    values = []
+    for cycle, waveform, rate in zip(cycles, waveforms, rates):
+        try:
+            values.append((cycle, process(waveform, rate).numpy()))
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"cycle {cycle}: {error}") from error
+    return values
 
 
 def _digest(entries, process, data_root):

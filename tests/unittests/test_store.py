@@ -618,3 +618,26 @@ def test_a_failure_leaves_the_number_of_threads(build, corpus, set_threads):
     thread.start()
     thread.join()
     assert started == [3]
+
+
+def test_measured_together_as_one_by_one(corpus, audio, tmp_path):
+    measurements = CycleMeasurements(AudioQualityScore(16000))
+    store = store_cycles([corpus], measurements, tmp_path, tmp_path / "data")
+    for cycle in corpus:
+        torch.testing.assert_close(
+            store[cycle], measurements(audio(cycle), RATE), atol=1e-6, rtol=1e-5
+        )
+
+
+def test_the_one_of_many_that_cannot_be_measured_is_named(tmp_path, corpus):
+    for name, value in (("c", np.nan), ("d", 0.5)):
+        soundfile.write(
+            tmp_path / "data" / f"{name}.wav",
+            np.full(900, value),
+            RATE,
+            "FLOAT",
+        )
+        corpus[f"{name}_0"] = entry(f"{name}.wav", 0, 900)
+    measurements = CycleMeasurements(AudioQualityScore(16000))
+    with pytest.raises(ValueError, match="cycle c_0: .*NaN"):
+        store_cycles([corpus], measurements, tmp_path, tmp_path / "data")
