@@ -21,9 +21,8 @@ from torch import nn
 from torchvision.ops.misc import SqueezeExcitation
 
 from qlung_plugin.lobes.models.efficientat import (
-    PRETRAINED,
+    PUBLISHED,
     EfficientAT,
-    fetch_weights,
 )
 
 WIDTH = 0.2  # from here up, as in the paper, all blocks but one expand
@@ -425,14 +424,14 @@ def test_each_name_asks_for_its_file(hub, monkeypatch, name, file, width):
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
     with pytest.raises(ConnectionError):
-        fetch_weights(name, width)
+        EfficientAT(width, name)
     assert asked == [RELEASE + file]
 
 
 def test_download_of_other_bytes_is_refused(server):
     server.files[RELEASE + "mn04_as_mAP_432.pt"] = b"another file"
     with pytest.raises(ValueError, match="has SHA-256 .* instead of 899a8c62"):
-        fetch_weights("mn04_as", 0.4)
+        EfficientAT(0.4, "mn04_as")
 
 
 def test_mn04_by_name_is_the_file(hub, real_data, monkeypatch):
@@ -444,35 +443,8 @@ def test_mn04_by_name_is_the_file(hub, real_data, monkeypatch):
     assert all(torch.equal(by_name[key], by_file[key]) for key in by_file)
 
 
-def test_checksum_of_the_first_download_is_kept(server, caplog):
-    server.files[RELEASE + "mn10_as_mAP_471.pt"] = b"the weights"
-    path = fetch_weights("mn10_as", 1.0)
-    assert path.read_bytes() == b"the weights"
-    assert "No checksum is published for mn10_as_mAP_471.pt" in caplog.text
-    # It is not downloaded twice, and not warned of twice.
-    caplog.clear()
-    assert fetch_weights("mn10_as", 1.0) == path
-    assert len(server.requests) == 1 and not caplog.records
-    # Damage on the disk is noticed,
-    path.write_bytes(b"the w")
-    with pytest.raises(ValueError, match="delete it to download") as error:
-        fetch_weights("mn10_as", 1.0)
-    assert str(path) in str(error.value)
-    # so is another file under the same address,
-    path.unlink()
-    server.files[RELEASE + path.name] = b"other weights"
-    with pytest.raises(ValueError, match="instead of") as error:
-        fetch_weights("mn10_as", 1.0)
-    # and a bad first download is overcome as the message says.
-    record = path.with_name("mn10_as_mAP_471.sha256")
-    assert record.name in str(error.value)
-    path.unlink()
-    record.unlink()
-    assert fetch_weights("mn10_as", 1.0).read_bytes() == b"other weights"
-
-
 def test_downloaded_weights_are_loaded(server, published, save, monkeypatch):
-    monkeypatch.setitem(PRETRAINED, "tiny", ("tiny.pt", WIDTH, None))
+    monkeypatch.setitem(PUBLISHED, "tiny", (RELEASE + "tiny.pt", None))
     server.files[RELEASE + "tiny.pt"] = save(published).read_bytes()
     backbone = EfficientAT(WIDTH, "tiny")
     loaded = backbone.state_dict()["features.0.0.weight"]

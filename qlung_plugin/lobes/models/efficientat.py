@@ -14,12 +14,7 @@ Authors
  * qlung_plugin contributors
 """
 
-import hashlib
-import http.client
-import logging
-import os
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -30,33 +25,45 @@ from torchvision.models.mobilenetv3 import (
 )
 from torchvision.ops.misc import SqueezeExcitation
 
+from qlung_plugin.lobes.models.backbone import Backbone
+from qlung_plugin.lobes.models.weights import (
+    fetch_weights,
+    is_none,
+    load_every_tensor,
+)
 from qlung_plugin.utils.state_dicts import read_state_dict
-
-logger = logging.getLogger(__name__)
 
 RELEASE_URL = (
     "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1"
 )
 
-# name: (file of the release, width multiplier, SHA-256 of the file). The
-# release publishes no checksums; those given here were computed from the file.
-PRETRAINED = {
+# Address and SHA-256 by name. The release publishes no checksums; the one given
+# here was computed from the file.
+PUBLISHED = {
     "mn04_as": (
-        "mn04_as_mAP_432.pt",
-        0.4,
+        f"{RELEASE_URL}/mn04_as_mAP_432.pt",
         "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
     ),
-    "mn05_as": ("mn05_as_mAP_443.pt", 0.5, None),
-    "mn10_as": ("mn10_as_mAP_471.pt", 1.0, None),
-    "mn20_as": ("mn20_as_mAP_478.pt", 2.0, None),
-    "mn30_as": ("mn30_as_mAP_482.pt", 3.0, None),
-    "mn40_as": ("mn40_as_mAP_484.pt", 4.0, None),
+    "mn05_as": (f"{RELEASE_URL}/mn05_as_mAP_443.pt", None),
+    "mn10_as": (f"{RELEASE_URL}/mn10_as_mAP_471.pt", None),
+    "mn20_as": (f"{RELEASE_URL}/mn20_as_mAP_478.pt", None),
+    "mn30_as": (f"{RELEASE_URL}/mn30_as_mAP_482.pt", None),
+    "mn40_as": (f"{RELEASE_URL}/mn40_as_mAP_484.pt", None),
+}
+
+WIDTHS = {
+    "mn04_as": 0.4,
+    "mn05_as": 0.5,
+    "mn10_as": 1.0,
+    "mn20_as": 2.0,
+    "mn30_as": 3.0,
+    "mn40_as": 4.0,
 }
 
 AUDIOSET_CLASSES = 527
 
 
-class EfficientAT(nn.Module):
+class EfficientAT(Backbone):
     """MobileNetV3-Large on log-mel features, optionally AudioSet-pretrained.
 
     Arguments
@@ -66,7 +73,7 @@ class EfficientAT(nn.Module):
         1.0 for ``mn10``.
     pretrained_weights : str, optional
         A file holding a published state dict; or one of the names in
-        ``PRETRAINED``, which is downloaded once; or ``None`` (on a command
+        ``PUBLISHED``, which is downloaded once; or ``None`` (on a command
         line: ``none``) for random initialisation.
     batch_norm_momentum : float
         Share of a batch in the running statistics of batch normalisation. The
@@ -111,14 +118,7 @@ class EfficientAT(nn.Module):
         self.features = network.features[first_block:]
         self.channels = _channels_after(network.features[:first_block])
         self.embedding_dim = network.classifier[0].in_features
-        self.freeze = freeze
-        if freeze:
-            self.requires_grad_(False)
-            self.eval()
-
-    def train(self, mode=True):
-        """Training mode, which a frozen backbone ignores."""
-        return super().train(mode and not self.freeze)
+        self.freeze_if(freeze)
 
     def forward(self, features):
         """Pooled features before the AudioSet classifier.
@@ -191,8 +191,13 @@ class EfficientATFirstBlocks(nn.Module):
 def _build(width_mult, pretrained_weights, batch_norm_momentum=0.01):
     """The whole network, with weights if there are any."""
     network = _mobilenet_v3_large(width_mult, batch_norm_momentum)
-    if not _is_none(pretrained_weights):
-        path = fetch_weights(str(pretrained_weights), width_mult)
+    if not is_none(pretrained_weights):
+        width = WIDTHS.get(pretrained_weights, width_mult)
+        if width != width_mult:
+            raise ValueError(
+                f"{pretrained_weights} has width_mult={width}, not {width_mult}"
+            )
+        path = fetch_weights(pretrained_weights, PUBLISHED)
         load_published_state_dict(network, path)
     # Depthwise convolutions are 1.4 times as fast in this order on a CPU.
     network.features.to(memory_format=torch.channels_last)
@@ -210,11 +215,6 @@ def _channels_after(blocks):
     """Number of channels of what some blocks give."""
     convolutions = [m for m in blocks.modules() if isinstance(m, nn.Conv2d)]
     return convolutions[-1].out_channels if convolutions else 1
-
-
-def _is_none(pretrained_weights):
-    """`--pretrained_weights none` arrives from the command line as a string."""
-    return pretrained_weights is None or str(pretrained_weights) == "none"
 
 
 def _mobilenet_v3_large(width_mult, batch_norm_momentum=0.01):
@@ -278,101 +278,20 @@ def load_published_state_dict(network, path):
         unknown or of another shape.
     """
     published = read_state_dict(path)
-    state, problems = {}, []
-    for name, tensor in published.items():
-        if ".conc_se_layers.0." in name:
-            name = name.replace(".conc_se_layers.0.", ".")
-            if name.endswith(".weight"):
-                tensor = tensor[..., None, None]
-        # Pooling and flattening are layers of the published classifier.
-        name = name.replace("classifier.2.", "classifier.0.")
-        name = name.replace("classifier.5.", "classifier.3.")
-        if name in state:
-            problems.append(f"twice: {name}")
-        state[name] = tensor
-    expected = network.state_dict()
-    problems += [f"missing: {name}" for name in expected if name not in state]
-    problems += [f"unknown: {name}" for name in state if name not in expected]
-    problems += [
-        f"{name}: {tuple(state[name].shape)} in the file,"
-        f" {tuple(tensor.shape)} in the model"
-        for name, tensor in expected.items()
-        if name in state and state[name].shape != tensor.shape
-    ]
-    if problems:
-        shown = "; ".join(problems[:3])
-        raise ValueError(
-            f"{path} does not fit this EfficientAT: {len(problems)} of its"
-            f" tensors differ ({shown}). Does width_mult match the weights?"
-        )
-    network.load_state_dict(state)
+    load_every_tensor(
+        network,
+        (_rename(name, tensor) for name, tensor in published.items()),
+        path,
+        "Does width_mult match the weights?",
+    )
 
 
-def fetch_weights(pretrained_weights, width_mult):
-    """The local path of published weights, downloaded if they are a name.
-
-    Arguments
-    ---------
-    pretrained_weights : str
-        A file, or one of the names in ``PRETRAINED``.
-    width_mult : float
-        The width of the model that they are for.
-
-    Returns
-    -------
-    Path
-        An existing file.
-    """
-    if os.path.isfile(pretrained_weights):
-        return Path(pretrained_weights)
-    if pretrained_weights not in PRETRAINED:
-        raise FileNotFoundError(
-            f"pretrained_weights={pretrained_weights!r} is neither a file nor one"
-            f" of {', '.join(PRETRAINED)}; pass `none` for random initialisation"
-        )
-    filename, width, checksum = PRETRAINED[pretrained_weights]
-    if width != width_mult:
-        raise ValueError(
-            f"{pretrained_weights} has width_mult={width}, not {width_mult}"
-        )
-    path = Path(torch.hub.get_dir()) / "checkpoints" / filename
-    if not path.exists():
-        _download(f"{RELEASE_URL}/{filename}", path)
-    _verify(path, checksum)
-    return path
-
-
-def _download(url, path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    logger.info("Downloading %s to %s", url, path)
-    try:
-        torch.hub.download_url_to_file(url, str(path))
-    except (OSError, http.client.HTTPException) as error:
-        raise ConnectionError(
-            f"cannot download {url} ({error}). Fetch it where there is a network"
-            f" and pass the file: --pretrained_weights /path/to/{path.name};"
-            " or pass `--pretrained_weights none` for random initialisation"
-        ) from error
-
-
-def _verify(path, checksum):
-    """Compares with the known checksum, else with that of the first download."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    record = path.with_suffix(".sha256")
-    if checksum is None and record.exists():
-        checksum = record.read_text().strip()
-    if checksum is None:
-        record.write_text(digest + "\n")
-        logger.warning(
-            "No checksum is published for %s; %s recorded in %s and checked"
-            " from now on",
-            path.name,
-            digest,
-            record,
-        )
-    elif digest != checksum:
-        raise ValueError(
-            f"{path} has SHA-256 {digest} instead of {checksum}: delete it to"
-            f" download it again, and {record.name} beside it, if there is one,"
-            " where the first download was the bad one"
-        )
+def _rename(name, tensor):
+    """A published tensor under its name and in its shape here."""
+    if ".conc_se_layers.0." in name:
+        name = name.replace(".conc_se_layers.0.", ".")
+        if name.endswith(".weight"):
+            tensor = tensor[..., None, None]
+    # Pooling and flattening are layers of the published classifier.
+    name = name.replace("classifier.2.", "classifier.0.")
+    return name.replace("classifier.5.", "classifier.3."), tensor

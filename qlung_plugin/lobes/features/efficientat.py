@@ -1,4 +1,4 @@
-"""Log-mel front ends, one per backbone family.
+"""The log-mel front end of the EfficientAT backbones.
 
 Authors
  * qlung_plugin contributors

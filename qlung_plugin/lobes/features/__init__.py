@@ -1,0 +1,12 @@
+"""Front ends from waveforms to features, one per backbone family.
+
+Each takes ``[batch, time]`` at its ``sample_rate`` and returns ``[batch, time,
+mel]``, float32, also inside autocast.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from qlung_plugin.lobes.features.efficientat import EfficientATFeatures
+
+__all__ = ["EfficientATFeatures"]

@@ -1,0 +1,118 @@
+"""Published weights are found, verified and loaded to the last tensor.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import pytest
+import torch
+from torch import nn
+
+from qlung_plugin.lobes.models.backbone import Backbone
+from qlung_plugin.lobes.models.weights import fetch_weights, load_every_tensor
+
+URL = "https://example.org/files/"
+PUBLISHED = {
+    "large": (URL + "large.pt", None),
+    "queried": (URL + "queried.pt?download=1", None),
+}
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A fake server: what it holds by URL, and a list of the requests."""
+
+    class Server:
+        files, requests = {}, []
+
+    def download(url, path):
+        Server.requests.append(url)
+        with open(path, "wb") as file:
+            file.write(Server.files[url])
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    return Server
+
+
+def test_checksum_of_the_first_download_is_kept(server, caplog):
+    server.files[URL + "large.pt"] = b"the weights"
+    path = fetch_weights("large", PUBLISHED)
+    assert path.read_bytes() == b"the weights"
+    assert "No checksum is published for large.pt" in caplog.text
+    # It is not downloaded twice, and not warned of twice.
+    caplog.clear()
+    assert fetch_weights("large", PUBLISHED) == path
+    assert len(server.requests) == 1 and not caplog.records
+    # Damage on the disk is noticed,
+    path.write_bytes(b"the w")
+    with pytest.raises(ValueError, match="delete it to download") as error:
+        fetch_weights("large", PUBLISHED)
+    assert str(path) in str(error.value)
+    # so is another file under the same address,
+    path.unlink()
+    server.files[URL + path.name] = b"other weights"
+    with pytest.raises(ValueError, match="instead of") as error:
+        fetch_weights("large", PUBLISHED)
+    # and a bad first download is overcome as the message says.
+    record = path.with_name("large.sha256")
+    assert record.name in str(error.value)
+    path.unlink()
+    record.unlink()
+    assert fetch_weights("large", PUBLISHED).read_bytes() == b"other weights"
+
+
+def test_a_query_is_no_part_of_the_file_name(server):
+    server.files[URL + "queried.pt?download=1"] = b"the weights"
+    assert fetch_weights("queried", PUBLISHED).name == "queried.pt"
+
+
+def test_a_name_that_is_not_published_is_told_the_ones_that_are(server):
+    with pytest.raises(FileNotFoundError, match="'small'.*large, queried"):
+        fetch_weights("small", PUBLISHED)
+    assert not server.requests
+
+
+def test_each_tensor_that_does_not_fit_is_named():
+    tensors = [
+        ("weight", torch.zeros(3, 2)),
+        ("bias", torch.zeros(2)),
+        ("bias", torch.zeros(2)),
+    ]
+    with pytest.raises(ValueError) as error:
+        load_every_tensor(nn.Linear(2, 2), tensors, "a.pt", "Look there.")
+    assert str(error.value) == (
+        "a.pt does not fit Linear: 2 of its tensors differ (twice: bias;"
+        " weight: (3, 2) in the file, (2, 2) in the model). Look there."
+    )
+
+
+def test_all_tensors_are_loaded():
+    source, target = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    source(torch.randn(4, 3))
+    load_every_tensor(target, source.state_dict().items(), "a.pt", "")
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(target.state_dict()[name], tensor), name
+
+
+class Dropping(Backbone):
+    """A backbone whose training mode is seen."""
+
+    def __init__(self, freeze):
+        super().__init__()
+        self.embedding_dim = 8
+        self.layers = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5))
+        self.freeze_if(freeze)
+
+    def forward(self, features):
+        return self.layers(features)
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_freezing_reaches_every_layer(freeze):
+    backbone = nn.Sequential(Dropping(freeze)).train()
+    layers = backbone[0].layers
+    assert layers[0].weight.requires_grad is not freeze
+    assert layers[1].training is not freeze
+    backbone.eval()
+    assert not layers[1].training
