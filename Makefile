@@ -39,7 +39,7 @@ demo: $(VENV)/installed
 	@echo "Log:     $(DEMO)/qlung/1234/log.txt"
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

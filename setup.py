@@ -38,11 +38,12 @@ setup(
         "sentencepiece",
         "soundfile",
         "tqdm",
+        "transformers>=5",
     ],
     extras_require={
         "tensorboard": ["tensorboard"],
         "wandb": ["wandb"],
-        "test": ["hypothesis", "pytest"],
+        "test": ["hypothesis", "pytest", "pytest-xdist"],
         "dev": ["codespell", "ruff==0.12.4", "yamllint"],
     },
     classifiers=[
