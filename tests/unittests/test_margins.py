@@ -242,7 +242,7 @@ def test_containers_save_what_they_hold():
 
 
 def test_unfitted_state_is_saved_as_nan():
-    assert ClassImbalanceMargin().state_dict()["margins"].isnan().all()
+    assert ClassImbalanceMargin().state_dict()["values"].isnan().all()
     with pytest.raises(RuntimeError, match="fit"):
         reloaded(ClassImbalanceMargin(), ClassImbalanceMargin(ICBHI))(TARGETS)
 

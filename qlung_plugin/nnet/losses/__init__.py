@@ -1,0 +1,40 @@
+"""What violating a margin costs.
+
+The losses of this package are called by recipes in one way, whatever they use
+of it: ``loss(logits, cosines, embeddings, targets, quality=None)``. Margins
+enter the training loss only; predictions are made from the plain logits.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from qlung_plugin.nnet.losses.angular import (
+    AngularMarginLoss,
+    CosineMarginLoss,
+    MarginLoss,
+    add_angle,
+    angular_margin_cross_entropy,
+    target_cosine_cross_entropy,
+)
+from qlung_plugin.nnet.losses.cross_entropy import (
+    CrossEntropyLoss,
+    FocalLoss,
+    WeightedCrossEntropyLoss,
+)
+from qlung_plugin.nnet.losses.norm import AdaFaceLoss, MagFaceLoss
+from qlung_plugin.nnet.losses.regularized import MarginRegularizedLoss
+
+__all__ = [
+    "AdaFaceLoss",
+    "AngularMarginLoss",
+    "CosineMarginLoss",
+    "CrossEntropyLoss",
+    "FocalLoss",
+    "MagFaceLoss",
+    "MarginLoss",
+    "MarginRegularizedLoss",
+    "WeightedCrossEntropyLoss",
+    "add_angle",
+    "angular_margin_cross_entropy",
+    "target_cosine_cross_entropy",
+]

@@ -1,0 +1,69 @@
+"""Margins that follow the quality of the recording.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import torch
+
+from qlung_plugin.nnet.margins.base import Margin
+
+
+class QualityMargin(Margin):
+    """A margin proportional to the quality of the recording: ``kappa * q``.
+
+    A clean sample gets the larger margin. Source: Kim et al., "Quality
+    Adaptive Angular Margin Learning for Respiratory Sound Classification",
+    Interspeech 2026.
+
+    Arguments
+    ---------
+    kappa : float
+        Margin at quality 1, in radians.
+
+    Example
+    -------
+    >>> QualityMargin(0.5)(torch.tensor([0, 3]), torch.tensor([1.0, 0.5]))
+    tensor([0.5000, 0.2500])
+    """
+
+    def __init__(self, kappa=0.5):
+        super().__init__()
+        self.kappa = kappa
+
+    def forward(self, targets, quality=None, embeddings=None):
+        """Margins of a batch.
+
+        Arguments
+        ---------
+        targets : torch.Tensor
+            Class indices, ``[batch]``.
+        quality : torch.Tensor
+            ``[batch]`` in [0, 1].
+        embeddings : torch.Tensor, optional
+            Not used.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch]``, in radians.
+
+        Raises
+        ------
+        ValueError
+            If the quality is missing, of another shape or outside [0, 1].
+        """
+        if quality is None:
+            raise ValueError("QualityMargin needs the quality of each sample")
+        if quality.shape != targets.shape:
+            raise ValueError(
+                f"quality must be {list(targets.shape)} as the targets, not"
+                f" {list(quality.shape)}"
+            )
+        inside = (quality >= 0) & (quality <= 1)
+        if quality.device.type == "cpu" and not inside.all():
+            raise ValueError(
+                "quality must lie in [0, 1], but holds"
+                f" {quality[~inside][0].item()}"
+            )
+        return self.kappa * torch.where(inside, quality, torch.nan)

@@ -1,0 +1,80 @@
+"""A margin that grows during the training.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import torch
+
+from qlung_plugin.nnet.margins.base import Margin
+
+
+class MarginSchedule(Margin):
+    """Ramps any margin: ``share * margin``, the share rising linearly.
+
+    It is ``initial`` until ``start`` and 1 from ``start + duration`` on, in
+    epochs or in optimizer steps. A training tells it where it stands by
+    ``set_progress``, which the recipes call before each step; the share is part of the state, so that a checkpoint holds it.
+    The idea of a margin that is raised step by step is that of the schedules in
+    speaker verification (wespeaker).
+
+    Arguments
+    ---------
+    margin : Margin
+        The margin to ramp.
+    duration : int
+        Length of the ramp.
+    start : int
+        Epochs or steps before it begins.
+    initial : float
+        Share of the margin before the ramp.
+    unit : str
+        ``epoch`` or ``step``.
+
+    Raises
+    ------
+    ValueError
+        If the unit is neither, or the duration not positive.
+
+    Example
+    -------
+    >>> from qlung_plugin.nnet.margins import FixedMargin
+    >>> margin = MarginSchedule(FixedMargin(0.4), duration=4)
+    >>> for epoch in (1, 2, 5, 9):
+    ...     margin.set_progress(epoch, step=0)
+    ...     print(margin(torch.tensor([0])))
+    tensor([0.])
+    tensor([0.1000])
+    tensor([0.4000])
+    tensor([0.4000])
+    """
+
+    def __init__(self, margin, duration, start=0, initial=0.0, unit="epoch"):
+        super().__init__()
+        if unit not in ("epoch", "step"):
+            raise ValueError(f"unit must be epoch or step, not {unit!r}")
+        if duration <= 0:
+            raise ValueError(f"duration must be positive, not {duration}")
+        self.margin = margin
+        self.duration, self.start = duration, start
+        self.initial, self.unit = initial, unit
+        self.register_buffer("share", torch.tensor(float(initial)))
+
+    def set_progress(self, epoch, step):
+        """Sets the share of the margin.
+
+        Arguments
+        ---------
+        epoch : int
+            The current epoch, counted from 1.
+        step : int
+            Optimizer steps that were made.
+        """
+        super().set_progress(epoch, step)
+        passed = epoch - 1 if self.unit == "epoch" else step
+        progress = min(max((passed - self.start) / self.duration, 0.0), 1.0)
+        self.share.fill_(self.initial + progress * (1.0 - self.initial))
+
+    def forward(self, targets, quality=None, embeddings=None):
+        """Margins, ``[batch]``; the arguments go to the ramped margin."""
+        return self.share * self.margin(targets, quality, embeddings)
