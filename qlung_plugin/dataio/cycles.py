@@ -96,6 +96,8 @@ class FixedLength(nn.Module):
         Length of the linear fades at both ends, in seconds.
     fade_first : bool
         Whether the cycle is faded before it is repeated, instead of after.
+    fade_in : bool
+        Whether the beginning is faded, too, or the end alone.
 
     Example
     -------
@@ -104,17 +106,26 @@ class FixedLength(nn.Module):
     """
 
     def __init__(
-        self, sample_rate, duration=8.0, fade=0.0625, fade_first=False
+        self,
+        sample_rate,
+        duration=8.0,
+        fade=0.0625,
+        fade_first=False,
+        fade_in=True,
     ):
         super().__init__()
         self.length = round(duration * sample_rate)
         self.fade_samples = round(fade * sample_rate)
-        self.fade_first = fade_first
+        self.fade_first, self.fade_in = fade_first, fade_in
 
     def forward(self, waveform):
         """Brings ``[..., time]`` to the fixed length."""
         return fix_length(
-            waveform, self.length, self.fade_samples, self.fade_first
+            waveform,
+            self.length,
+            self.fade_samples,
+            self.fade_first,
+            self.fade_in,
         )
 
 

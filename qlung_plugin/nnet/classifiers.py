@@ -27,6 +27,9 @@ class LinearClassifier(nn.Module):
         Dimension of the embeddings.
     num_classes : int
         Number of classes.
+    layer_norm : bool
+        Whether the embeddings are normalised first, as in the head of AST that
+        published results on ICBHI use.
 
     Example
     -------
@@ -35,12 +38,14 @@ class LinearClassifier(nn.Module):
     (torch.Size([2, 4]), True)
     """
 
-    def __init__(self, input_size, num_classes):
+    def __init__(self, input_size, num_classes, layer_norm=False):
         super().__init__()
+        self.norm = nn.LayerNorm(input_size) if layer_norm else nn.Identity()
         self.linear = nn.Linear(input_size, num_classes)
 
     def forward(self, embeddings):
         """Logits and cosines of embeddings ``[batch, dim]``."""
+        embeddings = self.norm(embeddings)
         return ClassifierOutput(
             self.linear(embeddings),
             cosine_similarity(embeddings, self.linear.weight),

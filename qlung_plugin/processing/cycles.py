@@ -47,7 +47,7 @@ def resample(waveforms, native_rate, sample_rate):
     return _resampler(native_rate, sample_rate)(waveforms)
 
 
-def fade(waveforms, samples):
+def fade(waveforms, samples, fade_in=True):
     """Linear fade-in and fade-out.
 
     Arguments
@@ -56,6 +56,8 @@ def fade(waveforms, samples):
         ``[..., time]``.
     samples : int
         Length of each ramp; bounded by half of the waveform.
+    fade_in : bool
+        Whether the beginning is faded, too, or the end alone.
 
     Returns
     -------
@@ -72,7 +74,8 @@ def fade(waveforms, samples):
         return waveforms
     ramp = torch.linspace(0, 1, samples, device=waveforms.device)
     gain = torch.ones(waveforms.shape[-1], device=waveforms.device)
-    gain[:samples] = ramp
+    if fade_in:
+        gain[:samples] = ramp
     gain[-samples:] = ramp.flip(0)
     return waveforms * gain
 
@@ -109,7 +112,7 @@ def cyclic_pad(waveforms, length):
     return waveforms.repeat(shape)[..., :length]
 
 
-def fix_length(waveforms, length, fade_samples, fade_first=False):
+def fix_length(waveforms, length, fade_samples, fade_first=False, fade_in=True):
     """Cyclic padding and fades, in either order.
 
     Arguments
@@ -124,6 +127,8 @@ def fix_length(waveforms, length, fade_samples, fade_first=False):
         Whether the cycle is faded before it is repeated, so that there is a
         soft seam at each repetition, instead of after it, so that only the
         ends of the result are soft.
+    fade_in : bool
+        Whether the beginning is faded, too, or the end alone.
 
     Returns
     -------
@@ -139,5 +144,6 @@ def fix_length(waveforms, length, fade_samples, fade_first=False):
     """
     if fade_first:
         # Cut first: the fade-out of a longer cycle would be cut off.
-        return cyclic_pad(fade(waveforms[..., :length], fade_samples), length)
-    return fade(cyclic_pad(waveforms, length), fade_samples)
+        cut = waveforms[..., :length]
+        return cyclic_pad(fade(cut, fade_samples, fade_in), length)
+    return fade(cyclic_pad(waveforms, length), fade_samples, fade_in)

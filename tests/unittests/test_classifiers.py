@@ -217,3 +217,19 @@ class TestCosineScheduler:
         late = ours(epochs)
         assert len(ours(1)) == len(theirs(1)) == 2
         assert ours(epochs) == late
+
+
+def test_layer_norm_comes_before_logits_and_cosines(embeddings):
+    classifier = LinearClassifier(16, 4, layer_norm=True)
+    torch.nn.init.normal_(classifier.norm.weight)
+    centred = embeddings - embeddings.mean(dim=1, keepdim=True)
+    deviation = (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
+    normed = centred / deviation * classifier.norm.weight
+    logits, cosines = classifier(embeddings)
+    weights = class_weights(classifier)
+    torch.testing.assert_close(
+        logits, normed @ weights.T + classifier.linear.bias
+    )
+    torch.testing.assert_close(
+        cosines, cosines_by_loop(normed.detach(), weights), atol=1e-5, rtol=0
+    )

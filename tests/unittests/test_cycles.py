@@ -327,3 +327,13 @@ def test_what_is_fitted_does_not_enter_the_measurement():
     before = measure(noise(8000), 16000)
     quality.fit(torch.tensor([[0.1, 0.0], [0.9, 0.5]]))
     assert torch.equal(measure(noise(8000), 16000), before)
+
+
+def test_the_end_alone_is_faded_where_asked():
+    waveform = torch.ones(5)
+    both = fix_length(waveform, 12, 3)
+    end = fix_length(waveform, 12, 3, fade_in=False)
+    assert end[:3].tolist() == [1.0, 1.0, 1.0]
+    assert torch.equal(end[3:], both[3:])
+    module = FixedLength(1, duration=12, fade=3, fade_in=False)
+    assert torch.equal(module(waveform), end)
