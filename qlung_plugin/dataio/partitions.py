@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from qlung_plugin.utils.metric_stats import LABELS
+from qlung_plugin.utils.metric_stats import LABELS, TWO_CLASSES
 
 
 def patients_of(cycles, side):
@@ -240,6 +240,74 @@ def check_manifests(manifests, labels=LABELS):
             " Score is undefined: choose another valid_fold or valid_fraction,"
             " or valid_fraction 0"
         )
+
+
+def class_labels(num_classes):
+    """The labels of a four-class or two-class problem, in order.
+
+    Arguments
+    ---------
+    num_classes : int
+        4, or 2: normal against abnormal.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ValueError
+        If it is another number.
+
+    Example
+    -------
+    >>> class_labels(2)
+    ['normal', 'abnormal']
+    """
+    labels = {len(LABELS): LABELS, len(TWO_CLASSES): TWO_CLASSES}
+    if num_classes not in labels:
+        raise ValueError(f"num_classes must be 2 or 4, not {num_classes}")
+    return list(labels[num_classes])
+
+
+def with_labels(manifest, labels):
+    """A manifest of four classes with the labels of the problem at hand.
+
+    Arguments
+    ---------
+    manifest : dict
+        Entries by id, with ``label``.
+    labels : sequence of str
+        All labels of the problem. If they are normal and abnormal, crackle,
+        wheeze and both become abnormal.
+
+    Returns
+    -------
+    dict
+        The manifest, relabelled; the given one stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If an entry has a label that is neither among them nor to be merged.
+
+    Example
+    -------
+    >>> with_labels({"a": {"label": "wheeze"}}, ["normal", "abnormal"])
+    {'a': {'label': 'abnormal'}}
+    """
+    merged = {label: label for label in labels}
+    if tuple(labels) == TWO_CLASSES:
+        merged.update(dict.fromkeys(LABELS[1:], "abnormal"))
+    relabelled = {}
+    for key, entry in manifest.items():
+        if entry["label"] not in merged:
+            raise ValueError(
+                f"{key} is labelled {entry['label']!r}, which is not among"
+                f" {list(labels)}"
+            )
+        relabelled[key] = {**entry, "label": merged[entry["label"]]}
+    return relabelled
 
 
 def count_labels(manifest, labels=LABELS):

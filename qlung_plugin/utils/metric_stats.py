@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
+from speechbrain.utils.distributed import is_distributed_initialized
 from speechbrain.utils.metric_stats import MetricStats
 
 LABELS = ("normal", "crackle", "wheeze", "both")
+TWO_CLASSES = ("normal", "abnormal")
 
 # The rules in use differ by 5 to 9 points: print the rule beside the figure.
 SENSITIVITY_RULES = {
@@ -224,6 +226,35 @@ class RespiratoryScore(MetricStats):
         self.ids.extend(ids)
         self.scores.extend(probabilities.tolist())
         self.targets.extend(map(int, targets))
+
+    def gather(self):
+        """Collects the predictions of all processes, if there are several.
+
+        An evaluation that shards its data over the processes of a distributed
+        run calls it once on each, before it summarizes: then all of them have
+        all predictions.
+        """
+        if not is_distributed_initialized():
+            return
+        own = (self.ids, self.scores, self.targets)
+        everyones = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(everyones, own)
+        self.ids, self.scores, self.targets = (
+            [item for part in parts for item in part]
+            for parts in zip(*everyones)
+        )
+
+    def cross_entropy(self):
+        """The mean of ``-log p`` of the true classes, as a float.
+
+        A probability of 0, which a softmax rounds to, counts as the smallest
+        that single precision has.
+        """
+        if not self.ids:
+            raise ValueError(EMPTY)
+        likelihoods = np.array(self.scores)[range(len(self.ids)), self.targets]
+        tiny = np.finfo(np.float32).tiny
+        return float(-np.log(np.maximum(likelihoods, tiny)).mean())
 
     def predictions(self):
         """All predictions, in the order in which they were appended.

@@ -21,7 +21,13 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
-from qlung_plugin.dataio.partitions import check_manifests, count_labels
+from qlung_plugin.augment.mixing import mixed_loss
+from qlung_plugin.augment.waveforms import fix_lengths
+from qlung_plugin.dataio.partitions import (
+    check_manifests,
+    count_labels,
+    with_labels,
+)
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.run import (
@@ -29,6 +35,7 @@ from qlung_plugin.inference.run import (
     find_checkpoint,
     write_inference_yaml,
 )
+from qlung_plugin.utils.distributed import shard, wrap_on_cpu
 from qlung_plugin.utils.results import predictions_table
 from qlung_plugin.utils.run_folder import file_checksums, write_run_results
 
@@ -38,7 +45,7 @@ logger = get_logger(__name__)
 INFERENCE_KEYS = [
     "labels",
     "quality",
-    "first_blocks",
+    "compute_features",
     "cycle_features",
     "backbone",
     "classifier",
@@ -54,25 +61,40 @@ class RespiratorySoundBrain(sb.Brain):
         Arguments
         ---------
         batch : PaddedBatch
-            With ``inputs``: features ``[batch, time, mel]``, or waveforms
-            ``[batch, time]`` if features are not cached.
+            With ``inputs``: features ``[batch, time, mel]``, or cycles ``[batch,
+            time]`` if features are not cached; and ``quality``, ``[batch, 1]``.
         stage : sb.Stage
             Whether to augment.
 
         Returns
         -------
         tuple
-            Logits and cosines ``[batch, class]``, embeddings ``[batch, dim]``.
+            Logits and cosines ``[batch, class]``, embeddings ``[batch, dim]``,
+            quality ``[batch]``, and what was mixed, or None.
         """
         batch = batch.to(self.device)
-        features = batch.inputs.data.float()
+        inputs, lengths = batch.inputs
+        inputs = inputs.float()
+        quality, mixture = batch.quality.data.squeeze(1), None
+        train = stage == sb.Stage.TRAIN
         if not self.hparams.cache_features:
-            features = self.modules.compute_features(features)
-        if stage == sb.Stage.TRAIN and self.hparams.augmentation is not None:
-            features = self.hparams.augmentation(features)
-        embeddings = self.modules.backbone(features)
+            if train and self.hparams.waveform_augmentation is not None:
+                inputs, quality = self.hparams.waveform_augmentation(
+                    inputs, lengths, quality, batch.sample_rate
+                )
+            else:
+                inputs = fix_lengths(inputs, lengths, self.hparams.fix_length)
+            inputs = self.modules.compute_features(inputs)
+        if train and self.hparams.augmentation is not None:
+            inputs = self.hparams.augmentation(inputs)
+        if train and self.hparams.mixing is not None:
+            embeddings, mixture = self.hparams.mixing(
+                self.modules.backbone, inputs
+            )
+        else:
+            embeddings = self.modules.backbone(inputs)
         logits, cosines = self.modules.classifier(embeddings)
-        return logits, cosines, embeddings
+        return logits, cosines, embeddings, quality, mixture
 
     def compute_objectives(self, predictions, batch, stage):
         """The loss; outside training it is plain cross entropy.
@@ -82,7 +104,7 @@ class RespiratorySoundBrain(sb.Brain):
         predictions : tuple
             What :meth:`compute_forward` returned.
         batch : PaddedBatch
-            With ``label_encoded`` and ``quality``, ``[batch, 1]``.
+            With ``label_encoded``, ``[batch, 1]``.
         stage : sb.Stage
             The margin is a matter of training alone.
 
@@ -91,16 +113,38 @@ class RespiratorySoundBrain(sb.Brain):
         torch.Tensor
             A scalar.
         """
-        logits, cosines, embeddings = predictions
+        logits, cosines, embeddings, quality, mixture = predictions
         targets = batch.label_encoded.data.squeeze(1)
         if stage == sb.Stage.TRAIN:
-            quality = batch.quality.data.squeeze(1)
-            return self.modules.loss(
-                logits, cosines, embeddings, targets, quality
-            )
+            outputs = logits, cosines, embeddings, targets, quality
+            if mixture is None:
+                return self.modules.loss(*outputs)
+            return mixed_loss(self.modules.loss, *outputs, mixture)
         logits = logits.float()
         self.score.append(batch.id, logits.softmax(dim=-1), targets)
         return F.cross_entropy(logits, targets)
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Tells a margin that grows where the training stands."""
+        self.modules.loss.set_progress(
+            self.hparams.epoch_counter.current, self.optimizer_step
+        )
+
+    def optimizers_step(self):
+        """A step, after which weights may be averaged with those before."""
+        averaging = self.hparams.weight_averaging
+        if averaging is not None:
+            averaging.before_step(self.optimizer)
+        super().optimizers_step()
+        if averaging is not None:
+            averaging.after_step()
+
+    def _wrap_distributed(self):
+        """SpeechBrain's, but on CPUs, where batch normalisation stays."""
+        if self.distributed_launch and self.distributed_backend == "gloo":
+            wrap_on_cpu(self.modules, self.find_unused_parameters)
+        else:
+            super()._wrap_distributed()
 
     def on_stage_start(self, stage, epoch=None):
         """Forgets the predictions of the last evaluation."""
@@ -115,7 +159,7 @@ class RespiratorySoundBrain(sb.Brain):
         stage : sb.Stage
             The stage that ended.
         stage_loss : float
-            Its average loss.
+            Its average loss on this process.
         epoch : int, optional
             Counted from 1.
         """
@@ -126,11 +170,14 @@ class RespiratorySoundBrain(sb.Brain):
                 # the epoch's end has to hold them as the next epoch needs them.
                 self.step, self.avg_train_loss = 0, 0.0
                 self.end_epoch(epoch, valid_stats=None)
-        elif stage == sb.Stage.VALID:
-            scores = self.score.summarize()
-            self.end_epoch(
-                epoch, {"loss": stage_loss, "score": scores["score"]}
-            )
+            return
+        self.score.gather()
+        if stage == sb.Stage.VALID:
+            valid_stats = {
+                "loss": self.score.cross_entropy(),
+                "score": self.score.summarize("score"),
+            }
+            self.end_epoch(epoch, valid_stats)
 
     def end_epoch(self, epoch, valid_stats):
         """Learning rate, test pass, log and checkpoint of an epoch.
@@ -184,8 +231,8 @@ class RespiratorySoundBrain(sb.Brain):
         self.modules.eval()
         self.score.clear()
         for batch in self.test_loader:
-            predictions = self.compute_forward(batch, stage=sb.Stage.TEST)
-            self.compute_objectives(predictions, batch, stage=sb.Stage.TEST)
+            self.evaluate_batch(batch, stage=sb.Stage.TEST)
+        self.score.gather()
         return self.score.summarize("score")
 
     def on_evaluate_start(self, max_key=None, min_key=None):
@@ -220,10 +267,14 @@ def dataio_prep(hparams):
         Per quality measure, by its column's name, the cycles' quality by id.
     """
     replacements = {"data_root": hparams["data_folder"]}
+    annotations = {
+        "train": hparams["train_annotation"],
+        "valid": hparams["valid_annotation"],
+        "test": hparams["test_annotation"],
+    }
     manifests = {
-        "train": load_data_json(hparams["train_annotation"], replacements),
-        "valid": load_data_json(hparams["valid_annotation"], replacements),
-        "test": load_data_json(hparams["test_annotation"], replacements),
+        name: with_labels(load_data_json(path, replacements), hparams["labels"])
+        for name, path in annotations.items()
     }
     check_manifests(manifests, hparams["labels"])
     datasets = {
@@ -236,6 +287,10 @@ def dataio_prep(hparams):
     process = hparams["resampler"]
     if hparams["cache_features"]:
         process = hparams["cycle_features"]
+        if hparams["waveform_augmentation"] is not None:
+            raise ValueError(
+                "waveform_augmentation needs waveforms: --cache_features False"
+            )
     stored_inputs = run_on_main(
         store_cycles,
         args=[manifests.values(), process, hparams["cache_folder"]],
@@ -259,10 +314,8 @@ def dataio_prep(hparams):
     @sb.utils.data_pipeline.takes("id")
     @sb.utils.data_pipeline.provides("inputs")
     def input_pipeline(cycle):
-        """Features, or the waveform at its fixed length."""
-        if hparams["cache_features"]:
-            return stored_inputs[cycle]
-        return hparams["fix_length"](stored_inputs[cycle])
+        """Features, or the cycle at the backbone's rate."""
+        return stored_inputs[cycle]
 
     @sb.utils.data_pipeline.takes("id")
     @sb.utils.data_pipeline.provides("quality")
@@ -284,7 +337,8 @@ def dataio_prep(hparams):
     for pipeline in (input_pipeline, quality_pipeline, label_pipeline):
         sb.dataio.dataset.add_dynamic_item(datasets.values(), pipeline)
     sb.dataio.dataset.set_output_keys(
-        datasets.values(), ["id", "inputs", "quality", "label_encoded"]
+        datasets.values(),
+        ["id", "inputs", "sample_rate", "quality", "label_encoded"],
     )
     return datasets, quality
 
@@ -362,12 +416,12 @@ if __name__ == "__main__":
     )
     eval_options = {**hparams["eval_dataloader_options"], "ckpt_prefix": None}
     brain.test_loader = brain.make_dataloader(
-        datasets["test"], sb.Stage.TEST, **eval_options
+        shard(datasets["test"]), sb.Stage.TEST, **eval_options
     )
     brain.valid_loader = None
     if "valid" in datasets:
         brain.valid_loader = brain.make_dataloader(
-            datasets["valid"], sb.Stage.VALID, **eval_options
+            shard(datasets["valid"]), sb.Stage.VALID, **eval_options
         )
 
     # Training
