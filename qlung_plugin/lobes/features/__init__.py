@@ -8,5 +8,6 @@ Authors
 """
 
 from qlung_plugin.lobes.features.efficientat import EfficientATFeatures
+from qlung_plugin.lobes.features.kaldi import ASTFeatures, BEATsFeatures
 
-__all__ = ["EfficientATFeatures"]
+__all__ = ["ASTFeatures", "BEATsFeatures", "EfficientATFeatures"]

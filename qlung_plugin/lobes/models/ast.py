@@ -1,0 +1,205 @@
+"""The Audio Spectrogram Transformer on features of any length.
+
+The model is that of the transformers library. What is added is the position
+table: it was trained for 1024 frames and has to be cut or interpolated for
+others, such as the 798 of 8 seconds.
+
+Reference: Y. Gong, Y.-A. Chung, J. Glass, "AST: Audio Spectrogram Transformer",
+Interspeech 2021 (https://arxiv.org/abs/2104.01778).
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import torch
+import torch.nn.functional as F
+
+from qlung_plugin.lobes.models.backbone import Backbone
+from qlung_plugin.lobes.models.transformers_hub import pretrained_state
+from qlung_plugin.lobes.models.weights import is_none, load_every_tensor
+
+# What the weights have to agree with; the number of frames is free.
+ARCHITECTURE = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "patch_size",
+    "frequency_stride",
+    "time_stride",
+    "num_mel_bins",
+    "qkv_bias",
+    "layer_norm_eps",
+)
+
+POOLINGS = {
+    "cls": lambda hidden: hidden[:, 0],
+    "distillation": lambda hidden: hidden[:, 1],
+    "mean": lambda hidden: (hidden[:, 0] + hidden[:, 1]) / 2,
+    "tokens": lambda hidden: hidden[:, 2:].mean(dim=1),
+}
+
+POSITIONS = "embeddings.position_embeddings"
+
+
+class AST(Backbone):
+    """Audio Spectrogram Transformer, optionally AudioSet-pretrained.
+
+    Arguments
+    ---------
+    pretrained_weights : str or Path, optional
+        A repository of the Hugging Face Hub, such as
+        ``MIT/ast-finetuned-audioset-10-10-0.4593``, or a folder that
+        ``save_pretrained`` wrote; or ``None`` (on a command line: ``none``) for
+        random initialisation.
+    frames : int
+        Length of the features: 798 are 8 s.
+    position_table : str
+        ``correct``, or ``swapped``: as in the code of Patch-Mix and what was
+        built on it, which takes frequency for time. Its table for 798 frames
+        has 79 frequencies, interpolated, of the middle 12 times, and is added to
+        12 frequencies of 79 times.
+    pooling : str
+        What the embedding is: ``cls``, ``distillation``, their ``mean``, or the
+        mean over the ``tokens`` of patches.
+    freeze : bool
+        Whether the backbone stays as it is.
+    config : dict, optional
+        Fields of ``transformers.ASTConfig`` in which the architecture differs
+        from the published base model.
+
+    Raises
+    ------
+    ValueError
+        If an option is unknown, or the weights are damaged or of another
+        architecture.
+    ConnectionError
+        If the weights are to be downloaded and cannot be.
+
+    Example
+    -------
+    >>> config = {"hidden_size": 32, "num_attention_heads": 2}
+    >>> config.update({"num_hidden_layers": 1, "intermediate_size": 64})
+    >>> backbone = AST(frames=98, config=config)
+    >>> backbone(torch.randn(2, 98, 128)).shape
+    torch.Size([2, 32])
+    """
+
+    def __init__(
+        self,
+        pretrained_weights=None,
+        frames=798,
+        position_table="correct",
+        pooling="mean",
+        freeze=False,
+        config=None,
+    ):
+        super().__init__()
+        from transformers import ASTConfig, ASTModel
+
+        _check("position_table", position_table, ("correct", "swapped"))
+        _check("pooling", pooling, POOLINGS)
+        config = ASTConfig(**{**(config or {}), "max_length": frames})
+        self.pool = POOLINGS[pooling]
+        self.frames, self.n_mels = frames, config.num_mel_bins
+        self.embedding_dim = config.hidden_size
+        if frames < config.patch_size:
+            raise ValueError(
+                f"frames={frames}, but a patch has {config.patch_size}"
+            )
+        self.model = ASTModel(config)
+        if not is_none(pretrained_weights):
+            state = pretrained_state(
+                ASTModel, pretrained_weights, config, ARCHITECTURE
+            )
+            state[POSITIONS] = _fit_positions(
+                state[POSITIONS],
+                self.model.embeddings.get_shape(config),
+                swapped=position_table == "swapped",
+            )
+            load_every_tensor(
+                self.model,
+                state.items(),
+                pretrained_weights,
+                "Is it a published AST?",
+            )
+        self.freeze_if(freeze)
+
+    def forward(self, features, mix_tokens=None):
+        """Embeddings of features.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            Log-mel features, ``[batch, time, mel]``, of ``frames`` frames.
+        mix_tokens : callable, optional
+            Applied to the tokens of patches, ``[batch, token, dim]``, before
+            positions are added: Patch-Mix.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, embedding_dim]``.
+
+        Raises
+        ------
+        ValueError
+            If the features are of another length or height.
+        """
+        if features.shape[1:] != (self.frames, self.n_mels):
+            raise ValueError(
+                f"AST was made for [batch, {self.frames}, {self.n_mels}]"
+                f" features, not {list(features.shape)}: pass frames="
+                f"{features.shape[1]}, or another duration to fix_length"
+            )
+        if mix_tokens is None:
+            return self.pool(self.model(features).last_hidden_state)
+        patches = self.model.embeddings.patch_embeddings
+        handle = patches.register_forward_hook(
+            lambda module, inputs, tokens: mix_tokens(tokens)
+        )
+        try:
+            return self.pool(self.model(features).last_hidden_state)
+        finally:
+            handle.remove()
+
+
+def _check(argument, value, allowed):
+    if value not in allowed:
+        raise ValueError(
+            f"{argument}={value!r} is none of {', '.join(allowed)}"
+        )
+
+
+def _fit_positions(positions, grid, swapped):
+    """The position embeddings for another number of patches.
+
+    Arguments
+    ---------
+    positions : torch.Tensor
+        ``[1, 2 + frequency * time, dim]``: those of the two special tokens, and
+        the table, frequency by frequency.
+    grid : tuple
+        Frequencies and times of the patches to make them for.
+    swapped : bool
+        Whether to make them for times and frequencies.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[1, 2 + frequency * time, dim]``.
+    """
+    special, table = positions[:, :2], positions[:, 2:]
+    # The published front end is as high as ours: heights agree.
+    height = grid[0]
+    table = table.transpose(1, 2).unflatten(2, (height, -1))
+    rows, columns = grid[::-1] if swapped else grid
+    # As the authors of AST do it: the middle, or bilinear interpolation.
+    for dim, size in ((2, rows), (3, columns)):
+        if size < table.shape[dim]:
+            first = table.shape[dim] // 2 - size // 2
+            table = table.narrow(dim, first, size)
+    if (rows, columns) != table.shape[2:]:
+        table = F.interpolate(table, (rows, columns), mode="bilinear")
+    return torch.cat([special, table.flatten(2).transpose(1, 2)], dim=1)

@@ -1,0 +1,81 @@
+"""Published weights of the transformers library.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+
+from safetensors import SafetensorError
+
+from qlung_plugin.utils.state_dicts import DAMAGED
+
+
+def pretrained_state(model_class, pretrained_weights, config, fields):
+    """The state dict of published weights, if they are of this architecture.
+
+    Only tensors are read: nothing that a folder may hold besides is executed.
+
+    Arguments
+    ---------
+    model_class : type
+        A model of transformers.
+    pretrained_weights : str or Path
+        A folder that ``save_pretrained`` wrote, or the name of a repository of
+        the Hugging Face Hub, which is downloaded once.
+    config : transformers.PretrainedConfig
+        The architecture that the weights are for.
+    fields : sequence of str
+        What the architecture depends on.
+
+    Returns
+    -------
+    dict
+        Tensors by name.
+
+    Raises
+    ------
+    ConnectionError
+        If the repository cannot be reached.
+    ValueError
+        If the folder is damaged, incomplete or of another architecture.
+    """
+    source = str(pretrained_weights)
+    try:
+        model, report = model_class.from_pretrained(
+            source, output_loading_info=True
+        )
+    except (*DAMAGED, SafetensorError) as error:
+        if os.path.isdir(source):
+            raise ValueError(
+                f"{source} holds no readable {model_class.__name__}: {error}"
+            ) from error
+        if not isinstance(error, OSError):
+            raise
+        raise ConnectionError(
+            f"{source} is no folder here, and cannot be had from the Hugging"
+            f" Face Hub ({error}). Download it where there is a network and pass"
+            " the folder: --pretrained_weights /path/to/folder; or pass"
+            " `--pretrained_weights none` for random initialisation"
+        ) from error
+    differing = {
+        field: (getattr(model.config, field), getattr(config, field))
+        for field in fields
+        if getattr(model.config, field) != getattr(config, field)
+    }
+    if differing:
+        described = ", ".join(
+            f"{field} {theirs!r} instead of {ours!r}"
+            for field, (theirs, ours) in differing.items()
+        )
+        raise ValueError(
+            f"{source} is of another architecture: {described}. Pass what differs"
+            " from the default as config"
+        )
+    missing = sorted(report["missing_keys"]) + sorted(report["mismatched_keys"])
+    if missing:
+        raise ValueError(
+            f"{source} lacks {len(missing)} tensors of {model_class.__name__},"
+            f" such as {missing[0]}"
+        )
+    return model.state_dict()
