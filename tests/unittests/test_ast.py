@@ -230,7 +230,7 @@ def test_a_missing_tensor_is_named(published, tmp_path):
         name = next(name for name in tensors if "intermediate" in name)
         del tensors[name]
 
-    with pytest.raises(ValueError, match="lacks 1 tensors.*fc1.weight"):
+    with pytest.raises(ValueError, match="lacks 1 tensors of ASTModel"):
         AST(damaged(published, tmp_path, change), config=TINY)
 
 

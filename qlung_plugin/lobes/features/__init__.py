@@ -7,7 +7,13 @@ Authors
  * qlung_plugin contributors
 """
 
+from qlung_plugin.lobes.features.clap import CLAPFeatures
 from qlung_plugin.lobes.features.efficientat import EfficientATFeatures
 from qlung_plugin.lobes.features.kaldi import ASTFeatures, BEATsFeatures
 
-__all__ = ["ASTFeatures", "BEATsFeatures", "EfficientATFeatures"]
+__all__ = [
+    "ASTFeatures",
+    "BEATsFeatures",
+    "CLAPFeatures",
+    "EfficientATFeatures",
+]

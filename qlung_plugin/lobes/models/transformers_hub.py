@@ -58,10 +58,17 @@ def pretrained_state(model_class, pretrained_weights, config, fields):
             " the folder: --pretrained_weights /path/to/folder; or pass"
             " `--pretrained_weights none` for random initialisation"
         ) from error
-    differing = {
-        field: (getattr(model.config, field), getattr(config, field))
+    pairs = {
+        field: (
+            _plain(getattr(model.config, field)),
+            _plain(getattr(config, field)),
+        )
         for field in fields
-        if getattr(model.config, field) != getattr(config, field)
+    }
+    differing = {
+        field: (theirs, ours)
+        for field, (theirs, ours) in pairs.items()
+        if theirs != ours
     }
     if differing:
         described = ", ".join(
@@ -79,3 +86,8 @@ def pretrained_state(model_class, pretrained_weights, config, fields):
             f" such as {missing[0]}"
         )
     return model.state_dict()
+
+
+def _plain(value):
+    """A tuple as the list that it is in a file."""
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,144 @@
+"""The audio tower of LAION-CLAP, which was trained on pairs of sound and text.
+
+Reference: Y. Wu et al., "Large-scale contrastive language-audio pretraining with
+feature fusion and keyword-to-caption augmentation", ICASSP 2023
+(https://arxiv.org/abs/2211.06687). The model is that of the transformers
+library.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from qlung_plugin.lobes.models.backbone import Backbone
+from qlung_plugin.lobes.models.transformers_hub import pretrained_state
+from qlung_plugin.lobes.models.weights import is_none, load_every_tensor
+
+# What the weights have to agree with.
+ARCHITECTURE = (
+    "window_size",
+    "num_mel_bins",
+    "spec_size",
+    "hidden_act",
+    "patch_size",
+    "patch_stride",
+    "hidden_size",
+    "projection_dim",
+    "depths",
+    "num_attention_heads",
+    "enable_fusion",
+    "patch_embeds_hidden_size",
+    "qkv_bias",
+    "mlp_ratio",
+    "projection_hidden_act",
+    "layer_norm_eps",
+)
+
+OUTPUTS = ("projection", "pooled")
+
+
+class CLAP(Backbone):
+    """LAION-CLAP's audio tower, an HTSAT, optionally pretrained.
+
+    Arguments
+    ---------
+    pretrained_weights : str or Path, optional
+        A repository of the Hugging Face Hub, such as
+        ``laion/clap-htsat-unfused``, or a folder that ``save_pretrained``
+        wrote; or ``None`` (on a command line: ``none``) for random
+        initialisation. The text tower is left out.
+    output : str
+        ``projection`` into the space that sounds and texts share, which BTS and
+        QLung's Audio-CLAP take, or ``pooled`` before it.
+    freeze : bool
+        Whether the backbone stays as it is.
+    config : dict, optional
+        Fields of ``transformers.ClapAudioConfig`` in which the architecture
+        differs from the published model.
+
+    Raises
+    ------
+    ValueError
+        If the output is unknown, the architecture a fused one, or the weights
+        are damaged or of another architecture.
+    ConnectionError
+        If the weights are to be downloaded and cannot be.
+
+    Example
+    -------
+    >>> import torch
+    >>> config = {"patch_embeds_hidden_size": 16, "hidden_size": 32}
+    >>> config.update({"depths": [1, 1], "num_attention_heads": [2, 4]})
+    >>> backbone = CLAP(config=config)
+    >>> backbone(torch.randn(2, 801, 64)).shape
+    torch.Size([2, 512])
+    """
+
+    def __init__(
+        self,
+        pretrained_weights=None,
+        output="projection",
+        freeze=False,
+        config=None,
+    ):
+        super().__init__()
+        from transformers import ClapAudioConfig, ClapAudioModelWithProjection
+
+        if output not in OUTPUTS:
+            raise ValueError(
+                f"output={output!r} is none of {', '.join(OUTPUTS)}"
+            )
+        config = ClapAudioConfig(**(config or {}))
+        if config.enable_fusion:
+            raise ValueError(
+                "enable_fusion is for recordings of more than 10 s: the fused"
+                " models are not supported"
+            )
+        model = ClapAudioModelWithProjection(config)
+        if not is_none(pretrained_weights):
+            state = pretrained_state(
+                ClapAudioModelWithProjection,
+                pretrained_weights,
+                config,
+                ARCHITECTURE,
+            )
+            load_every_tensor(
+                model, state.items(), pretrained_weights, "Is it a CLAP?"
+            )
+        self.audio_model = model.audio_model
+        self.projection, self.embedding_dim = None, config.hidden_size
+        if output == "projection":
+            self.projection = model.audio_projection
+            self.embedding_dim = config.projection_dim
+        self.n_mels = config.num_mel_bins
+        self.max_frames = config.spec_size**2 // config.num_mel_bins
+        self.freeze_if(freeze)
+
+    def forward(self, features):
+        """Embeddings of features.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            Log-mel features in dB, ``[batch, time, mel]``, of up to 1024 frames;
+            the model stretches fewer to 1024, as it was trained.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, embedding_dim]``.
+
+        Raises
+        ------
+        ValueError
+            If the features are too long or of another height.
+        """
+        if (
+            features.shape[1] > self.max_frames
+            or features.shape[2] != self.n_mels
+        ):
+            raise ValueError(
+                f"CLAP takes [batch, time, {self.n_mels}] features of up to"
+                f" {self.max_frames} frames, not {list(features.shape)}"
+            )
+        pooled = self.audio_model(features.unsqueeze(1)).pooler_output
+        return pooled if self.projection is None else self.projection(pooled)

@@ -1,0 +1,218 @@
+"""CLAP's audio tower and front end against transformers' own.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    ClapAudioConfig,
+    ClapAudioModelWithProjection,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
+    ClapTextConfig,
+)
+
+from qlung_plugin.lobes.features import CLAPFeatures
+from qlung_plugin.lobes.models.clap import CLAP
+
+TINY = {
+    "patch_embeds_hidden_size": 8,
+    "hidden_size": 16,
+    "depths": [1, 1],
+    "num_attention_heads": [2, 4],
+    "projection_dim": 12,
+}
+
+
+def randomised(model):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.normal_(std=0.2)
+        for name, tensor in model.named_buffers():
+            if "running" in name:
+                tensor.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def audio_folder(tmp_path_factory):
+    """A folder of the audio tower alone."""
+    folder = tmp_path_factory.mktemp("clap")
+    model = ClapAudioModelWithProjection(ClapAudioConfig(**TINY))
+    randomised(model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole_folder(audio_folder, tmp_path_factory):
+    """A folder as the hub has it, text tower included."""
+    folder = tmp_path_factory.mktemp("clap_whole")
+    text = ClapTextConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        projection_dim=12,
+    )
+    config = ClapConfig(
+        text_config=text.to_dict(),
+        audio_config=ClapAudioConfig(**TINY).to_dict(),
+        projection_dim=12,
+    )
+    model = ClapModel(config)
+    audio = ClapAudioModelWithProjection.from_pretrained(audio_folder)
+    model.audio_model.load_state_dict(audio.audio_model.state_dict())
+    model.audio_projection.load_state_dict(audio.audio_projection.state_dict())
+    model.save_pretrained(folder)
+    return folder
+
+
+def features(frames=801, batch=2):
+    generator = torch.Generator().manual_seed(0)
+    return 10 * torch.randn(batch, frames, 64, generator=generator) - 40
+
+
+@pytest.mark.parametrize("frames", [100, 801, 1001, 1024])
+def test_it_is_transformers_own(audio_folder, frames):
+    reference = ClapAudioModelWithProjection.from_pretrained(audio_folder)
+    inputs = features(frames)
+    with torch.no_grad():
+        expected = reference.eval()(inputs[:, None])
+        pooled = reference.audio_model(inputs[:, None]).pooler_output
+        for output, embeds in (
+            ("projection", expected.audio_embeds),
+            ("pooled", pooled),
+        ):
+            backbone = CLAP(audio_folder, output, config=TINY).eval()
+            embeddings = backbone(inputs)
+            torch.testing.assert_close(embeddings, embeds, atol=1e-5, rtol=0)
+            assert embeddings.shape == (2, backbone.embedding_dim)
+
+
+def test_the_text_tower_is_left_out(audio_folder, whole_folder):
+    alone = CLAP(audio_folder, config=TINY).state_dict()
+    whole = CLAP(whole_folder, config=TINY).state_dict()
+    assert alone.keys() == whole.keys()
+    for name, tensor in alone.items():
+        assert torch.equal(whole[name], tensor), name
+
+
+def test_the_default_is_the_published_architecture():
+    # Of the model's page: 28 M parameters, 768 and 512 dimensions.
+    backbone = CLAP()
+    count = sum(p.numel() for p in backbone.parameters())
+    assert 27e6 < count < 29e6
+    assert backbone.embedding_dim == 512
+    assert CLAP(output="pooled").embedding_dim == 768
+
+
+def test_a_missing_tensor_is_named(audio_folder, tmp_path):
+    tensors = load_file(audio_folder / "model.safetensors")
+    del tensors["audio_projection.linear1.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    config = (audio_folder / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match="lacks 1 .*audio_projection.linear1"):
+        CLAP(tmp_path, config=TINY)
+
+
+def test_another_architecture_is_named(audio_folder):
+    with pytest.raises(ValueError, match="hidden_size 16 instead of 768"):
+        CLAP(audio_folder)
+
+
+def test_without_a_network_the_message_says_how_to_proceed(monkeypatch):
+    def refuse(source, **options):
+        raise OSError(f"cannot reach {source}")
+
+    monkeypatch.setattr(ClapAudioModelWithProjection, "from_pretrained", refuse)
+    with pytest.raises(ConnectionError, match="laion/clap-htsat-unfused is no"):
+        CLAP("laion/clap-htsat-unfused", config=TINY)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"output": "text"}, "output='text' is none of projection, pooled"),
+        ({"config": {"enable_fusion": True}}, "not supported"),
+    ],
+)
+def test_options_that_cannot_be(options, message):
+    with pytest.raises(ValueError, match=message):
+        CLAP(**options)
+
+
+@pytest.mark.parametrize("shape", [(2, 1025, 64), (2, 801, 128)])
+def test_features_of_another_shape_are_named(shape):
+    with pytest.raises(ValueError, match="up to 1024 frames"):
+        CLAP(config=TINY)(torch.zeros(shape))
+
+
+def test_frozen_it_learns_nothing():
+    backbone = CLAP(freeze=True, config={**TINY, "hidden_dropout_prob": 0.5})
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    backbone.train()
+    inputs = features(100)
+    assert torch.equal(backbone(inputs), backbone(inputs))
+    assert not any(p.requires_grad for p in backbone.parameters())
+    # Not even the statistics of batch normalisation.
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize("output", ["projection", "pooled"])
+def test_gradients_reach_every_parameter(output):
+    backbone = randomised(CLAP(output=output, config=TINY)).train()
+    backbone(features(100)).square().sum().backward()
+    for name, parameter in backbone.named_parameters():
+        if "key.bias" not in name:  # softmax takes it out
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_bfloat16_on_the_cpu():
+    backbone = randomised(CLAP(config=TINY))
+    with torch.no_grad():
+        exact = backbone(features())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            rough = backbone(features())
+    assert (torch.cosine_similarity(exact, rough.float()) > 0.999).all()
+
+
+# --- the front end ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [1, 8])
+def test_features_are_those_of_transformers(seconds):
+    waveforms = 0.1 * torch.randn(
+        2, 48000 * seconds, generator=torch.Generator().manual_seed(0)
+    )
+    extractor = ClapFeatureExtractor(
+        max_length_s=seconds, frequency_min=50, truncation="rand_trunc"
+    )
+    expected = extractor(
+        list(waveforms.numpy()), sampling_rate=48000, return_tensors="np"
+    )["input_features"][:, 0]
+    measured = CLAPFeatures()(waveforms).numpy()
+    np.testing.assert_allclose(measured, expected, atol=2e-3)
+
+
+def test_silence_is_the_floor():
+    assert torch.equal(
+        CLAPFeatures()(torch.zeros(1, 4800)), torch.full((1, 11, 64), -100.0)
+    )
+
+
+def test_autocast_changes_nothing():
+    waveforms = torch.randn(1, 4800)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        measured = CLAPFeatures()(waveforms)
+    assert torch.equal(measured, CLAPFeatures()(waveforms))
+    assert CLAPFeatures().state_dict() == {}
