@@ -27,13 +27,15 @@ DAMAGED = (
 )
 
 
-def read_state_dict(path):
+def read_state_dict(path, entry=None):
     """Reads named tensors; nothing in the file is executed.
 
     Arguments
     ---------
     path : str or Path
         What ``torch.save(module.state_dict(), path)`` wrote.
+    entry : str, optional
+        Under which the state dict is kept, if the file holds more than it.
 
     Returns
     -------
@@ -52,15 +54,47 @@ def read_state_dict(path):
     >>> read_state_dict(path)
     {'weight': tensor([0., 0.])}
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED as error:
-        raise ValueError(
-            f"{path} is not a readable state dict: {error}"
-        ) from error
+    state = read_file(path)
+    if entry is not None:
+        if not isinstance(state, dict) or entry not in state:
+            raise ValueError(f"{path} has no entry {entry!r} of a state dict")
+        state = state[entry]
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and torch.is_tensor(value)
         for name, value in state.items()
     ):
         raise ValueError(f"{path} holds no state dict of named tensors")
     return state
+
+
+def read_file(path):
+    """Reads what a file of weights holds; nothing in it is executed.
+
+    Arguments
+    ---------
+    path : str or Path
+        What ``torch.save`` wrote.
+
+    Returns
+    -------
+    object
+        Tensors and plain Python values in containers.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged or holds anything else.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "weights.pt"
+    >>> torch.save({"iteration": 3}, path)
+    >>> read_file(path)
+    {'iteration': 3}
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED as error:
+        raise ValueError(
+            f"{path} is not a readable state dict: {error}"
+        ) from error

@@ -7,13 +7,14 @@ Authors
  * qlung_plugin contributors
 """
 
-from qlung_plugin.lobes.features.clap import CLAPFeatures
 from qlung_plugin.lobes.features.efficientat import EfficientATFeatures
 from qlung_plugin.lobes.features.kaldi import ASTFeatures, BEATsFeatures
+from qlung_plugin.lobes.features.slaney import CLAPFeatures, PANNsFeatures
 
 __all__ = [
     "ASTFeatures",
     "BEATsFeatures",
     "CLAPFeatures",
     "EfficientATFeatures",
+    "PANNsFeatures",
 ]

@@ -1,0 +1,218 @@
+"""PANNs: convolutional networks pretrained on AudioSet.
+
+The blocks and the whole of Cnn14 but its last layers are SpeechBrain's, which
+calls what the published state dicts call ``bn`` ``norm``.
+
+Reference: Q. Kong et al., "PANNs: large-scale pretrained audio neural networks
+for audio pattern recognition", IEEE/ACM TASLP 28, 2020
+(https://arxiv.org/abs/1912.10211).
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import re
+
+import torch
+import torch.nn.functional as F
+from speechbrain.lobes.models.Cnn14 import ConvBlock
+from torch import nn
+
+from qlung_plugin.lobes.features import PANNsFeatures
+from qlung_plugin.lobes.models.backbone import Backbone
+from qlung_plugin.lobes.models.weights import (
+    fetch_weights,
+    is_none,
+    load_every_tensor,
+)
+from qlung_plugin.utils.state_dicts import read_state_dict
+
+RELEASE_URL = "https://zenodo.org/record/3987831/files"
+
+# The release has MD5 sums only, so the first download's SHA-256 is recorded.
+PUBLISHED = {
+    "Cnn6": (f"{RELEASE_URL}/Cnn6_mAP%3D0.343.pth?download=1", None),
+    "Cnn10": (f"{RELEASE_URL}/Cnn10_mAP%3D0.380.pth?download=1", None),
+    "Cnn14": (f"{RELEASE_URL}/Cnn14_mAP%3D0.431.pth?download=1", None),
+}
+
+CHANNELS = {
+    "Cnn6": (64, 128, 256, 512),
+    "Cnn10": (64, 128, 256, 512),
+    "Cnn14": (64, 128, 256, 512, 1024, 2048),
+}
+
+# Blocks that halve both axes; the sixth of Cnn14 does not.
+HALVINGS = {"Cnn6": 4, "Cnn10": 4, "Cnn14": 5}
+
+
+class PANNs(Backbone):
+    """Cnn6, Cnn10 or Cnn14 on log-mel features, optionally pretrained.
+
+    Arguments
+    ---------
+    variant : str
+        ``Cnn6`` (4.8 M parameters, embeddings of 512), ``Cnn10`` (5.2 M, 512)
+        or ``Cnn14`` (80 M, 2048).
+    pretrained_weights : str or Path, optional
+        A file of the published form; or the name of the variant, which is
+        downloaded once; or ``None`` (on a command line: ``none``) for random
+        initialisation.
+    freeze : bool
+        Whether the backbone stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If the variant is unknown, or the weights are of another one, of another
+        front end than :class:`qlung_plugin.lobes.features.PANNsFeatures`, or
+        damaged.
+    FileNotFoundError
+        If the weights are neither a file, nor a known name, nor ``none``.
+    ConnectionError
+        If the weights are a known name and cannot be downloaded.
+
+    Example
+    -------
+    >>> backbone = PANNs("Cnn6")
+    >>> backbone(torch.randn(2, 101, 64)).shape
+    torch.Size([2, 512])
+    """
+
+    def __init__(self, variant="Cnn14", pretrained_weights=None, freeze=False):
+        super().__init__()
+        if variant not in CHANNELS:
+            raise ValueError(
+                f"variant={variant!r} is none of {', '.join(CHANNELS)}"
+            )
+        channels = CHANNELS[variant]
+        self.n_mels = PANNsFeatures.n_mels
+        self.norm0 = nn.BatchNorm2d(self.n_mels)
+        self.halvings = HALVINGS[variant]
+        self.conv_blocks = nn.ModuleList(
+            ConvBlock5x5(before, after)
+            if variant == "Cnn6"
+            else ConvBlock(before, after, "bn")
+            for before, after in zip((1, *channels), channels)
+        )
+        self.fc1 = nn.Linear(channels[-1], channels[-1])
+        nn.init.xavier_uniform_(self.fc1.weight)
+        nn.init.zeros_(self.fc1.bias)
+        self.embedding_dim = channels[-1]
+        if not is_none(pretrained_weights):
+            path = fetch_weights(pretrained_weights, PUBLISHED)
+            load_every_tensor(
+                self,
+                _own_tensors(read_state_dict(path, entry="model"), path),
+                path,
+                f"Is it of {variant}?",
+            )
+        self.freeze_if(freeze)
+
+    def forward(self, features):
+        """Embeddings of features.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            Log-mel features in dB, ``[batch, time, mel]``, of 32 frames or more
+            (16 for Cnn6 and Cnn10).
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, embedding_dim]``.
+
+        Raises
+        ------
+        ValueError
+            If the features are too short or of another height.
+        """
+        shortest = 2**self.halvings
+        if features.shape[1] < shortest or features.shape[2] != self.n_mels:
+            raise ValueError(
+                f"PANNs take [batch, time, {self.n_mels}] features of {shortest}"
+                f" frames or more, not {list(features.shape)}"
+            )
+        maps = self.norm0(features.unsqueeze(1).transpose(1, 3)).transpose(1, 3)
+        for number, block in enumerate(self.conv_blocks):
+            pool = (2, 2) if number < self.halvings else (1, 1)
+            maps = block(maps, pool_size=pool, pool_type="avg")
+            maps = F.dropout(maps, p=0.2, training=self.training)
+        over_time = maps.mean(dim=3)
+        pooled = over_time.amax(dim=2) + over_time.mean(dim=2)
+        pooled = F.dropout(pooled, p=0.5, training=self.training)
+        embeddings = F.relu(self.fc1(pooled))
+        return F.dropout(embeddings, p=0.5, training=self.training)
+
+
+class ConvBlock5x5(nn.Module):
+    """The block of Cnn6: one convolution of 5 by 5.
+
+    Arguments
+    ---------
+    in_channels : int
+        Channels of the input.
+    out_channels : int
+        Channels of the output.
+
+    Example
+    -------
+    >>> ConvBlock5x5(1, 8)(torch.randn(2, 1, 20, 30)).shape
+    torch.Size([2, 8, 10, 15])
+    """
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.conv1 = nn.Conv2d(
+            in_channels, out_channels, 5, padding=2, bias=False
+        )
+        nn.init.xavier_uniform_(self.conv1.weight)
+        self.norm1 = nn.BatchNorm2d(out_channels)
+
+    def forward(self, maps, pool_size=(2, 2), pool_type="avg"):
+        """Maps ``[batch, channel, time, mel]``, averaged over the pool."""
+        return F.avg_pool2d(F.relu_(self.norm1(self.conv1(maps))), pool_size)
+
+
+def _own_tensors(published, path):
+    """The tensors of the backbone by their names here.
+
+    Those of the front end have to be ours, and the AudioSet classifier is left
+    out.
+    """
+    frontend = _front_end()
+    for name, tensor in published.items():
+        if name in frontend:
+            ours = frontend[name]
+            if tensor.shape != ours.shape or not torch.allclose(
+                tensor, ours, atol=1e-4
+            ):
+                raise ValueError(
+                    f"{path} was trained on another front end: its {name}"
+                    " differs"
+                )
+        elif not name.startswith("fc_audioset."):
+            name = re.sub(r"bn(\d)", r"norm\1", name)
+            name = re.sub(
+                r"conv_block(\d)",
+                lambda match: f"conv_blocks.{int(match[1]) - 1}",
+                name,
+            )
+            yield name, tensor
+
+
+def _front_end():
+    """The tensors of the published front end, made of ours."""
+    features = PANNsFeatures()
+    bins = torch.arange(features.n_fft // 2 + 1, dtype=torch.float64)
+    time = torch.arange(features.n_fft, dtype=torch.float64)
+    angles = 2 * torch.pi / features.n_fft * torch.outer(bins, time)
+    stft = "spectrogram_extractor.stft.conv_"
+    return {
+        f"{stft}real.weight": (angles.cos() * features.window)[:, None].float(),
+        f"{stft}imag.weight": (-angles.sin() * features.window)[
+            :, None
+        ].float(),
+        "logmel_extractor.melW": features.mel_bank,
+    }
