@@ -13,6 +13,7 @@ import pytest
 import yaml
 from speechbrain.utils.run_opts import RunOptions
 
+from qlung_plugin.utils import quality_report, run_folder
 from tests.recipes.conftest import ROOT, run_script
 
 TABLES = sorted((ROOT / "tests" / "recipes").glob("*.csv"))
@@ -44,6 +45,11 @@ def flags(text):
     )
 
 
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+
+
 # What the rows name as if it were beside them.
 FOLDERS = {
     "tests/tmp/ICBHI": "corpus",
@@ -53,8 +59,19 @@ FOLDERS = {
 }
 
 
+# The same figures of the same script, which take longer than the training.
+FIGURES_ELSEWHERE = re.compile(
+    r"ICBHI/classification/hparams/(ladder/|\w+_(ast|clap|expert)|reproduce/)"
+)
+
+
 @pytest.mark.parametrize("row", DISTINCT, ids=lambda row: row["Hparam_file"])
 def test_recipe_runs(row, request, cache, tmp_path, monkeypatch):
+    if FIGURES_ELSEWHERE.search(row["Hparam_file"]):
+        for module in (run_folder, quality_report):
+            monkeypatch.setattr(
+                module, "write_figure", lambda figure, path: touch(path)
+            )
     options = flags(row["test_debug_flags"])
     for value in set(options.values()) & set(FOLDERS):
         folder = tmp_path / value
@@ -164,8 +181,37 @@ def test_the_ladder_leads_from_the_baseline_to_qlung():
         assert path == LADDER.parent / f"{name}.yaml"
 
 
-def test_baseline_differs_by_classifier_and_loss_alone():
-    qlung = load_blocks(LADDER.parent / "qlung.yaml")
-    ce = load_blocks(LADDER.parent / "ce.yaml")
+@pytest.mark.parametrize("suffix", ["", "_ast", "_clap"])
+def test_baseline_differs_by_classifier_and_loss_alone(suffix):
+    qlung = load_blocks(LADDER.parent / f"qlung{suffix}.yaml")
+    ce = load_blocks(LADDER.parent / f"ce{suffix}.yaml")
     different = {key for key in qlung | ce if qlung[key] != ce[key]}
     assert different == {"output_folder", "classifier", "loss"}
+
+
+@pytest.mark.parametrize("backbone", ["ast", "clap"])
+def test_the_papers_configuration_to_the_letter(backbone):
+    """What Kim et al. 2026 state: rate, batch, epochs, constants."""
+    text = (LADDER.parent / f"qlung_{backbone}.yaml").read_text()
+    own = load_blocks(LADDER.parent / f"qlung_{backbone}.yaml")
+    stated = {
+        "lr": "0.00005",
+        "batch_size": "8",
+        "number_of_epochs": "50",
+    }
+    for key, value in stated.items():
+        assert own[key].split("\n")[0] == value, key
+    assert "torch.optim.Adam\n" in text and "CosineScheduler\n" in text
+    assert "normalisation: absolute" in text
+    assert "duration: 8.0" in text
+    for constant in (
+        "alpha: 0.7",
+        "beta: 0.3",
+        "kappa: 0.5",
+        "target_margin: 0.2",
+        "weights: [0.5, 0.5]",
+        "scale: 15.0",
+        "scale: 37.0",
+        "weight: 0.4",
+    ):
+        assert f" {constant}\n" in text, constant
