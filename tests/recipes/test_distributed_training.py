@@ -1,0 +1,88 @@
+"""Two processes train together and evaluate what one would.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from speechbrain.utils.checkpoints import Checkpointer
+
+from qlung_plugin.dataio.partitions import count_labels
+from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.inference.run import find_checkpoint, load_run
+from qlung_plugin.nnet.margins import ClassImbalanceMargin
+from tests.recipes.conftest import RECIPE, TINY, arguments
+
+
+@pytest.fixture(scope="module")
+def two_processes(corpus, cache, tmp_path_factory):
+    """A run by torchrun on two CPU processes."""
+    output = tmp_path_factory.mktemp("run") / "two"
+    options = {
+        **TINY,
+        "data_folder": corpus,
+        "output_folder": output,
+        "cache_folder": cache,
+        "device": "cpu",
+        "distributed_backend": "gloo",
+    }
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    script = [str(RECIPE / "train.py"), str(RECIPE / "hparams/qlung.yaml")]
+    run = subprocess.run(
+        [*launcher, "--nproc_per_node=2", *script, *arguments(options)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    return output
+
+
+def state(run, name):
+    """What a module was saved with in the selected checkpoint."""
+    checkpoint = find_checkpoint(Checkpointer(run / "save"), "selected")
+    return torch.load(checkpoint.paramfiles[name], weights_only=True)
+
+
+def test_counts_and_the_range_of_quality_are_those_of_one(
+    two_processes, icbhi_run
+):
+    manifest = json.loads((two_processes / "train.json").read_text())
+    expected = ClassImbalanceMargin(count_labels(manifest)).values
+    margins = state(two_processes, "loss")
+    (name,) = [name for name in margins if name.endswith(".values")]
+    assert torch.equal(margins[name], expected)
+    for name, fitted in state(icbhi_run, "quality").items():
+        assert torch.equal(state(two_processes, "quality")[name], fitted), name
+
+
+def test_predictions_are_those_of_one_process(two_processes, corpus, cache):
+    run = load_run(two_processes)
+    manifest = json.loads((two_processes / "test.json").read_text())
+    for entry in manifest.values():
+        path = entry["wav"]["file"].replace("{data_root}", str(corpus))
+        entry["wav"]["file"] = path
+    inputs = store_cycles([manifest], run["cycle_features"], cache)
+    table = pd.read_csv(two_processes / "predictions.csv").set_index("id")
+    # Every cycle once, though each process evaluated a half of them.
+    assert sorted(table.index) == sorted(manifest)
+    for cycle in manifest:
+        with torch.no_grad():
+            embeddings = run["backbone"](inputs[cycle].float()[None])
+            logits, _ = run["classifier"](embeddings)
+        expected = logits.softmax(dim=1)[0].tolist()
+        row = table.loc[cycle, [f"p_{label}" for label in run["labels"]]]
+        assert row.tolist() == pytest.approx(expected, abs=2e-6)
+
+
+def test_logs_are_written_by_one_process(two_processes):
+    lines = (two_processes / "train_log.txt").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines] == ["epoch: 1", "epoch: 2"]
