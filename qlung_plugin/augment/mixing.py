@@ -181,9 +181,9 @@ class PatchMix(nn.Module):
         mixture : Mixture
             What was mixed.
         """
-        bare = getattr(
-            backbone, "module", backbone
-        )  # of DistributedDataParallel
+        bare = backbone
+        for wrapped in ("_orig_mod", "module"):  # by torch.compile, by DDP
+            bare = getattr(bare, wrapped, bare)
         if "mix_tokens" not in inspect.signature(bare.forward).parameters:
             raise ValueError(
                 f"PatchMix needs a backbone of patches, such as AST:"

@@ -5,6 +5,7 @@ Authors
 """
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -234,6 +235,20 @@ def test_a_missing_tensor_is_named(published, tmp_path):
         AST(damaged(published, tmp_path, change), config=TINY)
 
 
+def test_a_tensor_too_many_is_named(published, tmp_path):
+    def change(tensors):
+        name = next(name for name in tensors if "layer.1." in name)
+        tensors[name.replace("layer.1.", "layer.2.")] = tensors[name].clone()
+
+    with pytest.raises(ValueError, match="1 tensors that ASTModel does not"):
+        AST(damaged(published, tmp_path, change), config=TINY)
+
+
+def test_a_file_is_no_folder(published):
+    with pytest.raises(ValueError, match="is a file: pass the folder"):
+        AST(published / "model.safetensors", config=TINY)
+
+
 def test_another_architecture_is_named(published):
     with pytest.raises(ValueError, match="hidden_size 32 instead of 768") as e:
         AST(published)
@@ -288,6 +303,12 @@ def test_what_it_was_saved_with_loads(published):
     assert torch.equal(
         fresh.eval()(features(98)), backbone.eval()(features(98))
     )
+
+
+def test_it_can_be_sent_to_another_process(published):
+    backbone = AST(published, frames=98, config=TINY).eval()
+    sent = pickle.loads(pickle.dumps(backbone))
+    assert torch.equal(sent(features(98)), backbone(features(98)))
 
 
 def test_gradients_reach_every_parameter():
@@ -367,11 +388,13 @@ def test_features_of_another_shape_are_named(shape):
         ({"pooling": "max"}, "pooling='max' is none of cls"),
         ({"position_table": "wrong"}, "is none of correct, swapped"),
         ({"frames": 15}, "frames=15, but a patch has 16"),
+        ({"config": {"hiden_size": 32}}, "config field='hiden_size' is none"),
+        ({"config": {"max_length": 98}}, "config field='max_length' is none"),
     ],
 )
 def test_options_that_cannot_be(options, message):
     with pytest.raises(ValueError, match=message):
-        AST(config=TINY, **options)
+        AST(**{"config": TINY, **options})
 
 
 # --- the front end ----------------------------------------------------------

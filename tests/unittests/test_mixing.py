@@ -109,6 +109,27 @@ def test_a_backbone_without_patches_is_refused():
         PatchMix()(nn.Flatten(), torch.randn(2, 10, 2))
 
 
+def test_a_wrapped_backbone_is_asked_for_its_tokens():
+    class Wrapper(nn.Module):
+        def __init__(self, name, inner):
+            super().__init__()
+            setattr(self, name, inner)
+            self.inner = inner
+
+        def forward(self, *args, **kwargs):
+            return self.inner(*args, **kwargs)
+
+    backbone = Wrapper("_orig_mod", Wrapper("module", Tokens()))
+    features = torch.randn(4, 10, 2)
+    torch.manual_seed(0)
+    expected, _ = PatchMix()(Tokens(), features)
+    torch.manual_seed(0)
+    measured, _ = PatchMix()(backbone, features)
+    assert torch.equal(measured, expected)
+    with pytest.raises(ValueError, match="Flatten has no mix_tokens"):
+        PatchMix()(Wrapper("module", nn.Flatten()), features)
+
+
 @pytest.mark.parametrize("mixing", [Mixup, PatchMix])
 @pytest.mark.parametrize("alpha", [0, -1.0])
 def test_alpha_must_be_positive(mixing, alpha):

@@ -33,6 +33,13 @@ ARCHITECTURE = (
     "layer_norm_eps",
 )
 
+# What may differ from the weights besides; the length is the argument frames.
+OTHER_FIELDS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "initializer_range",
+)
+
 POOLINGS = {
     "cls": lambda hidden: hidden[:, 0],
     "distillation": lambda hidden: hidden[:, 1],
@@ -56,13 +63,16 @@ class AST(Backbone):
     frames : int
         Length of the features: 798 are 8 s.
     position_table : str
-        ``correct``, or ``swapped``: as in the code of Patch-Mix and what was
-        built on it, which takes frequency for time. Its table for 798 frames
-        has 79 frequencies, interpolated, of the middle 12 times, and is added to
-        12 frequencies of 79 times.
+        ``correct``: the middle of the published table where the features are
+        shorter than its 1024 frames, or all of it, interpolated, where they are
+        longer. ``swapped``: as in the code of Patch-Mix and what was built on
+        it, which takes frequency for time. Its table for 798 frames has 79
+        frequencies, interpolated, of the middle 12 times, and is added to 12
+        frequencies of 79 times.
     pooling : str
-        What the embedding is: ``cls``, ``distillation``, their ``mean``, or the
-        mean over the ``tokens`` of patches.
+        What the embedding is: ``cls``, ``distillation``, their ``mean``, as
+        published, or the mean over the ``tokens`` of patches; all of them after
+        the last layer norm.
     freeze : bool
         Whether the backbone stays as it is.
     config : dict, optional
@@ -100,19 +110,28 @@ class AST(Backbone):
 
         _check("position_table", position_table, ("correct", "swapped"))
         _check("pooling", pooling, POOLINGS)
+        # ASTConfig takes any field, also a misspelt one.
+        for field in config or {}:
+            _check("config field", field, ARCHITECTURE + OTHER_FIELDS)
         config = ASTConfig(**{**(config or {}), "max_length": frames})
-        self.pool = POOLINGS[pooling]
+        self.pooling = pooling
         self.frames, self.n_mels = frames, config.num_mel_bins
         self.embedding_dim = config.hidden_size
         if frames < config.patch_size:
             raise ValueError(
                 f"frames={frames}, but a patch has {config.patch_size}"
             )
-        self.model = ASTModel(config)
+        state = None
         if not is_none(pretrained_weights):
             state = pretrained_state(
-                ASTModel, pretrained_weights, config, ARCHITECTURE
+                ASTModel,
+                pretrained_weights,
+                config,
+                ARCHITECTURE,
+                left_out=r"classifier\.",
             )
+        self.model = ASTModel(config)
+        if state is not None:
             state[POSITIONS] = _fit_positions(
                 state[POSITIONS],
                 self.model.embeddings.get_shape(config),
@@ -153,14 +172,15 @@ class AST(Backbone):
                 f" features, not {list(features.shape)}: pass frames="
                 f"{features.shape[1]}, or another duration to fix_length"
             )
+        pool = POOLINGS[self.pooling]
         if mix_tokens is None:
-            return self.pool(self.model(features).last_hidden_state)
+            return pool(self.model(features).last_hidden_state)
         patches = self.model.embeddings.patch_embeddings
         handle = patches.register_forward_hook(
             lambda module, inputs, tokens: mix_tokens(tokens)
         )
         try:
-            return self.pool(self.model(features).last_hidden_state)
+            return pool(self.model(features).last_hidden_state)
         finally:
             handle.remove()
 

@@ -100,6 +100,7 @@ class CLAP(Backbone):
                 pretrained_weights,
                 config,
                 ARCHITECTURE,
+                left_out=r"text_|logit_scale",
             )
             load_every_tensor(
                 model, state.items(), pretrained_weights, "Is it a CLAP?"

@@ -5,13 +5,18 @@ Authors
 """
 
 import os
+import re
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from qlung_plugin.utils.state_dicts import DAMAGED
 
+# What a damaged or foreign folder makes from_pretrained raise.
+UNREADABLE = (*DAMAGED, ImportError, SafetensorError, StrictDataclassError)
 
-def pretrained_state(model_class, pretrained_weights, config, fields):
+
+def pretrained_state(model_class, pretrained_weights, config, fields, left_out):
     """The state dict of published weights, if they are of this architecture.
 
     Only tensors are read: nothing that a folder may hold besides is executed.
@@ -27,6 +32,9 @@ def pretrained_state(model_class, pretrained_weights, config, fields):
         The architecture that the weights are for.
     fields : sequence of str
         What the architecture depends on.
+    left_out : str
+        A pattern of the names of tensors that are not of the model, and may be
+        there.
 
     Returns
     -------
@@ -40,12 +48,20 @@ def pretrained_state(model_class, pretrained_weights, config, fields):
     ValueError
         If the folder is damaged, incomplete or of another architecture.
     """
+    from transformers.utils import logging
+
     source = str(pretrained_weights)
+    if os.path.isfile(source):
+        raise ValueError(
+            f"{source} is a file: pass the folder that save_pretrained wrote"
+        )
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is left out is no news
     try:
         model, report = model_class.from_pretrained(
             source, output_loading_info=True
         )
-    except (*DAMAGED, SafetensorError) as error:
+    except UNREADABLE as error:
         if os.path.isdir(source):
             raise ValueError(
                 f"{source} holds no readable {model_class.__name__}: {error}"
@@ -58,6 +74,8 @@ def pretrained_state(model_class, pretrained_weights, config, fields):
             " the folder: --pretrained_weights /path/to/folder; or pass"
             " `--pretrained_weights none` for random initialisation"
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     pairs = {
         field: (
             _plain(getattr(model.config, field)),
@@ -84,6 +102,16 @@ def pretrained_state(model_class, pretrained_weights, config, fields):
         raise ValueError(
             f"{source} lacks {len(missing)} tensors of {model_class.__name__},"
             f" such as {missing[0]}"
+        )
+    unknown = sorted(
+        name
+        for name in report["unexpected_keys"]
+        if not re.match(left_out, name)
+    )
+    if unknown:
+        raise ValueError(
+            f"{source} holds {len(unknown)} tensors that {model_class.__name__}"
+            f" does not have, such as {unknown[0]}"
         )
     return model.state_dict()
 
