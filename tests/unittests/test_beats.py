@@ -1,0 +1,490 @@
+"""BEATs against SpeechBrain's port, on weights of the published form.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import copy
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from speechbrain.lobes.models import beats as port
+
+from qlung_plugin.lobes.features import BEATsFeatures
+from qlung_plugin.lobes.models import beats
+from qlung_plugin.lobes.models.beats import BEATs
+from qlung_plugin.lobes.models.beats_encoder import relative_buckets
+
+TINY = {
+    "embed_dim": 24,
+    "encoder_layers": 2,
+    "encoder_embed_dim": 32,
+    "encoder_ffn_embed_dim": 48,
+    "encoder_attention_heads": 4,
+    "conv_pos": 16,
+    "conv_pos_groups": 4,
+    "num_buckets": 32,
+    "max_distance": 80,
+}
+
+# What the published files say besides, of the pretrained models.
+PRETRAINED = {
+    "input_patch_size": 16,
+    "conv_bias": False,
+    "activation_fn": "gelu",
+    "layer_norm_first": False,
+    "deep_norm": True,
+    "relative_position_embedding": True,
+    "gru_rel_pos": True,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "dropout_input": 0.1,
+    "activation_dropout": 0.0,
+    "encoder_layerdrop": 0.05,
+    "layer_wise_gradient_decay_ratio": 1.0,
+}
+FINETUNED = {
+    **PRETRAINED,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "dropout_input": 0.0,
+    "layer_wise_gradient_decay_ratio": 0.6,
+    "finetuned_model": True,
+    "predictor_dropout": 0.0,
+    "predictor_class": 527,
+}
+QUIET = {name: 0.0 for name in beats.DROPOUTS}
+
+
+def port_of(cfg):
+    """SpeechBrain's model, which takes no configuration without a file."""
+    config = port.BEATsConfig(cfg)
+    with mock.patch.object(port, "BEATsConfig", lambda cfg: config):
+        model = port.BEATs(freeze=False).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():  # none of them is zero or one
+            parameter.normal_(std=0.3)
+    return model
+
+
+def published_names(state):
+    """Those of the release, which is older than parametrisations."""
+    renamed = {}
+    for name, tensor in state.items():
+        name = name.replace("parametrizations.weight.original0", "weight_g")
+        name = name.replace("parametrizations.weight.original1", "weight_v")
+        renamed[name] = tensor
+    return renamed
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """SpeechBrain's model and a file of its weights as the release has them."""
+    cfg = {**PRETRAINED, **TINY}
+    model = port_of(cfg)
+    path = tmp_path_factory.mktemp("beats") / "BEATs_tiny.pt"
+    torch.save({"cfg": cfg, "model": published_names(model.state_dict())}, path)
+    return model, path
+
+
+def waveforms(time=16000, batch=3):
+    generator = torch.Generator().manual_seed(0)
+    return 0.1 * torch.randn(batch, time, generator=generator)
+
+
+def embeddings_of_port(model, waves):
+    with torch.no_grad():
+        return model.extract_features(waves, torch.ones(len(waves)))[0].mean(1)
+
+
+@pytest.mark.parametrize("time", [2800, 16000, 16159, 80000])
+def test_it_is_speechbrains_own(published, time):
+    model, path = published
+    backbone = BEATs(path, config=TINY).eval()
+    features = BEATsFeatures()(waveforms(time))
+    with torch.no_grad():
+        embeddings = backbone(features)
+    expected = embeddings_of_port(model, waveforms(time))
+    torch.testing.assert_close(embeddings, expected, atol=1e-5, rtol=0)
+    assert embeddings.shape == (3, backbone.embedding_dim) == (3, 32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"conv_pos": 15}, {"embed_dim": 32}, {"encoder_layers": 3}],
+    ids=str,
+)
+def test_other_sizes(tmp_path, changes):
+    config = {**TINY, **changes}
+    model = port_of({**PRETRAINED, **config})
+    state = published_names(model.state_dict())
+    torch.save(
+        {"cfg": {**PRETRAINED, **config}, "model": state}, tmp_path / "w"
+    )
+    backbone = BEATs(tmp_path / "w", config=config).eval()
+    with torch.no_grad():
+        embeddings = backbone(BEATsFeatures()(waveforms()))
+    expected = embeddings_of_port(model, waveforms())
+    torch.testing.assert_close(embeddings, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("num_buckets, max_distance", [(320, 800), (32, 80)])
+def test_buckets_are_the_ports(num_buckets, max_distance):
+    attention = port.MultiheadAttention(
+        8, 2, num_buckets=num_buckets, max_distance=max_distance
+    )
+    distances = torch.arange(-3000, 3001)
+    assert torch.equal(
+        relative_buckets(distances, num_buckets, max_distance),
+        attention._relative_positions_bucket(distances),
+    )
+
+
+def test_the_default_is_the_published_architecture():
+    one, two = (BEATs(config={"encoder_layers": n}) for n in (1, 2))
+
+    def of_twelve(measure):
+        return measure(one) + 11 * (measure(two) - measure(one))
+
+    parameters = of_twelve(lambda m: sum(p.numel() for p in m.parameters()))
+    tensors = of_twelve(lambda m: len(m.state_dict()))
+    # The pretrained files have 361,499,833 bytes and 250 tensors: each layer
+    # but one repeats the table of 320 buckets for 12 heads.
+    assert tensors + 11 == 250
+    rest = 361_499_833 - 4 * (parameters + 11 * 320 * 12)
+    assert 0 < rest < 250 * 400  # names and places
+    assert one.embedding_dim == 768
+
+
+def test_random_weights_are_drawn_as_in_the_port():
+    backbone = BEATs(config={**TINY, "encoder_embed_dim": 192})
+    cfg = {**PRETRAINED, **TINY, "encoder_embed_dim": 192}
+    config = port.BEATsConfig(cfg)
+    with mock.patch.object(port, "BEATsConfig", lambda cfg: config):
+        expected = published_names(port.BEATs(freeze=False).state_dict())
+    names = dict(beats._own_tensors(expected, 2))
+    for name, tensor in backbone.state_dict().items():
+        if names[name].numel() > 500:
+            ratio = tensor.std() / names[name].std()
+            assert ratio.item() == pytest.approx(1, abs=0.1), name
+        elif names[name].std() == 0:
+            assert torch.equal(tensor, names[name]), name
+
+
+# --- weights ----------------------------------------------------------------
+
+
+def test_a_fine_tuned_model_is_loaded_without_its_classifier(
+    published, tmp_path
+):
+    model, path = published
+    state = dict(torch.load(path, weights_only=True)["model"])
+    state["predictor.weight"] = torch.randn(527, 32)
+    state["predictor.bias"] = torch.randn(527)
+    content = {"cfg": {**FINETUNED, **TINY}, "model": state}
+    content["label_dict"] = {0: "/m/09x0r"}
+    torch.save(content, tmp_path / "finetuned.pt")
+    backbone = BEATs(tmp_path / "finetuned.pt", config=TINY)
+    for name, tensor in BEATs(path, config=TINY).state_dict().items():
+        assert torch.equal(backbone.state_dict()[name], tensor), name
+    assert backbone.encoder.dropout.p == 0.1  # not the file's
+
+
+def test_the_names_that_the_port_saves_load_too(published, tmp_path):
+    model, path = published
+    content = {"cfg": {**PRETRAINED, **TINY}, "model": model.state_dict()}
+    torch.save(content, tmp_path / "port.pt")
+    again = BEATs(tmp_path / "port.pt", config=TINY).state_dict()
+    for name, tensor in BEATs(path, config=TINY).state_dict().items():
+        assert torch.equal(again[name], tensor), name
+
+
+def test_the_last_of_differing_tables_counts(published, tmp_path, caplog):
+    model, path = published
+    tables = [
+        f"encoder.layers.{i}.self_attn.relative_attention_bias.weight"
+        for i in (0, 1)
+    ]
+    content = torch.load(path, weights_only=True)
+    content["model"][tables[0]] = torch.randn(32, 4)
+    content["model"][tables[1]] = torch.randn(32, 4)
+    torch.save(content, tmp_path / "differing.pt")
+    other = copy.deepcopy(model)
+    other.load_state_dict(content["model"])
+    backbone = BEATs(tmp_path / "differing.pt", config=TINY).eval()
+    assert f"{tables[0]} is not the last" in caplog.text
+    with torch.no_grad():
+        embeddings = backbone(BEATsFeatures()(waveforms()))
+    expected = embeddings_of_port(other, waveforms())
+    torch.testing.assert_close(embeddings, expected, atol=1e-5, rtol=0)
+    content["model"].pop(tables[1])
+    torch.save(content, tmp_path / "differing.pt")
+    with pytest.raises(ValueError, match="missing: encoder.relative_attention"):
+        BEATs(tmp_path / "differing.pt", config=TINY)
+
+
+def changed(published, tmp_path, change):
+    content = torch.load(published[1], weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "changed.pt")
+    return tmp_path / "changed.pt"
+
+
+def set_cfg(**fields):
+    return lambda content: content["cfg"].update(fields)
+
+
+def set_tensor(name, tensor):
+    return lambda content: content["model"].update({name: tensor})
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            lambda c: c["model"].pop("layer_norm.bias"),
+            "missing: layer_norm.bias",
+        ),
+        (set_tensor("extra", torch.zeros(1)), "unknown: extra"),
+        (
+            set_tensor("layer_norm.bias", torch.zeros(3)),
+            r"layer_norm.bias: \(3,",
+        ),
+        (
+            set_tensor("layer_norm.bias", "text"),
+            "no state dict of named tensors",
+        ),
+        (set_tensor(7, torch.zeros(1)), "no state dict of named tensors"),
+        (lambda c: c.pop("cfg"), "not of the published form"),
+        (lambda c: c.pop("model"), "not of the published form"),
+        (
+            set_cfg(encoder_layers=12),
+            "encoder_layers 12 instead of 2.*as config",
+        ),
+        (set_cfg(max_distance=1280), "max_distance 1280 instead of 80"),
+        (set_cfg(gru_rel_pos=False), "gru_rel_pos False instead of True"),
+        (lambda c: c["cfg"].pop("deep_norm"), "deep_norm None instead of True"),
+    ],
+)
+def test_each_thing_that_does_not_fit_is_named(
+    published, tmp_path, change, message
+):
+    with pytest.raises(ValueError, match=message):
+        BEATs(changed(published, tmp_path, change), config=TINY)
+
+
+def test_the_architecture_follows_from_the_config_alone(published):
+    config = {**TINY, "encoder_layers": 1, "embed_dim": 16}
+    with pytest.raises(
+        ValueError, match="embed_dim 24 instead of 16, encoder_layers 2 instead"
+    ):
+        BEATs(published[1], config=config)
+
+
+def test_other_files_are_named(published, tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save([1, 2], path)
+    with pytest.raises(ValueError, match="not of the published form"):
+        BEATs(path, config=TINY)
+    path.write_bytes(published[1].read_bytes()[:5000])
+    with pytest.raises(ValueError, match="weights.pt is not a readable"):
+        BEATs(path, config=TINY)
+
+
+def test_nothing_in_a_file_is_executed(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (tmp_path.joinpath("executed").touch, ())
+
+    torch.save({"cfg": Payload(), "model": {}}, tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match="weights.pt is not a readable"):
+        BEATs(tmp_path / "weights.pt", config=TINY)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_name_that_is_unknown_or_cannot_be_downloaded(monkeypatch, tmp_path):
+    with pytest.raises(FileNotFoundError, match="one of BEATs_iter3_plus_AS2M"):
+        BEATs("BEATs_iter4", config=TINY)
+
+    def refuse(url, path):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    for name, (url, checksum) in beats.PUBLISHED.items():
+        assert url.endswith(f"/{name}.pt") and len(checksum) == 64
+        with pytest.raises(ConnectionError, match=f"/path/to/{name}.pt"):
+            BEATs(name, config=TINY)
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (
+            {"encoder_layer": 2},
+            "config has encoder_layer, but takes embed_dim",
+        ),
+        ({"activation_fn": "glu"}, "activation_fn='glu' is not supported"),
+        ({"deep_norm": False}, "deep_norm=False is not supported"),
+        ({"encoder_embed_dim": 100}, "100 is no multiple of .*heads=12"),
+    ],
+)
+def test_configurations_that_cannot_be(config, message):
+    with pytest.raises(ValueError, match=message):
+        BEATs(config=config)
+
+
+@pytest.mark.parametrize("shape", [(2, 15, 128), (2, 98, 64)])
+def test_features_of_another_shape_are_named(shape):
+    with pytest.raises(ValueError, match="128. features of 16 frames or more"):
+        BEATs(config=TINY)(torch.zeros(shape))
+
+
+def test_it_can_be_saved_as_safetensors(published, tmp_path):
+    backbone = BEATs(published[1], config=TINY)
+    save_file(backbone.state_dict(), tmp_path / "backbone.safetensors")
+    other = BEATs(config=TINY)
+    other.load_state_dict(load_file(tmp_path / "backbone.safetensors"))
+    features = BEATsFeatures()(waveforms())
+    assert torch.equal(backbone.eval()(features), other.eval()(features))
+
+
+# --- training ---------------------------------------------------------------
+
+
+def features(frames=98, batch=3):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, frames, 128, generator=generator)
+
+
+def test_an_example_is_the_same_alone_and_in_a_batch(published):
+    backbone = BEATs(published[1], config=TINY).eval()
+    with torch.no_grad():
+        batch = backbone(features())
+        alone = torch.cat([backbone(row[None]) for row in features()])
+    torch.testing.assert_close(batch, alone, atol=1e-6, rtol=0)
+
+
+def test_gradients_are_the_ports(published):
+    model = copy.deepcopy(published[0]).train()
+    model.apply(lambda module: setattr(module, "p", 0.0))
+    model.encoder.dropout = model.encoder.layerdrop = 0.0
+    backbone = BEATs(published[1], config={**TINY, **QUIET}).train()
+    waves = waveforms()
+    expected = model.extract_features(waves, torch.ones(3))[0].mean(1)
+    expected.square().sum().backward()
+    backbone(BEATsFeatures()(waves)).square().sum().backward()
+    names = dict(model.named_parameters(remove_duplicate=False))
+    theirs = {
+        name: parameter.grad
+        for name, parameter in beats._own_tensors(
+            {name: names[name] for name in model.state_dict()}, 2
+        )
+    }
+    for name, parameter in backbone.named_parameters():
+        torch.testing.assert_close(
+            parameter.grad, theirs[name], atol=1e-4, rtol=1e-3, msg=name
+        )
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_dropout_is_in_training_only(published):
+    backbone = BEATs(published[1], config=TINY).train()
+    assert not torch.equal(backbone(features()), backbone(features()))
+    backbone.eval()
+    assert torch.equal(backbone(features()), backbone(features()))
+
+
+@pytest.mark.parametrize("dropout", beats.DROPOUTS)
+def test_each_dropout_drops(published, dropout):
+    config = {**TINY, **QUIET, dropout: 0.5}
+    backbone = BEATs(published[1], config=config).train()
+    with torch.no_grad():
+        embeddings = [backbone(features()) for _ in range(10)]
+    assert any(not torch.equal(e, embeddings[0]) for e in embeddings)
+
+
+def test_dropped_layers_pass_their_input(published):
+    def backbone_of(kept):
+        backbone = BEATs(published[1], config={**TINY, **QUIET}).train()
+        backbone.encoder.layers = torch.nn.ModuleList(
+            layer for layer, keep in zip(backbone.encoder.layers, kept) if keep
+        )
+        return backbone
+
+    expected = [
+        backbone_of(kept)(features())
+        for kept in [(0, 0), (0, 1), (1, 0), (1, 1)]
+    ]
+    config = {**TINY, **QUIET, "encoder_layerdrop": 0.5}
+    backbone = BEATs(published[1], config=config).train()
+    state = np.random.get_state()[2]
+    torch.manual_seed(0)
+    counts = [0] * 4
+    with torch.no_grad():
+        for _ in range(100):
+            measured = backbone(features())
+            same = [torch.allclose(measured, e, atol=1e-6) for e in expected]
+            assert sum(same) == 1
+            counts[same.index(True)] += 1
+    assert min(counts) > 10  # of 25 each
+    assert np.random.get_state()[2] == state
+    torch.manual_seed(7)
+    first = [backbone(features()).sum().item() for _ in range(5)]
+    torch.manual_seed(7)
+    assert first == [backbone(features()).sum().item() for _ in range(5)]
+
+
+def test_a_dropped_layer_has_gradients_of_zero(published):
+    config = {**TINY, **QUIET, "encoder_layerdrop": 1.0}
+    backbone = BEATs(published[1], config=config).train()
+    backbone(features()).sum().backward()
+    for name, parameter in backbone.named_parameters():
+        dropped = "layers" in name or "relative" in name
+        assert (parameter.grad.abs().sum() == 0) == dropped, name
+
+
+def test_frozen_it_learns_nothing_and_drops_nothing(published):
+    config = {**TINY, **{name: 0.5 for name in beats.DROPOUTS}}
+    backbone = BEATs(published[1], freeze=True, config=config)
+    backbone.train()
+    inputs = features().requires_grad_()
+    embeddings = backbone(inputs)
+    assert torch.equal(embeddings, backbone(inputs))
+    embeddings.sum().backward()
+    assert all(p.grad is None for p in backbone.parameters())
+    assert not any(p.requires_grad for p in backbone.parameters())
+    assert inputs.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_on_the_cpu(published, dtype):
+    backbone = BEATs(published[1], config=TINY).eval()
+    frontend = BEATsFeatures()
+    with torch.no_grad():
+        exact = backbone(frontend(waveforms()))
+        with torch.autocast("cpu", dtype=dtype):
+            rough = backbone(frontend(waveforms()))
+    assert (torch.cosine_similarity(exact, rough.float()) > 0.999).all()
+
+
+def test_training_in_bfloat16(published):
+    backbone = BEATs(published[1], config=TINY).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        backbone(features()).square().sum().backward()
+    for name, parameter in backbone.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+
+
+# --- the front end ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("time", [400, 16000, 16159])
+def test_features_are_those_of_the_port(published, time):
+    measured = BEATsFeatures()(waveforms(time))
+    expected = published[0].preprocess(waveforms(time))
+    torch.testing.assert_close(measured, expected, atol=1e-5, rtol=0)
