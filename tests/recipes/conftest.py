@@ -95,6 +95,8 @@ def train(tmp_path, cache, monkeypatch):
             "cache_folder": cache,
             **overrides,
         }
+        # None takes an option back that the YAML at hand does not have.
+        options = {k: v for k, v in options.items() if v is not None}
         run_train(RECIPE / "hparams" / hparams, options)
         return output
 

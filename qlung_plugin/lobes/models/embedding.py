@@ -1,0 +1,89 @@
+"""Any embedding model of SpeechBrain as a backbone.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from qlung_plugin.lobes.models.backbone import Backbone
+from qlung_plugin.lobes.models.weights import is_none, load_every_tensor
+from qlung_plugin.utils.state_dicts import read_state_dict
+
+
+class EmbeddingModel(Backbone):
+    """Adapts a model of speaker recognition, say, to the backbones' interface.
+
+    SpeechBrain's ECAPA-TDNN, x-vector and ResNet models take features ``[batch,
+    time, feature]`` as ours, and return ``[batch, 1, dim]`` or ``[batch, dim]``.
+
+    Arguments
+    ---------
+    model : torch.nn.Module
+        From features to embeddings ``[batch, 1, dim]`` or ``[batch, dim]``;
+        called without lengths.
+    embedding_dim : int
+        Dimension of the embeddings.
+    pretrained_weights : str or Path, optional
+        A file that holds the model's state dict, such as the
+        ``embedding_model.ckpt`` of SpeechBrain's published models; or ``None``
+        (on a command line: ``none``).
+    freeze : bool
+        Whether the backbone stays as it is.
+
+    Raises
+    ------
+    ValueError
+        If the weights do not fit the model, or their file is damaged.
+
+    Example
+    -------
+    >>> import torch
+    >>> from speechbrain.lobes.models.Xvector import Xvector
+    >>> model = Xvector(in_channels=80, lin_neurons=16)
+    >>> backbone = EmbeddingModel(model, embedding_dim=16)
+    >>> backbone(torch.randn(2, 101, 80)).shape
+    torch.Size([2, 16])
+    """
+
+    def __init__(
+        self, model, embedding_dim, pretrained_weights=None, freeze=False
+    ):
+        super().__init__()
+        self.model = model
+        self.embedding_dim = embedding_dim
+        if not is_none(pretrained_weights):
+            load_every_tensor(
+                model,
+                read_state_dict(pretrained_weights).items(),
+                pretrained_weights,
+                "Are the arguments of the model those of the weights?",
+            )
+        self.freeze_if(freeze)
+
+    def forward(self, features):
+        """Embeddings of features.
+
+        Arguments
+        ---------
+        features : torch.Tensor
+            ``[batch, time, feature]``.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, embedding_dim]``.
+
+        Raises
+        ------
+        ValueError
+            If the model returns another shape.
+        """
+        embeddings = self.model(features)
+        if embeddings.dim() == 3 and embeddings.shape[1] == 1:
+            embeddings = embeddings.squeeze(1)
+        if embeddings.shape != (len(features), self.embedding_dim):
+            raise ValueError(
+                f"{type(self.model).__name__} returned"
+                f" {list(embeddings.shape)}, but [{len(features)},"
+                f" {self.embedding_dim}] is needed: is embedding_dim right?"
+            )
+        return embeddings

@@ -1,0 +1,113 @@
+"""Options that are off by default: what the README shows, wired and run.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import re
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from speechbrain.utils.checkpoints import Checkpointer
+
+from qlung_plugin.inference.run import find_checkpoint, load_run
+from tests.recipes.conftest import RECIPE
+
+BLOCKS = re.findall(
+    r"```yaml\n(.*?)```", (RECIPE / "README.md").read_text(), re.DOTALL
+)
+TINY_AST = {
+    "embedding_dim": "32",
+    "width_mult": None,
+    "backbone": "{frames: 98, config: {hidden_size: 32, num_hidden_layers: 1,"
+    " num_attention_heads: 2, intermediate_size: 32}}",
+}
+
+
+def swapped(names, path, base="qlung.yaml"):
+    """A YAML in which the README's blocks that hold these names are swapped."""
+    text = (RECIPE / "hparams" / base).read_text()
+    for name in names:
+        (found,) = [block for block in BLOCKS if name in block]
+        for block in re.split(r"\n(?=\S)", found.strip("\n")):
+            key = block.split(":")[0]
+            text, count = re.subn(
+                rf"^{key}: .*?(?=^\S|\Z)",
+                lambda match: block + "\n\n",
+                text,
+                flags=re.M | re.DOTALL,
+            )
+            assert count == 1, key
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def options(tmp_path, corpus, train):
+    """Trains with blocks of the README and further options."""
+
+    def run(*names, base="qlung.yaml", **overrides):
+        hparams = swapped(names, tmp_path / "swapped.yaml", base)
+        return train(corpus, hparams=hparams, **overrides)
+
+    return run
+
+
+def brain_state(run):
+    """What Brain saved with the last checkpoint."""
+    checkpoint = find_checkpoint(Checkpointer(run / "save"), "last")
+    return yaml.safe_load(checkpoint.paramfiles["brain"].read_text())
+
+
+def test_two_classes_augmented_mixed_and_averaged(options):
+    run = options(
+        "WaveformAugmentation",
+        "Mixup",
+        "StepAveraging",
+        "MarginSchedule",
+        cache_features="False",
+        num_classes="2",
+    )
+    table = pd.read_csv(run / "predictions.csv")
+    probabilities = table[["p_normal", "p_abnormal"]]
+    assert [c for c in table if c.startswith("p_")] == list(probabilities)
+    assert probabilities.sum(axis=1).to_numpy() == pytest.approx(1, abs=2e-6)
+    assert set(table["label"]) == {"normal", "abnormal"}
+    # The quality that is written is that of the recording, not augmented.
+    assert table["quality"].between(0, 1).all()
+    loaded = load_run(run)
+    assert list(loaded["labels"]) == ["normal", "abnormal"]
+    report = (run / "report.txt").read_text()
+    assert "abnormal" in report and "crackle" not in report.split("data:")[0]
+
+
+def test_patch_mix_half_precision_and_accumulation(options):
+    common = {"base": "qlung_ast.yaml", **TINY_AST, "batch_size": "4"}
+    plain = options(**common, output="plain")
+    mixed = options(
+        "PatchMix",
+        **common,
+        output="mixed",
+        precision="bf16",
+        eval_precision="bf16",
+        grad_accumulation_factor="2",
+    )
+    steps = [brain_state(run)["optimizer_step"] for run in (plain, mixed)]
+    assert steps[0] > steps[1] >= steps[0] // 2
+    tables = [pd.read_csv(run / "predictions.csv") for run in (plain, mixed)]
+    assert not tables[0]["p_normal"].equals(tables[1]["p_normal"])
+    for tensor in load_run(mixed)["backbone"].state_dict().values():
+        assert tensor.dtype == torch.float32
+        assert tensor.isfinite().all()
+
+
+def test_a_speechbrain_embedding_model_by_yaml_alone(options):
+    run = options(
+        "ECAPA_TDNN", embedding_dim="16", sample_rate="16000", width_mult=None
+    )
+    loaded = load_run(run)
+    assert type(loaded["backbone"].model).__name__ == "ECAPA_TDNN"
+    embeddings = loaded["backbone"](torch.randn(2, 101, 80))
+    assert embeddings.shape == (2, 16)

@@ -1,0 +1,99 @@
+"""SpeechBrain's embedding models as backbones, by YAML alone.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import pytest
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.lobes.models.Xvector import Xvector
+from torch import nn
+
+from qlung_plugin.lobes.models.embedding import EmbeddingModel
+
+FRONT_END = """
+compute_features: !new:torch.nn.Sequential
+    - !new:speechbrain.lobes.features.Fbank
+      n_mels: 80
+    - !new:speechbrain.processing.features.InputNormalization
+      norm_type: sentence
+      std_norm: False
+backbone: !new:qlung_plugin.lobes.models.embedding.EmbeddingModel
+    embedding_dim: 16
+    model: !new:speechbrain.lobes.models."""
+
+MODELS = {
+    "ecapa": """ECAPA_TDNN.ECAPA_TDNN
+        input_size: 80
+        channels: [16, 16, 16, 16, 48]
+        attention_channels: 8
+        lin_neurons: 16
+""",
+    "xvector": """Xvector.Xvector
+        in_channels: 80
+        tdnn_channels: [16, 16, 16, 16, 48]
+        lin_neurons: 16
+""",
+    "resnet": """ResNet.ResNet
+        input_size: 80
+        channels: [4, 4, 8, 8]
+        block_sizes: [1, 1, 1, 1]
+        lin_neurons: 16
+""",
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_by_yaml_alone(name):
+    loaded = load_hyperpyyaml(FRONT_END + MODELS[name])
+    features = loaded["compute_features"].eval()(torch.randn(3, 16000))
+    backbone = loaded["backbone"].eval()
+    embeddings = backbone(features)
+    assert embeddings.shape == (3, backbone.embedding_dim) == (3, 16)
+    # The pooling of x-vectors adds noise of 1e-5, also in evaluation.
+    expected = backbone.model(features).reshape(3, 16)
+    torch.testing.assert_close(embeddings, expected, atol=1e-3, rtol=0)
+    # One at a time, as the cache computes features, they are the same.
+    torch.testing.assert_close(
+        backbone(features[1:2]), embeddings[1:2], atol=1e-3, rtol=0
+    )
+    embeddings.square().sum().backward()
+    assert any(p.grad.abs().sum() > 0 for p in backbone.parameters())
+
+
+def xvector():
+    torch.manual_seed(0)
+    return Xvector(in_channels=8, tdnn_channels=[8] * 5, lin_neurons=16)
+
+
+def test_weights_of_the_model_are_loaded_to_the_last(tmp_path):
+    source = xvector()
+    with torch.no_grad():
+        for parameter in source.parameters():
+            parameter.add_(1.0)
+    torch.save(source.state_dict(), tmp_path / "embedding_model.ckpt")
+    backbone = EmbeddingModel(xvector(), 16, tmp_path / "embedding_model.ckpt")
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(backbone.model.state_dict()[name], tensor), name
+    other = Xvector(in_channels=8, tdnn_channels=[8] * 5, lin_neurons=8)
+    with pytest.raises(ValueError, match="arguments of the model"):
+        EmbeddingModel(other, 8, tmp_path / "embedding_model.ckpt")
+
+
+def test_frozen_it_learns_nothing():
+    backbone = EmbeddingModel(xvector(), 16, freeze=True).train()
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    backbone(torch.randn(4, 50, 8))
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize(
+    "model, dim",
+    [(xvector(), 8), (nn.Linear(8, 16), 16), (nn.Flatten(), 8)],
+    ids=["another dimension", "a time axis", "time in the embedding"],
+)
+def test_another_shape_is_named(model, dim):
+    with pytest.raises(ValueError, match="is embedding_dim right"):
+        EmbeddingModel(model, dim)(torch.randn(2, 50, 8))
