@@ -34,6 +34,9 @@ def cycle_quality(measure, manifests, cache_folder, fit_on=None):
 
     Raises
     ------
+    ValueError
+        If two entries of one id differ, or the measure needs of an entry what
+        it does not have.
     RuntimeError
         If the measure has to be fitted, and is not.
 
@@ -48,12 +51,20 @@ def cycle_quality(measure, manifests, cache_folder, fit_on=None):
     >>> cycle_quality(ClippingScore(4000), [manifest], folder / "cache")
     {'a_0': 1.0}
     """
-    measurements = run_on_main(
-        store_cycles,
-        args=[list(manifests), CycleMeasurements(measure), cache_folder],
-    )
+    entries = {}
+    for manifest in manifests:
+        for cycle, entry in manifest.items():
+            if entries.setdefault(cycle, entry) != entry:
+                raise ValueError(f"the manifests have two cycles {cycle}")
+
+    def measure_waveforms(one):
+        store = run_on_main(
+            store_cycles, args=[[entries], CycleMeasurements(one), cache_folder]
+        )
+        return torch.stack([store[cycle] for cycle in entries])
+
+    measurements = measure.measure_entries(entries, measure_waveforms)
     if fit_on is not None:
-        measure.fit(torch.stack([measurements[cycle] for cycle in fit_on]))
-    ids = [cycle for manifest in manifests for cycle in manifest]
-    scores = measure.score(torch.stack([measurements[cycle] for cycle in ids]))
-    return dict(zip(ids, scores.tolist()))
+        rows = {cycle: row for row, cycle in enumerate(entries)}
+        measure.fit(measurements[[rows[cycle] for cycle in fit_on]])
+    return dict(zip(entries, measure.score(measurements).tolist()))

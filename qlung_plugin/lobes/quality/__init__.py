@@ -10,6 +10,11 @@ Authors
 """
 
 from qlung_plugin.lobes.quality.base import Measurements, QualityMeasure
+from qlung_plugin.lobes.quality.composed import (
+    ConstantQuality,
+    ManifestQuality,
+    WeightedQuality,
+)
 from qlung_plugin.lobes.quality.learned import (
     LearnedQualityScore,
     read_coefficients,
@@ -29,11 +34,14 @@ __all__ = [
     "MEASUREMENTS",
     "AudioQualityScore",
     "ClippingScore",
+    "ConstantQuality",
     "FlatnessScore",
     "LearnedQualityScore",
+    "ManifestQuality",
     "Measurements",
     "QualityMeasure",
     "RecordingMeasurements",
     "SNRScore",
+    "WeightedQuality",
     "read_coefficients",
 ]

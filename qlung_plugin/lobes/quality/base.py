@@ -111,9 +111,10 @@ class Measurements(nn.Module, ABC):
 class QualityMeasure(Measurements):
     """Base class of the quality scores.
 
-    Subclasses override ``measure_valid`` and :meth:`score`, and :meth:`fit`
-    where something is learned from the training set. ``supervision`` is None,
-    or says what database and patients the measure was learned from before.
+    Subclasses override ``measure_valid`` and :meth:`score`, :meth:`fit` where
+    something is learned from the training set, and :meth:`measure_entries` where
+    something else than waveforms tells of cycles. ``supervision`` is None, or
+    says what database and patients the measure was learned from before.
     """
 
     supervision = None
@@ -129,6 +130,24 @@ class QualityMeasure(Measurements):
         return self.score(
             self.measure(waveforms, relative_lengths, native_rates)
         )
+
+    def measure_entries(self, entries, measure_waveforms):
+        """Measures a manifest's cycles; their waveforms, unless overridden.
+
+        Arguments
+        ---------
+        entries : dict
+            The manifest's entries, by id.
+        measure_waveforms : callable
+            Takes a measure and returns its measurements of the waveforms of all
+            entries, in their order, ``[cycle, measurement]``. It is expensive.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[cycle, measurement]``.
+        """
+        return measure_waveforms(self)
 
     @abstractmethod
     def score(self, measurements):
