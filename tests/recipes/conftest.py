@@ -104,11 +104,12 @@ def train(tmp_path, cache, monkeypatch):
 
 
 def arguments(options):
-    """Command-line arguments of a mapping."""
+    """Command-line arguments of a mapping; a flag has no value."""
     return [
         text
         for key, value in options.items()
         for text in (f"--{key}", str(value))
+        if text
     ]
 
 

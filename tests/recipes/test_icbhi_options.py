@@ -111,3 +111,32 @@ def test_a_speechbrain_embedding_model_by_yaml_alone(options):
     assert type(loaded["backbone"].model).__name__ == "ECAPA_TDNN"
     embeddings = loaded["backbone"](torch.randn(2, 101, 80))
     assert embeddings.shape == (2, 16)
+
+
+def test_a_compiled_backbone_trains_the_same(options, monkeypatch):
+    compiled, compile_module = [], torch.compile
+
+    def eagerly(module, **settings):
+        # The default backend needs a C++ compiler, and a minute.
+        compiled.append(type(module).__name__)
+        return compile_module(module, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", eagerly)
+    runs = [
+        options(base="qlung_ast.yaml", **TINY_AST, output=name, **extra)
+        for name, extra in (
+            ("plain", {}),
+            (
+                "compiled",
+                {"compile": "", "compile_module_keys": "backbone"},
+            ),
+        )
+    ]
+    assert compiled == ["AST"]
+    plain, other = (pd.read_csv(run / "predictions_last.csv") for run in runs)
+    for label in ("normal", "crackle", "wheeze", "both"):
+        assert other[f"p_{label}"].to_numpy() == pytest.approx(
+            plain[f"p_{label}"].to_numpy(), abs=1e-4
+        )
+    # The checkpoint is that of the bare backbone.
+    assert load_run(runs[1])["backbone"].embedding_dim == 32
