@@ -76,10 +76,10 @@ class AudioQualityScore(_SpectralMeasure):
         ``frames``: mean of the frames' entropies. ``spectrum``: entropy of the
         mean spectrum.
     f_min : float
-        Lowest frequency of the entropy's band, in Hz. The default leaves out
+        Lowest frequency of the band, in Hz. The default leaves out
         handling noise.
     f_max : float
-        Highest frequency of the entropy's band, in Hz. The default is the band
+        Highest frequency of the band, in Hz. The default is the band
         of lung sounds, which every device of ICBHI reaches.
     window_length : float
         Length of the Hann window, in ms.
@@ -187,8 +187,25 @@ class AudioQualityScore(_SpectralMeasure):
 class FlatnessScore(_SpectralMeasure):
     """One minus the spectral flatness of the mean spectrum.
 
-    The arguments are those of :class:`AudioQualityScore`; the formula is
+    The formula is
     :func:`qlung_plugin.processing.quality.spectral_flatness`.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the analysis and of the waveforms, in Hz.
+    f_min : float
+        Lowest frequency of the band, in Hz. The default leaves out
+        handling noise.
+    f_max : float
+        Highest frequency of the band, in Hz. The default is the band
+        of lung sounds, which every device of ICBHI reaches.
+    window_length : float
+        Length of the Hann window, in ms.
+    hop_length : float
+        Time between two frames, in ms.
+    n_fft : int, optional
+        FFT size; the next power of two if not given.
 
     Example
     -------
@@ -233,8 +250,18 @@ class SNRScore(_SpectralMeasure):
         Rate of the analysis and of the waveforms, in Hz.
     snr_range : tuple of float
         The ratios that score 0 and 1, in dB.
-    f_min, f_max, window_length, hop_length, n_fft
-        See :class:`AudioQualityScore`.
+    f_min : float
+        Lowest frequency of the band, in Hz. The default leaves out
+        handling noise.
+    f_max : float
+        Highest frequency of the band, in Hz. The default is the band
+        of lung sounds, which every device of ICBHI reaches.
+    window_length : float
+        Length of the Hann window, in ms.
+    hop_length : float
+        Time between two frames, in ms.
+    n_fft : int, optional
+        FFT size; the next power of two if not given.
 
     Example
     -------
