@@ -1,18 +1,18 @@
-"""Weighted, constant and stated quality.
+"""Tests of quality that is made of others, of a constant, or of the manifest.
 
 Authors
  * qlung_plugin contributors
 """
 
-import numpy as np
+import json
+import math
+
 import pytest
-import soundfile
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qlung_plugin.dataio.quality import cycle_quality
+from qlung_plugin.dataio.cycles import CycleMeasurements
 from qlung_plugin.lobes.quality import (
     AudioQualityScore,
     ClippingScore,
@@ -27,219 +27,293 @@ from qlung_plugin.lobes.quality import (
 
 RATE = 8000
 
-
-class Level(QualityMeasure):
-    """Two measurements whose score is the first; remembers its fit."""
-
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
-        level = waveforms.abs().amax(dim=1)
-        return torch.stack([level, 10 * level], dim=1)
-
-    def score(self, measurements):
-        return measurements[:, 0].nan_to_num(nan=0.0)
-
-    def fit(self, measurements):
-        self.fitted_to = measurements
+# No deadline: the machine may be busy.
+WIDE = settings(max_examples=30, deadline=None)
 
 
-def waveforms():
-    generator = torch.Generator().manual_seed(0)
-    scales = torch.tensor([[0.05], [0.2], [0.3]])
-    return scales * torch.randn(3, RATE, generator=generator).clamp(-3, 3)
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture
-def manifests(tmp_path):
-    """Two manifests of cycles at two rates."""
-    entries = {}
-    for i, (rate, waveform) in enumerate(zip((RATE, 4000, RATE), waveforms())):
-        path = tmp_path / f"{i}.wav"
-        soundfile.write(path, waveform.numpy(), rate, subtype="FLOAT")
-        wav = {"file": str(path), "start": 0, "stop": 4000}
-        entries[f"cycle_{i}"] = {
-            "wav": wav,
-            "sample_rate": rate,
-            "listeners": i / 2,
-        }
-    return [
-        {key: entries[key] for key in keys}
-        for keys in (("cycle_0", "cycle_1"), ("cycle_2",))
-    ]
+def cycles():
+    """Noises, louder and more tonal from one to the next; the last clips."""
+    time = torch.arange(RATE) / RATE
+    tone = torch.sin(2 * math.pi * 300 * time)
+    shares = torch.linspace(0.1, 0.9, 6).unsqueeze(1)
+    waveforms = shares * (0.1 * (1 - shares) * noise(6, RATE) + shares * tone)
+    waveforms[5] = (3 * waveforms[5]).clamp(-0.9, 0.9)
+    return waveforms
 
 
-# --- weighted ---------------------------------------------------------------
-
-
-def test_weighted_mean_against_the_parts():
-    flatness, snr = FlatnessScore(RATE), SNRScore(RATE)
-    measured = WeightedQuality([flatness, snr], [3.0, 1.0])(waveforms())
-    expected = 0.75 * flatness(waveforms()) + 0.25 * snr(waveforms())
-    torch.testing.assert_close(measured, expected)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.floats(0, 1e6), min_size=1, max_size=4).filter(
-        lambda weights: sum(weights) > 1e-3
-    ),
-    st.data(),
-)
-def test_weighted_mean_stays_in_its_range(weights, data):
-    values = data.draw(
-        st.lists(st.floats(0, 1), min_size=len(weights), max_size=len(weights))
+def of_everything():
+    """A score that ranges, one learned, one formula, and a constant."""
+    return WeightedQuality(
+        [
+            AudioQualityScore(RATE, normalisation="fitted"),
+            LearnedQualityScore(RATE, normalisation="fitted"),
+            SNRScore(RATE),
+            ConstantQuality(0.25),
+        ],
+        [0.4, 0.3, 0.2, 0.1],
     )
-    parts = [ConstantQuality(value) for value in values]
-    measure = WeightedQuality(parts, weights)
-    quality = measure(torch.ones(1, 100)).item()
-    expected = np.average(values, weights=weights)
-    assert quality == pytest.approx(expected, abs=1e-6)
-    assert min(values) - 1e-6 <= quality <= max(values) + 1e-6
 
 
-def test_each_part_is_fitted_to_its_own_measurements():
-    level, score = Level(RATE), AudioQualityScore(RATE, normalisation="fitted")
-    measure = WeightedQuality([level, score], [1, 1])
-    measurements = measure.measure(waveforms())
-    measure.fit(measurements)
-    assert torch.equal(level.fitted_to, level.measure(waveforms()))
-    alone = AudioQualityScore(RATE, normalisation="fitted")
-    alone.fit(alone.measure(waveforms()))
-    expected = (level(waveforms()) + alone(waveforms())) / 2
-    torch.testing.assert_close(measure(waveforms()), expected)
-    # What was fitted is saved and comes back.
-    fresh = WeightedQuality(
-        [Level(RATE), AudioQualityScore(RATE, normalisation="fitted")], [1, 1]
+class TestWeightedQuality:
+    def test_by_hand(self):
+        quality = WeightedQuality(
+            [SNRScore(RATE, snr_range=(0.0, 20.0)), ClippingScore(RATE)],
+            [3, 1],
+        )
+        # Ratio in dB, share of clipped samples.
+        measured = torch.tensor([[10.0, 0.2], [30.0, 0.0], [-5.0, 1.0]])
+        expected = [0.75 * 0.5 + 0.25 * 0.8, 1.0, 0.0]
+        assert quality.score(measured).tolist() == pytest.approx(expected)
+
+    def test_waveforms_are_scored_as_by_each_measure(self):
+        quality = WeightedQuality(
+            [AudioQualityScore(RATE), FlatnessScore(RATE)], [0.2, 0.6]
+        )
+        assert isinstance(quality, QualityMeasure)
+        lengths = torch.tensor([1.0, 0.5, 0.9, 0.7, 1.0, 0.6])
+        rates = torch.tensor([8000, 4000, 2000, 8000, 44100, 3000])
+        heard = cycles(), lengths, rates
+        expected = 0.25 * AudioQualityScore(RATE)(*heard)
+        expected += 0.75 * FlatnessScore(RATE)(*heard)
+        torch.testing.assert_close(quality(*heard), expected)
+        parts = [m.measure(*heard) for m in quality.measures]
+        assert torch.equal(quality.measure(*heard), torch.cat(parts, dim=1))
+
+    @WIDE
+    @given(
+        st.lists(
+            st.tuples(st.floats(0, 1), st.floats(0, 1e3)),
+            min_size=1,
+            max_size=5,
+        ).filter(lambda pairs: any(weight > 1e-3 for _, weight in pairs))
     )
-    fresh.load_state_dict(measure.state_dict())
-    torch.testing.assert_close(fresh(waveforms()), expected)
+    def test_mean_lies_between_its_parts(self, pairs):
+        values, weights = zip(*pairs)
+        quality = WeightedQuality(list(map(ConstantQuality, values)), weights)
+        score = quality(torch.zeros(1, 10)).item()
+        counted = [value for value, weight in pairs if weight > 0]
+        assert 0 <= score <= 1
+        assert min(counted) - 1e-6 <= score <= max(counted) + 1e-6
+        mean = sum(v * w for v, w in pairs) / sum(weights)
+        assert score == pytest.approx(mean, abs=1e-6)
+
+    @pytest.mark.parametrize("count", [3, 6, 7, 10, 13])
+    def test_many_ones_are_one(self, count):
+        parts = [ConstantQuality(1.0) for _ in range(count)]
+        quality = WeightedQuality(parts, [0.1] * count)
+        assert quality(torch.zeros(1, 10)).item() <= 1
+        assert quality(torch.zeros(1, 10)).item() == pytest.approx(1)
+
+    def test_silence_counts_as_each_measure_scores_it(self):
+        quality = WeightedQuality(
+            [ClippingScore(RATE), ConstantQuality(0.5)], [0.75, 0.25]
+        )
+        waveforms = torch.stack([0.1 * noise(RATE), torch.zeros(RATE)])
+        scores = quality(waveforms).tolist()
+        # The highest sample of any waveform counts as clipped.
+        assert scores == pytest.approx([0.875, 0.125], abs=1e-3)
+
+    def test_each_measure_is_fitted_to_its_own(self):
+        quality, heard = of_everything(), cycles()
+        quality.fit(quality.measure(heard))
+        expected = torch.full((6,), 0.1 * 0.25)
+        for weight, alone in zip((0.4, 0.3, 0.2), of_everything().measures):
+            alone.fit(alone.measure(heard))
+            expected += weight * alone(heard)
+        torch.testing.assert_close(quality(heard), expected)
+
+    def test_unfitted_is_an_error(self):
+        with pytest.raises(RuntimeError, match="not fitted"):
+            of_everything()(cycles())
+
+    def test_what_was_fitted_is_saved(self, tmp_path):
+        quality = of_everything()
+        quality.fit(quality.measure(cycles()))
+        torch.save(quality.state_dict(), tmp_path / "quality.ckpt")
+        again = of_everything()
+        again.load_state_dict(torch.load(tmp_path / "quality.ckpt"))
+        assert torch.equal(again(cycles()), quality(cycles()))
+
+    def test_what_was_fitted_does_not_enter_the_measurements(self):
+        quality = of_everything()
+        before = quality.measure(cycles())
+        quality.fit(before)
+        torch.testing.assert_close(
+            quality.measure(cycles()), before, equal_nan=True, rtol=0, atol=0
+        )
+
+    def test_of_weighted_ones(self):
+        inner = WeightedQuality(
+            [ClippingScore(RATE), SNRScore(RATE)], [0.5, 0.5]
+        )
+        outer = WeightedQuality([inner, FlatnessScore(RATE)], [0.8, 0.2])
+        flat = WeightedQuality(
+            [ClippingScore(RATE), SNRScore(RATE), FlatnessScore(RATE)],
+            [0.4, 0.4, 0.2],
+        )
+        torch.testing.assert_close(outer(cycles()), flat(cycles()))
+
+    def test_the_rate_is_that_of_those_that_measure_waveforms(self):
+        parts = [ConstantQuality(1), ManifestQuality("m"), SNRScore(4000)]
+        assert WeightedQuality(parts, [1, 1, 1]).sample_rate == 4000
+        nested = WeightedQuality(parts, [1, 1, 1])
+        with pytest.raises(ValueError, match="one sample_rate, not 4000, 8000"):
+            WeightedQuality([nested, SNRScore(8000)], [1, 1])
+
+    def test_different_rates_are_an_error(self):
+        parts = [AudioQualityScore(16000), SNRScore(8000)]
+        with pytest.raises(
+            ValueError, match="one sample_rate, not 16000, 8000"
+        ):
+            WeightedQuality(parts, [1, 1])
+
+    @pytest.mark.parametrize(
+        "weights, message",
+        [
+            ([1.0], "2 measures cannot have 1 weights"),
+            ([1.0, -0.1], "not negative"),
+            ([0.0, 0.0], "nor all 0"),
+            ([1.0, math.nan], "finite"),
+            ([1.0, math.inf], "finite"),
+        ],
+    )
+    def test_weights_that_cannot_be(self, weights, message):
+        parts = [ConstantQuality(0.1), ConstantQuality(0.2)]
+        with pytest.raises(ValueError, match=message):
+            WeightedQuality(parts, weights)
+
+    def test_no_measures(self):
+        with pytest.raises(ValueError, match="nor all 0"):
+            WeightedQuality([], [])
+
+    def test_is_stored_as_any_measure(self):
+        quality = of_everything()
+        measured = CycleMeasurements(quality)(0.1 * noise(4000), 4000)
+        assert measured.shape == quality.measure(cycles()).shape[1:]
 
 
-def test_unfitted_parts_say_so():
-    unfitted = AudioQualityScore(RATE, normalisation="fitted")
-    measure = WeightedQuality([unfitted], [1])
-    with pytest.raises(RuntimeError, match="not fitted"):
-        measure(waveforms())
-
-
-def test_silence_is_scored_as_each_part_scores_it():
-    parts = [FlatnessScore(RATE), ConstantQuality(0.8, RATE)]
-    quality = WeightedQuality(parts, [1, 1])(torch.zeros(1, RATE))
-    assert quality.item() == pytest.approx(0.4)
-
-
-def test_supervision_is_that_of_the_parts():
-    learned = LearnedQualityScore(RATE)
-    assert learned.supervision["patients"]
-    measure = WeightedQuality([FlatnessScore(RATE), learned], [1, 1])
-    assert measure.supervision == {
-        **learned.supervision,
-        "patients": sorted(learned.supervision["patients"]),
+def learned_from(path, database, *patients):
+    """A learned score of another file."""
+    number = {"mean": -2.0, "scale": 0.5, "coefficient": -1.0}
+    content = {
+        "measurements": {"flatness": number},
+        "intercept": 0.75,
+        "limit": 3.0,
+        "provenance": {"database": database, "patients": patients},
     }
-    assert WeightedQuality([FlatnessScore(RATE)], [1]).supervision is None
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return LearnedQualityScore(RATE, path)
 
 
-def test_supervision_of_two_databases_is_refused():
-    parts = [Level(RATE), Level(RATE)]
-    parts[0].supervision = {"database": "A", "patients": ["1"]}
-    parts[1].supervision = {"database": "A", "patients": ["2", "1"]}
-    assert WeightedQuality(parts, [1, 1]).supervision["patients"] == ["1", "2"]
-    parts[1].supervision = {"database": "B", "patients": ["2"]}
-    with pytest.raises(ValueError, match="several databases"):
-        WeightedQuality(parts, [1, 1])
+class TestSupervision:
+    def test_is_that_of_the_learned_one(self):
+        learned = LearnedQualityScore(RATE)
+        quality = WeightedQuality([ClippingScore(RATE), learned], [0.5, 0.5])
+        found = learned.supervision
+        assert quality.supervision["database"] == found["database"]
+        assert set(quality.supervision["patients"]) == set(found["patients"])
+        assert json.loads(json.dumps(quality.supervision))
+
+    def test_is_none_without_any(self):
+        parts = [ClippingScore(RATE), ConstantQuality(1), ManifestQuality("a")]
+        assert WeightedQuality(parts, [1, 1, 1]).supervision is None
+        assert [part.supervision for part in parts] == [None, None, None]
+
+    def test_is_none_of_what_does_not_count(self):
+        parts = [ClippingScore(RATE), LearnedQualityScore(RATE)]
+        assert WeightedQuality(parts, [1, 0]).supervision is None
+
+    def test_patients_of_all_are_joined(self, tmp_path):
+        parts = [
+            learned_from(tmp_path / "a.json", "made up", "1", "2"),
+            learned_from(tmp_path / "b.json", "made up", "2", "3"),
+        ]
+        quality = WeightedQuality(parts, [0.5, 0.5])
+        expected = {"database": "made up", "patients": ["1", "2", "3"]}
+        assert quality.supervision == expected
+
+    def test_of_two_databases_is_an_error(self, tmp_path):
+        parts = [
+            learned_from(tmp_path / "a.json", "one", "1"),
+            learned_from(tmp_path / "b.json", "another", "1"),
+        ]
+        with pytest.raises(ValueError, match="different .*: another, one"):
+            WeightedQuality(parts, [0.5, 0.5])
 
 
-@pytest.mark.parametrize(
-    "measures, weights, message",
-    [
-        ([ClippingScore(8000), ClippingScore(4000)], [1, 1], "one sample rate"),
-        ([], [], "one sample rate"),
-        ([ClippingScore(8000)], [1, 1], "1 measures cannot have 2 weights"),
-        ([ClippingScore(8000)] * 2, [2, -1], "must not be negative"),
-        ([ClippingScore(8000)] * 2, [0, 0], "nor all 0"),
-    ],
-)
-def test_what_cannot_be_combined(measures, weights, message):
-    with pytest.raises(ValueError, match=message):
-        WeightedQuality(measures, weights)
+class TestConstantQuality:
+    @pytest.mark.parametrize("value", [0, 0.3, 1.0])
+    def test_is_the_same_for_all(self, value):
+        waveforms = torch.stack([noise(500), torch.zeros(500), noise(500)])
+        scores = ConstantQuality(value)(waveforms, torch.tensor([1.0, 1.0, 0]))
+        assert scores.dtype == torch.float32
+        assert scores.tolist() == pytest.approx([value] * 3)
+
+    @pytest.mark.parametrize("value", [-0.01, 1.01, math.nan, math.inf])
+    def test_value_that_is_no_quality(self, value):
+        with pytest.raises(ValueError, match=r"lies in \[0, 1\]"):
+            ConstantQuality(value)
+
+    def test_needs_no_waveforms(self):
+        quality = ConstantQuality(0.3)
+        measured = quality.measure_entries({"a": {}, "b": {}}, None)
+        assert quality.score(measured).tolist() == pytest.approx([0.3, 0.3])
 
 
-# --- constant and stated ----------------------------------------------------
+class TestManifestQuality:
+    @WIDE
+    @given(st.lists(st.floats(0, 1) | st.integers(0, 1), max_size=5))
+    def test_is_the_column(self, values):
+        entries = {str(i): {"mark": value} for i, value in enumerate(values)}
+        quality = ManifestQuality("mark")
+        scores = quality.score(quality.measure_entries(entries, None))
+        assert scores.tolist() == pytest.approx(values)
 
-
-@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_constants_outside_the_range(value):
-    with pytest.raises(ValueError, match="value must be in"):
-        ConstantQuality(value)
-
-
-def test_a_constant_is_measured_nowhere(manifests, tmp_path):
-    quality = cycle_quality(
-        ConstantQuality(0.25), manifests, tmp_path / "cache", fit_on=["cycle_0"]
+    @pytest.mark.parametrize(
+        "value",
+        [
+            -0.1,
+            1.1,
+            math.nan,
+            math.inf,
+            -math.inf,
+            None,
+            True,
+            "0.5",
+            [0.5],
+            10**400,
+        ],
     )
-    assert quality == {"cycle_0": 0.25, "cycle_1": 0.25, "cycle_2": 0.25}
-    assert not (tmp_path / "cache").exists()
+    def test_what_is_no_quality_is_named(self, value):
+        entries = {
+            "101_0": {"mark": 0.5},
+            "101_1": {"mark": value},
+            "101_2": {"marks": 0.5},
+        }
+        message = r"2 of 3 .* as 'mark': 101_1 has "
+        with pytest.raises(ValueError, match=message) as error:
+            ManifestQuality("mark").measure_entries(entries, None)
+        assert repr(value) in str(error.value)
 
+    def test_missing_column_is_named(self):
+        entries = {"101_0": {"mark": 0.5}, "101_1": {"label": "normal"}}
+        with pytest.raises(ValueError, match="1 of 2 .*'mark': 101_1 has None"):
+            ManifestQuality("mark").measure_entries(entries, None)
 
-def test_stated_quality_is_read(manifests, tmp_path):
-    quality = cycle_quality(
-        ManifestQuality("listeners"),
-        manifests,
-        tmp_path / "cache",
-        fit_on=["cycle_0"],
-    )
-    assert quality == {"cycle_0": 0.0, "cycle_1": 0.5, "cycle_2": 1.0}
-    assert not (tmp_path / "cache").exists()
+    def test_waveforms_are_an_error(self):
+        quality = ManifestQuality("mark")
+        with pytest.raises(ValueError, match="'mark' of a manifest"):
+            quality(noise(2, 500))
+        with pytest.raises(ValueError, match="'mark' of a manifest"):
+            CycleMeasurements(quality)(noise(500), 4000)
+        sum_with_it = WeightedQuality([quality, SNRScore(RATE)], [1, 1])
+        with pytest.raises(ValueError, match="'mark' of a manifest"):
+            sum_with_it(noise(2, 500))
 
-
-@pytest.mark.parametrize("value", [None, 1.5, -1, float("nan"), "0.5", True])
-def test_entries_that_state_no_quality_are_counted(manifests, tmp_path, value):
-    manifests[1]["cycle_2"]["listeners"] = value
-    with pytest.raises(
-        ValueError, match="1 of 3 .*'listeners' in .0, 1.*cycle"
-    ):
-        cycle_quality(ManifestQuality("listeners"), manifests, tmp_path)
-
-
-def test_a_waveform_states_nothing():
-    with pytest.raises(RuntimeError, match="read from manifests"):
-        ManifestQuality("listeners")(waveforms())
-
-
-def test_stated_quality_is_no_part_of_a_mean():
-    with pytest.raises(RuntimeError, match="read from manifests"):
-        WeightedQuality([ManifestQuality("listeners")], [1])
-
-
-BLOCKS = {
-    "weighted": """
-quality: !new:qlung_plugin.lobes.quality.WeightedQuality
-    weights: [0.5, 0.5]
-    measures:
-        - !new:qlung_plugin.lobes.quality.AudioQualityScore
-          sample_rate: 8000
-        - !new:qlung_plugin.lobes.quality.SNRScore
-          sample_rate: 8000
-""",
-    "constant": """
-quality: !new:qlung_plugin.lobes.quality.ConstantQuality
-    value: 0.5
-""",
-    "column": """
-quality: !new:qlung_plugin.lobes.quality.ManifestQuality
-    column: listeners
-""",
-}
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_each_is_a_block_of_yaml(name, manifests, tmp_path):
-    measure = load_hyperpyyaml(BLOCKS[name])["quality"]
-    quality = cycle_quality(
-        measure, manifests, tmp_path / "cache", fit_on=["cycle_0", "cycle_1"]
-    )
-    assert list(quality) == ["cycle_0", "cycle_1", "cycle_2"]
-    assert all(0 <= value <= 1 for value in quality.values())
-    # It is saved and loaded like weights.
-    again = load_hyperpyyaml(BLOCKS[name])["quality"]
-    again.load_state_dict(measure.state_dict())
-    assert cycle_quality(again, manifests, tmp_path / "cache") == quality
+    def test_name_of_the_result_is_refused(self):
+        with pytest.raises(ValueError, match="rename it"):
+            ManifestQuality("quality")

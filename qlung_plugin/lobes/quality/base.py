@@ -112,9 +112,10 @@ class QualityMeasure(Measurements):
     """Base class of the quality scores.
 
     Subclasses override ``measure_valid`` and :meth:`score`, :meth:`fit` where
-    something is learned from the training set, and :meth:`measure_entries` where
-    something else than waveforms tells of cycles. ``supervision`` is None, or
-    says what database and patients the measure was learned from before.
+    something is learned from the training set, and :meth:`measure_entries`
+    where something else than waveforms tells of cycles. ``supervision`` is
+    None, or says what database and patients the measure was learned from
+    before.
     """
 
     supervision = None

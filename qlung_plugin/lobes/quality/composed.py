@@ -1,4 +1,4 @@
-"""Qualities made of others, or of something else than the waveform.
+"""Quality scores made of others, of a constant, or of the manifest.
 
 Authors
  * qlung_plugin contributors
@@ -11,78 +11,102 @@ from torch import nn
 
 from qlung_plugin.lobes.quality.base import QualityMeasure
 
+ANY_RATE = 16000  # Hz, of waveforms that nobody looks at
+
 
 class WeightedQuality(QualityMeasure):
     """The weighted mean of several measures.
 
-    Each is fitted for itself. The weights are divided by their sum, so that the
-    mean stays in [0, 1].
+    Each is fitted for itself, and silence counts as each scores it. The weights
+    are divided by their sum, so that the mean stays in [0, 1]. In a recipe the
+    measurements of each are stored by themselves, and found again by any other
+    run with this measure.
 
     Arguments
     ---------
     measures : list of QualityMeasure
-        Measures of waveforms, all of one sample rate.
+        The measures. Those that measure waveforms have one sample rate.
     weights : list of float
         One weight per measure, none negative.
 
     Raises
     ------
     ValueError
-        If the sample rates differ, or the weights are not one per measure, none
-        negative, not all 0.
+        If the sample rates differ; if the weights are not one per measure, none
+        negative, not all 0; or if measures were learned from different
+        databases, which a run could not be set apart on.
 
     Example
     -------
     >>> from qlung_plugin.lobes.quality import ClippingScore
     >>> constant = ConstantQuality(0.5)
-    >>> measure = WeightedQuality([ClippingScore(16000), constant], [3, 1])
-    >>> measure(0.1 * torch.randn(2, 16000))
-    tensor([0.8750, 0.8750])
+    >>> measure = WeightedQuality([ClippingScore(8000), constant], [3, 1])
+    >>> measure(0.1 * torch.randn(2, 8000).clamp(-1, 1)).shape
+    torch.Size([2])
     """
 
     def __init__(self, measures, weights):
-        rates = {measure.sample_rate for measure in measures}
-        if len(rates) != 1:
-            raise ValueError(
-                f"measures need one sample rate, not {sorted(rates)}"
-            )
-        super().__init__(rates.pop())
-        if len(weights) != len(measures):
+        if len(measures) != len(weights):
             raise ValueError(
                 f"{len(measures)} measures cannot have {len(weights)} weights"
             )
-        if min(weights) < 0 or not 0 < sum(weights) < math.inf:
+        total = math.fsum(weights)
+        if not (
+            all(weight >= 0 for weight in weights) and 0 < total < math.inf
+        ):
             raise ValueError(
-                f"weights must not be negative, nor all 0, but are {weights}"
+                "weights must be finite, not negative, nor all 0, but are"
+                f" {list(weights)}"
             )
-        self.measures = nn.ModuleList(measures)
-        self.weights = [weight / sum(weights) for weight in weights]
-        # Silence is measured as NaN, but in as many columns as anything.
-        silence = torch.zeros(1, self.sample_rate)
-        self.columns = [
-            measure.measure(silence).shape[1] for measure in measures
+        # What they make of no cycle at all tells how many columns each has, and
+        # which of them look at waveforms.
+        rates = []
+
+        def measure_nothing(measure):
+            rates.append(measure.sample_rate)
+            return measure.measure(torch.zeros(0, 1))
+
+        columns = [
+            measure.measure_entries({}, measure_nothing).shape[1]
+            for measure in measures
         ]
+        if len(set(rates)) > 1:
+            raise ValueError(
+                "the measures must have one sample_rate, not"
+                f" {', '.join(map(str, rates))}"
+            )
+        super().__init__(rates[0] if rates else ANY_RATE)
+        self.measures = nn.ModuleList(measures)
+        self.weights = tuple(weight / total for weight in weights)
+        self.columns = tuple(columns)
         self.supervision = _combined(
-            [measure.supervision for measure in measures]
+            [m.supervision for m, weight in zip(measures, weights) if weight]
         )
+
+    def measure_entries(self, entries, measure_waveforms):
+        """The measurements of all measures, beside each other."""
+        parts = [
+            measure.measure_entries(entries, measure_waveforms)
+            for measure in self.measures
+        ]
+        return torch.cat(parts, dim=-1)
 
     def measure_valid(self, waveforms, centred, lengths, native_rates):
         """The measurements of all measures, beside each other."""
-        return torch.cat(
-            [
-                measure.measure_valid(waveforms, centred, lengths, native_rates)
-                for measure in self.measures
-            ],
-            dim=-1,
-        )
+        parts = [
+            measure.measure_valid(waveforms, centred, lengths, native_rates)
+            for measure in self.measures
+        ]
+        return torch.cat(parts, dim=-1)
 
     def score(self, measurements):
         """The weighted mean of the measures' scores, ``[batch]``."""
         parts = measurements.split(self.columns, dim=-1)
-        return sum(
+        mean = sum(
             weight * measure.score(part)
             for weight, measure, part in zip(self.weights, self.measures, parts)
         )
+        return mean.clamp(0, 1)  # rounding may leave it
 
     def fit(self, measurements):
         """Fits each measure to its own measurements."""
@@ -93,35 +117,29 @@ class WeightedQuality(QualityMeasure):
 
 def _combined(supervisions):
     """One supervision for all: the patients that any of them learned from."""
-    known = [one for one in supervisions if one]
-    databases = {one["database"] for one in known}
-    if len(databases) > 1:
-        raise ValueError(
-            f"measures learned from several databases, {sorted(databases)},"
-            " cannot be judged apart from all of them"
-        )
+    known = [one for one in supervisions if one is not None]
     if not known:
         return None
+    databases = sorted({one["database"] for one in known})
+    if len(databases) > 1:
+        raise ValueError(
+            "measures that were learned from different databases cannot be"
+            f" weighted together: {', '.join(databases)}"
+        )
     patients = set().union(*(one["patients"] for one in known))
-    return {**known[0], "patients": sorted(patients)}
+    return {"database": databases[0], "patients": sorted(patients)}
 
 
 class ConstantQuality(QualityMeasure):
     """The same quality for every cycle, silent or not.
 
-    With it a quality margin is a fixed margin: a baseline.
+    With it a quality margin is a fixed margin: a baseline. No waveform is
+    looked at.
 
     Arguments
     ---------
     value : float
-        In [0, 1].
-    sample_rate : int
-        At which waveforms are expected, in Hz; they are not looked at.
-
-    Raises
-    ------
-    ValueError
-        If the value is not in [0, 1].
+        In [0, 1]; else it is a ValueError.
 
     Example
     -------
@@ -129,11 +147,15 @@ class ConstantQuality(QualityMeasure):
     tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, value, sample_rate=16000):
-        super().__init__(sample_rate)
+    def __init__(self, value):
+        super().__init__(ANY_RATE)
         if not 0 <= value <= 1:
-            raise ValueError(f"value must be in [0, 1], not {value}")
+            raise ValueError(f"a quality lies in [0, 1], which {value} is not")
         self.value = value
+
+    def measure_entries(self, entries, measure_waveforms):
+        """Nothing, in one column; no waveform is measured."""
+        return torch.zeros(len(entries), 1)
 
     def measure_valid(self, waveforms, centred, lengths, native_rates):
         """Nothing, in one column."""
@@ -141,79 +163,86 @@ class ConstantQuality(QualityMeasure):
 
     def score(self, measurements):
         """The value, ``[batch]``."""
-        return torch.full(
-            measurements.shape[:1], self.value, device=measurements.device
-        )
-
-    def measure_entries(self, entries, measure_waveforms):
-        """Nothing, in one column, whatever the waveforms are."""
-        return torch.zeros(len(entries), 1)
+        return measurements.new_full((len(measurements),), self.value)
 
 
 class ManifestQuality(QualityMeasure):
     """A quality that each entry of the manifests states.
 
-    For marks of listeners, say: write them as a number in [0, 1] into the
-    entries of ``train.json``, ``valid.json`` and ``test.json`` that the
-    preparation made, and train with ``--skip_prep True``.
+    To use one's own, such as the marks of listeners: prepare the data once, add
+    a number in [0, 1] under a key of one's choice to every entry of
+    ``train.json``, ``valid.json`` and ``test.json``, name the key in the YAML
+    as in the example, and train with ``--skip_prep True --manifest_folder <the
+    folder of the three>``.
+
+    It is no measure of waveforms. A run that was trained with it is judged on
+    another database if that manifest has the column too, and tells no quality
+    of recordings without a manifest. Nor does it know where the numbers come
+    from: its ``supervision`` is None, and a run whose numbers were learned from
+    a database is not set apart from the others.
 
     Arguments
     ---------
     column : str
-        The key of an entry.
+        The key of the number. Not ``quality``, which is what the recipes' data
+        sets call the result.
+
+    Raises
+    ------
+    ValueError
+        If the column is called quality; and when waveforms are measured.
 
     Example
     -------
-    >>> measure = ManifestQuality("listeners")
-    >>> entries = {"101_0": {"listeners": 0.25}}
-    >>> measure.score(measure.measure_entries(entries, None))
-    tensor([0.2500])
+    >>> from hyperpyyaml import load_hyperpyyaml
+    >>> from qlung_plugin.dataio.quality import cycle_quality
+    >>> hparams = load_hyperpyyaml('''
+    ... quality: !new:qlung_plugin.lobes.quality.ManifestQuality
+    ...     column: listeners
+    ... ''')
+    >>> manifest = {"101_0": {"listeners": 0.25}, "101_1": {"listeners": 1}}
+    >>> cycle_quality(hparams["quality"], [manifest], "cache")
+    {'101_0': 0.25, '101_1': 1.0}
     """
 
     def __init__(self, column):
-        super().__init__(sample_rate=16000)  # which is of no importance
+        super().__init__(ANY_RATE)
+        if column == "quality":
+            raise ValueError(
+                "the manifest's column cannot be called 'quality', as what"
+                " becomes of it is: rename it"
+            )
         self.column = column
 
     def measure_entries(self, entries, measure_waveforms):
-        """What the entries state.
-
-        Arguments
-        ---------
-        entries : dict
-            The manifest's entries, by id.
-        measure_waveforms : callable
-            Not used.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[cycle, 1]``.
+        """What the entries state, ``[cycle, 1]``.
 
         Raises
         ------
         ValueError
-            If an entry states no quality, or none in [0, 1].
+            If an entry states no number in [0, 1].
         """
         stated = {key: entry.get(self.column) for key, entry in entries.items()}
         wrong = [key for key, value in stated.items() if not _is_quality(value)]
         if wrong:
             raise ValueError(
-                f"{len(wrong)} of {len(stated)} manifest entries have no"
-                f" {self.column!r} in [0, 1], such as {wrong[0]}:"
+                f"{len(wrong)} of {len(stated)} manifest entries have no number"
+                f" in [0, 1] as {self.column!r}: {wrong[0]} has"
                 f" {stated[wrong[0]]!r}"
             )
-        return torch.tensor(list(stated.values())).float().unsqueeze(1)
+        values = torch.tensor(list(stated.values()), dtype=torch.float32)
+        return values.unsqueeze(-1)
 
     def measure_valid(self, waveforms, centred, lengths, native_rates):
         """Not possible: a waveform does not state its quality."""
-        raise RuntimeError(
-            f"the quality {self.column!r} is read from manifests: it cannot be"
-            " measured of a waveform"
+        raise ValueError(
+            f"the quality is {self.column!r} of a manifest, which a waveform"
+            " does not tell: measure it with another measure"
         )
 
     def score(self, measurements):
         """What was stated, ``[batch]``."""
-        return measurements.squeeze(1)
+        return measurements.squeeze(-1)
 
 
 def _is_quality(value):

@@ -284,19 +284,6 @@ def dataio_prep(hparams):
         if manifest
     }
 
-    # The expensive part is computed once; other runs find it in the cache.
-    process = hparams["resampler"]
-    if hparams["cache_features"]:
-        process = hparams["cycle_features"]
-        if hparams["waveform_augmentation"] is not None:
-            raise ValueError(
-                "waveform_augmentation needs waveforms: --cache_features False"
-            )
-    stored_inputs = run_on_main(
-        store_cycles,
-        args=[manifests.values(), process, hparams["cache_folder"]],
-    )
-
     # Fitted on the training set alone; a no-op where nothing is to be learned.
     measures = {"quality": hparams["quality"]}
     for name, measure in hparams["further_quality"].items():
@@ -311,6 +298,19 @@ def dataio_prep(hparams):
         for name, measure in measures.items()
     }
     hparams["loss"].fit(count_labels(manifests["train"], hparams["labels"]))
+
+    # The expensive part is computed once; other runs find it in the cache.
+    process = hparams["resampler"]
+    if hparams["cache_features"]:
+        process = hparams["cycle_features"]
+        if hparams["waveform_augmentation"] is not None:
+            raise ValueError(
+                "waveform_augmentation needs waveforms: --cache_features False"
+            )
+    stored_inputs = run_on_main(
+        store_cycles,
+        args=[manifests.values(), process, hparams["cache_folder"]],
+    )
 
     @sb.utils.data_pipeline.takes("id")
     @sb.utils.data_pipeline.provides("inputs")
