@@ -18,23 +18,20 @@ from qlung_plugin.dataio.partitions import count_labels
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.run import find_checkpoint, load_run
 from qlung_plugin.nnet.margins import ClassImbalanceMargin
-from tests.recipes.conftest import RECIPE, TINY, arguments
+from tests.recipes.conftest import (
+    RECIPE,
+    SPRSOUND,
+    TINY,
+    arguments,
+    run_script,
+)
 
 
-@pytest.fixture(scope="module")
-def two_processes(corpus, cache, tmp_path_factory):
-    """A run by torchrun on two CPU processes."""
-    output = tmp_path_factory.mktemp("run") / "two"
-    options = {
-        **TINY,
-        "data_folder": corpus,
-        "output_folder": output,
-        "cache_folder": cache,
-        "device": "cpu",
-        "distributed_backend": "gloo",
-    }
+def run_by_two(script, hparams, options):
+    """Runs a script by torchrun on two CPU processes."""
+    options = {**options, "device": "cpu", "distributed_backend": "gloo"}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    script = [str(RECIPE / "train.py"), str(RECIPE / "hparams/qlung.yaml")]
+    script = [str(script), str(script.parent / "hparams" / hparams)]
     run = subprocess.run(
         [*launcher, "--nproc_per_node=2", *script, *arguments(options)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -43,6 +40,19 @@ def two_processes(corpus, cache, tmp_path_factory):
         timeout=300,
     )
     assert run.returncode == 0, run.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def two_processes(corpus, cache, tmp_path_factory):
+    """A training by two processes."""
+    output = tmp_path_factory.mktemp("run") / "two"
+    options = {
+        **TINY,
+        "data_folder": corpus,
+        "output_folder": output,
+        "cache_folder": cache,
+    }
+    run_by_two(RECIPE / "train.py", "qlung.yaml", options)
     return output
 
 
@@ -81,6 +91,24 @@ def test_predictions_are_those_of_one_process(two_processes, corpus, cache):
         expected = logits.softmax(dim=1)[0].tolist()
         row = table.loc[cycle, [f"p_{label}" for label in run["labels"]]]
         assert row.tolist() == pytest.approx(expected, abs=2e-6)
+
+
+def test_another_database_is_judged_by_two_as_by_one(
+    icbhi_run, sprsound_corpus, cache, tmp_path
+):
+    script = SPRSOUND / "cross_dataset" / "evaluate.py"
+    options = {
+        "data_folder": sprsound_corpus,
+        "run_folder": icbhi_run,
+        "partition": "inter",
+        "cache_folder": cache,
+    }
+    outputs = [tmp_path / name for name in ("one", "two")]
+    hparams = script.parent / "hparams" / "cross_dataset.yaml"
+    run_script(script, hparams, {**options, "output_folder": outputs[0]})
+    run_by_two(script, hparams.name, {**options, "output_folder": outputs[1]})
+    one, two = (pd.read_csv(output / "predictions.csv") for output in outputs)
+    pd.testing.assert_frame_equal(one, two, atol=2e-6)
 
 
 def test_logs_are_written_by_one_process(two_processes):

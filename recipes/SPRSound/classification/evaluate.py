@@ -27,6 +27,7 @@ from qlung_plugin.inference.run import (
     find_checkpoints,
     load_run,
 )
+from qlung_plugin.utils.distributed import shard
 from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
 from qlung_plugin.utils.results import predictions_table
 from qlung_plugin.utils.run_folder import file_checksums, write_run_results
@@ -208,8 +209,10 @@ if __name__ == "__main__":
             run_opts=run_opts,
         )
         brain.evaluate(
-            dataset, test_loader_kwargs=dict(hparams["dataloader_options"])
+            shard(dataset),
+            test_loader_kwargs=dict(hparams["dataloader_options"]),
         )
+        score.gather()
         tables[name] = predictions_table(score, dataset.data, **quality)
         epochs[name] = run["epoch"]
         validated = run["validated"]

@@ -27,6 +27,7 @@ from qlung_plugin.inference.run import (
     find_checkpoints,
     load_run,
 )
+from qlung_plugin.utils.distributed import shard
 from qlung_plugin.utils.metric_stats import RespiratoryScore
 from qlung_plugin.utils.published import SPRSOUND_INTER
 from qlung_plugin.utils.results import predictions_table
@@ -211,8 +212,10 @@ if __name__ == "__main__":
             run_opts=run_opts,
         )
         brain.evaluate(
-            dataset, test_loader_kwargs=dict(hparams["dataloader_options"])
+            shard(dataset),
+            test_loader_kwargs=dict(hparams["dataloader_options"]),
         )
+        score.gather()
         tables[name] = predictions_table(score, dataset.data, **quality)
         epochs[name] = run["epoch"]
         validated = run["validated"]
