@@ -22,6 +22,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["qlung_plugin", "qlung_plugin.*"]),
     package_data={"qlung_plugin.lobes.quality": ["learned.json"]},
+    entry_points={"console_scripts": ["qlung = qlung_plugin.cli.main:main"]},
     python_requires=">=3.10,<3.15",
     install_requires=[
         # torchaudio, which SpeechBrain imports, ended at 2.11: see README.md.

@@ -1,0 +1,98 @@
+"""The ``qlung`` command.
+
+A subcommand is a module of this package, listed in :data:`COMMANDS`, with
+``add_parser(subparsers)``, which returns its parser, and ``run(arguments)``,
+which may return an exit code. Their modules are imported for ``--help`` too, so
+what takes time to import is imported in ``run``.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+import os
+import sys
+
+from qlung_plugin import __version__
+from qlung_plugin.cli import components
+
+COMMANDS = (components,)
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  2    wrong usage or input, which a line on stderr explains
+  130  interrupted
+"""
+
+# What the package raises if the input is wrong; anything else is a mistake of
+# its own, and its traceback is wanted.
+USER_ERRORS = (OSError, RuntimeError, ValueError)
+
+
+def main(arguments=None):
+    """Runs a command line.
+
+    Arguments
+    ---------
+    arguments : list of str, optional
+        Those of the process, if not given.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Example
+    -------
+    >>> main(["components", "FixedMargin"])
+    # The same margin for every sample, as in ArcFace.
+    # It goes into a margin loss: indent it as the loss's scale.
+    margin: !new:qlung_plugin.nnet.margins.FixedMargin
+        # In radians.
+        margin: 0.2
+    0
+    """
+    arguments = _parser().parse_args(arguments)
+    try:
+        code = arguments.run(arguments) or 0
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except USER_ERRORS as error:
+        if arguments.debug:
+            raise
+        print(f"qlung: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return code
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="qlung",
+        description="Respiratory sound classification with QLung.",
+        epilog=f"example:\n  qlung components\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"qlung {__version__}"
+    )
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    for command in COMMANDS:
+        subparser = command.add_parser(subparsers)
+        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
+        subparser.epilog = f"{subparser.epilog}\n\n{EXIT_CODES}"
+        subparser.add_argument(
+            "--debug", action="store_true", help="show where an error arises"
+        )
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
