@@ -30,9 +30,10 @@ CHECKPOINTS = {
 def write_inference_yaml(hparams_file, overrides, keys, folder):
     """Writes the part of a training YAML that is needed to use the model.
 
-    References are resolved, and ``pretrained_weights`` are set to null
-    wherever they occur: the checkpoint holds the weights, so nothing is to be
-    downloaded.
+    References are resolved, a top-level ``!apply:`` is replaced by what it
+    gives, so that the file says it in plain words, and ``pretrained_weights``
+    are set to null wherever they occur: the checkpoint holds the weights, so
+    nothing is to be downloaded.
 
     Arguments
     ---------
@@ -65,6 +66,9 @@ def write_inference_yaml(hparams_file, overrides, keys, folder):
         )
     kept = CommentedMap((key, resolved[key]) for key in keys)
     _clean(kept)
+    for key, value in kept.items():
+        if str(getattr(value, "tag", None)).startswith("!apply:"):
+            kept[key] = _apply(value)
     text = StringIO()
     text.write(
         "# Generated: what is needed to load the checkpoints of this folder.\n"
@@ -76,6 +80,17 @@ def write_inference_yaml(hparams_file, overrides, keys, folder):
     partial.write_text(text.getvalue(), encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def _apply(node):
+    """What an ``!apply:`` gives, which has to be plain data."""
+    text = StringIO()
+    YAML().dump(CommentedMap(value=node), text)
+    value = load_hyperpyyaml(text.getvalue())["value"]
+    if isinstance(value, list):
+        value = CommentedSeq(value)
+        value.fa.set_flow_style()
+    return value
 
 
 def _clean(node):

@@ -106,6 +106,15 @@ def test_references_are_resolved(write):
     assert loaded["classifier"].bias is not None
 
 
+def test_what_a_function_gives_is_written_out(write, training_yaml):
+    text = training_yaml.read_text()
+    labels = "[normal, crackle, wheeze, both]"
+    assert labels in text
+    function = "!apply:qlung_plugin.dataio.partitions.class_labels [4]"
+    training_yaml.write_text(text.replace(labels, function))
+    assert f"labels: {labels}\n" in write().read_text()
+
+
 def test_nothing_is_to_be_downloaded(write, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", None)
     path = write(keys=[*KEYS, "pretrained_weights"])
