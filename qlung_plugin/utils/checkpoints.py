@@ -44,6 +44,9 @@ class CompleteCheckpointer(Checkpointer):
         checkpoint = super().save_checkpoint(*args, **kwargs)
         if if_main_process():
             (checkpoint.path / COMPLETE).touch()
+        # What is deleted next, each process lists for itself: one that has not
+        # seen the mark deletes fewer, and waits for the others forever.
+        ddp_barrier()
         return checkpoint
 
     def list_checkpoints(self):

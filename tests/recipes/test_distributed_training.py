@@ -37,7 +37,7 @@ def run_by_two(script, hparams, options):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=240,
     )
     assert run.returncode == 0, run.stderr[-3000:]
 

@@ -4,12 +4,17 @@ Authors
  * qlung_plugin contributors
 """
 
+import os
+import time
+from pathlib import Path
+
 import pytest
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from qlung_plugin.utils.checkpoints import CompleteCheckpointer
 from qlung_plugin.utils.distributed import shard, wrap_on_cpu
 from qlung_plugin.utils.metric_stats import RespiratoryScore
 
@@ -37,7 +42,26 @@ def evaluated(part):
     return score
 
 
+def checkpoints_seen(folder):
+    """How many each process finds after saving twice, when the main is slow."""
+    checkpointer = CompleteCheckpointer(folder, {"model": nn.Linear(1, 1)})
+    touch = Path.touch
+
+    def touch_late(path):
+        time.sleep(0.3)
+        touch(path)
+
+    Path.touch = touch_late
+    seen = []
+    for _ in range(2):
+        checkpointer.save_checkpoint()
+        seen.append(len(checkpointer.list_checkpoints()))
+    Path.touch = touch
+    return seen
+
+
 def _worker(rank, processes, folder):
+    os.environ["RANK"] = str(rank)  # as torchrun does: SpeechBrain looks there
     torch.distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder}/store",
@@ -62,6 +86,7 @@ def _worker(rank, processes, folder):
     torch.save(
         {
             "ids": part.data_ids,
+            "checkpoints": checkpoints_seen(f"{folder}/checkpoints"),
             "gathered": sorted(score.ids),
             "summary": score.summarize(),
             "cross_entropy": score.cross_entropy(),
@@ -112,6 +137,11 @@ def test_all_processes_have_the_metrics_of_the_whole(processes):
         assert found["gathered"] == sorted(whole.ids)
         assert found["summary"] == whole.summarize()
         assert found["cross_entropy"] == pytest.approx(whole.cross_entropy())
+
+
+def test_all_processes_see_a_checkpoint_once_it_is_saved(processes):
+    # They delete those that they see, together: different ones are a deadlock.
+    assert [found["checkpoints"] for found in processes] == [[1, 2]] * 3
 
 
 def test_a_single_process_has_the_whole():
