@@ -175,7 +175,9 @@ def add_angle(cosine, margin):
     least = 2 * torch.finfo(cosine.dtype).eps
     squared = (1 - cosine) * (1 + cosine)
     bounded = squared.clamp(min=least)
-    shifted = cosine * cos_margin - bounded.sqrt() * sin_margin
+    shifted = torch.addcmul(
+        cosine * cos_margin, bounded.sqrt(), sin_margin, value=-1
+    )
     # theta + m >= pi where -cos(theta) >= cos(m), theta + m <= 0 where
     # cos(theta) >= cos(m); at a margin of 0 both branches are the cosine.
     positive = margin > 0
@@ -184,10 +186,10 @@ def add_angle(cosine, margin):
     outside = towards >= cos_margin
     # At the other end, where the sine is constant, the slope is cos(m) alone:
     # if that is negative, the cosine less a step takes over there too.
-    held = (bounded > squared) & (cos_margin < -cos_margin) & ~outside
+    held = (bounded > squared) & (cos_margin < 0)
     versine = 1 - cos_margin
     step = torch.maximum(margin * sin_margin, versine)
-    step = torch.where(held, versine, step)
+    step = torch.where(outside, step, versine)
     step = torch.where(positive, step, -versine)
     return torch.where(outside | held, cosine - step, shifted)
 
