@@ -317,3 +317,53 @@ class TestManifestQuality:
     def test_name_of_the_result_is_refused(self):
         with pytest.raises(ValueError, match="rename it"):
             ManifestQuality("quality")
+
+
+# --- what measurements are called -------------------------------------------
+
+
+class Loudness(QualityMeasure):
+    """A user's own measure, which does not say what it measures."""
+
+    def measure_valid(self, waveforms, centred, lengths, native_rates):
+        return torch.stack([waveforms.abs().mean(-1)] * 2, dim=-1)
+
+    def score(self, measurements):
+        return measurements[:, 0].clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        AudioQualityScore(RATE),
+        LearnedQualityScore(RATE),
+        SNRScore(RATE),
+        FlatnessScore(RATE),
+        ClippingScore(RATE),
+        ConstantQuality(0.5),
+    ],
+    ids=lambda measure: type(measure).__name__,
+)
+def test_every_measurement_has_a_name(measure):
+    assert len(measure.names) == measure.measure(cycles()).shape[1]
+    assert len(set(measure.names)) == len(measure.names)
+    assert measure.of_waveforms
+
+
+def test_names_of_a_mean_are_told_apart():
+    bands = [AudioQualityScore(RATE, f_max=f_max) for f_max in (500, 2000)]
+    weighted = WeightedQuality(
+        [*bands, SNRScore(RATE), Loudness(RATE)], [1] * 4
+    )
+    assert weighted.names == (
+        *("spectral_entropy_0", "rms_1", "spectral_entropy_2", "rms_3"),
+        *("snr_db", "Loudness_5", "Loudness_6"),
+    )
+    assert len(weighted.names) == weighted.measure(cycles()).shape[1]
+
+
+def test_what_a_manifest_states_is_no_measure_of_waveforms():
+    stated = ManifestQuality("snr")
+    assert stated.names == ("snr",) and not stated.of_waveforms
+    mean = WeightedQuality([stated, ConstantQuality(0.5)], [1, 1])
+    assert not mean.of_waveforms

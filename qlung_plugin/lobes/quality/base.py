@@ -15,6 +15,9 @@ from qlung_plugin.processing.quality import SILENCE, remove_dc, rms_level
 class Measurements(nn.Module, ABC):
     """Base class of what measures waveforms; :meth:`measure_valid` does it.
 
+    Subclasses may have ``names``, a tuple: what their measurements are called,
+    for those who read them. Measurements without names are not told.
+
     Arguments
     ---------
     sample_rate : int
@@ -22,6 +25,8 @@ class Measurements(nn.Module, ABC):
         It belongs to the measurement and is independent of any backbone's
         rate.
     """
+
+    names = ()
 
     def __init__(self, sample_rate):
         super().__init__()
@@ -115,10 +120,11 @@ class QualityMeasure(Measurements):
     something is learned from the training set, and :meth:`measure_entries`
     where something else than waveforms tells of cycles. ``supervision`` is
     None, or says what database and patients the measure was learned from
-    before.
+    before; ``of_waveforms``, whether it can measure waveforms at all.
     """
 
     supervision = None
+    of_waveforms = True  # False: waveforms cannot be measured
 
     def forward(self, waveforms, relative_lengths=None, native_rates=None):
         """Scores waveforms; arguments and errors are those of ``measure``.

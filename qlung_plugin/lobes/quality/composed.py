@@ -79,6 +79,17 @@ class WeightedQuality(QualityMeasure):
         self.measures = nn.ModuleList(measures)
         self.weights = tuple(weight / total for weight in weights)
         self.columns = tuple(columns)
+        self.of_waveforms = all(measure.of_waveforms for measure in measures)
+        names = [
+            name
+            for measure, count in zip(measures, columns)
+            for name in measure.names or [type(measure).__name__] * count
+        ]
+        # Two measures may both have an entropy, of different bands.
+        self.names = tuple(
+            name if names.count(name) == 1 else f"{name}_{column}"
+            for column, name in enumerate(names)
+        )
         self.supervision = _combined(
             [m.supervision for m, weight in zip(measures, weights) if weight]
         )
@@ -147,6 +158,8 @@ class ConstantQuality(QualityMeasure):
     tensor([0.5000, 0.5000])
     """
 
+    names = ("nothing",)
+
     def __init__(self, value):
         super().__init__(ANY_RATE)
         if not 0 <= value <= 1:
@@ -205,6 +218,8 @@ class ManifestQuality(QualityMeasure):
     {'101_0': 0.25, '101_1': 1.0}
     """
 
+    of_waveforms = False
+
     def __init__(self, column):
         super().__init__(ANY_RATE)
         if column == "quality":
@@ -213,6 +228,7 @@ class ManifestQuality(QualityMeasure):
                 " becomes of it is: rename it"
             )
         self.column = column
+        self.names = (column,)
 
     def measure_entries(self, entries, measure_waveforms):
         """What the entries state, ``[cycle, 1]``.

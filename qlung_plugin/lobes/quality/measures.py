@@ -106,6 +106,8 @@ class AudioQualityScore(_SpectralMeasure):
     True
     """
 
+    names = ("spectral_entropy", "rms")
+
     def __init__(
         self,
         sample_rate,
@@ -215,6 +217,8 @@ class FlatnessScore(_SpectralMeasure):
     True
     """
 
+    names = ("spectral_flatness",)
+
     def __init__(
         self,
         sample_rate,
@@ -272,6 +276,8 @@ class SNRScore(_SpectralMeasure):
     True
     """
 
+    names = ("snr_db",)
+
     def __init__(
         self,
         sample_rate,
@@ -310,6 +316,8 @@ class ClippingScore(QualityMeasure):
     >>> ClippingScore(8000)(torch.stack([tone, clipped])).round(decimals=1)
     tensor([1.0000, 0.3000])
     """
+
+    names = ("clipping_ratio",)
 
     def measure_valid(self, waveforms, centred, lengths, native_rates):
         """Share of clipped samples, ``[batch, 1]``."""
