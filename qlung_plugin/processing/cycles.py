@@ -6,22 +6,39 @@ Authors
  * qlung_plugin contributors
 """
 
+import math
 from functools import lru_cache
 
 import torch
 
+# Samples of an interpolation kernel; 44.1 to 32 kHz has 0.15 million, rates
+# without a common divisor have thousands of millions.
+LARGEST_KERNEL = 4_000_000
+
 
 @lru_cache(maxsize=16)
-def _resampler(native_rate, sample_rate):
+def _resampler(native_rate, sample_rate, device):
     # Here, because the mathematics of the package does without torchaudio.
     from torchaudio.transforms import Resample
 
     # The kernel of 44.1 to 32 kHz costs more than its use on one cycle.
-    return Resample(native_rate, sample_rate)
+    return Resample(native_rate, sample_rate).to(device)
+
+
+def _resample_odd_rates(waveforms, native_rate, sample_rate):
+    from scipy.signal import resample_poly
+
+    resampled = resample_poly(
+        waveforms.double().cpu().numpy(), sample_rate, native_rate, axis=-1
+    )
+    return torch.from_numpy(resampled).to(waveforms)
 
 
 def resample(waveforms, native_rate, sample_rate):
     """Changes the sample rate by band-limited interpolation.
+
+    Rates that have hardly a common divisor, such as 44,101 and 32,000 Hz, are
+    left to SciPy: torchaudio would make a kernel of gigabytes for them.
 
     Arguments
     ---------
@@ -44,7 +61,10 @@ def resample(waveforms, native_rate, sample_rate):
     """
     if native_rate == sample_rate or waveforms.shape[-1] == 0:
         return waveforms
-    return _resampler(native_rate, sample_rate)(waveforms)
+    divisor = math.gcd(native_rate, sample_rate)
+    if native_rate * sample_rate > LARGEST_KERNEL * divisor**2:
+        return _resample_odd_rates(waveforms, native_rate, sample_rate)
+    return _resampler(native_rate, sample_rate, waveforms.device)(waveforms)
 
 
 def fade(waveforms, samples, fade_in=True):

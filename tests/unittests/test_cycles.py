@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+import math
+
 import numpy as np
 import pytest
 import soundfile
@@ -337,3 +339,16 @@ def test_the_end_alone_is_faded_where_asked():
     assert torch.equal(end[3:], both[3:])
     module = FixedLength(1, duration=12, fade=3, fade_in=False)
     assert torch.equal(module(waveform), end)
+
+
+@pytest.mark.parametrize("native_rate", [44101, 11024, 8001])
+def test_rates_without_a_common_divisor(native_rate):
+    """A tone stays a tone; a kernel for these rates would take gigabytes."""
+    time = torch.arange(2 * native_rate, dtype=torch.float64) / native_rate
+    tone = torch.sin(2 * math.pi * 300 * time).float()
+    resampled = resample(tone, native_rate, 32000)
+    assert resampled.dtype == torch.float32
+    assert abs(len(resampled) - 64000) <= 1
+    expected = torch.sin(2 * math.pi * 300 * torch.arange(64000) / 32000)
+    middle = slice(4000, 60000)  # without the edges
+    assert (resampled[middle] - expected[middle]).abs().max() < 2e-3
