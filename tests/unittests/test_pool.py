@@ -1,0 +1,80 @@
+"""Tests of going over files on all cores.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+from functools import partial
+
+import pytest
+import torch
+
+from qlung_plugin.utils.pool import default_jobs, over_files
+
+
+def prepare(exponent):
+    return exponent
+
+
+def power(exponent, number):
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    return number**exponent, os.getpid(), torch.get_num_threads()
+
+
+def mistaken(exponent, number):
+    raise KeyError(number)
+
+
+def failing():
+    raise ValueError("no model")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_results_in_order_and_errors_among_them(jobs):
+    numbers = [3, -1, *range(20)]
+    found = list(over_files(power, numbers, partial(prepare, 2), jobs))
+    assert [number for number, _ in found] == numbers
+    for number, outcome in found:
+        if number < 0:
+            assert isinstance(outcome, ValueError)
+            assert str(outcome) == "-1 is negative"
+        else:
+            assert outcome[0] == number**2
+    processes = {outcome[1] for number, outcome in found if number >= 0}
+    assert (os.getpid() in processes) == (jobs == 1)
+    if jobs > 1:
+        assert {outcome[2] for n, outcome in found if n >= 0} == {1}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_is_no_error_of_a_file_is_raised(jobs):
+    with pytest.raises(KeyError):
+        list(over_files(mistaken, [1, 2], partial(prepare, 2), jobs))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_preparation_that_fails_is_told_at_once(jobs):
+    with pytest.raises(ValueError, match="no model"):
+        next(over_files(power, [1, 2], failing, jobs))
+
+
+def test_no_more_is_taken_than_can_be_worked_on():
+    taken = []
+
+    def numbers():
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    results = over_files(power, numbers(), partial(prepare, 2), 2)
+    next(results)
+    assert len(taken) <= 6
+    results.close()
+
+
+def test_few_files_are_not_worth_a_process():
+    cores = len(os.sched_getaffinity(0))
+    assert default_jobs(0) == default_jobs(1) == default_jobs(10) == 1
+    assert default_jobs(10**6) == cores
