@@ -1,0 +1,285 @@
+"""Where the cycles of a recording are: annotated, in windows, or segmented.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import csv
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from qlung_plugin.dataio.manifests import quantity
+from qlung_plugin.processing.segmentation import (
+    breath_envelope,
+    segment_envelope,
+)
+
+WINDOW = 8.0  # s, what the backbones of the recipes see
+HOP = 4.0  # s, so that every moment but the first and last is seen twice
+LONGEST = 60.0  # s, of a cycle: longer is a recording, not a breath
+BLOCK = 60.0  # s of a recording in memory at a time
+
+ANNOTATIONS = (".txt", ".json", ".csv")
+
+
+class Cycles(NamedTuple):
+    """The cycles of a recording."""
+
+    times: list  # tuples of start and end, in seconds
+    source: str  # where they come from, in words
+    confidence: float | None = None  # of the segmentation, in [0, 1]
+
+
+def find_cycles(recording, cycles=None):
+    """Finds the cycles of a recording.
+
+    Arguments
+    ---------
+    recording : qlung_plugin.inference.recordings.Recording
+        The recording.
+    cycles : str, Path or list, optional
+        * None or ``auto``: the annotation that lies beside the recording and
+          has its name, with the suffix ``.txt``, ``.json`` or ``.csv``; without
+          one, ``segmentation``.
+        * ``segmentation``: breaths, as
+          :mod:`qlung_plugin.processing.segmentation` finds them.
+        * ``windows``: of 8 s, every 4 s.
+        * A file: the annotation of ICBHI (``.txt``) or SPRSound (``.json``) of
+          this recording; or a ``.csv`` with the columns ``start`` and ``end``
+          in seconds, and ``recording`` (file name, with or without suffix) if
+          it is of several recordings.
+        * A folder: of such files, each called like its recording.
+        * A list of tuples of start and end, in seconds.
+
+    Returns
+    -------
+    Cycles
+        In the order given, clipped to the recording. An annotation may hold
+        none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file, or the recording's annotation in the folder, is not there.
+    ValueError
+        If an annotation cannot be read, or a cycle has no length, is longer
+        than 60 s, or lies outside the recording.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> from qlung_plugin.inference.recordings import Recording
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, [0.0] * 40000, 4000)
+    >>> recording = Recording(path)
+    >>> find_cycles(recording, "windows").times
+    [(0.0, 8.0), (2.0, 10.0)]
+    >>> _ = path.with_suffix(".csv").write_text("start,end\\n0.5,2\\n2,99\\n")
+    >>> find_cycles(recording).times
+    [(0.5, 2.0), (2.0, 10.0)]
+    """
+    if cycles is None or cycles == "auto":
+        cycles = _beside(recording.path) or "segmentation"
+    if cycles == "segmentation":
+        return segment_recording(recording)
+    if cycles == "windows":
+        source = f"windows of {WINDOW:g} s every {HOP:g} s"
+        return Cycles(windows(recording.duration), source)
+    if isinstance(cycles, (str, Path)):
+        path = _annotation_of(recording.path, Path(cycles))
+        return Cycles(
+            check_times(read_times(path, recording.path), recording, path),
+            str(path),
+        )
+    return Cycles(check_times(cycles, recording, "the cycles given"), "given")
+
+
+def windows(duration, length=WINDOW, hop=HOP):
+    """Overlapping windows of one length, the last of which ends at the end.
+
+    Arguments
+    ---------
+    duration : float
+        Of the recording, in seconds.
+    length, hop : float
+        In seconds.
+
+    Returns
+    -------
+    list of tuple
+        Start and end, in seconds; one window of the whole recording if that is
+        shorter than a window.
+
+    Example
+    -------
+    >>> windows(17)
+    [(0.0, 8.0), (4.0, 12.0), (8.0, 16.0), (9.0, 17.0)]
+    """
+    if duration <= length:
+        return [(0.0, duration)]
+    count = math.ceil((duration - length) / hop - 1e-9) + 1
+    starts = [min(i * hop, duration - length) for i in range(count)]
+    return [(start, start + length) for start in starts]
+
+
+def segment_recording(recording):
+    """The breaths of a recording, read block by block.
+
+    Arguments
+    ---------
+    recording : qlung_plugin.inference.recordings.Recording
+        The recording.
+
+    Returns
+    -------
+    Cycles
+        With the segmentation's confidence.
+    """
+    block = round(BLOCK * recording.sample_rate)
+    envelope = torch.cat(
+        [
+            breath_envelope(waveform, recording.sample_rate)
+            for waveform in recording.blocks(block)
+        ]
+    )
+    found = segment_envelope(envelope)
+    times = [
+        (start, min(end, recording.duration))
+        for start, end in zip(found.starts, found.ends)
+        if start < recording.duration
+    ]
+    return Cycles(times, "segmentation", found.confidence)
+
+
+def read_times(path, recording):
+    """Reads the cycles of a recording from an annotation.
+
+    Arguments
+    ---------
+    path : Path
+        The annotation; see :func:`find_cycles`.
+    recording : Path
+        The recording's file.
+
+    Returns
+    -------
+    list of tuple
+        Start and end, in seconds.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or is of other recordings only.
+    """
+    suffix = path.suffix.lower()
+    # The readers of the databases take seconds to import.
+    if suffix == ".txt":
+        from qlung_plugin.dataio import icbhi
+
+        return [cycle[:2] for cycle in icbhi.read_annotation(path)]
+    if suffix == ".json":
+        from qlung_plugin.dataio import sprsound
+
+        _, events = sprsound.read_annotation(path)
+        return [(event["start"], event["end"]) for event in events]
+    if suffix == ".csv":
+        return _read_csv(path, recording)
+    raise ValueError(
+        f"{path} is no annotation: expected is {', '.join(ANNOTATIONS)}"
+    )
+
+
+def check_times(times, recording, where):
+    """Cycles clipped to their recording.
+
+    Arguments
+    ---------
+    times : list of tuple
+        Start and end, in seconds.
+    recording : qlung_plugin.inference.recordings.Recording
+        The recording.
+    where : str or Path
+        Where the cycles come from, for messages.
+
+    Returns
+    -------
+    list of tuple
+        Start and end, in seconds.
+
+    Raises
+    ------
+    ValueError
+        See :func:`find_cycles`.
+    """
+    checked = []
+    for number, (start, end) in enumerate(times, start=1):
+        start, end = float(start), float(end)
+        place = f"{where}, cycle {number}: from {start:g} to {end:g} s"
+        if not 0 <= start < end < math.inf:
+            raise ValueError(f"{place} is no stretch of time")
+        end = min(end, recording.duration)
+        first, stop = recording.locate(start, end)
+        if stop <= first:
+            raise ValueError(
+                f"{place} has no sample of {recording.path}, which is"
+                f" {recording.duration:g} s long"
+            )
+        if end - start > LONGEST:
+            raise ValueError(
+                f"{place} is longer than {LONGEST:g} s: that is no breath;"
+                " classify it in windows"
+            )
+        checked.append((start, end))
+    return checked
+
+
+def _beside(path):
+    """The annotation beside a recording, or None."""
+    candidates = (path.with_suffix(suffix) for suffix in ANNOTATIONS)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _annotation_of(recording, path):
+    """The file that annotates a recording, given it or its folder."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} does not exist: cycles are a file, a folder, auto,"
+                " segmentation or windows"
+            )
+        return path
+    found = _beside(path / recording.name)
+    if found is None:
+        raise FileNotFoundError(
+            f"{path} has no annotation of {recording}:"
+            f" {recording.stem}{' or '.join(ANNOTATIONS)}"
+        )
+    return found
+
+
+def _read_csv(path, recording):
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        rows = csv.DictReader(file)
+        columns = [name.strip() for name in rows.fieldnames or ()]
+        rows.fieldnames = columns
+        if {"start", "end"} - set(columns):
+            raise ValueError(f"{path} needs the columns start and end")
+        times, others = [], 0
+        for row in rows:
+            where = f"{path}:{rows.line_num}"
+            if "recording" in columns and row["recording"] not in (
+                recording.name,
+                recording.stem,
+            ):
+                others += 1
+                continue
+            start, end = row["start"], row["end"]
+            if start is None or end is None:
+                raise ValueError(f"{where}: start or end is missing")
+            times.append((quantity(start, where), quantity(end, where)))
+    if others and not times:
+        raise ValueError(f"{path} has no cycle of {recording.name}")
+    return times
