@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from speechbrain.utils.checkpoints import Checkpointer
 
+from qlung_plugin.lobes.quality.learned import plain_coefficients
 from qlung_plugin.utils.state_dicts import read_state_dict
 
 INFERENCE_YAML = "inference.yaml"
@@ -31,9 +32,9 @@ def write_inference_yaml(hparams_file, overrides, keys, folder):
     """Writes the part of a training YAML that is needed to use the model.
 
     References are resolved, a top-level ``!apply:`` is replaced by what it
-    gives, so that the file says it in plain words, and ``pretrained_weights``
-    are set to null wherever they occur: the checkpoint holds the weights, so
-    nothing is to be downloaded.
+    gives, and a file of coefficients by what it holds, so that the file says it
+    all in plain words; ``pretrained_weights`` are set to null wherever they
+    occur: the checkpoint holds the weights, so nothing is to be downloaded.
 
     Arguments
     ---------
@@ -66,6 +67,7 @@ def write_inference_yaml(hparams_file, overrides, keys, folder):
         )
     kept = CommentedMap((key, resolved[key]) for key in keys)
     _clean(kept)
+    write_out_coefficients(kept)
     for key, value in kept.items():
         if str(getattr(value, "tag", None)).startswith("!apply:"):
             kept[key] = _apply(value)
@@ -91,6 +93,29 @@ def _apply(node):
         value = CommentedSeq(value)
         value.fa.set_flow_style()
     return value
+
+
+def write_out_coefficients(node):
+    """Puts the coefficients of learned quality scores into a YAML.
+
+    The file that holds them is beside the recipes, or of the version of this
+    package that was trained with.
+
+    Arguments
+    ---------
+    node : ruamel.yaml.comments.CommentedMap
+        What is changed.
+    """
+    if isinstance(node, CommentedSeq):
+        for part in node:
+            write_out_coefficients(part)
+    elif isinstance(node, CommentedMap):
+        for part in node.values():
+            write_out_coefficients(part)
+        if str(node.tag).endswith(".LearnedQualityScore"):
+            coefficients = node.get("coefficients")
+            if not isinstance(coefficients, dict):
+                node["coefficients"] = plain_coefficients(coefficients)
 
 
 def _clean(node):
@@ -138,14 +163,42 @@ def load_run(run_folder, checkpoint="selected", device="cpu"):
     with open(folder / INFERENCE_YAML, encoding="utf-8") as file:
         run = load_hyperpyyaml(file)
     found = find_checkpoint(Checkpointer(folder), checkpoint)
+    return {**load_weights(run, found, device), **describe_checkpoint(found)}
+
+
+def load_weights(objects, checkpoint, device="cpu"):
+    """Loads a checkpoint into the modules of a run.
+
+    Arguments
+    ---------
+    objects : dict
+        By name; those that are no modules stay as they are.
+    checkpoint : speechbrain.utils.checkpoints.Checkpoint
+        Of the run.
+    device : str
+        Where the modules go.
+
+    Returns
+    -------
+    dict
+        The objects, the modules in evaluation mode.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the checkpoint lacks the file of a module that has parameters or
+        persistent buffers.
+    ValueError
+        If a file is damaged or does not fit its module.
+    """
     modules = {
         name: value
-        for name, value in run.items()
+        for name, value in objects.items()
         if isinstance(value, torch.nn.Module)
     }
     loaded = set()
-    for name in modules.keys() & found.paramfiles.keys():
-        _load_state(modules[name], found.paramfiles[name])
+    for name in modules.keys() & checkpoint.paramfiles.keys():
+        _load_state(modules[name], checkpoint.paramfiles[name])
         loaded.update(
             map(id, modules[name].state_dict(keep_vars=True).values())
         )
@@ -154,16 +207,32 @@ def load_run(run_folder, checkpoint="selected", device="cpu"):
         for key, value in module.state_dict(keep_vars=True).items():
             if id(value) not in loaded:
                 raise FileNotFoundError(
-                    f"{found.path} has no {name}.ckpt to load {name}.{key}"
-                    " from: is it one of the run's recoverables, or was saving"
-                    " interrupted?"
+                    f"{checkpoint.path} has no {name}.ckpt to load"
+                    f" {name}.{key} from: is it one of the run's recoverables,"
+                    " or was saving interrupted?"
                 )
     for module in modules.values():
         module.to(device).eval()
+    return objects
+
+
+def describe_checkpoint(checkpoint):
+    """What a checkpoint tells of itself.
+
+    Arguments
+    ---------
+    checkpoint : speechbrain.utils.checkpoints.Checkpoint
+        Of a run, at the end of an epoch.
+
+    Returns
+    -------
+    dict
+        ``epoch``, and ``validated``, whether the training had a validation set
+        to select by.
+    """
     return {
-        **run,
-        "epoch": int(found.meta["epoch"]),
-        "validated": CHECKPOINTS["selected"] in found.meta,
+        "epoch": int(checkpoint.meta["epoch"]),
+        "validated": CHECKPOINTS["selected"] in checkpoint.meta,
     }
 
 

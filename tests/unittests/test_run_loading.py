@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+import json
+
 import pytest
 import torch
 from hyperpyyaml import load_hyperpyyaml
@@ -16,6 +18,8 @@ from qlung_plugin.inference.run import (
     load_run,
     write_inference_yaml,
 )
+from qlung_plugin.lobes.quality import LearnedQualityScore
+from qlung_plugin.lobes.quality.learned import plain_coefficients
 
 TRAINING_YAML = """\
 # A heading of the file
@@ -113,6 +117,36 @@ def test_what_a_function_gives_is_written_out(write, training_yaml):
     function = "!apply:qlung_plugin.dataio.partitions.class_labels [4]"
     training_yaml.write_text(text.replace(labels, function))
     assert f"labels: {labels}\n" in write().read_text()
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_coefficients_are_written_out(write, training_yaml, tmp_path, own):
+    coefficients = plain_coefficients()
+    path = tmp_path / "coefficients.json"
+    if own:
+        coefficients["intercept"] += 1
+        path.write_text(json.dumps(coefficients))
+    measures = f"""
+    weights: [1, 2]
+    measures:
+        - !new:qlung_plugin.lobes.quality.ClippingScore
+          sample_rate: 8000
+        - !new:qlung_plugin.lobes.quality.LearnedQualityScore
+          sample_rate: 8000
+          coefficients: {path if own else "null"}
+"""
+    start, end = training_yaml.read_text().split("quality: !new", 1)
+    training_yaml.write_text(
+        f"{start}quality: !new:qlung_plugin.lobes.quality.WeightedQuality"
+        f"{measures}{end[end.index('# Measurements') :]}"
+    )
+    written = write()
+    path.unlink(missing_ok=True)
+    loaded = load_hyperpyyaml(written.read_text())["quality"].measures[1]
+    expected = LearnedQualityScore(8000, coefficients)
+    assert torch.equal(loaded.values, expected.values)
+    assert loaded.intercept == expected.intercept
+    assert loaded.supervision == expected.supervision
 
 
 def test_nothing_is_to_be_downloaded(write, monkeypatch):

@@ -36,8 +36,9 @@ def read_coefficients(path=None):
 
     Arguments
     ---------
-    path : str or Path, optional
-        A file in JSON; that of the package if not given.
+    path : str, Path or dict, optional
+        A file in JSON, or what such a file holds; that of the package if not
+        given.
 
     Returns
     -------
@@ -59,10 +60,13 @@ def read_coefficients(path=None):
     >>> len(coefficients.names) == len(coefficients.values) <= 20
     True
     """
-    path = SHIPPED if path is None else path
+    path, content = SHIPPED if path is None else path, path
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        if isinstance(content, dict):
+            path = "coefficients"
+        else:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
         measurements = content["measurements"]
         names = tuple(measurements)
         values = torch.tensor(
@@ -105,6 +109,37 @@ def read_coefficients(path=None):
     return Coefficients(names, values, intercept, limit, supervision)
 
 
+def plain_coefficients(path=None):
+    """Coefficients as plain data, to be kept where their file is not.
+
+    Arguments
+    ---------
+    path : str or Path, optional
+        See :func:`read_coefficients`, also for errors.
+
+    Returns
+    -------
+    dict
+        What :func:`read_coefficients` takes instead of the file.
+
+    Example
+    -------
+    >>> plain = plain_coefficients()
+    >>> read_coefficients(plain).names == read_coefficients().names
+    True
+    """
+    model = read_coefficients(path)
+    return {
+        "measurements": {
+            name: dict(zip(NUMBERS, row))
+            for name, row in zip(model.names, model.values.tolist())
+        },
+        "intercept": model.intercept,
+        "limit": model.limit,
+        "provenance": dict(model.supervision),
+    }
+
+
 class LearnedQualityScore(QualityMeasure):
     """Probability that a recording is usable, as experts would judge.
 
@@ -119,8 +154,9 @@ class LearnedQualityScore(QualityMeasure):
     ---------
     sample_rate : int
         Rate of the waveforms, in Hz.
-    coefficients : str or Path, optional
-        A file that the recipe wrote; that of the package if not given.
+    coefficients : str, Path or dict, optional
+        A file that the recipe wrote, or what it holds; that of the package if
+        not given.
     normalisation : str
         ``absolute``: measurements are standardised as in training, and the
         score is a probability, for recordings like SPRSound's. ``fitted``:

@@ -1,0 +1,334 @@
+"""The architecture of a model as plain data, and making the model of it.
+
+An architecture is a dict of what JSON can say. Some of its values are objects:
+
+* ``{"class": NAME}`` with ``"arguments"``, a dict, or a list for
+  ``torch.nn.Sequential``;
+* ``{"reference": PLACE}``, the same object as one that comes before, such as
+  ``cycle_features.compute_features``.
+
+Nothing is made but what :data:`COMPONENTS` lists, with arguments that are plain
+and not out of all proportion. No argument may name a file or an address.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import importlib
+import math
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch import nn
+
+from qlung_plugin.utils.state_dicts import DAMAGED
+
+PACKAGE = "qlung_plugin"
+
+# Front ends and qualities compute tables as they are made, of sizes that BOUNDS
+# keeps small. Only data tell their shapes, so they are made even for an outline.
+COMPUTING = (
+    f"{PACKAGE}.lobes.quality.AudioQualityScore",
+    f"{PACKAGE}.lobes.quality.ClippingScore",
+    f"{PACKAGE}.lobes.quality.ConstantQuality",
+    f"{PACKAGE}.lobes.quality.FlatnessScore",
+    f"{PACKAGE}.lobes.quality.LearnedQualityScore",
+    f"{PACKAGE}.lobes.quality.ManifestQuality",
+    f"{PACKAGE}.lobes.quality.SNRScore",
+    f"{PACKAGE}.lobes.quality.WeightedQuality",
+    f"{PACKAGE}.lobes.features.ASTFeatures",
+    f"{PACKAGE}.lobes.features.BEATsFeatures",
+    f"{PACKAGE}.lobes.features.CLAPFeatures",
+    f"{PACKAGE}.lobes.features.EfficientATFeatures",
+    f"{PACKAGE}.lobes.features.PANNsFeatures",
+)
+
+COMPONENTS = (
+    *COMPUTING,
+    f"{PACKAGE}.dataio.cycles.CycleFeatures",
+    f"{PACKAGE}.dataio.cycles.CycleResampler",
+    f"{PACKAGE}.dataio.cycles.FixedLength",
+    f"{PACKAGE}.lobes.models.ast.AST",
+    f"{PACKAGE}.lobes.models.beats.BEATs",
+    f"{PACKAGE}.lobes.models.clap.CLAP",
+    f"{PACKAGE}.lobes.models.efficientat.EfficientAT",
+    f"{PACKAGE}.lobes.models.efficientat.EfficientATFirstBlocks",
+    f"{PACKAGE}.lobes.models.embedding.EmbeddingModel",
+    f"{PACKAGE}.lobes.models.panns.PANNs",
+    f"{PACKAGE}.nnet.classifiers.AngularClassifier",
+    f"{PACKAGE}.nnet.classifiers.LinearClassifier",
+    # What EmbeddingModel takes.
+    "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
+    "speechbrain.lobes.models.ResNet.ResNet",
+    "speechbrain.lobes.models.Xvector.Xvector",
+    "torch.nn.Identity",
+    "torch.nn.Sequential",
+)
+
+SEQUENTIAL = "torch.nn.Sequential"
+
+# What numbers of these names may be; those of a list, too.
+BOUNDS = {
+    "sample_rate": (1_000, 192_000),  # Hz
+    "duration": (0.01, 60),  # s
+    "fade": (0, 60),  # s
+    "window_length": (1, 1_000),  # ms
+    "hop_length": (1, 1_000),  # ms
+    "n_fft": (2, 2**18),
+    "n_mels": (1, 1_024),
+    "num_mel_bins": (1, 1_024),
+    "width_mult": (0.01, 16),
+    "num_classes": (2, 1_000),
+    # Numbers of parts
+    "blocks": (0, 17),
+    "first_block": (0, 17),
+    "block_sizes": (1, 128),
+    "depths": (1, 128),
+    "encoder_layers": (1, 128),
+    "num_hidden_layers": (1, 128),
+    "res2net_scale": (1, 128),
+    "tdnn_blocks": (1, 128),
+}
+LARGEST_NUMBER = 1_000_000  # any other, either way
+LONGEST_TEXT = 1_000
+LONGEST_LIST = 1_000
+MOST_VALUES = 20_000
+DEEPEST = 20
+
+# What an argument has to be that would lead to a file, a network or a device.
+FIXED = {"pretrained_weights": (None, "none"), "device": ("cpu",)}
+
+# Arguments that are dicts. transformers takes any field of a configuration, also
+# such as make it fetch code; AST and BEATs check theirs themselves.
+MAPPINGS = ("coefficients", "config")
+CLAP_FIELDS = {
+    *("window_size", "num_mel_bins", "spec_size", "hidden_act", "patch_size"),
+    *("patch_stride", "hidden_size", "projection_dim", "depths"),
+    *("num_attention_heads", "enable_fusion", "patch_embeds_hidden_size"),
+    *("enable_patch_layer_norm", "flatten_patch_embeds", "qkv_bias"),
+    *("mlp_ratio", "projection_hidden_act", "layer_norm_eps"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
+    *("drop_path_rate", "initializer_factor"),
+}
+
+# What constructors raise on arguments that do not go together.
+UNFIT = (*DAMAGED, StrictDataclassError)
+
+
+def check(architecture):
+    """Checks that an architecture is one, and may be made.
+
+    Arguments
+    ---------
+    architecture : object
+        What JSON said.
+
+    Raises
+    ------
+    ValueError
+        If it is no architecture, names a component that is not allowed, or has
+        an argument that is out of proportion; the message says where.
+
+    Example
+    -------
+    >>> check({"backbone": {"class": "os.system", "arguments": ["ls"]}})
+    Traceback (most recent call last):
+    ...
+    ValueError: backbone: 'os.system' is none of the components that a model may have
+    """
+    if not isinstance(architecture, dict):
+        raise ValueError("an architecture is a mapping")
+    budget, objects = [MOST_VALUES], set()
+    for name, value in architecture.items():
+        _check_value(value, (name,), name, objects, budget)
+
+
+def _check_value(value, place, name, objects, budget):
+    """Checks a value of an argument called ``name``, at a place."""
+    where = ".".join(map(str, place))
+    budget[0] -= 1
+    if budget[0] < 0 or len(place) > DEEPEST:
+        raise ValueError(
+            f"{where[:200]}: too many values, or nested too deeply"
+        )
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{where[:200]}: no name of an argument")
+    if name in FIXED:
+        if value not in FIXED[name]:
+            raise ValueError(
+                f"{where}: {str(value)[:100]!r} would be looked for outside of"
+                f" the model; only {FIXED[name][0]} is allowed"
+            )
+    elif isinstance(value, dict):
+        if "class" in value:
+            _check_object(value, place, objects, budget)
+            objects.add(where)
+        elif "reference" in value:
+            if value.keys() != {"reference"} or not (
+                isinstance(value["reference"], str)
+                and value["reference"] in objects
+            ):
+                raise ValueError(
+                    f"{where}: a reference is to an object that comes before"
+                )
+        elif {*place} & {*MAPPINGS}:
+            for key, part in value.items():
+                _check_value(part, (*place, key), key, objects, budget)
+        else:
+            raise ValueError(f"{where}: a mapping, but no object")
+    elif isinstance(value, list):
+        if len(value) > LONGEST_LIST:
+            raise ValueError(f"{where}: a list of {len(value)} values")
+        for position, part in enumerate(value):
+            _check_value(part, (*place, position), name, objects, budget)
+    else:
+        _check_plain(value, where, name)
+
+
+def _check_plain(value, where, name):
+    """Checks text, number, truth or null."""
+    if isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            raise ValueError(f"{where}: a text of {len(value)} characters")
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        low, high = BOUNDS.get(name, (-LARGEST_NUMBER, LARGEST_NUMBER))
+        if not low <= value <= high:  # NaN neither
+            raise ValueError(f"{where}: {value} is not in {low} to {high}")
+    elif value is not None and not isinstance(value, bool):
+        raise ValueError(f"{where}: a {type(value).__name__} is not plain")
+
+
+def _check_object(value, place, objects, budget):
+    where, name = ".".join(map(str, place)), value["class"]
+    if not isinstance(name, str) or name not in COMPONENTS:
+        raise ValueError(
+            f"{where}: {str(name)[:200]!r} is none of the components that a"
+            " model may have"
+        )
+    arguments = value.get("arguments", {})
+    if value.keys() - {"class", "arguments"} or not isinstance(
+        arguments, list if name == SEQUENTIAL and arguments else dict
+    ):
+        raise ValueError(
+            f"{where}: an object has a class and, by their names, arguments"
+        )
+    if isinstance(arguments, list):
+        _check_value(arguments, place, "parts", objects, budget)
+        return
+    for key, argument in arguments.items():
+        _check_value(argument, (*place, key), key, objects, budget)
+    for key in MAPPINGS:
+        if not isinstance(arguments.get(key), (dict, type(None))):
+            raise ValueError(
+                f"{where}: {key} has to be written out, and no"
+                f" {type(arguments[key]).__name__}"
+            )
+    if name.endswith(".CLAP"):
+        unknown = set(arguments.get("config") or {}) - CLAP_FIELDS
+        if unknown:
+            raise ValueError(
+                f"{where}: config has {min(unknown)!r}, which no model needs"
+            )
+
+
+def build(architecture, device="cpu"):
+    """Makes the objects of an architecture.
+
+    Arguments
+    ---------
+    architecture : dict
+        See above; it is checked.
+    device : str
+        ``meta`` for an outline: modules whose parameters have shapes but take no
+        memory.
+
+    Returns
+    -------
+    dict
+        The objects and plain values by name, with random weights.
+
+    Raises
+    ------
+    ValueError
+        If it may not be made, or cannot.
+
+    Example
+    -------
+    >>> classifier = {
+    ...     "class": "qlung_plugin.nnet.classifiers.LinearClassifier",
+    ...     "arguments": {"input_size": 8, "num_classes": 4},
+    ... }
+    >>> build({"classifier": classifier})["classifier"].linear
+    Linear(in_features=8, out_features=4, bias=True)
+    """
+    check(architecture)
+    objects = {}
+    return {
+        name: _make(value, (name,), objects, device)
+        for name, value in architecture.items()
+    }
+
+
+def _make(value, place, objects, device):
+    if isinstance(value, list):
+        return [
+            _make(part, (*place, position), objects, device)
+            for position, part in enumerate(value)
+        ]
+    if not isinstance(value, dict):
+        return value
+    if "reference" in value:
+        return objects[value["reference"]]
+    if "class" not in value:
+        return {
+            key: _make(part, (*place, key), objects, device)
+            for key, part in value.items()
+        }
+    name, given = value["class"], value.get("arguments", {})
+    parts = given.items() if isinstance(given, dict) else enumerate(given)
+    made = {
+        key: _make(part, (*place, key), objects, device) for key, part in parts
+    }
+    positional = made.values() if isinstance(given, list) else ()
+    named = made if isinstance(given, dict) else {}
+    module, _, attribute = name.rpartition(".")
+    component = getattr(importlib.import_module(module), attribute)
+    where = ".".join(map(str, place))
+    try:
+        with torch.device("cpu" if name in COMPUTING else device):
+            objects[where] = component(*positional, **named)
+    except UNFIT as error:
+        raise ValueError(
+            f"{where}: {attribute} cannot be made of these arguments: {error}"
+        ) from error
+    return objects[where]
+
+
+def size_in_bytes(objects):
+    """How much memory the modules among some objects take.
+
+    Arguments
+    ---------
+    objects : dict
+        What :func:`build` made, for ``meta`` too.
+
+    Returns
+    -------
+    int
+        Of their parameters and buffers, each counted once.
+
+    Example
+    -------
+    >>> size_in_bytes({"layer": nn.Linear(3, 2), "labels": ["a"]})
+    32
+    """
+    tensors = {
+        id(tensor): tensor
+        for module in objects.values()
+        if isinstance(module, nn.Module)
+        for tensor in (*module.parameters(), *module.buffers())
+    }
+    return sum(
+        math.prod(tensor.shape) * tensor.element_size()
+        for tensor in tensors.values()
+    )

@@ -1,0 +1,324 @@
+"""Reading files of strangers: nothing in them is run, and sizes are checked.
+
+A file is looked at before it is read. What is too large, no ordinary file, or a
+link out of its folder is refused; JSON may not repeat a key, nor hold a number
+that is none; tensors have to be those that are expected, by name, type and
+shape, before any of them is read. Every refusal is a ValueError that names the
+file.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import math
+import stat
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from qlung_plugin.utils.state_dicts import DAMAGED
+
+LARGEST_TEXT = 2**22  # bytes of a text, such as a model.json
+LARGEST_HEADER = 2**20  # bytes, of names and shapes of tensors
+LARGEST_WEIGHTS = 2**31  # bytes of a model: six times the largest backbone
+LONGEST_INTEGER = 20  # digits
+
+# What safetensors calls the types that weights have.
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+def check_file(path, folder, largest):
+    """Checks a file before it is opened.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+    folder : str or Path
+        Links may not lead out of it. The folder of a snapshot in the cache of
+        the Hugging Face hub counts as the cached repository, where its links
+        lead to.
+    largest : int
+        In bytes.
+
+    Returns
+    -------
+    int
+        Its size in bytes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it does not exist.
+    ValueError
+        If it is no ordinary file, too large, or a link out of the folder.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "a.json").write_text("{}")
+    >>> check_file(folder / "a.json", folder, largest=10)
+    2
+    """
+    path, home = Path(path), Path(folder).resolve()
+    if home.parent.name == "snapshots":
+        home = home.parent.parent
+    try:
+        target = path.resolve(strict=True)
+    except RuntimeError as error:  # until Python 3.13; then it is an OSError
+        raise ValueError(f"{path} is a link to itself") from error
+    if not target.is_relative_to(home):
+        raise ValueError(
+            f"{path} is a link out of its folder, to {target}: put the file"
+            " itself there"
+        )
+    status = target.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no ordinary file")
+    if status.st_size > largest:
+        raise ValueError(
+            f"{path} is too large: {status.st_size} bytes, when {largest} is"
+            " the limit"
+        )
+    return status.st_size
+
+
+def read_text(path, folder, largest=LARGEST_TEXT):
+    """Reads a text; see :func:`check_file` for arguments and errors.
+
+    Returns
+    -------
+    str
+    """
+    check_file(path, folder, largest)
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+
+
+def read_json(path, folder):
+    """Reads JSON; see :func:`check_file` and :func:`parse_json` for errors.
+
+    Returns
+    -------
+    object
+        What it says.
+    """
+    return parse_json(read_text(path, folder), path)
+
+
+def parse_json(text, origin):
+    """Parses JSON strictly.
+
+    Arguments
+    ---------
+    text : str
+        The JSON.
+    origin : str or Path
+        Where it comes from, for the message.
+
+    Returns
+    -------
+    object
+        What it says.
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON, nested too deeply, repeats a key, or holds NaN, an
+        infinite number or an integer of more than 20 digits.
+
+    Example
+    -------
+    >>> parse_json('{"a": 1, "a": 2}', "a.json")
+    Traceback (most recent call last):
+    ...
+    ValueError: a.json is no valid JSON: the key 'a' is there twice
+    """
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_mapping,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+    except RecursionError as error:
+        raise ValueError(f"{origin} is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{origin} is no valid JSON: {error}") from error
+
+
+def _mapping(pairs):
+    mapping = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise ValueError(f"the key {key[:100]!r} is there twice")
+        mapping[key] = value
+    return mapping
+
+
+def _integer(text):
+    if len(text) > LONGEST_INTEGER:
+        raise ValueError(f"an integer of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:100]} is no finite number")
+    return value
+
+
+def tensor_header(path, folder):
+    """What tensors a safetensors file says it holds; none of them is read.
+
+    Arguments
+    ---------
+    path, folder
+        See :func:`check_file`, also for errors.
+
+    Returns
+    -------
+    dict
+        Type, as safetensors calls it, and shape, a tuple, by name.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or another.
+
+    Example
+    -------
+    >>> from safetensors.torch import save_file
+    >>> folder = getfixture("tmp_path")
+    >>> save_file({"weight": torch.zeros(2, 3)}, folder / "a.safetensors")
+    >>> tensor_header(folder / "a.safetensors", folder)
+    {'weight': ('F32', (2, 3))}
+    """
+    size = check_file(path, folder, LARGEST_WEIGHTS + LARGEST_HEADER)
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, LARGEST_HEADER):
+            raise ValueError(
+                f"{path} is no safetensors file, or truncated: a header of"
+                f" {length} bytes in a file of {size}"
+            )
+        start = file.read(length)
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} has a header that is no text") from error
+    header = parse_json(text, path)
+    try:
+        return {
+            name: (str(entry["dtype"]), tuple(map(int, entry["shape"])))
+            for name, entry in header.items()
+            if name != "__metadata__"
+        }
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} has a header that does not describe tensors"
+        ) from error
+
+
+def read_tensors(path, folder, expected):
+    """Reads the tensors of a safetensors file, if they are the expected ones.
+
+    Arguments
+    ---------
+    path, folder
+        See :func:`check_file`, also for errors.
+    expected : dict
+        Tensors of the right types and shapes by name, which may be on the
+        device ``meta``.
+
+    Returns
+    -------
+    dict
+        Tensors by name.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged; or a tensor is missing, unknown, or of another
+        type or shape: the message names the first three, and nothing was read.
+
+    Example
+    -------
+    >>> from safetensors.torch import save_file
+    >>> folder = getfixture("tmp_path")
+    >>> save_file({"weight": torch.ones(2)}, folder / "a.safetensors")
+    >>> outline = {"weight": torch.empty(2, device="meta")}
+    >>> read_tensors(folder / "a.safetensors", folder, outline)
+    {'weight': tensor([1., 1.])}
+    """
+    wanted = {
+        name: (DTYPES.get(tensor.dtype), tuple(tensor.shape))
+        for name, tensor in expected.items()
+    }
+    found = tensor_header(path, folder)
+    problems = [f"missing: {name}" for name in wanted if name not in found]
+    problems += [f"unknown: {name}" for name in found if name not in wanted]
+    problems += [
+        f"{name}: {found[name]} instead of {wanted[name]}"
+        for name in wanted
+        if name in found and found[name] != wanted[name]
+    ]
+    if problems:
+        raise ValueError(
+            f"{path} does not fit its architecture: {len(problems)} tensors"
+            f" differ ({'; '.join(problem[:200] for problem in problems[:3])})"
+        )
+    try:
+        return load_file(path)
+    except (*DAMAGED, SafetensorError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def check_state_file(path, folder):
+    """Checks a file that ``torch.save`` wrote before it is read.
+
+    Arguments
+    ---------
+    path, folder
+        See :func:`check_file`, also for errors.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or holds more than its size, being compressed.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> torch.save({"weight": torch.zeros(2)}, folder / "a.ckpt")
+    >>> check_state_file(folder / "a.ckpt", folder)
+    """
+    size = check_file(path, folder, LARGEST_WEIGHTS)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = sum(info.file_size for info in archive.infolist())
+    except (*DAMAGED, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is not a readable state dict: {error}"
+        ) from error
+    if content > size:
+        raise ValueError(
+            f"{path} claims to hold {content} bytes in a file of {size}"
+        )

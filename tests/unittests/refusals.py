@@ -1,0 +1,50 @@
+"""Refusing models: how soon, how cheaply, and in what words.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import resource
+import time
+import tracemalloc
+
+import pytest
+
+from qlung_plugin.inference.models import open_model
+
+SECONDS = 5  # to refuse anything in, of which a busy machine takes most
+MEMORY = 2**28  # bytes that refusing may take
+
+
+def refuses(folder, *phrases, error=ValueError):
+    """Opens a model, which has to be refused soon, cheaply and by name."""
+    tracemalloc.start()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.monotonic()
+    try:
+        with pytest.raises(error) as caught:
+            open_model(folder)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert time.monotonic() - start < SECONDS
+    assert peak < MEMORY
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert 1024 * (after - before) < MEMORY
+    for phrase in (str(folder), *phrases):
+        assert phrase in str(caught.value)
+    return str(caught.value)
+
+
+def edit_json(folder, change):
+    """Changes the description in a model.json."""
+    path = folder / "model.json"
+    description = json.loads(path.read_text())
+    change(description)
+    path.write_text(json.dumps(description))
+
+
+def inference_yaml(run):
+    """The YAML of the folder of a training."""
+    return run / "save" / "inference.yaml"

@@ -1,0 +1,259 @@
+"""Tests of what a model may be made of.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import inspect
+from pydoc import locate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qlung_plugin.inference.architecture import COMPONENTS, build, check
+from qlung_plugin.inference.models import open_model
+from tests.unittests.refusals import edit_json, inference_yaml, refuses
+
+
+def component(name, **arguments):
+    return {"class": f"qlung_plugin.{name}", "arguments": arguments}
+
+
+QUALITY = "lobes.quality.AudioQualityScore"
+EFFICIENTAT = "lobes.models.efficientat.EfficientAT"
+
+
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ({"class": "os.system", "arguments": ["ls"]}, "'os.system' is none of"),
+        ({"class": "qlung_plugin.inference.run.load_run"}, "is none of"),
+        ({"class": "qlung_plugin.lobes.quality"}, "is none of"),
+        ({"class": ["torch.nn.Identity"]}, "is none of"),
+        ({"class": None}, "is none of"),
+        ({"class": "torch.nn.Identity", "code": "ls"}, "has a class and"),
+        ({"class": "torch.nn.Identity", "arguments": "ls"}, "has a class and"),
+        ({"class": "torch.nn.Identity", "arguments": [1]}, "has a class and"),
+        ({"reference": "elsewhere"}, "comes before"),
+        ({"reference": "part"}, "comes before"),
+        ({"reference": ["part"]}, "comes before"),
+        ({"anything": 1}, "no object"),
+        (component(EFFICIENTAT, pretrained_weights="mn04_as"), "looked for"),
+        (component(EFFICIENTAT, pretrained_weights="/etc/passwd"), "looked for"),
+        (component(EFFICIENTAT, pretrained_weights=["a"]), "looked for"),
+        (component(EFFICIENTAT, width_mult=1e9), "is not in"),
+        (component(EFFICIENTAT, width_mult=float("nan")), "is not in"),
+        (component(EFFICIENTAT, width_mult="wide"), "cannot be made"),
+        (component(EFFICIENTAT, first_block=99), "is not in"),
+        (component(EFFICIENTAT, first_block=17), "cannot be made"),
+        (component(EFFICIENTAT, depth=3), "cannot be made"),
+        (component(EFFICIENTAT, **{"a.b": 3}), "no name of"),
+        (component(QUALITY), "cannot be made"),
+        (component(QUALITY, sample_rate=10**12), "is not in"),
+        (component(QUALITY, sample_rate=10**30), "is not in"),
+        (component(QUALITY, sample_rate=16000, n_fft=2**40), "is not in"),
+        (component(QUALITY, sample_rate=16000, hop_length=1e-9), "is not in"),
+        (component(QUALITY, sample_rate=16000, f_max="x" * 2000), "a text of"),
+        (component("lobes.features.ASTFeatures", n_mels=10**6), "is not in"),
+        (
+            component("lobes.quality.LearnedQualityScore", sample_rate=8000,
+                      coefficients="/etc/passwd"),
+            "coefficients has to be written out",
+        ),
+        (
+            component("lobes.quality.LearnedQualityScore", sample_rate=8000,
+                      coefficients={"measurements": {"tilt": {}}}),
+            "cannot be made",
+        ),
+        (component("lobes.models.ast.AST", config={"x": 1}), "cannot be made"),
+        (
+            component("lobes.models.ast.AST", config={"num_hidden_layers": 999}),
+            "is not in",
+        ),
+        (
+            component("lobes.models.clap.CLAP",
+                      config={"_attn_implementation": "somebody/kernel"}),
+            "which no model needs",
+        ),
+        (
+            component("lobes.models.clap.CLAP", config={"depths": [999]}),
+            "is not in",
+        ),
+        (
+            {"class": "speechbrain.lobes.models.Xvector.Xvector",
+             "arguments": {"device": "cuda"}},
+            "looked for",
+        ),
+        ([1] * 2000, "a list of 2000"),
+        ([[1] * 900] * 900, "too many values"),
+        ("x" * 2000, "a text of"),
+        (10**7, "is not in"),
+        (1.5j, "is not plain"),
+    ],
+)  # fmt: skip
+def test_part_that_no_model_may_have(part, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        build({"part": part})
+    assert str(caught.value).startswith("part")
+    assert len(str(caught.value)) < 2000
+
+
+def test_deep_nesting_is_refused():
+    part = {"class": "torch.nn.Identity"}
+    for _ in range(200):
+        part = {"class": "torch.nn.Sequential", "arguments": [part]}
+    with pytest.raises(ValueError, match="nested too deeply"):
+        check({"part": part})
+
+
+@pytest.mark.parametrize("architecture", [None, [], "a", 3])
+def test_what_is_no_architecture(architecture):
+    with pytest.raises(ValueError, match="is a mapping"):
+        check(architecture)
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
+ANYTHING = st.recursive(
+    PLAIN | st.sampled_from(["torch.nn.Identity", "torch.nn.Sequential"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["class", "arguments", "reference", "a", "config"]),
+        inner,
+        max_size=3,
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANYTHING)
+def test_anything_is_built_or_refused(architecture):
+    try:
+        built = build(architecture)
+    except ValueError:
+        return
+    assert isinstance(built, dict)
+
+
+NUMBERS = (
+    st.integers(-3, 200)
+    | st.floats(0, 2)
+    | st.integers()
+    | st.sampled_from([8000, 16000, 512, 65536])
+)
+FIELDS = (
+    *("hidden_size", "depths", "num_attention_heads", "hidden_act"),
+    *("encoder_layers", "encoder_embed_dim", "conv_pos_groups", "qkv_bias"),
+    *("patch_size", "window_size", "measurements", "patch_stride"),
+    *("intermediate_size", "layer_norm_eps", "spec_size", "num_mel_bins"),
+)
+VALUES = (
+    NUMBERS
+    | st.lists(NUMBERS, max_size=5)
+    | st.none()
+    | st.booleans()
+    | st.sampled_from(["fitted", "Cnn6", "pooled", "cls", "a"])
+    | st.just({"class": "torch.nn.Identity"})
+    | st.just(component("lobes.quality.ConstantQuality", value=1))
+    | st.dictionaries(
+        st.sampled_from(FIELDS),
+        NUMBERS | st.lists(NUMBERS, max_size=3) | st.text(max_size=3),
+        max_size=3,
+    )
+)
+
+
+@st.composite
+def objects(draw):
+    """A component with the arguments that it has, of any values."""
+    name = draw(st.sampled_from(COMPONENTS))
+    required, optional = {}, {}
+    for key, parameter in inspect.signature(locate(name)).parameters.items():
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            given = parameter.default is not parameter.empty
+            (optional if given else required)[key] = VALUES
+    strategy = st.fixed_dictionaries(required, optional=optional)
+    return {"class": name, "arguments": draw(strategy)}
+
+
+@settings(max_examples=400, deadline=None)
+@given(objects())
+def test_any_arguments_are_taken_or_refused(part):
+    try:
+        build({"part": part}, "meta")
+    except ValueError as error:
+        assert "part" in str(error)
+
+
+def test_model_that_would_fill_the_memory(run, exported):
+    """The sizes are within bounds one by one, and terabytes together."""
+    giant = component(
+        "lobes.models.ast.AST",
+        frames=98,
+        config={
+            "hidden_size": 65536,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 100,
+            "intermediate_size": 65536,
+        },
+    )
+
+    def change(description):
+        description["architecture"]["backbone"] = giant
+
+    edit_json(exported, change)
+    refuses(exported, "model.json", "is the limit")
+    path = inference_yaml(run)
+    start, end = path.read_text().split("backbone:")
+    classifier = end[end.index("classifier:") :]
+    giant = (
+        "backbone: !new:qlung_plugin.lobes.models.ast.AST {frames: 98, config:"
+        " {hidden_size: 65536, num_attention_heads: 2, num_hidden_layers: 100}}"
+    )
+    path.write_text(f"{start}{giant}\n{classifier}")
+    refuses(run, "inference.yaml", "is the limit")
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda d: d["labels"].pop(), "3 labels"),
+        (lambda d: d["labels"].append("normal"), "different texts"),
+        (lambda d: d.update(labels=[1, 2, 3, 4]), "different texts"),
+        (lambda d: d.update(labels="abcd"), "labels is missing"),
+        (lambda d: d.pop("provenance"), "provenance is missing"),
+        (lambda d: d.pop("architecture"), "architecture is missing"),
+        (lambda d: d["architecture"].pop("backbone"), "without backbone"),
+        (lambda d: d.pop("format_version"), "no format_version"),
+        (lambda d: d.update(format_version="1"), "no format_version"),
+        (lambda d: d.update(format_version=2), "newer version.*upgrade"),
+        (
+            lambda d: d["architecture"].update(
+                backbone={"reference": "quality"}
+            ),
+            "backbone is missing, or is something else",
+        ),
+        (
+            lambda d: d["architecture"].update(quality=4),
+            "quality is missing, or is something else",
+        ),
+        (
+            lambda d: d["architecture"]["classifier"]["arguments"].update(
+                num_classes=5
+            ),
+            "model.safetensors does not fit",
+        ),
+        (
+            lambda d: d["architecture"]["cycle_features"]["arguments"].update(
+                resampler={"class": "torch.nn.Identity"}
+            ),
+            "cycle_features is made of something else",
+        ),
+    ],
+)
+def test_description_that_does_not_fit(exported, change, message):
+    edit_json(exported, change)
+    with pytest.raises(ValueError, match=message):
+        open_model(exported)
+    refuses(exported)
