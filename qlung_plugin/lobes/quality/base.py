@@ -9,7 +9,12 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from qlung_plugin.processing.quality import SILENCE, remove_dc, rms_level
+from qlung_plugin.processing.quality import (
+    SILENCE,
+    remove_dc,
+    rms_level,
+    sample_mask,
+)
 
 
 class Measurements(nn.Module, ABC):
@@ -79,13 +84,15 @@ class Measurements(nn.Module, ABC):
         with torch.autocast(waveforms.device.type, enabled=False):
             waveforms = waveforms.float()
             lengths = (relative_lengths.double() * time).round().long()
-            positions = torch.arange(time, device=waveforms.device)
-            valid = positions < lengths.unsqueeze(-1)
-            if (valid & ~waveforms.isfinite()).any():
-                raise ValueError("a waveform holds NaN or infinite samples")
             # Silence is padding that goes all the way: one case, not two.
             centred = remove_dc(waveforms, lengths)
-            audible = rms_level(centred, lengths) > SILENCE
+            level = rms_level(centred, lengths)
+            # The level tells it, much faster, unless it overflows.
+            if not level.isfinite().all():
+                valid = sample_mask(waveforms, lengths)
+                if (valid & ~waveforms.isfinite()).any():
+                    raise ValueError("a waveform holds NaN or infinite samples")
+            audible = level > SILENCE
             values = self.measure_valid(
                 waveforms, centred, lengths, native_rates
             )

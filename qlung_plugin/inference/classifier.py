@@ -1,0 +1,332 @@
+"""A recording in; cycles with their class, probabilities and quality out.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from speechbrain.inference.interfaces import Pretrained
+
+from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.inference.cycle_sources import find_cycles
+from qlung_plugin.inference.models import open_model
+from qlung_plugin.inference.recordings import Recording
+
+MODULES = ("quality", "cycle_features", "backbone", "classifier")
+BATCH = 16  # cycles in memory at a time
+NORMAL = "normal"
+
+
+class Classification(NamedTuple):
+    """What a model says of a recording.
+
+    Arguments
+    ---------
+    cycles : pandas.DataFrame
+        A row per cycle: ``start`` and ``end`` in seconds, ``prediction``,
+        ``p_<label>`` per class, ``quality`` in [0, 1] (1 is best), and what it
+        was computed from, under the names of the measure, if it has any. A
+        measurement is NaN in silence; the quality, too, if the model's is no
+        measure of waveforms.
+    summary : dict
+        ``recording``, the path as it was given; ``duration`` in seconds;
+        ``sample_rate`` in Hz; ``channels``; ``cycle_source`` in words;
+        ``confidence`` of a segmentation in [0, 1], else None; ``cycle_count``;
+        ``abnormal_fraction``, the share of the cycles of which another
+        class than normal is the most probable, each counting the same however
+        long or overlapping; ``worst_quality``, the lowest quality of a cycle.
+        The last two are None if there is no cycle, or no quality.
+    """
+
+    cycles: pd.DataFrame
+    summary: dict
+
+
+class RespiratorySoundClassifier(Pretrained):
+    """Classifies respiratory cycles with a trained model.
+
+    The way of a cycle to the model is that of the training recipes: its quality
+    is measured as it is, and it is resampled, brought to the fixed length, and
+    turned into features by the model's own front end.
+
+    Arguments
+    ---------
+    See ``speechbrain.inference.interfaces.Pretrained``; the modules are those
+    of :data:`MODULES`, the hyperparameters have ``labels``.
+
+    Example
+    -------
+    >>> from qlung_plugin.dataio.cycles import (
+    ...     CycleFeatures, CycleResampler, FixedLength
+    ... )
+    >>> from qlung_plugin.lobes.features import EfficientATFeatures
+    >>> from qlung_plugin.lobes.models.efficientat import EfficientAT
+    >>> from qlung_plugin.lobes.quality import AudioQualityScore
+    >>> from qlung_plugin.nnet.classifiers import LinearClassifier
+    >>> modules = {
+    ...     "quality": AudioQualityScore(16000),
+    ...     "cycle_features": CycleFeatures(
+    ...         CycleResampler(32000),
+    ...         FixedLength(32000, duration=1.0),
+    ...         EfficientATFeatures(),
+    ...     ),
+    ...     "backbone": EfficientAT(width_mult=0.1),
+    ...     "classifier": LinearClassifier(96, 2),
+    ... }
+    >>> labels = {"labels": ["normal", "abnormal"]}
+    >>> model = RespiratorySoundClassifier(modules, labels)
+    >>> probabilities, score, index, label = model.classify_batch(
+    ...     torch.randn(3, 16000), torch.tensor([1.0, 0.5, 0.7])
+    ... )
+    >>> probabilities.shape
+    torch.Size([3, 2])
+    """
+
+    MODULES_NEEDED = list(MODULES)
+    HPARAMS_NEEDED = ["labels"]
+
+    @classmethod
+    def from_hparams(
+        cls, source, checkpoint="selected", trust=False, run_opts=None, **kwargs
+    ):
+        """Loads a model.
+
+        Arguments
+        ---------
+        source : str or Path
+            The output folder of a training, a folder that ``qlung export``
+            wrote, or the id of such a folder on the Hugging Face hub.
+        checkpoint : str
+            Of a training: ``selected`` on validation, ``last``, or
+            ``test_selected``.
+        trust : bool
+            Whether a YAML file of the source may name any code to be run. Not
+            needed for models that are made of this package's components.
+        run_opts : dict, optional
+            Such as ``{"device": "cuda"}``.
+        **kwargs
+            For the constructor.
+
+        Returns
+        -------
+        RespiratorySoundClassifier
+            With ``hparams.epoch`` and, of an exported model,
+            ``hparams.provenance``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the source is no model, or a part of it is missing.
+        ValueError
+            If a file is damaged, does not fit the others, or names code and is
+            not trusted.
+        """
+        model = open_model(source, checkpoint=checkpoint, trust=trust)
+        return cls(
+            modules={name: model[name] for name in MODULES},
+            hparams={k: v for k, v in model.items() if k not in MODULES},
+            run_opts=run_opts,
+            **kwargs,
+        )
+
+    @property
+    def labels(self):
+        """The classes, in the order of the probabilities."""
+        return list(self.hparams.labels)
+
+    @property
+    def columns(self):
+        """Of the table of cycles; see :class:`Classification`."""
+        measure = self.mods.quality
+        return [
+            "start",
+            "end",
+            "prediction",
+            *(f"p_{label}" for label in self.labels),
+            "quality",
+            *(measure.names if measure.of_waveforms else ()),
+        ]
+
+    @property
+    def sample_rate(self):
+        """The rate that batches of waveforms are expected at, in Hz."""
+        return self.mods.cycle_features.resampler.sample_rate
+
+    def encode_batch(self, wavs, wav_lens=None):
+        """Embeds cycles.
+
+        Arguments
+        ---------
+        wavs : torch.Tensor
+            Cycles ``[batch, time]`` or one ``[time]``, at
+            :attr:`sample_rate`, full scale at 1.
+        wav_lens : torch.Tensor, optional
+            Valid share of each, ``[batch]`` in [0, 1]; the rest is padding, of
+            which nothing is seen. All of it if not given.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, dim]``.
+
+        Raises
+        ------
+        ValueError
+            If a cycle has no sample.
+        """
+        waveforms = _unpad(wavs, wav_lens)
+        with self._inference():
+            return self._embed(waveforms, self.sample_rate)
+
+    def classify_batch(self, wavs, wav_lens=None):
+        """Classifies cycles.
+
+        Arguments
+        ---------
+        wavs, wav_lens
+            See :meth:`encode_batch`, also for errors.
+
+        Returns
+        -------
+        probabilities : torch.Tensor
+            ``[batch, class]``.
+        score : torch.Tensor
+            The highest of each, ``[batch]``.
+        index : torch.Tensor
+            Which it is, ``[batch]``.
+        text_lab : list of str
+            The labels of these.
+        """
+        waveforms = _unpad(wavs, wav_lens)
+        with self._inference():
+            probabilities = self._classify(waveforms, self.sample_rate)
+        score, index = probabilities.max(dim=-1)
+        return probabilities, score, index, self._text(index)
+
+    def classify_file(self, path, cycles=None):
+        """Classifies the cycles of a recording, of any length.
+
+        Arguments
+        ---------
+        path : str or Path
+            The recording: any format that soundfile reads, at any rate;
+            several channels are averaged.
+        cycles : str, Path or list, optional
+            Where its cycles are: see
+            :func:`qlung_plugin.inference.cycle_sources.find_cycles`. By default
+            its annotation, if there is one beside it; else it is segmented.
+
+        Returns
+        -------
+        Classification
+            The cycles, and a summary of the recording.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the recording, or its annotation, is not there.
+        ValueError
+            If it is not audio, empty, or damaged, or the annotation does not
+            fit; the message names the file.
+        """
+        recording = Recording(path)
+        found = find_cycles(recording, cycles)
+        rows = []
+        for i in range(0, len(found.times), BATCH):
+            rows += self._classify_cycles(recording, found.times[i : i + BATCH])
+        table = pd.DataFrame(rows, columns=self.columns)
+        abnormal = (table["prediction"] != NORMAL).mean()
+        worst = table["quality"].min()
+        summary = {
+            "recording": str(path),
+            "duration": recording.duration,
+            "sample_rate": recording.sample_rate,
+            "channels": recording.channels,
+            "cycle_source": found.source,
+            "confidence": found.confidence,
+            "cycle_count": len(table),
+            "abnormal_fraction": None if table.empty else float(abnormal),
+            "worst_quality": None if pd.isna(worst) else float(worst),
+        }
+        return Classification(table, summary)
+
+    def forward(self, wavs, wav_lens=None):
+        """Runs the classification."""
+        return self.classify_batch(wavs, wav_lens)
+
+    @contextmanager
+    def _inference(self):
+        with torch.inference_mode(), self.inference_ctx:
+            yield
+
+    def _embed(self, waveforms, native_rate):
+        # One at a time, as in training: what follows is rounded to half
+        # precision, which doubles a difference in the last bit.
+        features = [
+            self.mods.cycle_features(waveform.to(self.device), native_rate)
+            for waveform in waveforms
+        ]
+        return self.mods.backbone(torch.stack(features).float())
+
+    def _classify(self, waveforms, native_rate):
+        logits, _ = self.mods.classifier(self._embed(waveforms, native_rate))
+        return logits.float().softmax(dim=-1)
+
+    def _text(self, index):
+        return [self.labels[i] for i in index.tolist()]
+
+    def _classify_cycles(self, recording, times):
+        """The rows of some cycles, as tuples."""
+        waveforms = [recording.read(start, end) for start, end in times]
+        with self._inference():
+            probabilities = self._classify(waveforms, recording.sample_rate)
+            quality = self._measure(waveforms, recording.sample_rate)
+        return [
+            (*time, label, *shares, *values)
+            for time, label, shares, values in zip(
+                times,
+                self._text(probabilities.argmax(dim=-1)),
+                probabilities.tolist(),
+                quality.tolist(),
+            )
+        ]
+
+    def _measure(self, waveforms, native_rate):
+        """Quality and measurements, ``[cycle, 1 + measurement]``."""
+        measure = self.mods.quality
+        if not measure.of_waveforms:
+            return torch.full((len(waveforms), 1), torch.nan)
+        # One at a time: padded to the longest of them they would take longer.
+        measure_cycle = CycleMeasurements(measure)
+        measurements = torch.stack(
+            [
+                measure_cycle(waveform.to(self.device), native_rate)
+                for waveform in waveforms
+            ]
+        )
+        score = measure.score(measurements).unsqueeze(-1)
+        named = measurements[:, : len(measure.names)]
+        return torch.cat([score, named], dim=-1)
+
+
+def _unpad(wavs, wav_lens):
+    """The cycles of a padded batch, each of its own length."""
+    wavs = torch.atleast_2d(wavs).float()
+    if wav_lens is None:
+        wav_lens = torch.ones(len(wavs))
+    if wavs.dim() != 2 or wav_lens.shape != wavs.shape[:1]:
+        raise ValueError(
+            "cycles must be [batch, time] with lengths [batch], not"
+            f" {list(wavs.shape)} with {list(wav_lens.shape)}"
+        )
+    lengths = (wav_lens.double() * wavs.shape[1]).round().long().tolist()
+    if not all(0 < length <= wavs.shape[1] for length in lengths):
+        raise ValueError(
+            "every cycle needs a sample: the lengths must be above 0 and at"
+            f" most 1, not {wav_lens.tolist()}"
+        )
+    return [wav[:length] for wav, length in zip(wavs, lengths)]

@@ -1,0 +1,102 @@
+"""A recording that is classified gets what the recipe's test stage gave it.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+from qlung_plugin.utils.results import read_predictions
+
+LABELS = ["normal", "crackle", "wheeze", "both"]
+
+
+def recordings_of(manifest, data_root):
+    """Files, and the ids of their cycles in the order of time."""
+    files = {}
+    entries = json.loads(manifest.read_text())
+    for cycle, entry in entries.items():
+        path = entry["wav"]["file"].replace("{data_root}", str(data_root))
+        files.setdefault(path, []).append((entry["wav"]["start"], cycle))
+    return {
+        Path(path): [cycle for _, cycle in sorted(cycles)]
+        for path, cycles in files.items()
+    }
+
+
+def assert_equal_to_predictions(classified, predictions, ids, labels=LABELS):
+    scores = [f"p_{label}" for label in labels]
+    expected = predictions.set_index("id").loc[ids]
+    assert len(classified) == len(ids)
+    difference = np.abs(classified[scores].values - expected[scores].values)
+    assert difference.max() < 1e-5
+    assert classified["prediction"].tolist() == expected["prediction"].tolist()
+    # The file has six decimals.
+    np.testing.assert_allclose(
+        classified["quality"], expected["quality"], atol=1e-6
+    )
+
+
+@pytest.fixture(scope="module")
+def model(icbhi_run):
+    return RespiratorySoundClassifier.from_hparams(icbhi_run)
+
+
+def test_probabilities_are_those_of_the_test_stage(model, icbhi_run, corpus):
+    predictions = read_predictions(icbhi_run / "predictions.csv")
+    files = recordings_of(icbhi_run / "test.json", corpus)
+    assert sum(map(len, files.values())) == len(predictions) > 10
+    for path, ids in files.items():
+        cycles, summary = model.classify_file(path)
+        assert summary["cycle_source"] == str(path.with_suffix(".txt"))
+        assert_equal_to_predictions(cycles, predictions, ids)
+
+
+@pytest.mark.parametrize("checkpoint", ["last", "test_selected"])
+def test_each_checkpoint_can_be_used(icbhi_run, corpus, checkpoint):
+    model = RespiratorySoundClassifier.from_hparams(icbhi_run, checkpoint)
+    predictions = read_predictions(icbhi_run / f"predictions_{checkpoint}.csv")
+    files = recordings_of(icbhi_run / "test.json", corpus)
+    path, ids = next(iter(files.items()))
+    assert_equal_to_predictions(
+        model.classify_file(path).cycles, predictions, ids
+    )
+
+
+def test_recording_without_annotation_beside_it(model, corpus, tmp_path):
+    """The same times from a folder, a CSV, a list: the same answer."""
+    annotation = next(corpus.rglob("*_Meditron.txt"))
+    path = Path(shutil.copy(annotation.with_suffix(".wav"), tmp_path))
+    times = np.loadtxt(annotation)[:, :2]
+    table = tmp_path / "cycles.csv"
+    rows = [f"{path.name},{start},{end}" for start, end in times]
+    table.write_text("\n".join(["recording,start,end", *rows]))
+    expected = model.classify_file(annotation.with_suffix(".wav")).cycles
+    for cycles in (annotation.parent, annotation, table, times.tolist()):
+        found, summary = model.classify_file(path, cycles)
+        assert found.equals(expected)
+        assert summary["confidence"] is None
+    segmented, summary = model.classify_file(path)
+    assert summary["cycle_source"] == "segmentation"
+    assert 0 <= summary["confidence"] <= 1
+    assert len(segmented) == summary["cycle_count"] > 0
+
+
+@pytest.mark.parametrize(
+    "hparams, options",
+    [("ce.yaml", {"num_classes": 2}), ("qlung.yaml", {"frozen_blocks": 3})],
+)
+def test_other_parts_take_the_same_way(train, corpus, hparams, options):
+    output = train(corpus, hparams=hparams, **options)
+    model = RespiratorySoundClassifier.from_hparams(output)
+    predictions = read_predictions(output / "predictions.csv")
+    files = recordings_of(output / "test.json", corpus)
+    path, ids = next(iter(files.items()))
+    found = model.classify_file(path).cycles
+    assert_equal_to_predictions(found, predictions, ids, model.labels)
