@@ -1,0 +1,80 @@
+"""``qlung export``: a training's model as a folder that is complete in itself.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+EXAMPLES = """\
+examples:
+  qlung export results/qlung/1234 exported
+  qlung export results/qlung/1234 exported --checkpoint last --onnx
+  qlung classify breath.wav --model exported"""
+
+
+def add_parser(subparsers):
+    """Adds the command to the parsers of ``qlung``, and returns its parser."""
+    parser = subparsers.add_parser(
+        "export",
+        help="make a folder of a trained model, to keep or to pass on",
+        description=(
+            "Writes the model of a training to a folder that needs neither the"
+            " recipes\nnor the data: weights in safetensors, everything else in"
+            " JSON, a model card,\nand SpeechBrain's layout for the hub."
+        ),
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "run_folder", metavar="RUN_FOLDER", help="a training's output folder"
+    )
+    parser.add_argument(
+        "out", metavar="OUT", help="the folder to write: new, or empty"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="selected",
+        choices=("selected", "last", "test_selected"),
+        help="which epoch's model (default: selected)",
+    )
+    parser.add_argument(
+        "--onnx",
+        action="store_true",
+        help="write model.onnx, too (EfficientAT; needs qlung_plugin[onnx])",
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run whatever code the training's YAML names",
+    )
+    return parser
+
+
+def run(arguments):
+    """Exports, and prints what was written.
+
+    Arguments
+    ---------
+    arguments : argparse.Namespace
+        What the parser made.
+
+    Raises
+    ------
+    OSError, ValueError
+        See :func:`qlung_plugin.inference.export.export_run`.
+    """
+    from qlung_plugin.inference.export import export_run
+
+    exported = export_run(
+        arguments.run_folder,
+        arguments.out,
+        checkpoint=arguments.checkpoint,
+        onnx=arguments.onnx,
+        trust=arguments.trust,
+    )
+    print(
+        f"{arguments.out}: the {exported['checkpoint']} checkpoint (epoch"
+        f" {exported['epoch']}) of {arguments.run_folder}"
+    )
+    print(f"classes: {', '.join(exported['labels'])}")
+    print(f"files: {', '.join(exported['files'])}")
+    if not exported["plain"]:
+        print("It has components of its own, and loads with --trust only.")

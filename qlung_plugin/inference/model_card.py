@@ -1,0 +1,303 @@
+"""The model card of an exported model.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import re
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from qlung_plugin.utils.files import write_text
+from qlung_plugin.utils.metric_stats import SENSITIVITY_RULES
+from qlung_plugin.utils.results import ROWS
+
+CARD = "README.md"
+
+DATABASE_TERMS = {
+    "ICBHI 2017": (
+        "[ICBHI 2017 Respiratory Sound Database](https://bhichallenge.med.auth.gr)"
+        " (Rocha et al., 2019): its page makes it freely available for research,"
+        " under no named licence."
+    ),
+    "SPRSound 2022": (
+        "[SPRSound](https://github.com/SJTU-YONGFU-RESEARCH-GRP/SPRSound) (Zhang"
+        " et al., 2022): its sources name different licences; ask its authors"
+        " before any use other than research."
+    ),
+}
+
+# By the class of the backbone; of the weights that its authors published.
+WEIGHT_TERMS = {
+    "AST": "AST (Gong et al., 2021): BSD 3-Clause.",
+    "BEATs": "BEATs (Chen et al., 2023): MIT.",
+    "CLAP": "LAION-CLAP (Wu et al., 2023): Apache-2.0.",
+    "EfficientAT": "EfficientAT (Schmid et al., 2023): MIT.",
+    "PANNs": "PANNs (Kong et al., 2020): CC BY 4.0.",
+}
+
+USE = """\
+From Python:
+
+```python
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+
+classifier = RespiratorySoundClassifier.from_hparams("{name}")
+cycles, summary = classifier.classify_file("breath.wav")
+```
+
+From the command line: `qlung classify breath.wav --model {name}`."""
+
+PLAIN = """\
+This reads `model.json` and `model.safetensors`, and runs nothing that they
+hold."""
+
+TRUSTED = """\
+**This model has components of its own, which have to be installed, and is
+loaded with `trust=True` (`--trust`): `hyperparams.yaml` may run any code.**"""
+
+SPEECHBRAIN = """\
+SpeechBrain's own loader reads `hyperparams.yaml` and the `.ckpt` files, and runs
+whatever the YAML says:
+
+```python
+from speechbrain.inference.interfaces import pretrained_from_hparams
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+
+classifier = pretrained_from_hparams(RespiratorySoundClassifier, source="{name}")
+```"""
+
+ONNX_USE = """\
+`model.onnx` takes `waveforms`, `[batch, {samples}]`: cycles at {rate} Hz, full
+scale at 1, repeated to {seconds:g} s and faded as
+`qlung_plugin.dataio.cycles.FixedLength` does it ({fade:g} ms). It returns
+`probabilities`, `[batch, {classes}]`, of the classes in the order above. The
+front end is in it. Its metadata has the labels, the rate and the length."""
+
+LIMITS = """\
+- **Not a medical device.** It was never tested for diagnosis, screening or
+  monitoring, and must not be used for them.
+- It knows only the classes above, and gives every sound one of them: speech,
+  heart sounds and noise, too.
+- It was trained on the devices, ages and places of its data. On recordings of
+  others, expect less than the results below; look at those on another database,
+  if there are any, before those on its own.
+- Its probabilities are not calibrated. Its quality score tells what it was made
+  of, not what a physician would say of the recording."""
+
+
+def write_model_card(folder, name, model, provenance):
+    """Writes ``README.md``: what the model is, is made of, and is worth.
+
+    Arguments
+    ---------
+    folder : Path
+        Of the exported model, with all its other files.
+    name : str
+        What to call it.
+    model : dict
+        Its modules, and ``labels``.
+    provenance : dict
+        See :func:`qlung_plugin.inference.provenance.describe_training`; with
+        ``checkpoint`` and ``epoch``.
+    """
+    plain = (folder / "model.json").exists()
+    usage = [USE.format(name=name), PLAIN if plain else TRUSTED]
+    if (folder / "model.onnx").exists():
+        usage.append(_onnx_use(model))
+    usage.append(SPEECHBRAIN.format(name=name))
+    sections = {
+        name: _summary(model, provenance),
+        "Use": "\n\n".join(usage),
+        "Limits": LIMITS,
+        "Data": _data(provenance["data"]),
+        "Training": _training(provenance),
+        "Results": _results(provenance["results"]),
+        "Licences": _licences(model, provenance),
+    }
+    metadata = ModelCardData(
+        license="other",
+        license_name="see-licences",
+        license_link="#licences",
+        library_name="speechbrain",
+        pipeline_tag="audio-classification",
+        tags=["lung-sounds", "respiratory-sounds", "speechbrain", "qlung"],
+        metrics=["sensitivity", "specificity"],
+        model_name=name,
+        eval_results=_evaluations(provenance["results"]) or None,
+    )
+    parts = [f"---\n{metadata.to_yaml()}\n---"]
+    for number, (heading, text) in enumerate(sections.items()):
+        parts.append(f"{'##' if number else '#'} {heading}\n\n{text}")
+    write_text("\n\n".join(parts) + "\n", folder / CARD)
+
+
+def _summary(model, provenance):
+    rate = model["cycle_features"].resampler.sample_rate
+    parameters = sum(
+        parameter.numel() for parameter in model["backbone"].parameters()
+    )
+    classes = ", ".join(f"`{label}`" for label in model["labels"])
+    return (
+        f"Classifies respiratory cycles as {classes}, and scores the quality of"
+        " their recording. Made with qlung_plugin"
+        f" {provenance['made_with']['qlung_plugin']}.\n\n"
+        f"- backbone: {type(model['backbone']).__name__},"
+        f" {parameters / 1e6:.2f} M parameters\n"
+        f"- classifier: {type(model['classifier']).__name__}\n"
+        f"- quality: {type(model['quality']).__name__}\n"
+        f"- sample rate: {rate} Hz; other rates are resampled"
+    )
+
+
+def _onnx_use(model):
+    fix_length = model["cycle_features"].fix_length
+    rate = model["cycle_features"].resampler.sample_rate
+    return ONNX_USE.format(
+        samples=fix_length.length,
+        rate=rate,
+        seconds=fix_length.length / rate,
+        fade=1000 * fix_length.fade_samples / rate,
+        classes=len(model["labels"]),
+    )
+
+
+def _data(data):
+    if data is None:
+        return "The training had not come to its end: its data are not known."
+    lines = [f"{_database(data)}: {data['protocol']}.", ""]
+    lines += [
+        "| partition | patients | recordings | cycles | |",
+        "|---" * 5 + "|",
+    ]
+    for name, part in data.get("partitions", {}).items():
+        counts = ", ".join(f"{k} {v}" for k, v in part["counts"].items())
+        lines.append(
+            f"| {name} | {part['patients']} | {part['recordings']} |"
+            f" {part['cycles']} | {counts} |"
+        )
+    both = data.get("patients_on_both_sides")
+    if both:
+        lines += ["", f"Patients in training and test: {', '.join(both)}."]
+    supervision = data.get("quality_supervision")
+    if supervision:
+        lines += [
+            "",
+            f"The quality score was learned from {supervision['database']}.",
+        ]
+    return "\n".join(lines)
+
+
+def _database(data):
+    subset = f", {data['subset']}" if data.get("subset") else ""
+    return f"{data['database']}{subset}"
+
+
+def _training(provenance):
+    lines = [
+        f"- checkpoint: {provenance['checkpoint']}, epoch {provenance['epoch']}"
+    ]
+    for key, value in provenance["settings"].items():
+        lines.append(f"- {key}: {_setting(value)}")
+    return "\n".join(lines)
+
+
+def _setting(value):
+    """A setting in a line, classes without their packages."""
+    if isinstance(value, dict) and "class" in value:
+        name = value["class"].rpartition(".")[2]
+        arguments = value["arguments"]
+        if isinstance(arguments, dict):
+            named = (f"{k}={_setting(v)}" for k, v in arguments.items())
+            return f"{name}({', '.join(named)})"
+        return f"{name}({', '.join(map(_setting, arguments))})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_setting, value))}]"
+    return str(value)
+
+
+def _results(results):
+    if not results:
+        return "None are known: the training had not come to its end."
+    rules = (
+        f"Sensitivity: {SENSITIVITY_RULES['se']}. Two-class:"
+        f" {SENSITIVITY_RULES['se_two_class']}. The score is the mean of"
+        " specificity and sensitivity; always answering normal scores 50.\n"
+    )
+    return "\n".join([rules, *map(_result, results)])
+
+
+def _result(result):
+    data, interval = result["data"], result["interval"]
+    ends = f"{100 * interval['confidence']:g} % interval over patients"
+    lines = [
+        f"### {_database(data)}: {data['partition']}",
+        "",
+        f"{sum(result['counts'].values())} cycles, {result['patients']} patients."
+        f" The epoch was selected by: {result['selection']}.",
+        "",
+        f"| percent | | {ends} |",
+        "|---|---|---|",
+    ]
+    for key, heading in ROWS.items():
+        low, high = interval[key]
+        lines.append(
+            f"| {heading} | {_number(result[key])} |"
+            f" {_number(low)} to {_number(high)} |"
+        )
+    recalls = (f"{k} {_number(v)}" for k, v in result["recall"].items())
+    lines += ["", f"Recall in percent: {', '.join(recalls)}.", ""]
+    return "\n".join(lines)
+
+
+def _number(value):
+    return "n/a" if value is None else f"{value:.2f}"
+
+
+def _evaluations(results):
+    """The figures as the hub lists them."""
+    return [
+        EvalResult(
+            task_type="audio-classification",
+            dataset_type=re.sub(
+                r"\W+", "-", result["data"]["database"]
+            ).lower(),
+            dataset_name=_database(result["data"]),
+            dataset_split=result["data"]["partition"],
+            metric_type=metric,
+            metric_name=f"{ROWS[key]}, percent",
+            metric_value=round(result[key], 2),
+        )
+        for result in results
+        for key, metric in (
+            ("sp", "specificity"),
+            ("se", "sensitivity"),
+            ("score", "icbhi_score"),
+        )
+        if result[key] is not None
+    ]
+
+
+def _licences(model, provenance):
+    data = provenance["data"] or {}
+    databases = [data.get("database")]
+    supervision = data.get("quality_supervision")
+    if supervision and supervision["database"] not in databases:
+        databases.append(supervision["database"])
+    lines = [
+        "The code is Apache-2.0. The weights follow from what they were trained"
+        " on, so check the terms of all of it before you pass them on:",
+        "",
+    ]
+    lines += [
+        f"- {DATABASE_TERMS.get(name, f'{name}: see its authors.')}"
+        for name in databases
+        if name
+    ]
+    weights = provenance["settings"].get("pretrained_weights")
+    if weights not in (None, "none"):
+        terms = WEIGHT_TERMS.get(
+            type(model["backbone"]).__name__, "see their authors."
+        )
+        lines.append(f"- Pretrained weights `{weights}`, of {terms}")
+    return "\n".join(lines)

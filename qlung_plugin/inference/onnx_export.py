@@ -1,0 +1,182 @@
+"""Exporting a model to ONNX, with its front end.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import contextlib
+import json
+import logging
+import warnings
+from importlib.util import find_spec
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from qlung_plugin import __version__
+from qlung_plugin.lobes.features import EfficientATFeatures
+from qlung_plugin.lobes.models.efficientat import EfficientAT
+
+OPSET = 18
+NEEDED = ("onnx", "onnxscript")
+
+
+class ConvolutionalFeatures(nn.Module):
+    """What :class:`EfficientATFeatures` computes, without complex numbers.
+
+    The short-time Fourier transform is written as a convolution with the
+    windowed cosines and sines, which every runtime of ONNX has.
+
+    Arguments
+    ---------
+    features : EfficientATFeatures
+        The front end.
+
+    Example
+    -------
+    >>> features = EfficientATFeatures()
+    >>> waveforms = torch.randn(2, 32000)
+    >>> convolutional = ConvolutionalFeatures(features)(waveforms)
+    >>> torch.allclose(convolutional, features(waveforms), atol=1e-4)
+    True
+    """
+
+    def __init__(self, features):
+        super().__init__()
+        self.n_fft, self.hop_length = features.n_fft, features.hop_length
+        self.preemphasis = features.preemphasis
+        self.register_buffer("mel_bank", features.mel_bank)
+        # The window lies in the middle of the frame.
+        margin = (features.n_fft - features.win_length) // 2
+        window = F.pad(features.window.double(), (margin, margin))
+        bins = torch.arange(features.n_fft // 2 + 1, dtype=torch.float64)
+        time = torch.arange(features.n_fft, dtype=torch.float64)
+        angles = 2 * torch.pi / features.n_fft * torch.outer(bins, time)
+        kernels = torch.stack([angles.cos(), -angles.sin()]) * window
+        # Where the window is 0 nothing has to be multiplied.
+        kernels = kernels[..., margin : features.n_fft - margin]
+        self.margin = margin
+        self.register_buffer("kernels", kernels.flatten(0, 1)[:, None].float())
+
+    def forward(self, waveforms):
+        """Log-mel features ``[batch, time, mel]`` of ``[batch, time]``."""
+        emphasised = waveforms[:, 1:] - self.preemphasis * waveforms[:, :-1]
+        half = self.n_fft // 2
+        padded = F.pad(emphasised[:, None], (half, half), mode="reflect")
+        spectrum = F.conv1d(
+            padded[..., self.margin : padded.shape[-1] - self.margin],
+            self.kernels,
+            stride=self.hop_length,
+        )
+        real, imaginary = spectrum.chunk(2, dim=1)
+        mel = torch.matmul(self.mel_bank, real.square() + imaginary.square())
+        return ((mel + 1e-5).log() + 4.5).div(5).transpose(1, 2)
+
+
+class WaveformClassifier(nn.Module):
+    """From cycles of the fixed length to probabilities, in one module.
+
+    Arguments
+    ---------
+    model : dict
+        With ``cycle_features``, ``backbone`` and ``classifier``.
+
+    Raises
+    ------
+    ValueError
+        If the front end or the backbone is not EfficientAT's.
+    """
+
+    def __init__(self, model):
+        super().__init__()
+        parts = model["cycle_features"].compute_features
+        if not isinstance(parts, nn.Sequential):
+            parts = nn.Sequential(parts)
+        if not isinstance(model["backbone"], EfficientAT) or not isinstance(
+            parts[0] if len(parts) else None, EfficientATFeatures
+        ):
+            raise ValueError(
+                "only EfficientAT is exported to ONNX, and this model has"
+                f" {type(model['backbone']).__name__}: export it without --onnx"
+            )
+        self.compute_features = nn.Sequential(
+            ConvolutionalFeatures(parts[0]), *parts[1:]
+        )
+        self.backbone, self.classifier = model["backbone"], model["classifier"]
+
+    def forward(self, waveforms):
+        """Probabilities ``[batch, class]`` of cycles ``[batch, time]``."""
+        # In half precision, as CycleFeatures hands them on.
+        features = self.compute_features(waveforms).half().float()
+        logits, _ = self.classifier(self.backbone(features))
+        return logits.softmax(dim=-1)
+
+
+def export_onnx(model, path):
+    """Writes a model in ONNX: waveforms in, probabilities out.
+
+    Arguments
+    ---------
+    model : dict
+        What :func:`qlung_plugin.inference.models.open_model` returned.
+    path : Path
+        The file. Its input ``waveforms`` is ``[batch, time]``, of any batch and
+        of the fixed length; its output ``probabilities`` ``[batch, class]``.
+
+    Raises
+    ------
+    RuntimeError
+        If a package that it takes is not installed.
+    ValueError
+        If the front end or the backbone is not EfficientAT's.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise RuntimeError(
+            f"--onnx needs {' and '.join(missing)}: pip install"
+            " 'qlung_plugin[onnx]'"
+        )
+    classifier = WaveformClassifier(model).eval()
+    fix_length = model["cycle_features"].fix_length
+    sample_rate = model["cycle_features"].resampler.sample_rate
+    with _quiet(), torch.inference_mode():
+        program = torch.onnx.export(
+            classifier,
+            (torch.zeros(2, fix_length.length),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["waveforms"],
+            output_names=["probabilities"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            verbose=False,
+        )
+    # Each node says from which line of which file, on this machine, it is.
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()
+    program.model.metadata_props.update(
+        {
+            "labels": json.dumps(list(model["labels"])),
+            "sample_rate": str(sample_rate),
+            "samples": str(fix_length.length),
+            "fade_samples": str(fix_length.fade_samples),
+            "fade_first": json.dumps(fix_length.fade_first),
+            "fade_in": json.dumps(fix_length.fade_in),
+            "made_with": f"qlung_plugin {__version__}",
+        }
+    )
+    program.save(path)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without what the exporter tells of its own making."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

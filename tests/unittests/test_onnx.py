@@ -1,0 +1,165 @@
+"""Tests of models in ONNX.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.inference import onnx_export
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+from qlung_plugin.inference.export import export_run
+from qlung_plugin.inference.models import open_model
+from qlung_plugin.inference.onnx_export import (
+    ConvolutionalFeatures,
+    WaveformClassifier,
+)
+from qlung_plugin.lobes.features import EfficientATFeatures
+from tests.unittests.small_runs import LABELS, make_run
+
+RATE = 32000
+TOLERANCE = 1e-4
+
+
+@pytest.fixture
+def runtime():
+    """onnxruntime, and what exporting takes, or a skip."""
+    for name in onnx_export.NEEDED:
+        pytest.importorskip(name)
+    return pytest.importorskip("onnxruntime")
+
+
+def assert_equal(classifier, session, cycles):
+    """Compares probabilities of cycles ``[time]`` at the model's rate."""
+    fix_length = classifier.mods.cycle_features.fix_length
+    waveforms = torch.stack([fix_length(cycle) for cycle in cycles])
+    (answer,) = session.run(None, {"waveforms": waveforms.numpy()})
+    lengths = torch.tensor([len(cycle) for cycle in cycles])
+    expected = classifier.classify_batch(
+        torch.nn.utils.rnn.pad_sequence(cycles, batch_first=True),
+        lengths / lengths.max(),
+    )[0]
+    torch.testing.assert_close(
+        torch.from_numpy(answer), expected, atol=TOLERANCE, rtol=0
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["EfficientAT", "frozen EfficientAT"])
+def test_it_answers_as_pytorch_does(tmp_path, runtime, backbone):
+    run = make_run(tmp_path / "run", backbone, epochs=(1, 2))
+    made = export_run(run, tmp_path / "out", "last", onnx=True)
+    assert "model.onnx" in made["files"]
+    path = tmp_path / "out" / "model.onnx"
+    assert str(tmp_path).encode() not in path.read_bytes()
+    assert onnx_export.__file__.encode() not in path.read_bytes()
+
+    session = runtime.InferenceSession(path)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["labels"]) == LABELS
+    assert metadata["sample_rate"] == metadata["samples"] == str(RATE)
+    assert metadata["fade_samples"] == "2000"
+    (waveforms,), (probabilities,) = session.get_inputs(), session.get_outputs()
+    assert (waveforms.name, waveforms.shape) == ("waveforms", ["batch", RATE])
+    assert probabilities.name == "probabilities"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"`[batch, {RATE}]`" in card and "repeated to 1 s" in card
+
+    classifier = RespiratorySoundClassifier.from_hparams(tmp_path / "out")
+    torch.manual_seed(1)
+    for batch in (1, 2, 7):
+        cycles = [
+            10 ** float(torch.empty(1).uniform_(-4, 0))
+            * torch.randn(int(torch.randint(500, 60000, (1,))))
+            for _ in range(batch)
+        ]
+        assert_equal(classifier, session, cycles)
+    time = torch.arange(20000) / RATE
+    odd = [torch.zeros(9000), torch.ones(9000), torch.sin(2000 * time)]
+    assert_equal(classifier, session, odd)
+
+
+@pytest.mark.slow
+def test_it_answers_on_recordings_as_pytorch_does(tmp_path, runtime, real_data):
+    paths = sorted(real_data.glob("icbhi_original/**/*.wav"))[:6]
+    assert paths
+    run = make_run(tmp_path / "run")
+    export_run(run, tmp_path / "out", onnx=True)
+    classifier = RespiratorySoundClassifier.from_hparams(run)
+    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
+    resampler = classifier.mods.cycle_features.resampler
+    cycles = [
+        resampler(
+            read_cycle(
+                {"file": str(path), "start": start, "stop": start + 9000}
+            ),
+            4000,
+        )
+        for path in paths
+        for start in (0, 12000)
+    ]
+    assert_equal(classifier, session, cycles)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    samples=st.integers(600, 5000),
+    level=st.floats(-6, 0),
+    seed=st.integers(0, 2**32),
+    settings=st.sampled_from([{}, {"n_mels": 40, "f_min": 50.0}]),
+)
+def test_front_end_without_complex_numbers(samples, level, seed, settings):
+    features = EfficientATFeatures(**settings)
+    generator = torch.Generator().manual_seed(seed)
+    waveforms = 10**level * torch.randn(2, samples, generator=generator)
+    expected = features(waveforms)
+    torch.testing.assert_close(
+        ConvolutionalFeatures(features)(waveforms), expected, atol=2e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("backbone", ["EfficientAT", "frozen EfficientAT"])
+def test_module_that_is_exported_is_the_classifier(tmp_path, backbone):
+    run = make_run(tmp_path / "run", backbone)
+    classifier = RespiratorySoundClassifier.from_hparams(run)
+    model = open_model(run)
+    waveforms = 0.1 * torch.randn(3, 20000)
+    fixed = model["cycle_features"].fix_length(waveforms)
+    with torch.inference_mode():
+        probabilities = WaveformClassifier(model)(fixed)
+    torch.testing.assert_close(
+        probabilities,
+        classifier.classify_batch(waveforms)[0],
+        atol=TOLERANCE,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("backbone", ["AST", "PANNs"])
+def test_other_backbones_are_refused(tmp_path, runtime, backbone):
+    run = make_run(tmp_path / "run", backbone)
+    with pytest.raises(ValueError, match=f"only EfficientAT.* has {backbone}"):
+        export_run(run, tmp_path / "out", onnx=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    run = make_run(tmp_path / "run")
+    with pytest.raises(RuntimeError, match=r"onnx and onnxscript.*\[onnx\]"):
+        export_run(run, tmp_path / "out", onnx=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_export_without_onnx_imports_none(tmp_path, monkeypatch):
+    for name in onnx_export.NEEDED:
+        monkeypatch.setitem(sys.modules, name, None)
+    run = make_run(tmp_path / "run")
+    assert "model.onnx" not in export_run(run, tmp_path / "out")["files"]
