@@ -1,0 +1,106 @@
+"""``qlung demo``: a page on which one drops or records a sound.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+import signal
+import sys
+from importlib.util import find_spec
+
+from qlung_plugin.cli.classify import load
+
+EXAMPLES = """\
+The page is served to this machine alone and sends nothing anywhere. A sound is
+deleted when the page's server ends, or after an hour.
+
+examples:
+  qlung demo --model results/qlung/1234
+  qlung demo --model exported/ --port 8000"""
+
+
+def add_parser(subparsers):
+    """Adds the command to the parsers of ``qlung``, and returns its parser."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="a page on which one drops or records a sound",
+        description=(
+            "Serves a page on which one drops or records a sound, and sees its"
+            "\ncycles, spectrogram, classes and quality. For research; no"
+            " medical device."
+        ),
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="a training's output folder, an exported one, or a hub id",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="selected",
+        choices=("selected", "last", "test_selected"),
+        help="of a training's output folder (default: selected)",
+    )
+    parser.add_argument(
+        "--port",
+        type=port,
+        help="of the address (default: the first free one from 7860 on)",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="such as cuda (default: cpu)"
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run whatever code the model's YAML names",
+    )
+    return parser
+
+
+def run(arguments):
+    """Serves the page until it is interrupted.
+
+    Arguments
+    ---------
+    arguments : argparse.Namespace
+        What the parser made.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the model cannot be loaded, or the port is taken.
+    RuntimeError
+        If Gradio is not installed.
+    """
+    if find_spec("gradio") is None:
+        raise RuntimeError(
+            'the page needs Gradio: pip install "qlung_plugin[demo]"'
+        )
+    from qlung_plugin.demo.page import serve
+
+    model = load(
+        arguments.model,
+        checkpoint=arguments.checkpoint,
+        trust=arguments.trust,
+        device=arguments.device,
+    )
+    # Ended by its service manager, too, it deletes what was uploaded.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    serve(model, arguments.port)
+
+
+def port(text):
+    """A port that needs no privileges, for argparse.
+
+    Example
+    -------
+    >>> port("8000")
+    8000
+    """
+    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no port from 1024 to 65535"
+        )
+    return int(text)

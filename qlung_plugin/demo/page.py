@@ -1,0 +1,346 @@
+"""A page of one's own machine: a sound in, its cycles, classes and quality out.
+
+The page needs Gradio (``pip install "qlung_plugin[demo]"``); what it shows is
+computed without.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import html
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from qlung_plugin.inference.classifier import NORMAL
+from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.utils.cycle_figures import cycles_figure
+
+HOST = "127.0.0.1"  # this machine alone, whatever the environment says
+LONGEST = 10  # minutes of a recording
+LARGEST = 200  # MiB of a file: ten minutes of stereo at 48 kHz and 24 bits
+WAITING = 8  # recordings in the queue; one is classified at a time
+KEPT = 3600  # s that an uploaded file is kept, unless the server ends before
+CLEANED = 60  # s between looks for files that are older
+
+CYCLES = {
+    "Breaths that are found in the recording": "segmentation",
+    "Windows of 8 s, every 4 s": "windows",
+    "An annotation file": "file",
+}
+
+INTRODUCTION = f"""\
+# Respiratory sounds with QLung
+
+Drop a recording of lung sounds, or record one. The model says of each breath
+cycle which sounds it hears, and how good the recording of it is.
+
+**For research. This is no medical device: do not diagnose or treat by it.**
+Nothing leaves this machine: the sound is classified here, and deleted when the
+page's server ends, or after an hour. At most {LONGEST} minutes and {LARGEST}
+MiB.
+"""
+
+# Narrow screens scroll the picture instead of shrinking its letters.
+STYLE = """\
+.picture, .picture div { overflow-x: auto; place-content: start; }
+.picture div { align-items: start !important; }
+.picture img { min-width: 900px; width: 100%; height: auto; max-height: none; }
+footer { display: none !important; }
+"""
+
+
+class Analysis(NamedTuple):
+    """What the page shows of a recording."""
+
+    summary: str  # in Markdown
+    figure: Figure
+    table: pd.DataFrame  # a row per cycle, numbers as text
+
+
+def analyse(model, path, cycles="segmentation"):
+    """Classifies a recording, for people who look rather than compute.
+
+    Arguments
+    ---------
+    model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
+        The model.
+    path : str or Path
+        The recording.
+    cycles : str or Path
+        ``segmentation``, ``windows``, or an annotation; see
+        :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is not there.
+    ValueError
+        If the recording is no audio, empty, damaged, or longer than
+        :data:`LONGEST` minutes, or the annotation does not fit.
+
+    Example
+    -------
+    >>> analyse(None, __file__)
+    Traceback (most recent call last):
+        ...
+    ValueError: ...page.py is not readable as audio (Format not recognised.)
+    """
+    recording = Recording(path)
+    if recording.duration > 60 * LONGEST:
+        raise ValueError(
+            f"{path} is {recording.duration / 60:.1f} minutes long: the page"
+            f" takes at most {LONGEST}; `qlung classify` has no limit"
+        )
+    classification = model.classify_file(path, cycles)
+    return Analysis(
+        describe(classification),
+        cycles_figure(recording, classification.cycles, model.labels),
+        tabulate(classification.cycles, model.labels),
+    )
+
+
+def describe(classification):
+    """The summary of a recording, with the rules by which it is made.
+
+    Arguments
+    ---------
+    classification : qlung_plugin.inference.classifier.Classification
+        Of the recording.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    cycles, summary = classification
+    channels = summary["channels"]
+    averaged = ", averaged" if channels > 1 else ""
+    recording = (
+        f"Recording: {summary['duration']:.1f} s at"
+        f" {summary['sample_rate']:,} Hz,"
+        f" {_count(channels, 'channel')}{averaged}."
+    )
+    source = _source(summary)
+    if cycles.empty:
+        return f"### No cycle\n\n{source}\n\n{recording}"
+    abnormal = int((cycles["prediction"] != NORMAL).sum())
+    head = (
+        f"### {abnormal} of {_count(len(cycles), 'cycle')}"
+        f" ({100 * summary['abnormal_fraction']:.0f} %) not normal"
+    )
+    rule = (
+        "A cycle counts as not normal if the most probable class is another"
+        " than *normal*; all count the same, however long or overlapping."
+    )
+    quality = "This model measures no quality."
+    if summary["worst_quality"] is not None:
+        worst = int(cycles["quality"].argmin()) + 1
+        quality = (
+            f"Worst quality: **{summary['worst_quality']:.2f}**, of cycle"
+            f" {worst} (0 is worst, 1 best)."
+        )
+    return "\n\n".join([head, rule, quality, source, recording])
+
+
+def tabulate(cycles, labels):
+    """The table of the page.
+
+    Arguments
+    ---------
+    cycles : pandas.DataFrame
+        Of a ``Classification``.
+    labels : list of str
+        The classes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Texts: the number of the cycle in the picture, start and end in
+        seconds, class, probabilities in percent, quality.
+    """
+    shown = {"cycle": [str(i + 1) for i in range(len(cycles))]}
+    for name in ("start", "end"):
+        shown[f"{name} (s)"] = [f"{time:.2f}" for time in cycles[name]]
+    shown["class"] = list(cycles["prediction"])
+    for label in labels:
+        shown[f"{label} (%)"] = [
+            f"{100 * share:.0f}" for share in cycles[f"p_{label}"]
+        ]
+    shown["quality"] = [
+        "-" if pd.isna(value) else f"{value:.2f}" for value in cycles["quality"]
+    ]
+    return pd.DataFrame(shown, dtype=str)
+
+
+def build(model):
+    """Makes the page.
+
+    Arguments
+    ---------
+    model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
+        The model.
+
+    Returns
+    -------
+    gradio.Blocks
+    """
+    # Before the import: no word to Gradio's makers, nor to the Hugging Face.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    import gradio as gr
+
+    def show(path, source, annotation):
+        if path is None:
+            raise _error("Choose or record a sound first.")
+        cycles = CYCLES[source]
+        if cycles == "file":
+            cycles = annotation
+        if cycles is None:
+            raise _error("Choose the annotation file of this recording.")
+        try:
+            return gr.update(visible=True), *analyse(model, path, cycles)
+        except (OSError, ValueError) as error:
+            message = str(error)
+            for file in filter(None, (path, annotation)):
+                # People know the names of their files, not our folders.
+                message = message.replace(str(file), Path(file).name)
+            raise _error(message) from error
+
+    def _error(message):
+        return gr.Error(
+            html.escape(message), duration=None, print_exception=False
+        )
+
+    with gr.Blocks(
+        title="QLung",
+        analytics_enabled=False,
+        delete_cache=(CLEANED, KEPT),
+        fill_width=False,
+    ) as page:
+        gr.Markdown(INTRODUCTION)
+        with gr.Row():
+            sound = gr.Audio(
+                sources=["upload", "microphone"],
+                type="filepath",
+                label="Recording",
+                buttons=[],
+            )
+            with gr.Column():
+                source = gr.Radio(
+                    list(CYCLES), value=next(iter(CYCLES)), label="Cycles"
+                )
+                annotation = gr.File(
+                    label="Annotation: ICBHI .txt, SPRSound .json, or .csv"
+                    " with the columns start and end",
+                    file_types=[".txt", ".json", ".csv"],
+                    height=120,
+                    visible=False,
+                )
+                button = gr.Button("Classify", variant="primary")
+        # There when there is something to see, and of this recording.
+        with gr.Column(visible=False) as results:
+            summary = gr.Markdown()
+            figure = gr.Plot(
+                show_label=False, elem_classes="picture", format="png"
+            )
+            table = gr.Dataframe(label="Cycles", interactive=False)
+        sound.change(
+            lambda: gr.update(visible=False),
+            None,
+            results,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        source.change(
+            lambda chosen: gr.update(visible=CYCLES[chosen] == "file"),
+            source,
+            annotation,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        button.click(
+            show,
+            [sound, source, annotation],
+            [results, summary, figure, table],
+            api_visibility="private",
+        )
+    page.queue(max_size=WAITING, default_concurrency_limit=1)
+    return page
+
+
+def serve(model, port=None):
+    """Serves the page to this machine, until it is interrupted.
+
+    Arguments
+    ---------
+    model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
+        The model.
+    port : int, optional
+        Else the first free one from 7860 on.
+
+    Raises
+    ------
+    OSError
+        If the port is taken.
+    """
+    with tempfile.TemporaryDirectory(prefix="qlung_demo_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        # Gradio asks its own server whether it is there; a proxy is not to.
+        os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST
+        page = build(model)
+        import gradio as gr
+
+        _, address, _ = page.launch(
+            server_name=HOST,
+            server_port=port,
+            share=False,
+            inbrowser=False,
+            max_file_size=LARGEST * 2**20,
+            allowed_paths=[],
+            enable_monitoring=False,
+            run_history=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            footer_links=[],
+            show_error=False,
+            quiet=True,
+            prevent_thread_lock=True,
+            css=STYLE,
+            # The theme's own fonts would be fetched from Google.
+            theme=gr.themes.Default(
+                primary_hue="blue",
+                font=["system-ui", "sans-serif"],
+                font_mono=["ui-monospace", "monospace"],
+            ),
+        )
+        try:
+            print(f"Open {address} (Ctrl-C ends it)", flush=True)
+            page.server.thread.join()
+        finally:
+            page.close(verbose=False)
+
+
+def _source(summary):
+    """How the cycles were found, as a sentence."""
+    source, confidence = summary["cycle_source"], summary["confidence"]
+    if confidence is None:
+        return f"Cycles: {Path(source).name}."
+    return (
+        f"Cycles: {source}, with a confidence of {confidence:.2f} (of 1: about"
+        " the share of its boundaries that an annotator would set within a"
+        " quarter of a second). Look in the picture whether they are breaths."
+    )
+
+
+def _count(number, noun):
+    return f"{number} {noun}{'' if number == 1 else 's'}"
