@@ -14,13 +14,21 @@ import os
 import sys
 
 from qlung_plugin import __version__
-from qlung_plugin.cli import components
+from qlung_plugin.cli import (
+    classify,
+    components,
+    demo,
+    export,
+    quality,
+    report,
+)
 
-COMMANDS = (components,)
+COMMANDS = (classify, quality, report, export, demo, components)
 
 EXIT_CODES = """\
 exit codes:
   0    done
+  1    some recordings failed, which stderr explains; the others are done
   2    wrong usage or input, which a line on stderr explains
   130  interrupted
 """
@@ -74,7 +82,7 @@ def _parser():
     parser = argparse.ArgumentParser(
         prog="qlung",
         description="Respiratory sound classification with QLung.",
-        epilog=f"example:\n  qlung components\n\n{EXIT_CODES}",
+        epilog=f"example:\n  qlung quality recordings/ > quality.csv\n\n{EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(

@@ -6,10 +6,11 @@ Authors
 
 import math
 
+import numpy as np
 from sklearn.metrics import roc_curve
 
 from qlung_plugin.processing.degradations import DEGRADATIONS
-from qlung_plugin.utils.figures import COLORS, _figure
+from qlung_plugin.utils.figures import COLORS, _draw_shares, _figure
 from qlung_plugin.utils.quality_analysis import (
     CONFIDENCE_MEASURE,
     QUARTILES,
@@ -88,6 +89,46 @@ def quality_roc_figure(table, areas, title):
         frameon=False,
         fontsize=9,
     )
+    return figure
+
+
+def score_histograms_figure(scores, title):
+    """Draws how several scores are spread over the same recordings.
+
+    Arguments
+    ---------
+    scores : dict
+        Per score, by its name, values ``[item]`` in [0, 1].
+    title : str
+        Names the recordings.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per score.
+
+    Example
+    -------
+    >>> figure = score_histograms_figure({"snr": [0.2, 0.4]}, "Two recordings")
+    >>> figure.axes[0].get_title(loc="left")
+    'snr (median 0.30)'
+    """
+    figure, *axes = _figure(
+        (7.2, 1.2 + 1.3 * len(scores)), title, (len(scores), 1)
+    )
+    for number, (axis, name) in enumerate(zip(axes, scores)):
+        values, text = np.asarray(scores[name], dtype=float), "no value"
+        if len(values):
+            color = COLORS[number % len(COLORS)]
+            _draw_shares(axis, values, fill=True, color=color, alpha=0.5)
+            median = np.median(values)
+            axis.axvline(median, color=color, linestyle="--")
+            text = f"median {median:.2f}"
+        axis.set_title(
+            f"{measure_name(name)} ({text})", loc="left", fontsize=11
+        )
+    axes[-1].set_xlabel("score (0 worst, 1 best); dashed: the median")
+    figure.supylabel("share per bin (%)", fontsize=12)
     return figure
 
 

@@ -123,13 +123,19 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
     assert capsys.readouterr().err.startswith("usage: qlung")
 
 
-@pytest.mark.parametrize("arguments", [[], ["components"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], *([module.__name__.split(".")[-1]] for module in cli.COMMANDS)],
+    ids=lambda arguments: " ".join(arguments) or "qlung",
+)
 def test_help_has_an_example_and_the_exit_codes(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*arguments, "--help"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
-    assert re.search(r"^examples?:\n  qlung components", text, flags=re.M)
+    example = " ".join(["qlung", *arguments])
+    assert re.search(rf"^examples?:\n  {example} ?", text, flags=re.M)
+    assert max(map(len, text.splitlines())) <= 80
     assert cli.EXIT_CODES in text
 
 

@@ -1,0 +1,200 @@
+"""``qlung classify``: recordings in, cycles with class and quality out.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import csv
+import json
+import sys
+from functools import partial
+
+from qlung_plugin.cli.recordings import (
+    CYCLES,
+    add_cycles,
+    add_recordings,
+    csv_field,
+    for_each,
+    is_missing,
+)
+
+EXAMPLES = f"""\
+Of a recording are told the share of its cycles that are not normal, by the most
+probable class and each counting the same, and the worst quality of a cycle.
+
+{CYCLES}
+
+examples:
+  qlung classify breath.wav --model results/qlung/1234
+  qlung classify recordings/ --model exported/ --format csv > cycles.csv
+  qlung classify a.wav b.wav --model exported/ --cycles windows"""
+
+
+def add_parser(subparsers):
+    """Adds the command to the parsers of ``qlung``, and returns its parser."""
+    parser = subparsers.add_parser(
+        "classify",
+        help="classify the respiratory cycles of recordings",
+        description=(
+            "Classifies the respiratory cycles of recordings: per cycle the"
+            " class,\nits probabilities and the quality, per recording a"
+            " summary."
+        ),
+        epilog=EXAMPLES,
+    )
+    add_recordings(parser)
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="a training's output folder, an exported one, or a hub id",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="selected",
+        choices=("selected", "last", "test_selected"),
+        help="of a training's output folder (default: selected)",
+    )
+    add_cycles(parser)
+    parser.add_argument(
+        "--format",
+        default="table",
+        choices=tuple(WRITERS),
+        help="csv: a row per cycle; json: a line per recording",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="such as cuda (default: cpu)"
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run whatever code the model's YAML names",
+    )
+    return parser
+
+
+def run(arguments):
+    """Prints what the model says of each recording.
+
+    Arguments
+    ---------
+    arguments : argparse.Namespace
+        What the parser made.
+
+    Returns
+    -------
+    int
+        1 if a recording failed, else 0.
+
+    Raises
+    ------
+    OSError, ValueError
+        If a path is not there, or the model cannot be loaded.
+    """
+    prepare = partial(
+        load,
+        arguments.model,
+        checkpoint=arguments.checkpoint,
+        trust=arguments.trust,
+        device=arguments.device,
+    )
+    function = partial(classify, cycles=arguments.cycles)
+    write = WRITERS[arguments.format](sys.stdout)
+    return for_each(arguments, function, prepare, write)
+
+
+def load(source, device, **options):
+    """Loads the model; arguments as for ``from_hparams``."""
+    from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+
+    return RespiratorySoundClassifier.from_hparams(
+        source, run_opts={"device": device}, **options
+    )
+
+
+def classify(model, path, cycles):
+    """Classifies a recording, see ``RespiratorySoundClassifier``."""
+    return model.classify_file(path, cycles)
+
+
+def table_writer(file):
+    """Writes a table per recording, for a terminal.
+
+    Arguments
+    ---------
+    file : file
+        Where to.
+
+    Returns
+    -------
+    callable
+        ``write(path, classification)``.
+    """
+
+    def write(path, classification):
+        cycles, summary = classification
+        print(heading(summary), file=file)
+        if not cycles.empty:
+            numbers = cycles.to_string(
+                index=False, float_format="{:.2f}".format, na_rep="-"
+            )
+            print(numbers, file=file)
+        print(file=file)
+
+    return write
+
+
+def heading(summary):
+    """The summary of a recording in a line or two.
+
+    Arguments
+    ---------
+    summary : dict
+        Of a ``Classification``.
+
+    Returns
+    -------
+    str
+    """
+    source = summary["cycle_source"]
+    if summary["confidence"] is not None:
+        source += f", confidence {summary['confidence']:.2f}"
+    text = f"{summary['recording']}\n{summary['cycle_count']} cycles ({source})"
+    if summary["abnormal_fraction"] is not None:
+        text += f", {100 * summary['abnormal_fraction']:.0f} % not normal"
+    if summary["worst_quality"] is not None:
+        text += f", worst quality {summary['worst_quality']:.2f}"
+    return text
+
+
+def csv_writer(file):
+    """Writes a row per cycle; arguments as for :func:`table_writer`."""
+    rows = csv.writer(file, lineterminator="\n")
+    header = []
+
+    def write(path, classification):
+        cycles, _ = classification
+        if not header:
+            header.extend(["recording", *cycles.columns])
+            rows.writerow(header)
+        for row in cycles.itertuples(index=False):
+            rows.writerow([path, *map(csv_field, row)])
+
+    return write
+
+
+def json_writer(file):
+    """Writes a line of JSON per recording; see :func:`table_writer`."""
+
+    def write(path, classification):
+        cycles, summary = classification
+        rows = [
+            {name: None if is_missing(v) else v for name, v in row.items()}
+            for row in cycles.to_dict("records")
+        ]
+        json.dump({**summary, "cycles": rows}, file, allow_nan=False)
+        file.write("\n")
+
+    return write
+
+
+WRITERS = {"table": table_writer, "csv": csv_writer, "json": json_writer}

@@ -1,0 +1,130 @@
+"""``qlung report``: a page to look at and to listen to.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+
+EXAMPLES = """\
+The page is one file, which opens offline. It holds recordings: mind their
+licence when you pass it on.
+
+A folder is what a training or an evaluation wrote, or holds several of them:
+then all are compared, and the first seed of each configuration is shown.
+
+examples:
+  qlung report results/qlung/1234 -o report.html
+  qlung report results/ce/1 results/qlung/1 -o report.html
+  qlung report results/comparison -o report.html --sounds 1000
+  qlung report results/ood --data_folder /path/to/SPRSound -o report.html"""
+
+
+def add_parser(subparsers):
+    """Adds the command to the parsers of ``qlung``, and returns its parser."""
+    parser = subparsers.add_parser(
+        "report",
+        help="make a page of results: figures, a map, cycles to listen to",
+        description=(
+            "Makes one HTML page of the results of runs: scores, what is taken"
+            "\nfor what, a map of the embeddings, and every cycle to listen to."
+        ),
+        epilog=EXAMPLES,
+    )
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="FOLDER",
+        help="of a run, or of several, see below",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FILE",
+        help="the page, such as report.html",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        default="selected",
+        choices=("selected", "last", "test_selected"),
+        help="whose predictions are shown (default: selected)",
+    )
+    parser.add_argument(
+        "--data_folder",
+        metavar="FOLDER",
+        help="the database (default: where it was when the run was made)",
+    )
+    parser.add_argument(
+        "--sounds",
+        type=_count,
+        default=300,
+        metavar="N",
+        help="how many cycles get a sound and a spectrogram (default: 300)",
+    )
+    parser.add_argument(
+        "--map",
+        default="tsne",
+        choices=("tsne", "umap", "none"),
+        help="of the embeddings; umap needs umap-learn (default: tsne)",
+    )
+    parser.add_argument(
+        "--device", default="cpu", help="such as cuda (default: cpu)"
+    )
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run whatever code a model's YAML names",
+    )
+    return parser
+
+
+def run(arguments):
+    """Writes the page, and says on stderr what it lacks.
+
+    Arguments
+    ---------
+    arguments : argparse.Namespace
+        What the parser made.
+
+    Raises
+    ------
+    OSError, ValueError
+        If a folder holds no results, or they do not fit together.
+    """
+    import sys
+    from pathlib import Path
+
+    from qlung_plugin.report.embeddings import check_method
+    from qlung_plugin.report.page import render_page
+    from qlung_plugin.report.recordings import use_recordings
+    from qlung_plugin.report.sources import find_runs
+    from qlung_plugin.utils.files import write_text
+
+    if Path(arguments.output).is_dir():
+        raise ValueError(f"{arguments.output} is a folder: name a file")
+    check_method(arguments.map)
+    runs, evaluations, notes = find_runs(
+        arguments.folders, arguments.checkpoint
+    )
+    recordings = use_recordings(
+        runs,
+        data_folder=arguments.data_folder,
+        sounds=arguments.sounds,
+        method=arguments.map,
+        device=arguments.device,
+        trust=arguments.trust,
+    )
+    for note in notes + recordings.notes:
+        print(note, file=sys.stderr)
+    page = render_page(runs, evaluations, notes, recordings, arguments.map)
+    write_text(page, arguments.output)
+    size = Path(arguments.output).stat().st_size / 1e6
+    print(f"{arguments.output} ({size:.1f} MB, {len(recordings.media)} sounds)")
+
+
+def _count(text):
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is less than none")
+    return number

@@ -1,0 +1,158 @@
+"""The quality of a recording or its cycles, by all measures and no model.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+
+import torch
+
+from qlung_plugin.inference.cycle_sources import find_cycles
+from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.lobes.quality import (
+    AudioQualityScore,
+    ClippingScore,
+    FlatnessScore,
+    LearnedQualityScore,
+    SNRScore,
+)
+from qlung_plugin.processing.cycles import resample
+
+LONGEST = 60.0  # s that are measured at once
+UNITS = ("recording", "cycle")
+
+# By the names of their columns, each at the rate of its recipes.
+MEASURES = {
+    "audio_quality": (AudioQualityScore, 16000),
+    "learned_quality": (LearnedQualityScore, 8000),
+    "snr_quality": (SNRScore, 8000),
+    "flatness_quality": (FlatnessScore, 8000),
+    "clipping_quality": (ClippingScore, 8000),
+}
+# What a score is computed from is told, too, where one can make sense of it.
+TOLD = ("spectral_entropy", "rms", "snr_db", "spectral_flatness")
+COLUMNS = (
+    "start",
+    "end",
+    "sample_rate",
+    "channels",
+    *MEASURES,
+    *TOLD,
+    "clipping_ratio",
+)
+
+
+def make_measures():
+    """All measures that need no model and no training set.
+
+    Returns
+    -------
+    dict
+        QualityMeasure by the name of its column.
+    """
+    return {name: make(rate) for name, (make, rate) in MEASURES.items()}
+
+
+def measure_recording(measures, path, unit="recording", cycles=None):
+    """Measures the quality of a recording, or of each of its cycles.
+
+    A recording longer than a minute is measured in equal stretches of at most
+    that, and the means of these are told, a silent one counting 0 in a score
+    and not at all in a measurement.
+
+    Arguments
+    ---------
+    measures : dict
+        From :func:`make_measures`.
+    path : str or Path
+        The recording.
+    unit : str
+        ``recording`` or ``cycle``.
+    cycles : str, Path or list, optional
+        Where the cycles are, see
+        :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+
+    Returns
+    -------
+    list of dict
+        Per recording or cycle: ``start`` and ``end`` in seconds,
+        ``sample_rate`` in Hz, ``channels``, scores in [0, 1] under the names of
+        the measures, 1 being best, and measurements, NaN in silence.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        See :class:`qlung_plugin.inference.recordings.Recording`.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> path = getfixture("tmp_path") / "breath.wav"
+    >>> soundfile.write(path, 0.1 * torch.randn(16000), 4000)
+    >>> row = measure_recording(make_measures(), path)[0]
+    >>> row["end"], 0 < row["audio_quality"] < 1
+    (4.0, True)
+    """
+    if unit not in UNITS:
+        raise ValueError(f"unit={unit!r} is none of {', '.join(UNITS)}")
+    recording = Recording(path)
+    if unit == "recording":
+        times = [(0.0, recording.duration)]
+    else:
+        times = find_cycles(recording, cycles).times
+    return [
+        {
+            "start": start,
+            "end": end,
+            "sample_rate": recording.sample_rate,
+            "channels": recording.channels,
+            **_measure(measures, recording, start, end),
+        }
+        for start, end in times
+    ]
+
+
+def _measure(measures, recording, start, end):
+    """Means over the stretches of a recording or cycle."""
+    count = math.ceil((end - start) / LONGEST)
+    length = (end - start) / count
+    scores, details = [], []
+    for part in range(count):
+        first = start + part * length
+        stretch = recording.read(first, first + length)
+        found = {
+            name: _values(measure, stretch, recording.sample_rate)
+            for name, measure in measures.items()
+        }
+        scores.append([score for score, _ in found.values()])
+        details.append(
+            [
+                value
+                for measure, (_, values) in zip(
+                    measures.values(), found.values()
+                )
+                for name, value in zip(measure.names, values)
+                if name in COLUMNS
+            ]
+        )
+    names = [
+        name
+        for measure in measures.values()
+        for name in measure.names
+        if name in COLUMNS
+    ]
+    return {
+        **dict(zip(measures, torch.tensor(scores).mean(dim=0).tolist())),
+        **dict(zip(names, torch.tensor(details).nanmean(dim=0).tolist())),
+    }
+
+
+@torch.inference_mode()
+def _values(measure, stretch, native_rate):
+    """Score and measurements of a stretch."""
+    waveform = resample(stretch, native_rate, measure.sample_rate)
+    measurements = measure.measure(
+        waveform.unsqueeze(0), native_rates=torch.tensor([native_rate])
+    )
+    return measure.score(measurements).item(), measurements[0].tolist()

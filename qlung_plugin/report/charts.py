@@ -1,0 +1,92 @@
+"""The project's figures as SVG that fits a page: narrow, light and dark.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import io
+import re
+
+import matplotlib
+from markupsafe import Markup
+
+WIDTH = 4.6  # inches: a telephone's screen, at the size of its text
+PANEL = 2.6  # inches
+LEGEND = 0.3  # inches per line
+
+
+def stack_panels(figure, panel_height=PANEL):
+    """Puts the panels of a figure below each other, for a narrow screen.
+
+    The title goes: the page has a caption of its own.
+
+    Arguments
+    ---------
+    figure : matplotlib.figure.Figure
+        Of :mod:`qlung_plugin.utils.figures` or its neighbours.
+    panel_height : float
+        In inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The same.
+    """
+    figure.suptitle("").set_in_layout(False)
+    height = panel_height * len(figure.axes)
+    for legend in figure.legends:
+        legend.set_ncols(2)
+        height += LEGEND * (1 + len(legend.get_texts()) // 2)
+    grid = figure.add_gridspec(len(figure.axes), 1)
+    for place, axes in enumerate(figure.axes):
+        axes.set_subplotspec(grid[place])
+        for label in (axes.xaxis.label, axes.yaxis.label):
+            label.set_size(10.5)
+        for text in axes.get_legend().get_texts() if axes.get_legend() else ():
+            text.set_size(9)
+    figure.set_size_inches(WIDTH, height)
+    return figure
+
+
+def svg(figure, name):
+    """A figure as an SVG element to be put into a page.
+
+    Text stays text, the ground is the page's, and black is the page's colour of
+    text, so that it can be read in a dark page, too.
+
+    Arguments
+    ---------
+    figure : matplotlib.figure.Figure
+        The figure.
+    name : str
+        Unlike those of the other figures of the page.
+
+    Returns
+    -------
+    markupsafe.Markup
+        Safe to be put into HTML: matplotlib escapes the texts.
+
+    Example
+    -------
+    >>> from qlung_plugin.utils.figures import confusion_matrix_figure
+    >>> figure = confusion_matrix_figure([[9, 1], [2, 3]], ["normal", "<b>"])
+    >>> element = svg(figure, "example")
+    >>> element.startswith("<svg"), "<b>" in element, "&lt;b&gt;" in element
+    (True, False, True)
+    """
+    file = io.StringIO()
+    settings = {"svg.fonttype": "none", "svg.hashsalt": name}
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context(settings):
+        figure.savefig(file, format="svg", transparent=True, metadata=nothing)
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    # Its own names must not meet those of another figure.
+    text = re.sub(r'(\sid="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    # The page says how large it is.
+    text = re.sub(r'<svg ([^>]*?)\s*width="[^"]*"', r"<svg \1", text, count=1)
+    text = re.sub(r'<svg ([^>]*?)\s*height="[^"]*"', r"<svg \1", text, count=1)
+    for black in ("#000000", "black"):
+        text = text.replace(f"fill: {black}", "fill: currentColor")
+        text = text.replace(f"stroke: {black}", "stroke: currentColor")
+    return Markup(text.strip())

@@ -1,0 +1,135 @@
+"""Where a model puts the cycles, as a map in two dimensions.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import numpy as np
+import torch
+
+METHODS = ("tsne", "umap", "none")
+BATCH = 16
+PERPLEXITY, NEIGHBOURS = 30, 15  # the usual ones, where there are enough
+FEWEST = 5  # cycles that make a map
+
+
+@torch.inference_mode()
+def embed_cycles(model, features, ids, device="cpu"):
+    """What a model makes of cycles.
+
+    Arguments
+    ---------
+    model : dict
+        ``backbone`` and ``classifier``.
+    features : mapping
+        By id the features of a cycle, ``[time, mel]`` for instance.
+    ids : list of str
+        The cycles.
+    device : str
+        Where to compute.
+
+    Returns
+    -------
+    embeddings : numpy.ndarray
+        ``[cycle, dim]``.
+    probabilities : numpy.ndarray
+        ``[cycle, class]``.
+    """
+    backbone, classifier = (
+        model[name].to(device).eval() for name in ("backbone", "classifier")
+    )
+    embeddings, probabilities = [], []
+    for i in range(0, len(ids), BATCH):
+        batch = torch.stack([features[key] for key in ids[i : i + BATCH]])
+        found = backbone(batch.to(device).float())
+        logits, _ = classifier(found)
+        embeddings.append(found.float().cpu())
+        probabilities.append(logits.float().softmax(-1).cpu())
+    return torch.cat(embeddings).numpy(), torch.cat(probabilities).numpy()
+
+
+def project(embeddings, method="tsne"):
+    """A map in which similar embeddings are near each other.
+
+    Similar is what has a small angle between it. The same embeddings give the
+    same map.
+
+    Arguments
+    ---------
+    embeddings : numpy.ndarray
+        ``[cycle, dim]``.
+    method : str
+        ``tsne`` (van der Maaten and Hinton, "Visualizing data using t-SNE",
+        JMLR 2008) or ``umap`` (McInnes et al., 2018, arXiv 1802.03426), which
+        needs the package umap-learn.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``[cycle, 2]`` in [0, 1].
+
+    Raises
+    ------
+    ValueError
+        If there are too few cycles, an embedding is not finite, all are the
+        same, or umap-learn is not installed.
+
+    Example
+    -------
+    >>> project(np.eye(8)).shape
+    (8, 2)
+    """
+    count = len(embeddings)
+    if count < FEWEST:
+        raise ValueError(f"{count} cycles make no map: {FEWEST} do")
+    if not np.isfinite(embeddings).all():
+        raise ValueError("an embedding is not finite")
+    if not np.ptp(embeddings, axis=0).any():
+        # Not only useless: scikit-learn's t-SNE dies of it.
+        raise ValueError("the model puts all cycles in one place")
+    if method == "umap":
+        places = _umap(embeddings)
+    else:
+        from sklearn.manifold import TSNE
+
+        places = TSNE(
+            metric="cosine",
+            # The perplexity must be less than a third of the cycles.
+            perplexity=min(PERPLEXITY, (count - 1) / 3),
+            init="pca",
+            random_state=0,
+            n_jobs=1,
+        ).fit_transform(embeddings)
+    places = places - places.min(axis=0)
+    return places / np.maximum(places.max(axis=0), np.finfo(float).tiny)
+
+
+def check_method(method):
+    """Raises a ValueError if a method of :func:`project` lacks a package."""
+    if method == "umap":
+        _import_umap()
+
+
+def _import_umap():
+    try:
+        import umap
+    except ImportError as error:
+        raise ValueError(
+            "a UMAP needs umap-learn: pip install 'qlung_plugin[umap]'"
+        ) from error
+    return umap
+
+
+def _umap(embeddings):
+    return (
+        _import_umap()
+        .UMAP(
+            metric="cosine",
+            n_neighbors=min(NEIGHBOURS, len(embeddings) - 1),
+            init="random" if len(embeddings) < NEIGHBOURS else "spectral",
+            random_state=0,
+            n_jobs=1,
+        )
+        .fit_transform(embeddings)
+        .astype(float)
+    )

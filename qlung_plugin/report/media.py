@@ -1,0 +1,156 @@
+"""A cycle to hear and to see, small enough for a page of hundreds.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import io
+
+import matplotlib
+import numpy as np
+import soundfile
+import torch
+from PIL import Image
+from torchaudio.functional import melscale_fbanks
+
+from qlung_plugin.processing.cycles import resample
+
+# All browsers play MP3 of this rate; breath sounds lie far below its half.
+SOUND_RATE = 16000  # Hz
+PEAK = 0.9  # of full scale
+
+PICTURE_RATE = 8000  # Hz
+WINDOW, HOP, N_FFT = 256, 80, 1024  # samples: 32 ms, every 10 ms
+F_MIN, F_MAX, N_MELS = 50.0, 4000.0, 64
+RANGE = 60.0  # dB below the loudest point of the cycle
+TICKS = (100, 500, 1000, 2000, 4000)  # Hz
+
+
+def encode_sound(waveform, sample_rate):
+    """A cycle as MP3, as loud as it gets without clipping.
+
+    Arguments
+    ---------
+    waveform : torch.Tensor
+        ``[time]``, full scale at 1.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    sound : bytes
+        One channel, 16 kHz.
+    gain : float
+        By how much it was made louder, in dB; 0 for silence.
+
+    Raises
+    ------
+    ValueError
+        If a sample is not finite, or libsndfile cannot write MP3.
+
+    Example
+    -------
+    >>> sound, gain = encode_sound(0.09 * torch.ones(16000), 16000)
+    >>> round(gain)
+    20
+    """
+    if not waveform.isfinite().all():
+        raise ValueError("it holds NaN or infinite samples")
+    if "MP3" not in soundfile.available_formats():
+        raise ValueError(
+            f"libsndfile {soundfile.__libsndfile_version__} writes no MP3:"
+            " version 1.1 does (pip install --upgrade soundfile)"
+        )
+    waveform = resample(waveform, sample_rate, SOUND_RATE)
+    peak = float(waveform.abs().max())
+    factor = PEAK / peak if peak > 0 else 1.0
+    file = io.BytesIO()
+    soundfile.write(file, (factor * waveform).numpy(), SOUND_RATE, format="MP3")
+    return file.getvalue(), 20 * float(np.log10(factor))
+
+
+def log_mel(waveform, sample_rate):
+    """The log-mel spectrogram that is drawn.
+
+    Arguments
+    ---------
+    waveform : torch.Tensor
+        ``[time]``.
+    sample_rate : int
+        In Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[mel, frame]`` in dB below the loudest point, -60 and lower being
+        -60: 64 bands from 50 Hz to 4 kHz (HTK's scale), a frame per 10 ms.
+
+    Example
+    -------
+    >>> time = torch.arange(8000) / 8000
+    >>> spectrogram = log_mel(torch.sin(2 * torch.pi * 1000 * time), 8000)
+    >>> spectrogram.shape, float(spectrogram.max()), float(spectrogram.min())
+    (torch.Size([64, 101]), 0.0, -60.0)
+    """
+    waveform = resample(waveform, sample_rate, PICTURE_RATE)
+    # A cycle that is shorter than a window is seen in silence.
+    waveform = torch.nn.functional.pad(
+        waveform, (0, max(0, N_FFT - len(waveform)))
+    )
+    spectrum = torch.stft(
+        waveform,
+        N_FFT,
+        hop_length=HOP,
+        win_length=WINDOW,
+        window=torch.hann_window(WINDOW),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    bank = melscale_fbanks(N_FFT // 2 + 1, F_MIN, F_MAX, N_MELS, PICTURE_RATE)
+    level = 10 * (bank.T @ spectrum.abs().square()).clamp(min=1e-10).log10()
+    return (level - level.max()).clamp(min=-RANGE)
+
+
+def encode_picture(waveform, sample_rate):
+    """The log-mel spectrogram of a cycle as a WebP picture without axes.
+
+    Arguments
+    ---------
+    waveform, sample_rate
+        See :func:`log_mel`; low frequencies are at the bottom.
+
+    Returns
+    -------
+    bytes
+    """
+    level = (log_mel(waveform, sample_rate).flip(0) + RANGE) / RANGE
+    if float(level.min()) == 1:  # the same everywhere: silence
+        level = torch.zeros_like(level)
+    colors = matplotlib.colormaps["viridis"](level.numpy(), bytes=True)
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(colors[..., :3])).save(
+        file, "WEBP", quality=80
+    )
+    return file.getvalue()
+
+
+def frequency_ticks():
+    """Frequencies to label, and how high they are in the picture.
+
+    Returns
+    -------
+    list of tuple
+        In Hz, and in [0, 1] from the bottom.
+
+    Example
+    -------
+    >>> frequency_ticks()[-1]
+    (4000, 1.0)
+    """
+    low, high = _mel(F_MIN), _mel(F_MAX)
+    return [(f, float((_mel(f) - low) / (high - low))) for f in TICKS]
+
+
+def _mel(frequency):
+    """HTK's mel scale: S. Young et al., "The HTK Book", 2006."""
+    return 2595 * np.log10(1 + frequency / 700)

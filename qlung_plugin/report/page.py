@@ -1,0 +1,257 @@
+"""From runs to one HTML file.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import base64
+import hashlib
+import math
+from importlib.resources import files
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from qlung_plugin import __version__
+from qlung_plugin.report import tables
+from qlung_plugin.report.charts import stack_panels, svg
+from qlung_plugin.report.media import frequency_ticks
+from qlung_plugin.report.sources import find_training, read_history
+from qlung_plugin.utils.evaluations import read_json
+from qlung_plugin.utils.experiment_report import SHOWN
+from qlung_plugin.utils.figures import (
+    COLORS,
+    quality_histogram_figure,
+    training_curves_figure,
+)
+from qlung_plugin.utils.metric_stats import SENSITIVITY_RULES
+from qlung_plugin.utils.quality_analysis import compare_with_errors
+from qlung_plugin.utils.quality_figures import (
+    measure_name,
+    quality_and_errors_figure,
+)
+from qlung_plugin.utils.roc import format_area
+
+METADATA = ("recording", "patient", "device", "age", "sex", "location")
+MAP_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
+
+
+def render_page(runs, evaluations, notes, recordings, method="tsne"):
+    """The page as text.
+
+    Arguments
+    ---------
+    runs : list of Run
+        What is shown in detail, of the same cycles.
+    evaluations : list of Evaluation
+        What is compared.
+    notes : list of str
+        What the reader has to know besides, in sentences.
+    recordings : Recordings
+        Sounds, pictures and maps, where there are any.
+    method : str
+        By which the maps were made.
+
+    Returns
+    -------
+    str
+        HTML that loads nothing.
+    """
+    environment = Environment(
+        loader=PackageLoader("qlung_plugin.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = tables.percent
+    script = _template("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest())
+    quality, training = _quality(runs), _training(runs)
+    scores = tables.score_tables(runs)
+    return environment.get_template("page.html").render(
+        title=" and ".join(run.name for run in runs),
+        version=__version__,
+        script=Markup(script),
+        script_hash=f"sha256-{digest.decode()}",
+        style=Markup(_template("page.css")),
+        colors=COLORS,
+        runs=runs,
+        labels=runs[0].evaluation.labels,
+        score_names=list(SHOWN.values()),
+        notes=notes,
+        facts=_facts(runs),
+        scores=scores,
+        axis=tables.score_axis(scores),
+        comparisons=tables.comparison_tables(evaluations),
+        confusions=[tables.confusion_table(run.figures) for run in runs],
+        strata=tables.strata_tables(runs),
+        quality=quality,
+        training=training,
+        recordings=recordings,
+        map_name=MAP_NAMES.get(method, ""),
+        devices=sorted(set(_texts(runs[0].predictions["device"]))),
+        data=_data(runs, recordings),
+    )
+
+
+def _template(name):
+    path = files("qlung_plugin.report") / "templates" / name
+    return path.read_text(encoding="utf-8")
+
+
+def _facts(runs):
+    """What the figures are of, as pairs of texts."""
+    first = runs[0].evaluation
+    figures = runs[0].figures
+    interval = figures["interval"]
+    facts = {
+        "Data": first.database,
+        "Partition": f"{first.partition}:"
+        f" {sum(figures['counts'].values()):,} cycles of"
+        f" {figures['patients']:,} patients",
+        "Sensitivity (Se)": SENSITIVITY_RULES["se"],
+        "Two-class": SENSITIVITY_RULES["se_two_class"],
+        "Intervals": f"{100 * interval['confidence']:g} %, by"
+        f" {interval['resamples']:,} bootstraps over the patients",
+    }
+    for run in runs:
+        one = run.evaluation
+        text = f"{one.selection} (epoch {one.epoch}); {one.protocol}"
+        if one.supervision:
+            text += (
+                f"; its quality was learned from {one.supervision['database']}"
+            )
+        facts[f"{run.name}, {one.checkpoint.replace('_', '-')}"] = text
+    return facts
+
+
+def _quality(runs):
+    """Per run a histogram, curves, and a table of the quality measures."""
+    found = []
+    for number, run in enumerate(runs):
+        table, labels = run.predictions, run.evaluation.labels
+        analysis = _analysis(run)
+        histogram = quality_histogram_figure(
+            table["quality"], table["label"], labels, ""
+        )
+        histogram.axes[-1].set_xlabel("quality (0 worst, 1 best)")
+        panels = len(histogram.axes)
+        found.append(
+            {
+                "missing": int(table["quality"].isna().sum()),
+                "histogram": svg(
+                    stack_panels(histogram, 1.1 + 0.6 / panels),
+                    f"quality-{number}",
+                ),
+                "curves": svg(
+                    stack_panels(
+                        quality_and_errors_figure(table, analysis, "")
+                    ),
+                    f"errors-{number}",
+                ),
+                "measures": [
+                    {
+                        "name": measure_name(name),
+                        "missing": values["missing"],
+                        "error": values["error"],
+                        "aurc": values["aurc"],
+                        "area": format_area(values),
+                    }
+                    for name, values in analysis.items()
+                ],
+            }
+        )
+    return found
+
+
+def _analysis(run):
+    """How quality and confidence go with the errors of what is shown."""
+    path = run.folder / "quality_analysis.json"
+    first = next(name for name in run.metrics if name != "data")
+    # The file is of the first checkpoint.
+    if path.is_file() and run.evaluation.checkpoint == first:
+        return _with_nan(read_json(path))
+    return compare_with_errors(run.predictions, run.evaluation.labels)
+
+
+def _with_nan(values):
+    """Undefined figures, which JSON has as null, as NaN again."""
+    if isinstance(values, dict):
+        return {key: _with_nan(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_with_nan(value) for value in values]
+    return math.nan if values is None else values
+
+
+def _training(runs):
+    """Curves of the trainings by their run, where there is a history."""
+    found = []
+    for number, run in enumerate(runs):
+        training = find_training(run)
+        history = training and read_history(training)
+        if history is None:
+            continue
+        figure = stack_panels(training_curves_figure(history))
+        database = run.evaluation.database
+        trained = run.metrics["data"].get("training") or {}
+        if trained.get("data"):
+            database = trained["data"]["database"]
+        found.append(
+            {
+                "run": run.name,
+                "database": database,
+                "epochs": len(history),
+                "curves": svg(figure, f"training-{number}"),
+            }
+        )
+    return found
+
+
+def _data(runs, recordings):
+    """What the script of the page works on."""
+    first = runs[0].predictions
+    labels = list(runs[0].evaluation.labels)
+    cycles = {name: _texts(first[name]) for name in METADATA}
+    cycles["id"] = first["id"].tolist()
+    cycles["label"] = [labels.index(name) for name in first["label"]]
+    return {
+        "labels": labels,
+        "cycles": cycles,
+        "spans": [recordings.spans.get(key) for key in first["id"]],
+        "media": [recordings.media.get(key) for key in first["id"]],
+        "frequencies": frequency_ticks(),
+        "runs": [
+            {
+                "name": run.name,
+                "prediction": [
+                    labels.index(name) for name in run.predictions["prediction"]
+                ],
+                "probabilities": [
+                    [round(value, 4) for value in row]
+                    for row in run.predictions[
+                        [f"p_{name}" for name in labels]
+                    ].values.tolist()
+                ],
+                "quality": [
+                    None if math.isnan(value) else round(value, 4)
+                    for value in run.predictions["quality"]
+                ],
+                "map": recordings.maps.get(run.name),
+            }
+            for run in runs
+        ],
+    }
+
+
+def _texts(column):
+    """A column to print; what is missing is unknown."""
+    return [
+        "unknown"
+        if pd.isna(value)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+        for value in column
+    ]

@@ -1,0 +1,268 @@
+"""What of a page needs the recordings: sounds, pictures and maps.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import base64
+import tempfile
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+
+import numpy as np
+from tqdm import tqdm
+
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.inference.models import open_model
+from qlung_plugin.report.embeddings import embed_cycles, project
+from qlung_plugin.report.media import encode_picture, encode_sound
+from qlung_plugin.report.sources import find_recordings_of, find_training
+from qlung_plugin.utils.quality_analysis import with_confidence
+
+# Between the probabilities of a run and those that its model gives again;
+# another machine rounds otherwise.
+TOLERANCE = 0.01
+READ_ERRORS = (OSError, RuntimeError, ValueError)
+
+
+@dataclass
+class Recordings:
+    """What was made of the recordings, where there were any.
+
+    Arguments
+    ---------
+    spans : dict
+        By cycle its start and end in its recording, in seconds.
+    media : dict
+        By cycle ``sound`` (MP3) and ``picture`` (WebP), in base64, ``gain`` in
+        dB and ``duration`` in seconds.
+    maps : dict
+        By a run's name a place ``[x, y]`` in [0, 1] per cycle.
+    differences : dict
+        By a run's name the largest difference between a probability and that
+        which its model gives again.
+    notes : list of str
+        What is lacking, in sentences.
+    """
+
+    spans: dict = field(default_factory=dict)
+    media: dict = field(default_factory=dict)
+    maps: dict = field(default_factory=dict)
+    differences: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
+
+
+def use_recordings(
+    runs,
+    data_folder=None,
+    sounds=300,
+    method="tsne",
+    device="cpu",
+    trust=False,
+):
+    """Makes what needs the recordings, as far as they are there.
+
+    Arguments
+    ---------
+    runs : list of Run
+        Judged on the same cycles.
+    data_folder : str or Path, optional
+        The database; by default where it was when it was evaluated.
+    sounds : int
+        How many cycles get a sound and a picture at most.
+    method : str
+        Of the maps, see :mod:`qlung_plugin.report.embeddings`.
+    device : str
+        Where to compute embeddings.
+    trust : bool
+        Whether the YAML of a model may name any code to be run.
+
+    Returns
+    -------
+    Recordings
+
+    Raises
+    ------
+    FileNotFoundError
+        If ``data_folder`` is given and is not there or holds no recording.
+    """
+    found = Recordings()
+    try:
+        manifest, root = find_recordings_of(runs[0], data_folder)
+        manifest = _readable(manifest, root, found.notes)
+    except (OSError, ValueError) as error:
+        if data_folder is not None:
+            raise
+        found.notes.append(f"No sounds, spectrograms and maps: {error}.")
+        return found
+    for key, entry in manifest.items():
+        rate = entry["sample_rate"]
+        ends = (entry["wav"]["start"] / rate, entry["wav"]["stop"] / rate)
+        found.spans[key] = [round(end, 3) for end in ends]
+    chosen = choose_cycles(runs, sounds, manifest)
+    _make_media(found, {key: manifest[key] for key in chosen}, root)
+    if method != "none":
+        with tempfile.TemporaryDirectory() as cache:
+            for run in runs:
+                _make_map(
+                    found, run, manifest, root, cache, method, device, trust
+                )
+    return found
+
+
+def choose_cycles(runs, count, available):
+    """Which cycles get a sound.
+
+    Two thirds of them are mistakes, those first of which a run is most
+    confident, of the runs in turn; one third are right in all runs, spread
+    evenly over the model's confidence, as many of each class. Where there are
+    too few of the one, there are more of the other.
+
+    Arguments
+    ---------
+    runs : list of Run
+        Judged on the same cycles.
+    count : int
+        How many.
+    available : container of str
+        The cycles to choose from.
+
+    Returns
+    -------
+    list of str
+    """
+    mistakes = []
+    for run in runs:
+        table = with_confidence(run.predictions)
+        wrong = table[table["label"] != table["prediction"]]
+        wrong = wrong.sort_values(["confidence", "id"], ascending=[False, True])
+        mistakes.append(wrong["id"])
+    turns = dict.fromkeys(chain.from_iterable(zip_longest(*mistakes)))
+    wrong = [key for key in turns if key in available]
+    table = with_confidence(runs[0].predictions)
+    right = table[~table["id"].isin(turns) & table["id"].isin(list(available))]
+    classes = [
+        _spread(rows.sort_values(["confidence", "id"])["id"].tolist())
+        for _, rows in right.groupby("label")
+    ]
+    right = [
+        key
+        for key in chain.from_iterable(zip_longest(*classes))
+        if key is not None
+    ]
+    of_right = min(len(right), max(count // 3, count - len(wrong)))
+    return wrong[: count - of_right] + right[:of_right]
+
+
+def _spread(items):
+    """Reorders a list so that each beginning of it is spread over it."""
+    order = []
+    queue = [(0, len(items))]
+    while queue:
+        low, high = queue.pop(0)
+        if low < high:
+            middle = (low + high) // 2
+            order.append(middle)
+            queue += [(low, middle), (middle + 1, high)]
+    return [items[place] for place in order]
+
+
+def _readable(manifest, root, notes):
+    """The cycles whose recordings are there."""
+    files = {}
+    for entry in manifest.values():
+        name = entry["wav"]["file"]
+        if name not in files:
+            path = name.replace("{data_root}", str(root))
+            try:
+                with open(path, "rb"):
+                    files[name] = None
+            except OSError as error:
+                files[name] = error
+    there = {
+        key: entry
+        for key, entry in manifest.items()
+        if files[entry["wav"]["file"]] is None
+    }
+    missing = [error for error in files.values() if error is not None]
+    if not there:
+        raise FileNotFoundError(
+            f"none of {len(files)} recordings is there, such as"
+            f" {missing[0].filename}: give --data_folder"
+        )
+    if missing:
+        notes.append(
+            f"{len(missing)} of {len(files)} recordings cannot be read, such as"
+            f" {missing[0].filename}: their"
+            f" {len(manifest) - len(there)} cycles have no sound and are not in"
+            " the map."
+        )
+    return there
+
+
+def _make_media(found, manifest, root):
+    """Adds sounds and pictures."""
+    damaged = []
+    progress = tqdm(
+        manifest.items(), "sounds", unit="cycle", disable=None, leave=False
+    )
+    for key, entry in progress:
+        try:
+            waveform = read_cycle(entry["wav"], root)
+            sound, gain = encode_sound(waveform, entry["sample_rate"])
+            picture = encode_picture(waveform, entry["sample_rate"])
+        except READ_ERRORS as error:
+            damaged.append(f"{key}: {error}")
+            continue
+        found.media[key] = {
+            "sound": base64.b64encode(sound).decode(),
+            "picture": base64.b64encode(picture).decode(),
+            "gain": round(gain, 1),
+            "duration": round(len(waveform) / entry["sample_rate"], 3),
+        }
+    if damaged:
+        found.notes.append(
+            f"{len(damaged)} cycles have no sound, such as {damaged[0]}."
+        )
+
+
+def _make_map(found, run, manifest, root, cache, method, device, trust):
+    """Adds the map of a run, and whether its model does as it did."""
+    training = find_training(run)
+    if training is None:
+        found.notes.append(
+            f"No map of {run.name}: its trained model is neither in"
+            f" {run.folder} nor where it was trained."
+        )
+        return
+    ids = list(manifest)
+    try:
+        model = open_model(training, run.evaluation.checkpoint, trust)
+        # Runs with the same front end share what it makes.
+        features = store_cycles(
+            [manifest], model["cycle_features"], cache, root
+        )
+        embeddings, probabilities = embed_cycles(model, features, ids, device)
+        places = project(embeddings, method)
+    except READ_ERRORS as error:
+        found.notes.append(f"No map of {run.name}: {error}.")
+        return
+    table = run.predictions.set_index("id")
+    columns = [f"p_{name}" for name in run.evaluation.labels]
+    known = table.loc[ids, columns].to_numpy()
+    if known.shape != probabilities.shape:
+        found.notes.append(
+            f"No map of {run.name}: the model in {training} has other classes."
+        )
+        return
+    difference = float(np.abs(known - probabilities).max())
+    found.differences[run.name] = difference
+    if not difference <= TOLERANCE:
+        found.notes.append(
+            f"The model of {run.name} in {training} gives other probabilities"
+            f" than its predictions have (up to {difference:.3f} apart): the"
+            " map may be of another model or of changed recordings."
+        )
+    by_id = dict(zip(ids, places.round(4).tolist()))
+    found.maps[run.name] = [by_id.get(key) for key in table.index]

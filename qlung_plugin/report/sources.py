@@ -1,0 +1,325 @@
+"""What a page is made of: runs, their results, and where their recordings are.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from qlung_plugin.utils.evaluations import (
+    METRICS,
+    Evaluation,
+    read_evaluations,
+    read_json,
+)
+from qlung_plugin.utils.experiments import (
+    VALIDATION,
+    _identify,
+    collect_evaluations,
+)
+from qlung_plugin.utils.results import METADATA, read_predictions
+
+INFERENCE_YAML = "inference.yaml"
+HYPERPARAMETERS = "hyperparams.yaml"
+
+
+@dataclass
+class Run:
+    """A run that is shown in detail.
+
+    Arguments
+    ---------
+    evaluation : Evaluation
+        Of the checkpoint that is shown.
+    metrics : dict
+        Its ``metrics.json``, all checkpoints.
+    predictions : pandas.DataFrame
+        Of the checkpoint that is shown: ``id``, the metadata, ``label``,
+        ``prediction``, ``p_<label>`` per class, and columns of quality.
+    others : list of Evaluation
+        All evaluations of the run: of all its checkpoints, and on other
+        databases.
+    """
+
+    evaluation: Evaluation
+    metrics: dict
+    predictions: pd.DataFrame = field(repr=False)
+    others: list = field(default_factory=list, repr=False)
+
+    @property
+    def name(self):
+        """Configuration and seed."""
+        return f"{self.evaluation.configuration}/{self.evaluation.seed}"
+
+    @property
+    def folder(self):
+        """Where the evaluation is."""
+        return self.evaluation.folder
+
+    @property
+    def figures(self):
+        """The metrics of the checkpoint that is shown."""
+        return self.metrics[self.evaluation.checkpoint]
+
+
+def find_runs(folders, checkpoint="selected"):
+    """Finds what is to be shown.
+
+    Arguments
+    ---------
+    folders : list of str or Path
+        Each the output folder of a training or of an evaluation (also
+        ``validation`` of a training), which is shown; or a folder that holds
+        several, of which the first seed of each configuration is shown.
+    checkpoint : str
+        Whose predictions are shown: ``selected``, ``last`` or
+        ``test_selected``.
+
+    Returns
+    -------
+    runs : list of Run
+        All judged on the same cycles.
+    evaluations : list of Evaluation
+        All that were found, the first configuration being what the others are
+        compared with.
+    notes : list of str
+        What the reader has to know besides, in sentences.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder holds no result.
+    ValueError
+        If a file is damaged, a run is there twice, or the runs were not judged
+        on the same cycles.
+    """
+    evaluations, notes, runs, seeds = [], [], [], []
+    for folder in map(Path, folders):
+        found, remarks = _collect(folder)
+        if not found:
+            raise ValueError(
+                f"{folder} holds no finished run: {'; '.join(remarks)}"
+            )
+        found = _ordered(found, folder)
+        for one in found:
+            if any(_same(one, other) for other in evaluations):
+                raise ValueError(
+                    f"{one.folder} is there twice as {one.configuration}, seed"
+                    f" {one.seed}: give it once, or rename one"
+                )
+        evaluations += found
+        notes += remarks
+        if (folder / METRICS).is_file():
+            runs.append(_read_run(found, folder, checkpoint))
+            continue
+        for name in dict.fromkeys(one.configuration for one in found):
+            # The first is that of the training itself, of the first seed.
+            first = next(e for e in found if e.configuration == name)
+            run = _read_run(found, first.folder, checkpoint)
+            runs.append(run)
+            seeds.append(run.name + (", its first fold" if first.fold else ""))
+    if seeds:
+        notes.append(
+            "Of each configuration the first seed is shown in detail:"
+            f" {'; '.join(seeds)}."
+        )
+    _check_alike(runs)
+    return runs, evaluations, notes
+
+
+def _collect(folder):
+    """Evaluations and notes; those on validation patients if asked for."""
+    if folder.name == VALIDATION and (folder / METRICS).is_file():
+        configuration, seed, _ = _identify(folder.parent, folder.parent)
+        return read_evaluations(folder, configuration, seed), []
+    return collect_evaluations(folder)
+
+
+def _ordered(evaluations, folder):
+    """In the order of the tables that lie in the folder, if any."""
+    order = []
+    if (folder / "results.csv").is_file():
+        table = pd.read_csv(folder / "results.csv", dtype=str)
+        order = list(table.get("configuration", pd.Series(dtype=str)).unique())
+    rank = {name: place for place, name in enumerate(order)}
+    return sorted(
+        evaluations, key=lambda one: rank.get(one.configuration, len(rank))
+    )
+
+
+def _same(one, other):
+    names = "configuration seed database partition checkpoint".split()
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _read_run(evaluations, folder, checkpoint):
+    """The run whose results are in the folder, one of those collected."""
+    here = [one for one in evaluations if one.folder == folder]
+    evaluation = next((e for e in here if e.checkpoint == checkpoint), None)
+    if evaluation is None:
+        known = ", ".join(one.checkpoint for one in here)
+        raise ValueError(
+            f"{folder} has no result of the checkpoint {checkpoint}"
+            + (f", only of {known}" if known else "")
+        )
+    suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
+    path = folder / f"predictions{suffix}.csv"
+    table = read_predictions(path)
+    needed = [*METADATA, *(f"p_{k}" for k in evaluation.labels), "quality"]
+    lacking = [name for name in needed if name not in table]
+    if lacking:
+        raise ValueError(f"{path} lacks the columns {', '.join(lacking)}")
+    table = table.sort_values("id", ignore_index=True)
+    metrics = read_json(folder / METRICS)
+    for name in ("interval", "strata", "confusion", "recall"):
+        if name not in metrics[checkpoint]:
+            raise ValueError(f"{folder / METRICS} lacks {name}")
+    others = [
+        one
+        for one in evaluations
+        if one.configuration == evaluation.configuration
+        and one.seed == evaluation.seed
+    ]
+    return Run(evaluation, metrics, table, others)
+
+
+def _check_alike(runs):
+    first = runs[0]
+    for run in runs[1:]:
+        facts = ["id", "label"]
+        if run.evaluation.labels != first.evaluation.labels or not (
+            run.predictions[facts].equals(first.predictions[facts])
+        ):
+            raise ValueError(
+                f"{run.folder} and {first.folder} were not judged on the same"
+                " cycles and classes: make a page of each"
+            )
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"two runs are called alike: {', '.join(names)}")
+
+
+def find_training(run):
+    """The folder of the training whose model was evaluated, or None.
+
+    Arguments
+    ---------
+    run : Run
+        The run.
+
+    Returns
+    -------
+    Path or None
+    """
+    training = run.metrics["data"].get("training") or {}
+    places = [run.folder, run.folder.parent]
+    if training.get("folder"):
+        places.insert(0, Path(training["folder"]))
+    for place in places:
+        if (place / "save" / INFERENCE_YAML).is_file():
+            return place
+    return None
+
+
+def read_history(training):
+    """The statistics of a training's epochs.
+
+    Arguments
+    ---------
+    training : Path
+        Its output folder.
+
+    Returns
+    -------
+    pandas.DataFrame or None
+        A row per epoch, as the last checkpoint has them.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
+    longest = []
+    for path in sorted(training.glob("save/CKPT+*/history.ckpt")):
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error})") from error
+        longest = max(longest, rows, key=len)
+    return pd.DataFrame(longest) if longest else None
+
+
+def find_recordings_of(run, data_folder=None):
+    """Where the cycles of a run are in their recordings.
+
+    Arguments
+    ---------
+    run : Run
+        The run.
+    data_folder : str or Path, optional
+        The database; by default where it was when it was evaluated.
+
+    Returns
+    -------
+    manifest : dict
+        Per id an entry with ``wav`` and ``sample_rate``, of the cycles of the
+        run alone.
+    data_folder : Path
+        Replaces ``{data_root}`` in file names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no manifest, or no such folder.
+    ValueError
+        If the manifest is damaged, or of other cycles.
+    """
+    home, partition = run.folder, "test"
+    if home.name == VALIDATION:
+        home, partition = home.parent, "valid"
+    settings = _read_settings(home / HYPERPARAMETERS)
+    places = [home / f"{partition}.json"]
+    if settings.get(f"{partition}_annotation"):
+        places.append(Path(str(settings[f"{partition}_annotation"])))
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"there is no manifest {places[0]}, which says where the cycles are"
+        )
+    if data_folder is None:
+        data_folder = settings.get("data_folder")
+        if data_folder is None:
+            raise FileNotFoundError(
+                f"no {home / HYPERPARAMETERS} says where the recordings are:"
+                " give --data_folder"
+            )
+    if not Path(data_folder).is_dir():
+        raise FileNotFoundError(
+            f"the recordings are not in {data_folder}: give --data_folder"
+        )
+    manifest = read_json(path)
+    lacking = [key for key in run.predictions["id"] if key not in manifest]
+    if lacking:
+        raise ValueError(
+            f"{path} lacks {len(lacking)} cycles of the predictions, such as"
+            f" {lacking[0]}: it is of another data preparation"
+        )
+    entries = {key: manifest[key] for key in run.predictions["id"]}
+    return entries, Path(data_folder)
+
+
+def _read_settings(path):
+    """The keys of a training's YAML, of which nothing is executed."""
+    if not path.is_file():
+        return {}
+    try:
+        settings = YAML().load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ValueError(f"{path} is no YAML ({error})") from error
+    return settings if isinstance(settings, dict) else {}

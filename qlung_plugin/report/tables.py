@@ -1,0 +1,247 @@
+"""The tables of a page, from what runs wrote; nothing is computed anew.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+from typing import NamedTuple
+
+from qlung_plugin.utils.comparison import compare_configurations
+from qlung_plugin.utils.evaluations import METRICS, read_json
+from qlung_plugin.utils.experiment_report import (
+    CHECKPOINTS,
+    SHOWN,
+    _difference,
+    _interval,
+    _mean,
+)
+from qlung_plugin.utils.supervision import set_supervised_apart
+
+
+def percent(value):
+    """A number with two decimals; what is undefined is not available.
+
+    Example
+    -------
+    >>> percent(62.437), percent(None)
+    ('62.44', 'n/a')
+    """
+    if value is None or math.isnan(value):
+        return "n/a"
+    return f"{value:.2f}"
+
+
+def score_tables(runs):
+    """The scores of runs on every database that they were judged on.
+
+    Arguments
+    ---------
+    runs : list of Run
+        The runs.
+
+    Returns
+    -------
+    list of dict
+        ``title``, and ``rows`` with ``run``, ``checkpoint``, ``epoch`` and
+        ``scores``: per score its ``name``, ``value``, ``low`` and ``high``, as
+        ``metrics.json`` has them. The first table is of what is shown.
+    """
+    tables = {}
+    for run in runs:
+        shown = run.evaluation
+        for one in sorted(run.others, key=lambda e: e.folder != shown.folder):
+            if one.fold:  # pooled: no metrics.json has these
+                continue
+            figures = read_json(one.folder / METRICS)[one.checkpoint]
+            tables.setdefault(f"{one.database}: {one.partition}", []).append(
+                {
+                    "run": run.name,
+                    "checkpoint": CHECKPOINTS[one.checkpoint],
+                    "epoch": one.epoch,
+                    "scores": [
+                        {
+                            "name": text,
+                            "value": figures[name],
+                            **_ends(figures, name),
+                        }
+                        for name, text in SHOWN.items()
+                    ],
+                }
+            )
+    return [{"title": title, "rows": rows} for title, rows in tables.items()]
+
+
+def _ends(figures, name):
+    low, high = figures.get("interval", {}).get(name) or (None, None)
+    return {"low": low, "high": high}
+
+
+class Axis(NamedTuple):
+    """A part of the scale of a score, in percent."""
+
+    low: int
+    high: int
+
+    def place(self, value):
+        """Where a value is, in percent of the axis' length.
+
+        Example
+        -------
+        >>> Axis(40, 60).place(45)
+        25.0
+        """
+        return round(100 * (value - self.low) / (self.high - self.low), 2)
+
+
+def score_axis(score_tables):
+    """The axis that holds all Scores with their intervals, and 50.
+
+    Arguments
+    ---------
+    score_tables : list of dict
+        From :func:`score_tables`.
+
+    Returns
+    -------
+    Axis
+    """
+    score = list(SHOWN.values()).index("Score")
+    values = [50.0]
+    for table in score_tables:
+        for row in table["rows"]:
+            found = row["scores"][score]
+            values += [found[name] for name in ("low", "value", "high")]
+    values = [value for value in values if value is not None]
+    low = 10 * math.floor(min(values) / 10)
+    return Axis(low, max(low + 10, 10 * math.ceil(max(values) / 10)))
+
+
+def comparison_tables(evaluations):
+    """How configurations compare over seeds, as ``results.md`` has it.
+
+    Arguments
+    ---------
+    evaluations : list of Evaluation
+        The first configuration is what the others are compared with.
+
+    Returns
+    -------
+    list of dict
+        Per database and partition ``title``, ``baseline``, and ``rows``:
+        ``checkpoint``, ``configuration``, ``seeds``, ``scores`` (texts, mean
+        and deviation), ``interval`` of the Score, ``differences`` (texts with
+        intervals, empty for the baseline), ``pairs`` of seeds and ``unpaired``,
+        why there are none. Empty if there is only one run.
+    """
+    if len({(one.configuration, one.seed) for one in evaluations}) < 2:
+        return []
+    sections = {}
+    for one in set_supervised_apart(evaluations):
+        key = (one.database, one.partition, one.labels)
+        sections.setdefault(key, []).append(one)
+    tables = []
+    for (database, partition, _), ones in sections.items():
+        rows = []
+        for checkpoint, text in CHECKPOINTS.items():
+            here = [one for one in ones if one.checkpoint == checkpoint]
+            if here:
+                rows += _compare(compare_configurations(here), text)
+        baseline = ones[0].configuration
+        compared = len({one.configuration for one in ones}) > 1
+        tables.append(
+            {
+                "title": f"{database}: {partition}",
+                "baseline": baseline if compared else None,
+                "rows": rows,
+            }
+        )
+    return tables
+
+
+def _compare(table, checkpoint):
+    """Rows of a table of :func:`compare_configurations`."""
+    rows = []
+    for name, values in table.groupby("configuration", sort=False):
+        values = values.set_index("score")
+        first = name == table["configuration"].iloc[0]
+        ends = ["difference", "difference_low", "difference_high"]
+        rows.append(
+            {
+                "checkpoint": checkpoint,
+                "configuration": name,
+                "seeds": int(values["seeds"].iloc[0]),
+                "scores": [
+                    _mean(values.loc[s, "mean"], values.loc[s, "std"])
+                    for s in SHOWN
+                ],
+                "interval": _interval(*values.loc["score", ["low", "high"]]),
+                "differences": []
+                if first
+                else [_difference(*values.loc[s, ends]) for s in SHOWN],
+                "pairs": int(values["pairs"].iloc[0]),
+                "unpaired": values["unpaired"].iloc[0],
+            }
+        )
+    return rows
+
+
+def confusion_table(figures):
+    """A confusion matrix with shares.
+
+    Arguments
+    ---------
+    figures : dict
+        Of a checkpoint in ``metrics.json``.
+
+    Returns
+    -------
+    list of dict
+        Per true class ``label``, ``count``, and ``cells`` with ``count`` and
+        ``share`` in [0, 1], None for a class without a cycle.
+    """
+    return [
+        {
+            "label": label,
+            "count": count,
+            "cells": [
+                {"count": cell, "share": cell / count if count else None}
+                for cell in row
+            ],
+        }
+        for (label, count), row in zip(
+            figures["counts"].items(), figures["confusion"]
+        )
+    ]
+
+
+def strata_tables(runs):
+    """Scores of runs in parts of the cycles, side by side.
+
+    Arguments
+    ---------
+    runs : list of Run
+        Judged on the same cycles.
+
+    Returns
+    -------
+    list of dict
+        Per kind of part its ``kind``, and ``rows`` with ``name``, ``cycles``,
+        ``patients`` and ``scores``, per run a dict of ``sp``, ``se`` and
+        ``score``.
+    """
+    tables = []
+    for kind, groups in runs[0].figures["strata"].items():
+        others = [run.figures["strata"].get(kind, {}) for run in runs]
+        nothing = dict.fromkeys(("sp", "se", "score"))
+        rows = [
+            {
+                "name": name,
+                "cycles": group["cycles"],
+                "patients": group["patients"],
+                "scores": [other.get(name, nothing) for other in others],
+            }
+            for name, group in groups.items()
+        ]
+        tables.append({"kind": kind.replace("_", " "), "rows": rows})
+    return tables

@@ -1,0 +1,124 @@
+"""Run folders to make pages of, with recordings and without a model.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from qlung_plugin.utils import quality_report, run_folder
+from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
+from qlung_plugin.utils.results import predictions_table
+from qlung_plugin.utils.run_folder import write_run_results
+
+DATA = {
+    "database": "ICBHI 2017",
+    "subset": "8 of 920 recordings",
+    "split": "official",
+    "protocol": "official split, validation on fold 0 of 5",
+}
+RATE = 4000  # Hz
+PATIENTS, CYCLES = 8, 6  # of each patient
+DEVICES = ("Meditron", "Litt3200", None)
+# The data folder is read, what else the file names is not run.
+HYPERPARAMETERS = """\
+data_folder: {data}
+output_folder: /nowhere
+seed: !apply:os.mkdir [{trap}]
+model: !new:not.a.Module
+    data_folder: !ref <output_folder>
+"""
+
+
+def write_recordings(folder, rate=RATE):
+    """A recording per patient, of noise and tones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    time = np.arange(CYCLES * rate) / rate
+    for patient in range(PATIENTS):
+        wave = 0.02 * rng.normal(size=len(time))
+        wave += 0.1 * np.sin(2 * np.pi * 100 * (1 + patient) * time)
+        soundfile.write(folder / f"{patient:03d}_1b1.wav", wave, rate)
+    return folder
+
+
+def make_manifest(labels=LABELS, devices=DEVICES):
+    """Entries of all cycles, one per second."""
+    manifest = {}
+    for patient in range(PATIENTS):
+        for cycle in range(CYCLES):
+            recording = f"{patient:03d}_1b1"
+            manifest[f"{recording}_{cycle:03d}"] = {
+                "wav": {
+                    "file": f"{{data_root}}/{recording}.wav",
+                    "start": cycle * RATE,
+                    "stop": (cycle + 1) * RATE,
+                },
+                "sample_rate": RATE,
+                "duration": 1.0,
+                "label": labels[(patient + cycle) % len(labels)],
+                "patient": f"{patient:03d}",
+                "recording": recording,
+                "device": devices[patient % len(devices)],
+                "age": [2.0, 40.0, None][patient % 3],
+                "sex": "FM"[patient % 2],
+                "location": ["Al", "Pr"][patient % 2],
+            }
+    return manifest
+
+
+def make_table(manifest, seed, labels, unmeasured=()):
+    """Predictions that are mostly right."""
+    rng = np.random.default_rng(seed)
+    ids = list(manifest)
+    targets = [labels.index(manifest[key]["label"]) for key in ids]
+    logits = rng.normal(size=(len(ids), len(labels)))
+    logits[range(len(ids)), targets] += 1
+    stats = RespiratoryScore(labels=labels)
+    probabilities = torch.tensor(logits).softmax(1)
+    stats.append(ids, probabilities, torch.tensor(targets)[:, None])
+    quality = dict(zip(ids, rng.uniform(size=len(ids)).round(3)))
+    quality = {k: v for k, v in quality.items() if k not in unmeasured}
+    return predictions_table(stats, manifest, quality=quality)
+
+
+def write_run(
+    folder,
+    recordings,
+    seed=1,
+    labels=LABELS,
+    manifest=None,
+    validated=True,
+    unmeasured=(),
+):
+    """A folder as a training leaves it, but for its checkpoints."""
+    folder.mkdir(parents=True)
+    labels = list(labels)
+    manifest = manifest or make_manifest(labels)
+    names = ("selected", "last", "test_selected")
+    with pytest.MonkeyPatch.context() as patch:
+        # They take longer than all the rest, and the page does not use them.
+        for module in (run_folder, quality_report):
+            patch.setattr(module, "write_figure", lambda figure, path: None)
+        write_run_results(
+            folder,
+            tables={
+                name: make_table(manifest, seed + place, labels, unmeasured)
+                for place, name in enumerate(names)
+            },
+            epochs={"selected": 3, "last": 9, "test_selected": 5},
+            data=DATA,
+            labels=labels,
+            partition="test side of the official split",
+            validated=validated,
+        )
+    (folder / "test.json").write_text(json.dumps(manifest))
+    (folder / "hyperparams.yaml").write_text(
+        HYPERPARAMETERS.format(data=recordings, trap=folder / "trap")
+    )
+    return folder

@@ -1,0 +1,215 @@
+"""The commands that go over recordings: what they print, and how they fail.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import csv
+import json
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from qlung_plugin.cli import classify
+from qlung_plugin.cli.main import main
+from qlung_plugin.inference.quality import make_measures, measure_recording
+from tests.unittests.test_classifier import LABELS, make_model
+
+RATE = 4000
+FOLDER = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Two recordings, the first annotated, and a bad one between them."""
+    folder = tmp_path / "recordings"
+    (folder / "b").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ("a", "c"):
+        samples = 0.1 * generator.standard_normal(6 * RATE)
+        soundfile.write(folder / f"{name}.wav", samples, RATE)
+    (folder / "a.csv").write_text("start,end\n0,2\n2,5\n")
+    (folder / "b" / "bad.wav").write_text("no audio")
+    return folder
+
+
+@pytest.fixture
+def tiny_model(monkeypatch):
+    """The model that is loaded whatever --model says."""
+    from qlung_plugin.lobes.quality import AudioQualityScore
+
+    model = make_model(AudioQualityScore(16000))
+    monkeypatch.setattr(classify, "load", lambda source, **options: model)
+    return model
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_csv_of_cycles(recordings, tiny_model, capsys):
+    code, out, err = run(
+        capsys, "classify", recordings, "--model", "m", "--format", "csv"
+    )
+    assert code == 1
+    bad = recordings / "b" / "bad.wav"
+    assert err.startswith(f"qlung: {bad} is not readable as audio")
+    assert err.endswith("qlung: 1 of 3 recordings failed\n")
+    assert err.count("\n") == 2
+    rows = list(csv.DictReader(StringIO(out)))
+    assert list(rows[0]) == ["recording", *tiny_model.columns]
+    first, last = recordings / "a.wav", recordings / "c.wav"
+    assert [row["recording"] for row in rows[:2]] == [str(first)] * 2
+    assert {row["recording"] for row in rows[2:]} == {str(last)}
+    expected = tiny_model.classify_file(first).cycles
+    for row, cycle in zip(rows, expected.itertuples()):
+        assert float(row["end"]) == cycle.end
+        assert row["prediction"] == cycle.prediction
+        for label in LABELS:
+            value = getattr(cycle, f"p_{label}")
+            assert float(row[f"p_{label}"]) == pytest.approx(value, abs=1e-6)
+
+
+def test_json_is_a_line_per_recording(recordings, tiny_model, capsys):
+    paths = recordings / "a.wav", recordings / "c.wav"
+    code, out, err = run(
+        capsys, "classify", *paths, "--model", "m", "--format", "json"
+    )
+    assert (code, err) == (0, "")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["recording"] for line in lines] == [str(p) for p in paths]
+    expected = tiny_model.classify_file(paths[0])
+    cycles = lines[0].pop("cycles")
+    assert lines[0] == pytest.approx(expected.summary)
+    assert len(cycles) == lines[0]["cycle_count"] == 2
+    assert cycles[1]["end"] == 5
+    assert lines[1]["cycle_source"] == "segmentation"
+
+
+def test_table_has_a_summary(recordings, tiny_model, capsys):
+    path = recordings / "a.wav"
+    code, out, _ = run(capsys, "classify", path, "--model", "m")
+    assert code == 0
+    cycles, summary = tiny_model.classify_file(path)
+    lines = out.splitlines()
+    assert lines[0] == str(path)
+    share = round(100 * summary["abnormal_fraction"])
+    assert lines[1].startswith(f"2 cycles ({path.with_suffix('.csv')})")
+    assert f", {share} % not normal, worst quality " in lines[1]
+    assert lines[2].split() == tiny_model.columns
+    assert len(lines) == 3 + len(cycles) + 1
+    assert max(map(len, lines[2:])) <= 100
+
+
+def test_silence_is_null_and_empty(tmp_path, tiny_model, capsys):
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(2 * RATE), RATE)
+    command = "classify", path, "--model", "m", "--cycles", "windows"
+    _, out, _ = run(capsys, *command, "--format", "json")
+    assert json.loads(out)["cycles"][0]["rms"] is None
+    _, out, _ = run(capsys, *command, "--format", "csv")
+    assert next(csv.DictReader(StringIO(out)))["rms"] == ""
+
+
+def test_debug_tells_where_a_recording_failed(recordings, tiny_model, capsys):
+    bad = recordings / "b" / "bad.wav"
+    code, _, err = run(capsys, "classify", bad, "--model", "m", "--debug")
+    assert code == 1
+    assert "Traceback" in err and "LibsndfileError" in err
+
+
+@pytest.mark.parametrize("command", [["classify", "--model", "m"], ["quality"]])
+def test_paths_that_are_none(tmp_path, tiny_model, capsys, command):
+    code, out, err = run(capsys, *command, tmp_path / "none.wav")
+    assert (code, out) == (2, "")
+    assert err == f"qlung: {tmp_path / 'none.wav'} does not exist\n"
+    code, out, err = run(capsys, *command, tmp_path)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"qlung: {tmp_path} holds no recording")
+
+
+def test_model_that_is_none(recordings, tmp_path, capsys):
+    code, out, err = run(
+        capsys, "classify", recordings, "--model", tmp_path / "none"
+    )
+    assert (code, out) == (2, "")
+    assert str(tmp_path / "none") in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
+def test_number_of_jobs_that_is_none(jobs, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["quality", "a.wav", "--jobs", jobs])
+    assert stopped.value.code == 2
+    assert f"{jobs} is no number above 0" in capsys.readouterr().err
+
+
+def test_quality_of_recordings(recordings, capsys):
+    code, out, err = run(capsys, "quality", recordings)
+    assert code == 1 and "bad.wav" in err
+    rows = list(csv.DictReader(StringIO(out)))
+    assert [Path(row["recording"]).name for row in rows] == ["a.wav", "c.wav"]
+    (expected,) = measure_recording(make_measures(), recordings / "a.wav")
+    for name, value in expected.items():
+        assert float(rows[0][name]) == pytest.approx(value, abs=1e-6)
+
+
+def test_quality_of_cycles(recordings, capsys):
+    path = recordings / "a.wav"
+    _, out, _ = run(capsys, "quality", path, "--by", "cycle")
+    rows = list(csv.DictReader(StringIO(out)))
+    assert [float(row["end"]) for row in rows] == [2, 5]
+    _, out, _ = run(
+        capsys, "quality", path, "--by", "cycle", "--cycles", "windows"
+    )
+    assert len(list(csv.DictReader(StringIO(out)))) == 1
+
+
+def test_histogram(recordings, tmp_path, capsys):
+    path = tmp_path / "figures" / "quality.png"
+    run(capsys, "quality", recordings / "a.wav", "--histogram", path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["quality.csv", "quality", "png"])
+def test_histogram_that_is_no_figure_is_told_first(
+    recordings, tmp_path, name, capsys
+):
+    path = tmp_path / name
+    code, out, err = run(capsys, "quality", recordings, "--histogram", path)
+    assert (code, out) == (2, "")
+    assert str(path) in err and ".png" in err
+
+
+def test_processes_print_the_same_and_no_bar_into_a_pipe(recordings):
+    """In the order of the recordings, whatever the number of processes."""
+    outputs = [
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "qlung_plugin.cli.main"),
+                *("quality", str(recordings), "--jobs", jobs),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=FOLDER,
+        )
+        for jobs in ("1", "2")
+    ]
+    assert [output.returncode for output in outputs] == [1, 1]
+    assert outputs[0].stderr == outputs[1].stderr
+    first, second = (
+        list(csv.reader(StringIO(output.stdout))) for output in outputs
+    )
+    assert len(first) == len(second) == 3
+    for one, other in zip(first[1:], second[1:]):
+        assert one[0] == other[0]
+        np.testing.assert_allclose(
+            np.array(one[1:], float), np.array(other[1:], float), atol=2e-6
+        )
