@@ -1,10 +1,11 @@
-# Everything a fresh machine needs: `make demo` and `make test` set up .venv.
+# Everything a fresh machine needs: `make demo` and `make test` set up .venv,
+# `make test-all` the rest of what can be tested, for which chromium is needed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := results/demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-all lint clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -38,8 +39,19 @@ demo: $(VENV)/installed
 	@echo "Figures: $(DEMO)/qlung/1234/figures"
 	@echo "Log:     $(DEMO)/qlung/1234/log.txt"
 
+$(VENV)/installed-all: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable \
+	    ".[test,dev,browser,demo,onnx]"
+	touch $@
+
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 test: $(VENV)/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	$(PYTEST) -m "not browser and not slow"
+
+# A browser, ONNX, two processes, hours of audio: all that takes longer, too.
+test-all: $(VENV)/installed-all
+	$(PYTEST)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
