@@ -18,7 +18,7 @@ from qlung_plugin.dataio.manifests import (
     some,
 )
 from qlung_plugin.dataio.partitions import check_fold, draw_patients
-from qlung_plugin.utils.metric_stats import LABELS
+from qlung_plugin.utils.labels import LABELS
 
 SPLIT_FILES = ("ICBHI_challenge_train_test.txt", "official_split.txt")
 FOLD_FILES = ("patient_list_foldwise.txt",)

@@ -9,9 +9,8 @@ Authors
 from collections import Counter
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
-from qlung_plugin.utils.metric_stats import LABELS, TWO_CLASSES
+from qlung_plugin.utils.labels import LABELS, TWO_CLASSES
 
 
 def patients_of(cycles, side):
@@ -38,6 +37,9 @@ def draw_patients(cycles, n_folds, fold, seed):
     patients : set
         Every patient is in exactly one of the folds.
     """
+    # Here, because annotations are read without it, and it takes a second.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     patients = [cycle["patient"] for cycle in cycles]
     if len(set(patients)) < n_folds:
         raise ValueError(

@@ -12,8 +12,7 @@ from sklearn.metrics import confusion_matrix, f1_score
 from speechbrain.utils.distributed import is_distributed_initialized
 from speechbrain.utils.metric_stats import MetricStats
 
-LABELS = ("normal", "crackle", "wheeze", "both")
-TWO_CLASSES = ("normal", "abnormal")
+from qlung_plugin.utils.labels import LABELS
 
 # The rules in use differ by 5 to 9 points: print the rule beside the figure.
 SENSITIVITY_RULES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from qlung_plugin.utils.files import write_figure, write_json, write_text
-from qlung_plugin.utils.metric_stats import LABELS
+from qlung_plugin.utils.labels import LABELS
 from qlung_plugin.utils.quality_analysis import compare_with_errors
 from qlung_plugin.utils.quality_figures import (
     measure_name,
