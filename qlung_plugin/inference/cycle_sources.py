@@ -5,13 +5,14 @@ Authors
 """
 
 import csv
+import glob
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from qlung_plugin.dataio.manifests import quantity
+from qlung_plugin.dataio.manifests import quantity, some
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
     segment_envelope,
@@ -49,9 +50,10 @@ def find_cycles(recording, cycles=None):
         * ``windows``: of 8 s, every 4 s.
         * A file: the annotation of ICBHI (``.txt``) or SPRSound (``.json``) of
           this recording; or a ``.csv`` with the columns ``start`` and ``end``
-          in seconds, and ``recording`` (file name, with or without suffix) if
-          it is of several recordings.
-        * A folder: of such files, each called like its recording.
+          in seconds, and ``recording`` (file name or path, with or without
+          suffix) if it is of several recordings.
+        * A folder: of such files, each called like its recording, directly in
+          it or at any depth.
         * A list of tuples of start and end, in seconds.
 
     Returns
@@ -65,8 +67,9 @@ def find_cycles(recording, cycles=None):
     FileNotFoundError
         If the file, or the recording's annotation in the folder, is not there.
     ValueError
-        If an annotation cannot be read, or a cycle has no length, is longer
-        than 60 s, or lies outside the recording.
+        If an annotation cannot be read, a folder has several of a recording,
+        or a cycle has no length, is longer than 60 s, or lies outside the
+        recording.
 
     Example
     -------
@@ -81,20 +84,21 @@ def find_cycles(recording, cycles=None):
     >>> find_cycles(recording).times
     [(0.5, 2.0), (2.0, 10.0)]
     """
-    if cycles is None or cycles == "auto":
+    if cycles is None:
+        cycles = "auto"
+    if not isinstance(cycles, (str, Path)):
+        times = check_times(cycles, recording, "the cycles given")
+        return Cycles(times, "given")
+    if cycles == "auto":
         cycles = _beside(recording.path) or "segmentation"
     if cycles == "segmentation":
         return segment_recording(recording)
     if cycles == "windows":
         source = f"windows of {WINDOW:g} s every {HOP:g} s"
         return Cycles(windows(recording.duration), source)
-    if isinstance(cycles, (str, Path)):
-        path = _annotation_of(recording.path, Path(cycles))
-        return Cycles(
-            check_times(read_times(path, recording.path), recording, path),
-            str(path),
-        )
-    return Cycles(check_times(cycles, recording, "the cycles given"), "given")
+    path = _annotation_of(recording.path, Path(cycles))
+    times = read_times(path, recording.path)
+    return Cycles(check_times(times, recording, path), str(path))
 
 
 def windows(duration, length=WINDOW, hop=HOP):
@@ -137,6 +141,11 @@ def segment_recording(recording):
     -------
     Cycles
         With the segmentation's confidence.
+
+    Raises
+    ------
+    ValueError
+        See :meth:`qlung_plugin.inference.recordings.Recording.blocks`.
     """
     block = round(BLOCK * recording.sample_rate)
     envelope = torch.cat(
@@ -146,10 +155,10 @@ def segment_recording(recording):
         ]
     )
     found = segment_envelope(envelope)
+    # The last frame may reach past the last sample.
     times = [
         (start, min(end, recording.duration))
         for start, end in zip(found.starts, found.ends)
-        if start < recording.duration
     ]
     return Cycles(times, "segmentation", found.confidence)
 
@@ -215,8 +224,14 @@ def check_times(times, recording, where):
         See :func:`find_cycles`.
     """
     checked = []
-    for number, (start, end) in enumerate(times, start=1):
-        start, end = float(start), float(end)
+    for number, cycle in enumerate(times, start=1):
+        try:
+            start, end = map(float, cycle)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{where}, cycle {number}: {cycle!r} is no start and end in"
+                " seconds"
+            ) from error
         place = f"{where}, cycle {number}: from {start:g} to {end:g} s"
         if not 0 <= start < end < math.inf:
             raise ValueError(f"{place} is no stretch of time")
@@ -238,8 +253,12 @@ def check_times(times, recording, where):
 
 def _beside(path):
     """The annotation beside a recording, or None."""
-    candidates = (path.with_suffix(suffix) for suffix in ANNOTATIONS)
-    return next((path for path in candidates if path.is_file()), None)
+    for suffix in ANNOTATIONS:
+        for variant in (suffix, suffix.upper()):
+            candidate = path.with_suffix(variant)
+            if candidate.is_file():
+                return candidate
+    return None
 
 
 def _annotation_of(recording, path):
@@ -252,28 +271,44 @@ def _annotation_of(recording, path):
             )
         return path
     found = _beside(path / recording.name)
-    if found is None:
+    if found is not None:
+        return found
+    deeper = sorted(
+        file
+        for file in path.rglob(f"{glob.escape(recording.stem)}.*")
+        if file.stem == recording.stem
+        and file.suffix.lower() in ANNOTATIONS
+        and file.is_file()
+    )
+    if not deeper:
         raise FileNotFoundError(
             f"{path} has no annotation of {recording}:"
             f" {recording.stem}{' or '.join(ANNOTATIONS)}"
         )
-    return found
+    if len(deeper) > 1:
+        raise ValueError(
+            f"{path} has {len(deeper)} annotations of {recording.name}:"
+            f" {some([str(file) for file in deeper])}; name one"
+        )
+    return deeper[0]
 
 
 def _read_csv(path, recording):
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    """The cycles of a recording in a table."""
+    names = recording.resolve(), recording.resolve().with_suffix("")
+    times, others = [], 0
+    # Bytes that are no UTF-8 become characters that no number contains.
+    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
         rows = csv.DictReader(file)
         columns = [name.strip() for name in rows.fieldnames or ()]
         rows.fieldnames = columns
         if {"start", "end"} - set(columns):
-            raise ValueError(f"{path} needs the columns start and end")
-        times, others = [], 0
+            raise ValueError(
+                f"{path} needs the columns start and end, separated by commas"
+            )
         for row in rows:
             where = f"{path}:{rows.line_num}"
-            if "recording" in columns and row["recording"] not in (
-                recording.name,
-                recording.stem,
-            ):
+            if "recording" in columns and not _names(row["recording"], names):
                 others += 1
                 continue
             start, end = row["start"], row["end"]
@@ -283,3 +318,11 @@ def _read_csv(path, recording):
     if others and not times:
         raise ValueError(f"{path} has no cycle of {recording.name}")
     return times
+
+
+def _names(text, names):
+    """Whether a name, or a path from any folder on, is one of these."""
+    parts = Path((text or "").strip()).parts
+    return bool(parts) and any(
+        name.parts[-len(parts) :] == parts for name in names
+    )

@@ -14,6 +14,9 @@ from the quiet end of one cycle to the loud bump of the next. So:
    that period. Both bumps look alike to the autocorrelation and to the rises;
    the course tells them apart, and so a cycle from half of one or two.
 
+Where expiration is the louder one, the cycles that are found start with it, and
+nothing in the envelope tells: their number is right, their boundaries are not.
+
 The course, the weights and the map to a confidence come from the training side
 of the single-channel recordings of ICBHI 2017. The search is the beat tracking
 of Ellis, Journal of New Music Research 36(1), 2007, over cycles instead of
@@ -67,9 +70,11 @@ class Segmentation(NamedTuple):
     starts, ends : list of float
         In seconds. Each cycle starts where the one before it ends.
     confidence : float
-        In [0, 1], from what the cycles are worth to the search: roughly the F1
-        of the boundaries at 0.25 s that is to be expected. White noise has 0.2,
-        which is chance; where nothing varies it is 0.
+        In [0, 1], how well the cycles are heard: 1 - exp(-worth), from what a
+        second of them is worth to the search. On the training side it is the
+        F1 of the boundaries at 0.25 s that is to be expected; where expiration
+        is the louder one, it is too high. White noise has 0.2, which is chance;
+        where nothing varies it is 0.
     """
 
     starts: list
@@ -120,9 +125,9 @@ def breath_envelope(waveform, sample_rate):
     length = int(hop)
     missing = max(length - len(waveform), 0)
     waveform = torch.nn.functional.pad(waveform, (0, missing))
-    # A few samples more, from rounding, are no frame.
+    # The small number is the rounding of the division.
     count = max(math.ceil(len(waveform) / hop - 1e-6), 1)
-    starts = (torch.arange(count) * hop).round().long()
+    starts = (torch.arange(count).double() * hop).round().long()
     starts = starts.clamp(max=len(waveform) - length)
     window = torch.hann_window(length)
     window = window / window.square().sum().sqrt()
@@ -270,8 +275,10 @@ def _cut(course, periods):
     # Fragments of cycles at the ends are too short to tell anything.
     if bounds[1] - bounds[0] < shortest:
         bounds = bounds[1:]
-    if bounds[-1] - bounds[-2] < shortest and len(bounds) > 2:
+    if len(bounds) > 1 and bounds[-1] - bounds[-2] < shortest:
         bounds = bounds[:-1]
+    if len(bounds) == 1:  # two fragments and no cycle
+        bounds = [0, size]
     return bounds, float(ending[best]) / size * FRAME_RATE
 
 
