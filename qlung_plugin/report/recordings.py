@@ -94,7 +94,7 @@ def use_recordings(
     except (OSError, ValueError) as error:
         if data_folder is not None:
             raise
-        found.notes.append(f"No sounds, spectrograms and maps: {error}.")
+        found.notes.append(f"No sounds, spectrograms and maps: {_line(error)}.")
         return found
     for key, entry in manifest.items():
         rate = entry["sample_rate"]
@@ -213,7 +213,7 @@ def _make_media(found, manifest, root):
             sound, gain = encode_sound(waveform, entry["sample_rate"])
             picture = encode_picture(waveform, entry["sample_rate"])
         except READ_ERRORS as error:
-            damaged.append(f"{key}: {error}")
+            damaged.append(f"{key}: {_line(error)}")
             continue
         found.media[key] = {
             "sound": base64.b64encode(sound).decode(),
@@ -246,7 +246,7 @@ def _make_map(found, run, manifest, root, cache, method, device, trust):
         embeddings, probabilities = embed_cycles(model, features, ids, device)
         places = project(embeddings, method)
     except READ_ERRORS as error:
-        found.notes.append(f"No map of {run.name}: {error}.")
+        found.notes.append(f"No map of {run.name}: {_line(error)}.")
         return
     table = run.predictions.set_index("id")
     columns = [f"p_{name}" for name in run.evaluation.labels]
@@ -266,3 +266,8 @@ def _make_map(found, run, manifest, root, cache, method, device, trust):
         )
     by_id = dict(zip(ids, places.round(4).tolist()))
     found.maps[run.name] = [by_id.get(key) for key in table.index]
+
+
+def _line(error):
+    """The message of an error in one line, without a full stop."""
+    return " ".join(str(error).split()).rstrip(".")

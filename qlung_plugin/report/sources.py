@@ -108,12 +108,14 @@ def find_runs(folders, checkpoint="selected"):
             )
         found = _ordered(found, folder)
         for one in found:
-            if any(_same(one, other) for other in evaluations):
+            other = next((e for e in evaluations if _same(one, e)), None)
+            if other is None:
+                evaluations.append(one)
+            elif other.folder.resolve() != one.folder.resolve():
                 raise ValueError(
-                    f"{one.folder} is there twice as {one.configuration}, seed"
-                    f" {one.seed}: give it once, or rename one"
+                    f"{other.folder} and {one.folder} are both"
+                    f" {one.configuration}, seed {one.seed}: rename one"
                 )
-        evaluations += found
         notes += remarks
         if (folder / METRICS).is_file():
             runs.append(_read_run(found, folder, checkpoint))
@@ -202,7 +204,7 @@ def _check_alike(runs):
             )
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
-        raise ValueError(f"two runs are called alike: {', '.join(names)}")
+        raise ValueError(f"a run is given twice: {', '.join(names)}")
 
 
 def find_training(run):

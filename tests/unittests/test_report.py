@@ -398,9 +398,11 @@ def test_folders_that_are_no_results(tmp_path, results, data_folder):
         find_runs([tmp_path / "absent"])
     with pytest.raises(FileNotFoundError, match="holds no result"):
         find_runs([tmp_path])
-    with pytest.raises(ValueError, match="is there twice as ce, seed 1"):
+    with pytest.raises(ValueError, match="is given twice: ce/1, ce/1"):
         find_runs([results / "ce/1", results / "ce/1"])
     folder = write_run(tmp_path / "ce" / "1", data_folder)
+    with pytest.raises(ValueError, match="are both ce, seed 1: rename one"):
+        find_runs([results / "ce/1", folder])
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(
         json.dumps({**metrics, "selected": metrics["last"]})
