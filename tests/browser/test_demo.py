@@ -1,0 +1,333 @@
+"""The page of ``qlung demo`` in a browser, with a small model.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.browser.conftest import OPTIONS, chromium_path
+from tests.unittests.small_runs import make_run
+
+# What Gradio's client says whenever it closes a stream of events, and its
+# player of what it cannot play. Nothing turns it off.
+HARMLESS = ("Method not implemented.", "Waveform load error: MediaError")
+
+RATE = 4000
+READY = 120_000  # ms to wait for at most: machines may be busy
+
+
+class Server:
+    """``qlung demo`` in a process of its own."""
+
+    def __init__(self, model, temporary):
+        # Whatever is for another machine comes to this proxy, which waits.
+        self.proxy = socket.create_server(("127.0.0.1", 0))
+        self.proxy.setblocking(False)
+        proxy = f"http://127.0.0.1:{self.proxy.getsockname()[1]}"
+        # The environment tries to open what is to stay closed.
+        environment = {
+            **os.environ,
+            "TMPDIR": str(temporary),
+            "GRADIO_SERVER_NAME": "0.0.0.0",
+            "GRADIO_SHARE": "True",
+            "GRADIO_ANALYTICS_ENABLED": "True",
+            "http_proxy": proxy,
+            "https_proxy": proxy,
+            "OMP_NUM_THREADS": "1",
+        }
+        self.port = free_port()
+        self.temporary = temporary
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "qlung_plugin.cli.main", "demo"),
+                *("--model", str(model), "--port", str(self.port)),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).parents[2],
+        )
+        self.greeting = self.process.stdout.readline()
+
+    @property
+    def address(self):
+        """Where the page is."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    def asked_others(self):
+        """Whether it wanted to talk to another machine."""
+        try:
+            self.proxy.accept()
+        except BlockingIOError:
+            return False
+        return True
+
+    def stop(self, number=signal.SIGTERM):
+        """Ends the process, and returns its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("model") / "run")
+
+
+@pytest.fixture(scope="module")
+def server(browser, model, tmp_path_factory):
+    """A server that all tests share.
+
+    After all of them, nothing was sent to another machine, and nothing is left.
+    """
+    pytest.importorskip("gradio")
+    server = Server(model, tmp_path_factory.mktemp("server"))
+    yield server
+    assert server.process.poll() is None
+    assert not server.asked_others()
+    assert server.stop() == 0
+    assert not list(server.temporary.glob("qlung_demo_*"))
+    server.proxy.close()
+
+
+@pytest.fixture
+def visit(open_page, server):
+    """Opens the page of the server."""
+
+    def opened(*arguments, **options):
+        return open_page(
+            server.address, *arguments, harmless=HARMLESS, **options
+        )
+
+    return opened
+
+
+@pytest.fixture
+def sound(tmp_path):
+    """Writes noise of some seconds, and returns its path."""
+
+    def write(name="noise.wav", seconds=20, rate=RATE, **options):
+        noise = np.random.default_rng(0).normal(size=seconds * rate)
+        soundfile.write(tmp_path / name, 0.1 * noise, rate, **options)
+        return tmp_path / name
+
+    return write
+
+
+def upload(page, path):
+    page.locator("input[type=file]").first.set_input_files(path)
+    page.get_by_role("button", name="Classify").wait_for()
+    page.get_by_role("button", name="Trim audio to selection").wait_for()
+
+
+def classify(page):
+    page.get_by_role("button", name="Classify").click()
+
+
+def picture(page):
+    return page.locator(".picture img")
+
+
+def failure(page):
+    """The text of the message that something is wrong."""
+    toast = page.get_by_test_id("toast-body")
+    toast.wait_for(timeout=READY)
+    return toast.inner_text()
+
+
+def rows(page):
+    """The texts of the table, without its header."""
+    page.get_by_role("gridcell").first.wait_for(timeout=READY)
+    found = [
+        row.get_by_role("gridcell").all_inner_texts()
+        for row in page.get_by_role("row").all()
+    ]
+    return [[text.strip() for text in row] for row in found if row]
+
+
+def test_a_sound_in_an_answer_out(visit, sound, width, tmp_path):
+    page = visit(width, scheme="dark" if width == "phone" else "light")
+    page.get_by_text("This is no medical device").wait_for()
+    assert page.get_by_text("Nothing leaves this machine").is_visible()
+    assert not picture(page).is_visible()
+    page.get_by_label("Windows of 8 s").check()
+    upload(page, sound())
+    classify(page)
+    picture(page).wait_for(timeout=READY)
+    size = picture(page).evaluate("i => [i.naturalWidth, i.naturalHeight]")
+    assert size[0] > size[1] > 300
+    heading = page.get_by_text(re.compile(r"\d of 4 cycles \(\d+ %\)"))
+    assert heading.is_visible()
+    table = rows(page)
+    assert [row[:3] for row in table] == [
+        ["1", "0.00", "8.00"],
+        ["2", "4.00", "12.00"],
+        ["3", "8.00", "16.00"],
+        ["4", "12.00", "20.00"],
+    ]
+    # The picture begins where it is seen, and nothing makes the page wider.
+    assert picture(page).bounding_box()["x"] >= 0
+    wide, window = page.evaluate(
+        "[document.documentElement.scrollWidth, innerWidth]"
+    )
+    assert wide <= window
+    shot = page.screenshot(path=tmp_path / "page.png", full_page=True)
+    assert len(shot) > 20_000
+
+
+def test_an_annotation_of_one_s_own(visit, sound, tmp_path):
+    annotation = tmp_path / "cycles.csv"
+    annotation.write_text("start,end\n1,2.5\n3,4\n")
+    page = visit()
+    upload(page, sound())
+    page.get_by_label("An annotation file").check()
+    chooser = page.locator("input[type=file][accept*='.json']")
+    chooser.wait_for(state="attached")
+    classify(page)
+    assert "Choose the annotation file" in failure(page)
+    chooser.set_input_files(annotation)
+    page.get_by_text("cycles.csv").first.wait_for()
+    classify(page)
+    picture(page).wait_for(timeout=READY)
+    assert [row[1:3] for row in rows(page)] == [
+        ["1.00", "2.50"],
+        ["3.00", "4.00"],
+    ]
+    assert page.get_by_text("Cycles: cycles.csv.").is_visible()
+
+
+def test_nothing_chosen(visit):
+    page = visit()
+    classify(page)
+    assert "Choose or record a sound first" in failure(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("text.wav", b"I am <b>no</b> sound.", "text.wav is not readable"),
+        ("hole.wav", np.nan, "hole.wav holds NaN or infinite samples"),
+        ("long.wav", 11 * 60, "long.wav is 11.0 minutes long"),
+    ],
+)
+def test_what_cannot_be_classified_is_told(
+    visit, sound, tmp_path, server, name, content, reason
+):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif np.isnan(content):
+        soundfile.write(path, np.full(RATE, content), RATE, subtype="FLOAT")
+    else:
+        sound(name, content, 800)
+    page = visit()
+    page.locator("input[type=file]").first.set_input_files(path)
+    page.get_by_label("Clear").first.wait_for()
+    classify(page)
+    message = failure(page)
+    assert reason in message
+    assert str(server.temporary) not in message and "Traceback" not in message
+    assert not picture(page).is_visible()
+
+
+def test_a_new_sound_takes_the_old_answer_away(visit, sound):
+    page = visit()
+    page.get_by_label("Windows of 8 s").check()
+    upload(page, sound())
+    classify(page)
+    picture(page).wait_for(timeout=READY)
+    page.get_by_label("Clear").first.click()
+    picture(page).wait_for(state="hidden")
+
+
+def test_it_listens_to_this_machine_alone(server):
+    assert server.greeting.startswith(f"Open {server.address} ")
+    socket.create_connection(("127.0.0.1", server.port), 5).close()
+    # Linux's own word on who listens; addresses in hexadecimal, reversed.
+    listening = [
+        line.split()[1].split(":")[0]
+        for table in ("/proc/net/tcp", "/proc/net/tcp6")
+        for line in Path(table).read_text().splitlines()[1:]
+        if int(line.split()[1].split(":")[1], 16) == server.port
+        and line.split()[3] == "0A"
+    ]
+    assert listening == ["0100007F"]
+    # All of 127/8 is this machine, and the server is on one address of it.
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.2", server.port), 5)
+
+
+def test_a_taken_port_is_one_line(server, model):
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "qlung_plugin.cli.main", "demo"),
+            *("--model", str(model), "--port", str(server.port)),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1].startswith("qlung: ")
+    assert str(server.port) in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_what_is_too_large_is_not_taken(server):
+    """Without a browser: whoever asks for the upload itself."""
+    httpx = pytest.importorskip("httpx")
+    from qlung_plugin.demo.page import LARGEST
+
+    answer = httpx.post(
+        f"{server.address}gradio_api/upload",
+        files={"files": ("large.wav", bytes(LARGEST * 2**20 + 1))},
+        timeout=120,
+        trust_env=False,
+    )
+    assert answer.status_code == 413
+    kept = [p for p in server.temporary.rglob("*") if p.is_file()]
+    assert all(p.stat().st_size <= LARGEST * 2**20 for p in kept)
+
+
+def test_the_microphone(browser, server):
+    """Chromium beeps into a microphone that it pretends to have."""
+    fake = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+    ]
+    chromium = browser.browser_type.launch(
+        executable_path=chromium_path(), args=[*OPTIONS, *fake]
+    )
+    try:
+        context = chromium.new_context(permissions=["microphone"])
+        page = context.new_page()
+        page.goto(server.address)
+        page.get_by_label("Windows of 8 s").check()
+        page.get_by_label("Record audio").click()
+        page.get_by_role("button", name="Record", exact=True).click()
+        page.wait_for_timeout(2500)
+        page.get_by_role("button", name="Stop", exact=True).click()
+        page.get_by_role("button", name="Trim audio to selection").wait_for()
+        classify(page)
+        picture(page).wait_for(timeout=READY)
+        ((number, start, end, *_),) = rows(page)
+        assert (number, start) == ("1", "0.00")
+        assert 1 < float(end) < 8
+    finally:
+        chromium.close()
