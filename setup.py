@@ -52,7 +52,7 @@ setup(
         "transformers>=5",
     ],
     extras_require={
-        "demo": ["gradio>=6"],
+        "demo": ["gradio>=6.31"],
         "onnx": ["onnx", "onnxruntime", "onnxscript"],
         "tensorboard": ["tensorboard"],
         "umap": ["umap-learn"],

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 
+from qlung_plugin.dataio import icbhi, sprsound
 from qlung_plugin.dataio.manifests import quantity, some
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
@@ -184,14 +185,9 @@ def read_times(path, recording):
         If it cannot be read, or is of other recordings only.
     """
     suffix = path.suffix.lower()
-    # The readers of the databases take seconds to import.
     if suffix == ".txt":
-        from qlung_plugin.dataio import icbhi
-
         return [cycle[:2] for cycle in icbhi.read_annotation(path)]
     if suffix == ".json":
-        from qlung_plugin.dataio import sprsound
-
         _, events = sprsound.read_annotation(path)
         return [(event["start"], event["end"]) for event in events]
     if suffix == ".csv":

@@ -12,11 +12,15 @@ from pathlib import Path
 import soundfile
 import torch
 
+from qlung_plugin.processing.segmentation import LOWEST_RATE
+
 # What is looked for in a folder; a file that is named is tried in any case.
 SUFFIXES = frozenset(
     ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .w64 .wav"
     " .wave".split()
 )
+
+LARGEST = 1e10  # of a sample; integers of 32 bits, written as floats, are less
 
 
 class Recording:
@@ -37,7 +41,7 @@ class Recording:
     FileNotFoundError
         If there is none.
     ValueError
-        If it is no audio or holds no sample.
+        If it is no audio, holds no sample, or is sampled at less than 800 Hz.
 
     Example
     -------
@@ -62,6 +66,11 @@ class Recording:
             ) from error
         if info.frames == 0:
             raise ValueError(f"{path} holds no sample")
+        if info.samplerate < LOWEST_RATE:
+            raise ValueError(
+                f"{path} has {info.samplerate} Hz, and breath sounds need"
+                f" {LOWEST_RATE} Hz: is its header right?"
+            )
         self.sample_rate = info.samplerate
         self.frames = info.frames
         self.channels = info.channels
@@ -108,7 +117,7 @@ class Recording:
         ------
         ValueError
             If nothing of it lies in the recording, or samples are missing,
-            damaged, or not finite.
+            damaged, not finite, or beyond all scales.
         """
         first, stop = self.locate(start, end)
         if stop <= first:
@@ -162,13 +171,21 @@ class Recording:
             )
         one = samples[:, 0] if self.channels == 1 else samples.mean(axis=1)
         waveform = torch.from_numpy(one)
-        # The sum tells it, much faster, unless it overflows.
-        if not (waveform.sum().isfinite() or waveform.isfinite().all()):
-            raise ValueError(
-                f"{self.path} holds NaN or infinite samples between"
-                f" {first / self.sample_rate:g} and"
+        # The energy tells it, much faster, unless there is very much of it.
+        if not waveform.dot(waveform) < LARGEST**2:
+            between = (
+                f"between {first / self.sample_rate:g} and"
                 f" {stop / self.sample_rate:g} s"
             )
+            if not waveform.isfinite().all():
+                raise ValueError(
+                    f"{self.path} holds NaN or infinite samples {between}"
+                )
+            if waveform.abs().max() > LARGEST:
+                raise ValueError(
+                    f"{self.path} holds samples above {LARGEST:g} {between},"
+                    " where full scale is 1"
+                )
         return waveform
 
 

@@ -352,7 +352,7 @@ def test_every_recording_has_a_cycle_to_classify(tmp_path, samples, level):
     assert len(recording.read(*found.times[0])) == samples
 
 
-def test_tables_and_json_are_read_without_speechbrain(recording, annotate):
+def test_annotations_are_read_without_speechbrain(recording, annotate):
     """Importing it takes seconds, which `qlung quality` does not need."""
     script = (
         "import sys\n"
@@ -360,12 +360,17 @@ def test_tables_and_json_are_read_without_speechbrain(recording, annotate):
         "from qlung_plugin.inference.recordings import Recording\n"
         "for path in sys.argv[2:]:\n"
         "    print(len(find_cycles(Recording(sys.argv[1]), path).times))\n"
-        "print('speechbrain' in sys.modules)\n"
+        "print({'speechbrain', 'sklearn', 'pandas'} & {*sys.modules})\n"
     )
-    paths = [annotate(CSV), annotate(sprsound(TIMES), "a.json"), "windows"]
+    paths = [
+        annotate(CSV),
+        annotate(sprsound(TIMES), "a.json"),
+        annotate("0.5 2 0 0\n2 3 1 0\n", "a.txt"),
+        "windows",
+    ]
     command = [sys.executable, "-c", script, recording.path, *paths]
     output = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert output.stdout.split() == ["2", "2", "2", "False"]
+    assert output.stdout.split() == ["2", "2", "2", "2", "set()"]
 
 
 def test_real_annotations_of_icbhi(real_data):
