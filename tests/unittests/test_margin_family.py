@@ -245,7 +245,7 @@ def _share_statistics(rank, folder):
 
 
 def test_adaface_statistics_are_those_of_all_processes(tmp_path):
-    context = torch.multiprocessing.get_context("fork")
+    context = torch.multiprocessing.get_context("spawn")
     processes = [
         context.Process(target=_share_statistics, args=(rank, str(tmp_path)))
         for rank in range(2)
