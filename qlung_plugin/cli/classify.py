@@ -9,6 +9,7 @@ import json
 import sys
 from functools import partial
 
+from qlung_plugin.cli.models import add_model, load
 from qlung_plugin.cli.recordings import (
     CYCLES,
     add_cycles,
@@ -43,31 +44,13 @@ def add_parser(subparsers):
         epilog=EXAMPLES,
     )
     add_recordings(parser)
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="a training's output folder, an exported one, or a hub id",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        default="selected",
-        choices=("selected", "last", "test_selected"),
-        help="of a training's output folder (default: selected)",
-    )
+    add_model(parser)
     add_cycles(parser)
     parser.add_argument(
         "--format",
         default="table",
         choices=tuple(WRITERS),
         help="csv: a row per cycle; json: a line per recording",
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="such as cuda (default: cpu)"
-    )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run whatever code the model's YAML names",
     )
     return parser
 
@@ -100,15 +83,6 @@ def run(arguments):
     function = partial(classify, cycles=arguments.cycles)
     write = WRITERS[arguments.format](sys.stdout)
     return for_each(arguments, function, prepare, write)
-
-
-def load(source, device, **options):
-    """Loads the model; arguments as for ``from_hparams``."""
-    from qlung_plugin.inference.classifier import RespiratorySoundClassifier
-
-    return RespiratorySoundClassifier.from_hparams(
-        source, run_opts={"device": device}, **options
-    )
 
 
 def classify(model, path, cycles):

@@ -9,7 +9,7 @@ import signal
 import sys
 from importlib.util import find_spec
 
-from qlung_plugin.cli.classify import load
+from qlung_plugin.cli.models import add_model, load
 
 EXAMPLES = """\
 The page is served to this machine alone and sends nothing anywhere. A sound is
@@ -32,29 +32,11 @@ def add_parser(subparsers):
         ),
         epilog=EXAMPLES,
     )
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="a training's output folder, an exported one, or a hub id",
-    )
-    parser.add_argument(
-        "--checkpoint",
-        default="selected",
-        choices=("selected", "last", "test_selected"),
-        help="of a training's output folder (default: selected)",
-    )
+    add_model(parser)
     parser.add_argument(
         "--port",
         type=port,
         help="of the address (default: the first free one from 7860 on)",
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="such as cuda (default: cpu)"
-    )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run whatever code the model's YAML names",
     )
     return parser
 

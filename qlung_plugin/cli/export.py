@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+from qlung_plugin.cli.models import add_opening
+
 EXAMPLES = """\
 examples:
   qlung export results/qlung/1234 exported
@@ -29,21 +31,11 @@ def add_parser(subparsers):
     parser.add_argument(
         "out", metavar="OUT", help="the folder to write: new, or empty"
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="selected",
-        choices=("selected", "last", "test_selected"),
-        help="which epoch's model (default: selected)",
-    )
+    add_opening(parser, "which epoch's model")
     parser.add_argument(
         "--onnx",
         action="store_true",
         help="write model.onnx, too (EfficientAT; needs qlung_plugin[onnx])",
-    )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run whatever code the training's YAML names",
     )
     return parser
 

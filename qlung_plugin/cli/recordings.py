@@ -38,7 +38,7 @@ def add_recordings(parser):
         "--jobs",
         type=positive,
         metavar="N",
-        help="number of processes (default: one per core)",
+        help="number of processes (default: one per core, if it is worth it)",
     )
 
 

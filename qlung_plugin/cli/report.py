@@ -6,6 +6,8 @@ Authors
 
 import argparse
 
+from qlung_plugin.cli.models import add_device, add_opening
+
 EXAMPLES = """\
 The page is one file, which opens offline. It holds recordings: mind their
 licence when you pass it on.
@@ -44,12 +46,7 @@ def add_parser(subparsers):
         metavar="FILE",
         help="the page, such as report.html",
     )
-    parser.add_argument(
-        "--checkpoint",
-        default="selected",
-        choices=("selected", "last", "test_selected"),
-        help="whose predictions are shown (default: selected)",
-    )
+    add_opening(parser, "whose predictions are shown")
     parser.add_argument(
         "--data_folder",
         metavar="FOLDER",
@@ -68,14 +65,7 @@ def add_parser(subparsers):
         choices=("tsne", "umap", "none"),
         help="of the embeddings; umap needs umap-learn (default: tsne)",
     )
-    parser.add_argument(
-        "--device", default="cpu", help="such as cuda (default: cpu)"
-    )
-    parser.add_argument(
-        "--trust",
-        action="store_true",
-        help="run whatever code a model's YAML names",
-    )
+    add_device(parser)
     return parser
 
 
