@@ -202,7 +202,8 @@ def test_an_annotation_of_one_s_own(visit, sound, tmp_path):
     classify(page)
     assert "Choose the annotation file" in failure(page)
     chooser.set_input_files(annotation)
-    page.get_by_text("cycles.csv").first.wait_for()
+    # The label of what is there; a text of this name is shown on its way only.
+    page.get_by_label("cycles.csv").wait_for()
     classify(page)
     picture(page).wait_for(timeout=READY)
     assert [row[1:3] for row in rows(page)] == [
