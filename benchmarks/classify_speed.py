@@ -56,6 +56,7 @@ def main():
     parser.add_argument("recordings", nargs="+")
     options = parser.parse_args()
     model = RespiratorySoundClassifier.from_hparams(options.model)
+    medians = []
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     for path in options.recordings:
         recording = Recording(path)
@@ -68,13 +69,20 @@ def main():
         # The first of each makes kernels that are kept.
         measured, alone = measured[1:], alone[1:]
         ratios = [one / other for one, other in zip(measured, alone)]
+        medians.append(statistics.median(ratios))
         print(
             f"{recording.path.name}: {recording.duration:.0f} s,"
             f" {len(times)} cycles, classify_file"
             f" {1000 * statistics.median(measured):.0f} ms, bare"
             f" {1000 * statistics.median(alone):.0f} ms, ratio"
-            f" {statistics.median(ratios):.2f} (target {TARGET})"
+            f" {medians[-1]:.2f}",
+            flush=True,
         )
+    print(
+        f"{len(medians)} recordings: ratio {statistics.median(medians):.2f} in"
+        f" the median, {max(medians):.2f} at most; at most {TARGET} for"
+        f" {sum(median <= TARGET for median in medians)}"
+    )
 
 
 if __name__ == "__main__":

@@ -189,7 +189,10 @@ class CycleMeasurements(nn.Module):
 
     def forward(self, waveform, native_rate):
         """Measurements of a cycle ``[time]`` recorded at ``native_rate``."""
-        return self.batch([waveform], [native_rate])[0]
+        waveform = resample(waveform, native_rate, self.quality.sample_rate)
+        return self.quality.measure(
+            waveform.unsqueeze(0), native_rates=torch.tensor([native_rate])
+        )[0]
 
     def batch(self, waveforms, native_rates):
         """Measurements of several cycles at once, which is faster.

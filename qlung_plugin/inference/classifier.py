@@ -239,7 +239,7 @@ class RespiratorySoundClassifier(Pretrained):
         for i in range(0, len(found.times), BATCH):
             rows += self._classify_cycles(recording, found.times[i : i + BATCH])
         table = pd.DataFrame(rows, columns=self.columns)
-        abnormal = (table["prediction"] != NORMAL).mean()
+        abnormal = sum(label != NORMAL for label in table["prediction"])
         worst = table["quality"].min()
         summary = {
             "recording": str(path),
@@ -249,7 +249,7 @@ class RespiratorySoundClassifier(Pretrained):
             "cycle_source": found.source,
             "confidence": found.confidence,
             "cycle_count": len(table),
-            "abnormal_fraction": None if table.empty else float(abnormal),
+            "abnormal_fraction": abnormal / len(table) if rows else None,
             "worst_quality": None if pd.isna(worst) else float(worst),
         }
         return Classification(table, summary)

@@ -25,6 +25,7 @@ from qlung_plugin.processing.quality.course import (
 from qlung_plugin.processing.quality.frames import (
     SILENCE,
     band_bins,
+    clear_padding,
     mean_over_frames,
     power_frames,
     quantile_over_frames,
@@ -56,6 +57,7 @@ __all__ = [
     "breathing_periodicity",
     "breathing_share",
     "burst_share",
+    "clear_padding",
     "clipping_ratio",
     "crest_factor",
     "entropy_of_frames",

@@ -41,6 +41,34 @@ def sample_mask(waveforms, lengths):
     return positions < lengths.unsqueeze(-1)
 
 
+def clear_padding(waveforms, lengths):
+    """Zeroes the padding.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[batch, time]``; anything in the padding, NaN included.
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch, time]``; the waveforms themselves where none is padded.
+
+    Example
+    -------
+    >>> clear_padding(torch.ones(2, 3), torch.tensor([3, 1]))
+    tensor([[1., 1., 1.],
+            [1., 0., 0.]])
+    """
+    # Single cycles have none, and a mask would be a good part of all the work.
+    # To look at the lengths is free here, where it does not wait for a GPU.
+    if lengths.is_cpu and (lengths == waveforms.shape[-1]).all():
+        return waveforms
+    return torch.where(sample_mask(waveforms, lengths), waveforms, 0.0)
+
+
 def remove_dc(waveforms, lengths):
     """Subtracts the mean of the valid samples and zeroes the padding.
 
@@ -61,10 +89,9 @@ def remove_dc(waveforms, lengths):
     >>> remove_dc(torch.tensor([[1.0, 3.0, 7.0]]), torch.tensor([2]))
     tensor([[-1.,  1.,  0.]])
     """
-    mask = sample_mask(waveforms, lengths)
-    total = torch.where(mask, waveforms, 0.0).sum(dim=-1, keepdim=True)
+    total = clear_padding(waveforms, lengths).sum(dim=-1, keepdim=True)
     mean = total / lengths.clamp(min=1).unsqueeze(-1)
-    return torch.where(mask, waveforms - mean, 0.0)
+    return clear_padding(waveforms - mean, lengths)
 
 
 def power_frames(waveforms, lengths, window, hop_length, n_fft):
@@ -105,8 +132,7 @@ def power_frames(waveforms, lengths, window, hop_length, n_fft):
     (torch.Size([2, 7, 65]), tensor([7, 2]))
     """
     window_length = len(window)
-    mask = sample_mask(waveforms, lengths)
-    waveforms = torch.where(mask, waveforms, 0.0)
+    waveforms = clear_padding(waveforms, lengths)
     missing = window_length - waveforms.shape[-1]
     waveforms = torch.nn.functional.pad(waveforms, (0, max(missing, 0)))
     window = window / window.square().sum().sqrt()
@@ -115,7 +141,7 @@ def power_frames(waveforms, lengths, window, hop_length, n_fft):
         power = framed.new_zeros(0, framed.shape[1], n_fft // 2 + 1)
     else:
         spectrum = torch.fft.rfft(framed, n=n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()
+        power = spectrum.real.square().add_(spectrum.imag.square())
     count = (lengths - window_length).clamp(min=0) // hop_length + 1
     count = torch.where(lengths > 0, count, 0)
     index = torch.arange(power.shape[1], device=power.device)

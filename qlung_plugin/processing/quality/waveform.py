@@ -8,7 +8,11 @@ import math
 
 import torch
 
-from qlung_plugin.processing.quality.frames import SILENCE, sample_mask
+from qlung_plugin.processing.quality.frames import (
+    SILENCE,
+    clear_padding,
+    sample_mask,
+)
 
 
 def rms_level(waveforms, lengths):
@@ -31,8 +35,7 @@ def rms_level(waveforms, lengths):
     >>> rms_level(torch.tensor([[3.0, -4.0, 9.0]]), torch.tensor([2]))
     tensor([3.5355])
     """
-    mask = sample_mask(waveforms, lengths)
-    energy = torch.where(mask, waveforms, 0.0).square().sum(dim=-1)
+    energy = clear_padding(waveforms, lengths).square().sum(dim=-1)
     return (energy / lengths.clamp(min=1)).sqrt()
 
 
@@ -102,8 +105,7 @@ def crest_factor(centred, lengths):
     """
     if centred.shape[-1] == 0:  # which has no peak
         return centred.new_full((len(centred),), math.nan)
-    valid = torch.where(sample_mask(centred, lengths), centred, 0.0)
-    peak = valid.abs().amax(dim=-1)
+    peak = clear_padding(centred, lengths).abs().amax(dim=-1)
     return 20 * (peak / rms_level(centred, lengths)).log10()
 
 
@@ -134,7 +136,7 @@ def log_kurtosis(centred, lengths):
     tensor([0.])
     """
     scaled = centred / rms_level(centred, lengths).unsqueeze(-1)
-    scaled = torch.where(sample_mask(centred, lengths), scaled, 0.0)
+    scaled = clear_padding(scaled, lengths)
     # Squared twice: a power of four is slow.
     fourth = scaled.square().square().sum(dim=-1)
     return (fourth / lengths).log()  # NaN without a sample, too
