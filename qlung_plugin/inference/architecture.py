@@ -16,17 +16,20 @@ Authors
 
 import importlib
 import math
+from contextlib import contextmanager
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from qlung_plugin.utils.state_dicts import DAMAGED
 
 PACKAGE = "qlung_plugin"
 
-# Front ends and qualities compute tables as they are made, of sizes that BOUNDS
-# keeps small. Only data tell their shapes, so they are made even for an outline.
+# Front ends and qualities compute tables as they are made, which BOUNDS keeps
+# small and MOST_OBJECTS few. Only data tell their shapes, so they are made even
+# for an outline.
 COMPUTING = (
     f"{PACKAGE}.lobes.quality.AudioQualityScore",
     f"{PACKAGE}.lobes.quality.ClippingScore",
@@ -90,9 +93,12 @@ BOUNDS = {
     "tdnn_blocks": (1, 128),
 }
 LARGEST_NUMBER = 1_000_000  # any other, either way
+LONGEST_NAME = 100  # of an argument
 LONGEST_TEXT = 1_000
 LONGEST_LIST = 1_000
 MOST_VALUES = 20_000
+MOST_OBJECTS = 100  # of which each may compute tables
+MOST_MODULES = 20_000  # AST has 163; even without parameters they take memory
 DEEPEST = 20
 
 # What an argument has to be that would lead to a file, a network or a device.
@@ -151,7 +157,11 @@ def _check_value(value, place, name, objects, budget):
         raise ValueError(
             f"{where[:200]}: too many values, or nested too deeply"
         )
-    if not isinstance(name, str) or not name.isidentifier():
+    if (
+        not isinstance(name, str)
+        or not name.isidentifier()
+        or len(name) > LONGEST_NAME
+    ):
         raise ValueError(f"{where[:200]}: no name of an argument")
     if name in FIXED:
         if value not in FIXED[name]:
@@ -163,6 +173,8 @@ def _check_value(value, place, name, objects, budget):
         if "class" in value:
             _check_object(value, place, objects, budget)
             objects.add(where)
+            if len(objects) > MOST_OBJECTS:
+                raise ValueError(f"{where}: more than {MOST_OBJECTS} objects")
         elif "reference" in value:
             if value.keys() != {"reference"} or not (
                 isinstance(value["reference"], str)
@@ -263,10 +275,29 @@ def build(architecture, device="cpu"):
     """
     check(architecture)
     objects = {}
-    return {
-        name: _make(value, (name,), objects, device)
-        for name, value in architecture.items()
-    }
+    with _counting_modules():
+        return {
+            name: _make(value, (name,), objects, device)
+            for name, value in architecture.items()
+        }
+
+
+@contextmanager
+def _counting_modules():
+    """Stops what would be made of too many modules: sizes may multiply."""
+    count = 0
+
+    def count_one(*_):
+        nonlocal count
+        count += 1
+        if count > MOST_MODULES:
+            raise ValueError(f"more than {MOST_MODULES} modules")
+
+    hook = register_module_module_registration_hook(count_one)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _make(value, place, objects, device):

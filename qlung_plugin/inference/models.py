@@ -36,12 +36,11 @@ from qlung_plugin.inference.run import (
     load_weights,
 )
 from qlung_plugin.inference.safe_files import (
-    LARGEST_TEXT,
     LARGEST_WEIGHTS,
-    check_file,
     check_state_file,
     read_json,
     read_tensors,
+    read_text,
 )
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.quality import QualityMeasure
@@ -52,6 +51,7 @@ WEIGHTS = "model.safetensors"
 HUB_YAML = "hyperparams.yaml"
 
 FORMAT_VERSION = 1  # of model.json
+LARGEST_META = 2**10  # bytes of what a checkpoint tells of itself
 
 # The modules of a model, and what they have to be.
 PARTS = {
@@ -208,7 +208,7 @@ def open_run(run_folder, checkpoint="selected"):
         model = build(architecture)
         _check_parts(model, model.get("labels"))
     for meta in folder.glob(f"*/{METAFNAME}"):
-        check_file(meta, folder, LARGEST_TEXT)
+        _check_meta(meta, folder)
     with _naming(folder):
         found = find_checkpoint(Checkpointer(folder), checkpoint)
         description = describe_checkpoint(found)
@@ -217,6 +217,18 @@ def open_run(run_folder, checkpoint="selected"):
     load_weights(model, found)
     _check_weights(model, found.path)
     return {**model, **description}
+
+
+def _check_meta(path, folder):
+    """Checks what a checkpoint tells of itself before SpeechBrain reads it.
+
+    Some versions of SpeechBrain, such as 1.1.0, run code that it names.
+    """
+    text = read_text(path, folder, LARGEST_META)
+    with _naming(path):
+        if "*" in text:
+            raise ValueError("no description of a checkpoint: it has an alias")
+        yaml.safe_load(text)
 
 
 def open_yaml_layout(folder, trust=False):
@@ -283,12 +295,13 @@ def _check_parts(model, labels):
     if not (
         isinstance(labels, list)
         and all(isinstance(label, str) for label in labels)
+        and "".join(labels).isprintable()  # nor controls a terminal
         and len(set(labels)) == len(labels)
     ):
-        raise ValueError("labels is no list of different texts")
-    embedding = torch.zeros(1, model["backbone"].embedding_dim)
+        raise ValueError("labels is no list of different texts in one line")
     try:
         with torch.inference_mode():
+            embedding = torch.zeros(1, model["backbone"].embedding_dim)
             logits, _ = model["classifier"](embedding)
     except RuntimeError as error:
         raise ValueError(
@@ -322,8 +335,9 @@ def _naming(path):
     except (
         ArithmeticError,
         LookupError,
+        RecursionError,
         TypeError,
         ValueError,
-        yaml.YAMLError,  # of SpeechBrain's reading of checkpoints
+        yaml.YAMLError,
     ) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -12,6 +12,7 @@ Authors
 
 import json
 import math
+import pickletools
 import stat
 import zipfile
 from pathlib import Path
@@ -25,7 +26,14 @@ from qlung_plugin.utils.state_dicts import DAMAGED
 LARGEST_TEXT = 2**22  # bytes of a text, such as a model.json
 LARGEST_HEADER = 2**20  # bytes, of names and shapes of tensors
 LARGEST_WEIGHTS = 2**31  # bytes of a model: six times the largest backbone
+LARGEST_PICKLE = 2**22  # bytes, of names and shapes of tensors
 LONGEST_INTEGER = 20  # digits
+
+# What the pickle of a state dict calls, beside torch's storages. torch.load
+# refuses to run anything else that matters, but would make, say, a bytearray of
+# any length.
+PICKLED = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
+OTHER_CALLS = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
 
 # What safetensors calls the types that weights have.
 DTYPES = {
@@ -74,8 +82,11 @@ def check_file(path, folder, largest):
     2
     """
     path, home = Path(path), Path(folder).resolve()
-    if home.parent.name == "snapshots":
-        home = home.parent.parent
+    repository = home.parent.parent
+    if home.parent.name == "snapshots" and repository.name.startswith(
+        "models--"
+    ):
+        home = repository
     try:
         target = path.resolve(strict=True)
     except RuntimeError as error:  # until Python 3.13; then it is an OSError
@@ -302,7 +313,8 @@ def check_state_file(path, folder):
     Raises
     ------
     ValueError
-        If it is no such file, or holds more than its size, being compressed.
+        If it is no such file, holds more than its size, being compressed, or
+        makes anything but tensors.
 
     Example
     -------
@@ -313,12 +325,31 @@ def check_state_file(path, folder):
     size = check_file(path, folder, LARGEST_WEIGHTS)
     try:
         with zipfile.ZipFile(path) as archive:
-            content = sum(info.file_size for info in archive.infolist())
+            members = archive.infolist()
+            content = sum(info.file_size for info in members)
+            if content > size:
+                raise ValueError(
+                    f"it claims to hold {content} bytes in a file of {size}"
+                )
+            for info in members:
+                if info.filename.lower().endswith(".pkl"):
+                    _check_pickle(archive, info)
     except (*DAMAGED, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is not a readable state dict: {error}"
         ) from error
-    if content > size:
-        raise ValueError(
-            f"{path} claims to hold {content} bytes in a file of {size}"
-        )
+
+
+def _check_pickle(archive, info):
+    """Checks what a pickle in an archive would call; nothing is called."""
+    if info.file_size > LARGEST_PICKLE:
+        raise ValueError(f"its {info.filename} has {info.file_size} bytes")
+    for opcode, argument, _ in pickletools.genops(archive.read(info)):
+        if opcode.name == "GLOBAL":
+            module, _, name = argument.partition(" ")
+            if argument not in PICKLED and not (
+                module == "torch" and name.endswith("Storage")
+            ):
+                raise ValueError(f"it makes {argument[:100]!r}")
+        elif opcode.name in OTHER_CALLS:
+            raise ValueError(f"it has the instruction {opcode.name}")

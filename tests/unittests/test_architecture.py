@@ -8,6 +8,7 @@ import inspect
 from pydoc import locate
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -49,6 +50,8 @@ EFFICIENTAT = "lobes.models.efficientat.EfficientAT"
         (component(EFFICIENTAT, first_block=17), "cannot be made"),
         (component(EFFICIENTAT, depth=3), "cannot be made"),
         (component(EFFICIENTAT, **{"a.b": 3}), "no name of"),
+        (component(EFFICIENTAT, **{"a" * 2000: 3}), "no name of"),
+        ([component("lobes.features.PANNsFeatures")] * 101, "100 objects"),
         (component(QUALITY), "cannot be made"),
         (component(QUALITY, sample_rate=10**12), "is not in"),
         (component(QUALITY, sample_rate=10**30), "is not in"),
@@ -105,6 +108,39 @@ def test_deep_nesting_is_refused():
         part = {"class": "torch.nn.Sequential", "arguments": [part]}
     with pytest.raises(ValueError, match="nested too deeply"):
         check({"part": part})
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {
+            "class": "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
+            "arguments": {
+                "input_size": 8,
+                "channels": [128] * 900,
+                "kernel_sizes": [1] * 900,
+                "dilations": [1] * 900,
+                "groups": [1] * 900,
+                "res2net_scale": 128,
+            },
+        },
+        {
+            "class": "torch.nn.Sequential",
+            "arguments": [
+                component(
+                    "lobes.models.ast.AST", config={"num_hidden_layers": 128}
+                )
+            ]
+            * 99,
+        },
+    ],
+)
+def test_parts_that_multiply(part):
+    """Each number is within bounds; together they are a million modules."""
+    with pytest.raises(ValueError, match="part.* more than 20000 modules"):
+        build({"part": part}, "meta")
+    # Modules are not counted any more.
+    torch.nn.Sequential(*[torch.nn.Identity()] * 20001)
 
 
 @pytest.mark.parametrize("architecture", [None, [], "a", 3])
@@ -204,15 +240,30 @@ def test_model_that_would_fill_the_memory(run, exported):
 
     edit_json(exported, change)
     refuses(exported, "model.json", "is the limit")
+    replace_backbone(
+        run,
+        "!new:qlung_plugin.lobes.models.ast.AST {frames: 98, config:"
+        " {hidden_size: 65536, num_attention_heads: 2, num_hidden_layers: 100}}",
+    )
+    refuses(run, "inference.yaml", "is the limit")
+
+
+@pytest.mark.parametrize("dim", [-1, 95, "wide", [96], 1e6])
+def test_backbone_that_does_not_go_with_the_classifier(run, dim):
+    replace_backbone(
+        run,
+        "!new:qlung_plugin.lobes.models.embedding.EmbeddingModel"
+        f" {{model: !new:torch.nn.Identity , embedding_dim: {dim}}}",
+    )
+    refuses(run, "inference.yaml")
+
+
+def replace_backbone(run, backbone):
+    """Puts another backbone, in a line of YAML, into a run."""
     path = inference_yaml(run)
     start, end = path.read_text().split("backbone:")
     classifier = end[end.index("classifier:") :]
-    giant = (
-        "backbone: !new:qlung_plugin.lobes.models.ast.AST {frames: 98, config:"
-        " {hidden_size: 65536, num_attention_heads: 2, num_hidden_layers: 100}}"
-    )
-    path.write_text(f"{start}{giant}\n{classifier}")
-    refuses(run, "inference.yaml", "is the limit")
+    path.write_text(f"{start}backbone: {backbone}\n{classifier}")
 
 
 @pytest.mark.parametrize(
@@ -221,6 +272,7 @@ def test_model_that_would_fill_the_memory(run, exported):
         (lambda d: d["labels"].pop(), "3 labels"),
         (lambda d: d["labels"].append("normal"), "different texts"),
         (lambda d: d.update(labels=[1, 2, 3, 4]), "different texts"),
+        (lambda d: d["labels"].append("\x1b[2J"), "in one line"),
         (lambda d: d.update(labels="abcd"), "labels is missing"),
         (lambda d: d.pop("provenance"), "provenance is missing"),
         (lambda d: d.pop("architecture"), "architecture is missing"),

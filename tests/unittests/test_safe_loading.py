@@ -14,12 +14,15 @@ import shutil
 import struct
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from speechbrain.utils import checkpoints
 
 from qlung_plugin.inference import safe_files
 from qlung_plugin.inference.models import open_model
@@ -299,6 +302,31 @@ def test_checkpoint_that_is_a_bomb(run):
     refuses(run, "backbone.ckpt", "claims to hold")
 
 
+@pytest.mark.parametrize("name", ["data.pkl", "DATA.PKL"])
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        b"cbuiltins\nbytearray\n(L100000000000L\ntR.",
+        b"ctorch\nTensor\n(L100000000000L\ntR.",
+        b"\x8c\x08builtins\x8c\x09bytearray\x93(L100000000000L\ntR.",
+        b"(L100000000000L\nibuiltins\nbytearray\n.",
+        b"N" * 2**23 + b".",
+    ],
+)
+def test_checkpoint_that_makes_something_large(run, name, instructions):
+    """torch.load makes a hundred gigabytes of a dozen bytes."""
+    (path,) = run.glob("save/CKPT*/backbone.ckpt")
+    with zipfile.ZipFile(path) as archive:
+        members = {i.filename: archive.read(i) for i in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in members.items():
+            if member.endswith("data.pkl"):
+                member = member.replace("data.pkl", name)
+                content = b"\x80\x02" + instructions
+            archive.writestr(member, content)
+    refuses(run, "backbone.ckpt", "not a readable state dict")
+
+
 @pytest.mark.parametrize("kind", ["sparse", "another", "truncated"])
 def test_checkpoint_that_is_none(run, kind):
     (path,) = run.glob("save/CKPT*/backbone.ckpt")
@@ -324,14 +352,23 @@ def test_checkpoint_that_is_none(run, kind):
         "",
         "score: 1",
         "epoch: abc\nscore: 1",
+        "epoch: " + "[" * 1000,
+        "a: &a {{b: 1}}\nc: &c {{<<: [*a, *a]}}\nepoch: 1\nscore: 1",
+        "epoch: 1\nscore: 1\n" + "#" * 2**22,
     ],
 )
-def test_description_of_a_checkpoint(run, tmp_path, text):
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_description_of_a_checkpoint(run, tmp_path, monkeypatch, text, unsafe):
+    """No version of SpeechBrain runs it; 1.1.0 reads it with yaml.Loader."""
+    if unsafe:
+        old = SimpleNamespace(
+            load=lambda file, Loader: yaml.load(file, yaml.Loader),
+            SafeLoader=None,
+        )
+        monkeypatch.setattr(checkpoints, "yaml", old)
     (path,) = run.glob("save/CKPT*/CKPT.yaml")
     path.write_text(text.format(path=tmp_path / "created"))
-    with pytest.raises((ValueError, FileNotFoundError)) as caught:
-        open_model(run)
-    assert str(run) in str(caught.value)
+    refuses(run, error=(ValueError, FileNotFoundError))
     assert not (tmp_path / "created").exists()
 
 
@@ -357,6 +394,15 @@ def test_links_within_the_folder_and_to_it(exported, tmp_path):
     (exported / "model.json").symlink_to("a.json")
     (tmp_path / "link").symlink_to(exported)
     assert open_model(tmp_path / "link")["labels"] == LABELS
+
+
+def test_folder_called_like_a_cached_one_is_none(exported, tmp_path):
+    folder = tmp_path / "snapshots" / "0123abc"
+    folder.parent.mkdir()
+    exported.rename(folder)
+    (folder / "model.json").rename(tmp_path / "outside")
+    (folder / "model.json").symlink_to(tmp_path / "outside")
+    refuses(folder, "a link out of its folder")
 
 
 def test_link_to_itself(exported):
