@@ -5,6 +5,7 @@ Authors
 """
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from qlung_plugin.inference import hub
 from qlung_plugin.inference.models import open_model
+from qlung_plugin.inference.safe_files import LARGEST_WEIGHTS
 from tests.unittests.small_runs import LABELS
 
 
@@ -28,20 +30,51 @@ def cache(originals, tmp_path):
     return snapshot
 
 
-def test_id_is_downloaded(cache, originals, monkeypatch):
-    asked = []
+class StandIn:
+    """A hub with one repository, which answers from the cache."""
 
-    def snapshot_download(hub_id, allow_patterns):
-        asked.append((hub_id, set(allow_patterns)))
-        return str(cache)
+    def __init__(self, snapshot, sizes=None):
+        self.snapshot = snapshot
+        self.sizes = sizes or {"model.json": 1000, "model.safetensors": 4000}
+        self.reachable = True
+        self.asked = []
 
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    plain = {"model.json", "model.safetensors", "hyperparams.yaml"}
+    def model_info(self, hub_id, files_metadata):
+        assert hub_id == "owner/name" and files_metadata
+        if not self.reachable:
+            raise ConnectionError("no network")
+        return SimpleNamespace(
+            siblings=[
+                SimpleNamespace(rfilename=name, size=size)
+                for name, size in self.sizes.items()
+            ]
+        )
+
+    def snapshot_download(self, hub_id, allow_patterns, local_files_only):
+        assert self.reachable or local_files_only
+        self.asked.append((hub_id, set(allow_patterns)))
+        if self.snapshot is None:
+            raise LocalEntryNotFoundError("not in the cache")
+        return str(self.snapshot)
+
+
+@pytest.fixture
+def stand_in(cache, monkeypatch):
+    there = StandIn(cache)
+    monkeypatch.setattr(hub, "HfApi", lambda: there)
+    monkeypatch.setattr(hub, "snapshot_download", there.snapshot_download)
+    return there
+
+
+PLAIN = {"model.json", "model.safetensors", "hyperparams.yaml"}
+
+
+def test_id_is_downloaded(cache, originals, stand_in):
     opened = open_model("owner/name")
     open_model("owner/name", trust=True)
-    assert asked == [
-        ("owner/name", plain),
-        ("owner/name", plain | {"*.ckpt"}),
+    assert stand_in.asked == [
+        ("owner/name", PLAIN),
+        ("owner/name", PLAIN | {"*.ckpt"}),
     ]
     expected = open_model(originals / "exported")
     for key, value in expected["backbone"].state_dict().items():
@@ -54,22 +87,42 @@ def test_id_is_downloaded(cache, originals, monkeypatch):
         open_model(cache)
 
 
-def test_yaml_of_the_hub_is_refused_with_its_line(cache, monkeypatch):
-    monkeypatch.setattr(hub, "snapshot_download", lambda *a, **b: str(cache))
+def test_what_is_too_large_is_not_downloaded(stand_in):
+    stand_in.sizes["model.safetensors"] = LARGEST_WEIGHTS
+    for trust in (False, True):
+        stand_in.sizes["backbone.ckpt"] = LARGEST_WEIGHTS
+        with pytest.raises(ValueError, match="owner/name is too large"):
+            open_model("owner/name", trust=trust)
+    assert not stand_in.asked
+    # What is not asked for may have any size.
+    del stand_in.sizes["model.safetensors"]
+    stand_in.sizes["recordings.zip"] = 2**50
+    assert open_model("owner/name")["labels"] == LABELS
+    stand_in.sizes.update({"a/1.ckpt": LARGEST_WEIGHTS, "b.ckpt": 1})
+    with pytest.raises(ValueError, match="owner/name is too large"):
+        open_model("owner/name", trust=True)
+
+
+def test_yaml_of_the_hub_is_refused_with_its_line(cache, stand_in):
     (cache / "model.json").unlink()
     with pytest.raises(ValueError, match="line [0-9]+, .*pretrainer: !new:"):
         open_model("owner/name")
 
 
-def test_hub_that_cannot_be_reached(monkeypatch):
-    def snapshot_download(*arguments, **options):
-        raise LocalEntryNotFoundError("no network")
-
-    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+def test_hub_that_cannot_be_reached(stand_in):
+    stand_in.reachable = False
+    assert open_model("owner/name")["labels"] == LABELS
+    stand_in.snapshot = None
     with pytest.raises(FileNotFoundError) as caught:
         open_model("owner/name")
     message = str(caught.value)
     assert "owner/name is no folder here" in message and "no network" in message
+
+
+def test_download_that_breaks_off(stand_in):
+    stand_in.snapshot = None
+    with pytest.raises(FileNotFoundError, match="not in the cache"):
+        open_model("owner/name")
 
 
 @pytest.mark.parametrize(
@@ -95,13 +148,13 @@ def test_hub_that_cannot_be_reached(monkeypatch):
 )
 def test_what_is_no_id_is_not_asked_for(source, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(hub, "snapshot_download", None)
+    monkeypatch.setattr(hub, "HfApi", None)
     with pytest.raises(FileNotFoundError, match="no folder|no model"):
         open_model(source)
 
 
 def test_folder_is_never_taken_for_an_id(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "snapshot_download", None)
+    monkeypatch.setattr(hub, "HfApi", None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner").mkdir()
     exported.rename(tmp_path / "owner" / "name")
