@@ -27,13 +27,14 @@ DATABASE_TERMS = {
     ),
 }
 
-# By the class of the backbone; of the weights that its authors published.
-WEIGHT_TERMS = {
-    "AST": "AST (Gong et al., 2021): BSD 3-Clause.",
-    "BEATs": "BEATs (Chen et al., 2023): MIT.",
-    "CLAP": "LAION-CLAP (Wu et al., 2023): Apache-2.0.",
-    "EfficientAT": "EfficientAT (Schmid et al., 2023): MIT.",
-    "PANNs": "PANNs (Kong et al., 2020): CC BY 4.0.",
+# By the class of the backbone: who published weights. A licence is told only
+# where it was checked.
+WEIGHT_ORIGINS = {
+    "AST": "AST (Gong et al., 2021)",
+    "BEATs": "BEATs (Chen et al., 2023)",
+    "CLAP": "LAION-CLAP (Wu et al., 2023)",
+    "EfficientAT": "EfficientAT (Schmid et al., 2023; MIT licence)",
+    "PANNs": "PANNs (Kong et al., 2020)",
 }
 
 USE = """\
@@ -296,8 +297,10 @@ def _licences(model, provenance):
     ]
     weights = provenance["settings"].get("pretrained_weights")
     if weights not in (None, "none"):
-        terms = WEIGHT_TERMS.get(
-            type(model["backbone"]).__name__, "see their authors."
+        name = type(model["backbone"]).__name__
+        lines.append(
+            f"- Pretrained weights `{weights}`, for"
+            f" {WEIGHT_ORIGINS.get(name, name)}: check the terms of their"
+            " authors."
         )
-        lines.append(f"- Pretrained weights `{weights}`, of {terms}")
     return "\n".join(lines)

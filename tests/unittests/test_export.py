@@ -205,7 +205,8 @@ def test_no_path_of_the_machine_is_told(tmp_path):
         content = path.read_bytes()
         assert b"somebody" not in content, path
         assert str(tmp_path).encode() not in content, path
-    assert "`mn04_as.pt`" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`mn04_as.pt`, for EfficientAT" in card
 
 
 def test_model_card(exported):
