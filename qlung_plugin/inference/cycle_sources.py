@@ -191,7 +191,12 @@ def read_times(path, recording):
         _, events = sprsound.read_annotation(path)
         return [(event["start"], event["end"]) for event in events]
     if suffix == ".csv":
-        return _read_csv(path, recording)
+        try:
+            return _read_csv(path, recording)
+        except csv.Error as error:
+            raise ValueError(
+                f"{path} is not readable as CSV: {error}"
+            ) from error
     raise ValueError(
         f"{path} is no annotation: expected is {', '.join(ANNOTATIONS)}"
     )

@@ -20,6 +20,7 @@ SUFFIXES = frozenset(
     " .wave".split()
 )
 
+HIGHEST_RATE = 192_000  # Hz; resampling from odd ones takes the more memory
 LARGEST = 1e10  # of a sample; integers of 32 bits, written as floats, are less
 
 
@@ -41,7 +42,8 @@ class Recording:
     FileNotFoundError
         If there is none.
     ValueError
-        If it is no audio, holds no sample, or is sampled at less than 800 Hz.
+        If it is no audio, holds no sample, or is sampled at less than 800 Hz or
+        more than 192 kHz.
 
     Example
     -------
@@ -70,6 +72,11 @@ class Recording:
             raise ValueError(
                 f"{path} has {info.samplerate} Hz, and breath sounds need"
                 f" {LOWEST_RATE} Hz: is its header right?"
+            )
+        if info.samplerate > HIGHEST_RATE:
+            raise ValueError(
+                f"{path} has {info.samplerate} Hz, when {HIGHEST_RATE} is the"
+                " limit: is its header right?"
             )
         self.sample_rate = info.samplerate
         self.frames = info.frames

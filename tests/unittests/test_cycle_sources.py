@@ -149,6 +149,8 @@ def test_a_csv_tells_recordings_of_one_name_by_their_folder(tmp_path, annotate):
         ("a.csv", "start,end\n,2\n", "a.csv:2: '' is not a number"),
         ("a.csv", "start,end\n\xe9,2\n".encode("latin-1"), "a.csv:2"),
         ("a.csv", "recording,start,end\nb,1,2\n", "no cycle of 101_1b1"),
+        ("a.csv", f"start,end\n1,{'2' * 200_000}\n", "not readable as CSV"),
+        ("a.csv", f"start,{'end' * 50_000}", "not readable as CSV"),
         ("a.txt", "0.5 2.0\n", "a.txt:1: 2 fields, not 4"),
         ("a.txt", "0.5 2.0 0 7\n", "a.txt:1: crackle and wheeze"),
         ("a.json", "{", "a.json: not readable as JSON"),

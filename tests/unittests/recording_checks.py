@@ -1,0 +1,114 @@
+"""Recordings to try, and what every way to use one has to make of them.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from qlung_plugin.dataio.cycles import (
+    CycleFeatures,
+    CycleResampler,
+    FixedLength,
+)
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+from qlung_plugin.inference.quality import (
+    MEASURES,
+    TOLD,
+    make_measures,
+    measure_recording,
+)
+from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.lobes.features import EfficientATFeatures
+from qlung_plugin.lobes.models.efficientat import EfficientAT
+from qlung_plugin.lobes.quality import AudioQualityScore
+from qlung_plugin.nnet.classifiers import LinearClassifier
+
+LABELS = ["normal", "abnormal"]
+
+
+def make_model():
+    torch.manual_seed(0)
+    modules = {
+        "quality": AudioQualityScore(16000),
+        "cycle_features": CycleFeatures(
+            CycleResampler(32000),
+            FixedLength(32000, duration=1.0),
+            EfficientATFeatures(),
+        ),
+        "backbone": EfficientAT(width_mult=0.1),
+        "classifier": LinearClassifier(96, 2),
+    }
+    return RespiratorySoundClassifier(modules, {"labels": LABELS})
+
+
+def breaths(seconds, rate):
+    """Noise that comes and goes every 2.5 s, at most 0.5."""
+    time = np.arange(max(1, round(seconds * rate))) / rate
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, len(time))
+    return noise * np.sin(np.pi * time / 2.5) ** 2
+
+
+class Checks:
+    """Classifies recordings and measures their quality, and checks the form.
+
+    Whatever the recording, the answer is what it promises to be, or the error
+    names the file.
+    """
+
+    def __init__(self):
+        self.model, self.measures = make_model(), make_measures()
+
+    def classified(self, path, cycles):
+        """The table of cycles."""
+        table, summary = self.model.classify_file(path, cycles)
+        assert summary["cycle_count"] == len(table)
+        assert len(table)
+        shares = table[[f"p_{label}" for label in LABELS]].to_numpy()
+        assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
+        assert table["quality"].between(0, 1).all()
+        assert (table["start"] < table["end"]).all()
+        assert table["end"].max() <= summary["duration"]
+        assert 0 <= summary["abnormal_fraction"] <= 1
+        confidence = summary["confidence"]
+        assert confidence is None or 0 <= confidence <= 1
+        return table
+
+    def measured(self, path, silent=False):
+        """The row of a recording; of a silent one, values may be missing."""
+        (row,) = measure_recording(self.measures, path)
+        assert all(0 <= row[name] <= 1 for name in MEASURES)
+        for name in (*TOLD, "clipping_ratio"):
+            assert not math.isinf(row[name]), name
+        if not silent:
+            assert all(math.isfinite(row[name]) for name in TOLD)
+        return row
+
+    def refused(self, path, text, errors=ValueError):
+        """All entrances refuse the file, by its name."""
+        for entrance in (
+            lambda: list(Recording(path).blocks(1000)),
+            lambda: self.model.classify_file(path, "windows"),
+            lambda: self.model.classify_file(path),
+            lambda: measure_recording(self.measures, path),
+            lambda: measure_recording(self.measures, path, "cycle"),
+        ):
+            with pytest.raises(errors, match=text) as raised:
+                entrance()
+            assert str(path) in str(raised.value)
+
+    def answered_or_refused(self, path):
+        """Either will do, as long as the error names the file."""
+        for entrance in (
+            lambda: self.classified(path, "windows"),
+            lambda: self.classified(path, "segmentation"),
+            lambda: self.measured(path, silent=True),
+        ):
+            try:
+                entrance()
+            except ValueError as error:
+                assert str(path) in str(error)
