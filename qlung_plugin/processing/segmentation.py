@@ -71,10 +71,11 @@ class Segmentation(NamedTuple):
         In seconds. Each cycle starts where the one before it ends.
     confidence : float
         In [0, 1], how well the cycles are heard: 1 - exp(-worth), from what a
-        second of them is worth to the search. On the training side it is the
-        F1 of the boundaries at 0.25 s that is to be expected; where expiration
-        is the louder one, it is too high. White noise has 0.2, which is chance;
-        where nothing varies it is 0.
+        second of them is worth to the search. It is no share of right
+        boundaries. Its scale is that of their F1 at 0.25 s on the recordings
+        that it was made with; on others it goes with the F1 only weakly and is
+        higher on average, most of all where expiration is the louder one.
+        White noise has 0.2; where nothing varies it is 0.
     """
 
     starts: list
@@ -181,7 +182,7 @@ def segment_envelope(envelope):
     else:
         bounds, gain = _cut(course, _periods(course))
     times = [(bound + int(first)) / FRAME_RATE for bound in bounds]
-    # Fits the F1 of the recordings that all else comes from, and noise.
+    # Of the scale of the F1 on the recordings that all else comes from.
     confidence = 1 - math.exp(-max(gain, 0.0))
     return Segmentation(times[:-1], times[1:], confidence)
 
