@@ -6,8 +6,12 @@ Authors
 
 import multiprocessing
 import os
+import pickle
+import signal
+import threading
 from collections import deque
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 # What a bad file raises; anything else is a mistake of this package.
 FILE_ERRORS = (OSError, RuntimeError, ValueError)
@@ -77,9 +81,13 @@ def over_files(function, files, prepare, jobs=1):
             yield file, _outcome(function, prepared, file)
         return
     prepare()  # what is wrong with it is raised here, not lost in a process
-    # Forked processes would share the state of PyTorch's threads.
+    # Forked processes would share the state of PyTorch's threads. Pickled here,
+    # what a process imports for it waits for what the process does first.
     pool = ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), _prepare, (prepare,)
+        jobs,
+        multiprocessing.get_context("spawn"),
+        _prepare,
+        (pickle.dumps(prepare),),
     )
     with pool:
         waiting = deque()
@@ -88,7 +96,9 @@ def over_files(function, files, prepare, jobs=1):
                 if len(waiting) == 2 * jobs:
                     first, future = waiting.popleft()
                     yield first, future.result()
-                waiting.append((file, pool.submit(_call, function, file)))
+                with _no_interruption():  # it may start a process
+                    future = pool.submit(_call, function, file)
+                waiting.append((file, future))
             while waiting:
                 first, future = waiting.popleft()
                 yield first, future.result()
@@ -96,12 +106,33 @@ def over_files(function, files, prepare, jobs=1):
             pool.shutdown(cancel_futures=True)
 
 
-def _prepare(prepare):
+@contextmanager
+def _no_interruption():
+    """Defers an interruption, also in the processes that are started."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _prepare(pickled):
     global _prepared
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Interrupted, a process ends without a word: the parent has the last one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
     import torch
 
     torch.set_num_threads(1)
-    _prepared = prepare()
+    _prepared = pickle.loads(pickled)()
+
+
+def _end_with_parent():
+    # A parent that is killed cannot say that there is no more to do.
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _call(function, file):

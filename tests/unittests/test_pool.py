@@ -5,7 +5,12 @@ Authors
 """
 
 import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,3 +83,52 @@ def test_few_files_are_not_worth_a_process():
     cores = len(os.sched_getaffinity(0))
     assert default_jobs(0) == default_jobs(1) == default_jobs(10) == 1
     assert default_jobs(10**6) == cores
+
+
+SCRIPT = """
+import sys, time
+from qlung_plugin.utils.pool import over_files
+
+def stay(stage):
+    if stage == sys.argv[1] and __name__ != "__main__":
+        print("here", flush=True)
+        time.sleep(600)
+
+def prepare():
+    stay("preparing")
+
+def work(prepared, number):
+    stay("working")
+
+if __name__ == "__main__":
+    try:
+        list(over_files(work, range(9), prepare, 2))
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("stage", ["preparing", "working"])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_survives_and_none_complains(tmp_path, stage, end):
+    """Ctrl-C reaches all processes of a terminal, a kill the first one."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    process = subprocess.Popen(
+        [sys.executable, script, stage],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    try:
+        assert process.stdout.readline() == "here\n"
+        (os.killpg if end == signal.SIGINT else os.kill)(process.pid, end)
+        # Ends when nobody has the pipes any more.
+        _, errors = process.communicate(timeout=60)
+        if end == signal.SIGINT:
+            assert (process.returncode, errors) == (130, "")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
