@@ -50,7 +50,8 @@ def add_parser(subparsers):
         "--format",
         default="table",
         choices=tuple(WRITERS),
-        help="csv: a row per cycle; json: a line per recording",
+        help="table: to look at, without what the quality is computed from;"
+        " csv: a row per cycle; json: a line per recording (default: table)",
     )
     return parser
 
@@ -91,7 +92,9 @@ def classify(model, path, cycles):
 
 
 def table_writer(file):
-    """Writes a table per recording, for a terminal.
+    """Writes a table per recording, which fits a terminal.
+
+    What the quality is computed from, and may be much, is left to the others.
 
     Arguments
     ---------
@@ -108,7 +111,7 @@ def table_writer(file):
         cycles, summary = classification
         print(heading(summary), file=file)
         if not cycles.empty:
-            numbers = cycles.to_string(
+            numbers = cycles.loc[:, :"quality"].to_string(
                 index=False, float_format="{:.2f}".format, na_rep="-"
             )
             print(numbers, file=file)
@@ -118,7 +121,7 @@ def table_writer(file):
 
 
 def heading(summary):
-    """The summary of a recording in a line or two.
+    """The summary of a recording in three lines.
 
     Arguments
     ---------
@@ -129,15 +132,16 @@ def heading(summary):
     -------
     str
     """
-    source = summary["cycle_source"]
-    if summary["confidence"] is not None:
-        source += f", confidence {summary['confidence']:.2f}"
-    text = f"{summary['recording']}\n{summary['cycle_count']} cycles ({source})"
+    count = summary["cycle_count"]
+    text = f"{count} cycle" if count == 1 else f"{count} cycles"
     if summary["abnormal_fraction"] is not None:
         text += f", {100 * summary['abnormal_fraction']:.0f} % not normal"
     if summary["worst_quality"] is not None:
         text += f", worst quality {summary['worst_quality']:.2f}"
-    return text
+    source = f"cycles from {summary['cycle_source']}"
+    if summary["confidence"] is not None:
+        source += f", confidence {summary['confidence']:.2f}"
+    return f"{summary['recording']}\n{text}\n{source}"
 
 
 def csv_writer(file):

@@ -52,7 +52,7 @@ def add_device(parser):
     )
 
 
-def load(source, device, **options):
+def load(source, device, checkpoint="selected", trust=False):
     """Loads a model for a command.
 
     Arguments
@@ -61,15 +61,30 @@ def load(source, device, **options):
         See ``RespiratorySoundClassifier.from_hparams``.
     device : str
         Where it computes.
-    **options
-        ``checkpoint`` and ``trust``.
+    checkpoint : str
+        Of a training; of an export, ``selected`` is whichever it has.
+    trust : bool
+        Whether its YAML may run whatever it names.
 
     Returns
     -------
     RespiratorySoundClassifier
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be loaded, or is an export of another checkpoint.
     """
     from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 
-    return RespiratorySoundClassifier.from_hparams(
-        source, run_opts={"device": device}, **options
+    model = RespiratorySoundClassifier.from_hparams(
+        source, checkpoint, trust, run_opts={"device": device}
     )
+    provenance = getattr(model.hparams, "provenance", {})
+    exported = provenance.get("checkpoint", checkpoint)
+    if checkpoint not in ("selected", exported):
+        raise ValueError(
+            f"{source} is an export of the {exported} checkpoint alone:"
+            f" --checkpoint {checkpoint} needs the training's output folder"
+        )
+    return model

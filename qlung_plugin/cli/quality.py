@@ -49,7 +49,7 @@ def add_parser(subparsers):
         "--by",
         default="recording",
         choices=("recording", "cycle"),
-        help="what a row is of (default: recording)",
+        help="what a row is of (default: recording); --cycles needs cycle",
     )
     add_cycles(parser)
     parser.add_argument(
@@ -76,7 +76,8 @@ def run(arguments):
     Raises
     ------
     OSError, ValueError
-        If a path is not there, or the histogram cannot be written.
+        If a path is not there, the histogram cannot be written, or cycles are
+        given and not asked for.
     """
     from qlung_plugin.inference.quality import (
         COLUMNS,
@@ -85,6 +86,10 @@ def run(arguments):
         measure_recording,
     )
 
+    if arguments.by == "recording" and arguments.cycles != "auto":
+        raise ValueError(
+            "--cycles needs --by cycle: whole recordings have none"
+        )
     scores = {name: [] for name in MEASURES}
     table = csv.writer(sys.stdout, lineterminator="\n")
     # Not before it is known that there are recordings.
@@ -105,6 +110,7 @@ def run(arguments):
     if arguments.histogram:
         check_figure(arguments.histogram)
     code = for_each(arguments, function, make_measures, write)
+    write(None, [])  # the header, where all failed
     if arguments.histogram:
         draw(scores, arguments.by, arguments.histogram)
     return code

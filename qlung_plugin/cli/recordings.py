@@ -7,6 +7,7 @@ Authors
 import argparse
 import sys
 import traceback
+from pathlib import Path
 
 CYCLES = """\
 cycles:
@@ -48,7 +49,8 @@ def add_cycles(parser):
         "--cycles",
         default="auto",
         metavar="SOURCE",
-        help="auto, segmentation, windows, a FILE or a FOLDER, see below",
+        help="auto, segmentation, windows, a FILE or a FOLDER, see below"
+        " (default: auto)",
     )
 
 
@@ -61,7 +63,7 @@ def for_each(arguments, function, prepare, write):
     Arguments
     ---------
     arguments : argparse.Namespace
-        With ``paths``, ``jobs`` and ``debug``.
+        With ``paths``, ``cycles``, ``jobs`` and ``debug``.
     function, prepare : callable
         See :func:`qlung_plugin.utils.pool.over_files`.
     write : callable
@@ -76,6 +78,8 @@ def for_each(arguments, function, prepare, write):
     ------
     FileNotFoundError
         If a path does not exist, or a folder has no recording.
+    ValueError
+        If the cycles are those of one recording, and there are more.
     """
     from tqdm import tqdm
 
@@ -83,6 +87,7 @@ def for_each(arguments, function, prepare, write):
     from qlung_plugin.utils.pool import default_jobs, over_files
 
     paths = find_recordings(arguments.paths)
+    check_cycles(arguments.cycles, len(paths))
     jobs = arguments.jobs or default_jobs(len(paths))
     failed = 0
     progress = tqdm(
@@ -102,12 +107,47 @@ def for_each(arguments, function, prepare, write):
             failed += 1
             if arguments.debug:
                 traceback.print_exception(outcome)
-            message = " ".join(str(outcome).split())
-            print(f"qlung: {message}", file=sys.stderr)
-    if failed:
+            message = str(outcome)
+            if str(path) not in message:
+                message = f"{path}: {message}"
+            print(f"qlung: {' '.join(message.split())}", file=sys.stderr)
+    if failed and len(paths) > 1:
         count = f"{failed} of {len(paths)} recordings"
         print(f"qlung: {count} failed", file=sys.stderr)
     return int(failed > 0)
+
+
+def check_cycles(source, count):
+    """Raises what is wrong with ``--cycles`` for all recordings alike.
+
+    Arguments
+    ---------
+    source : str
+        See :data:`CYCLES`.
+    count : int
+        How many recordings there are.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such source.
+    ValueError
+        If it is the annotation of one recording, and there are more.
+    """
+    if source in ("auto", "segmentation", "windows"):
+        return
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{source} does not exist: --cycles is a file, a folder, auto,"
+            " segmentation or windows"
+        )
+    one = path.is_file() and path.suffix.lower() in (".txt", ".json")
+    if one and count > 1:
+        raise ValueError(
+            f"{source} annotates one recording, not {count}: pass a folder of"
+            " annotations, or a .csv with a column recording"
+        )
 
 
 def positive(text):

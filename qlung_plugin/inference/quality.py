@@ -117,35 +117,20 @@ def _measure(measures, recording, start, end):
     """Means over the stretches of a recording or cycle."""
     count = math.ceil((end - start) / LONGEST)
     length = (end - start) / count
-    scores, details = [], []
-    for part in range(count):
-        first = start + part * length
+    parts = []
+    for number in range(count):
+        first = start + number * length
         stretch = recording.read(first, first + length)
-        found = {
-            name: _values(measure, stretch, recording.sample_rate)
-            for name, measure in measures.items()
-        }
-        scores.append([score for score, _ in found.values()])
-        details.append(
-            [
-                value
-                for measure, (_, values) in zip(
-                    measures.values(), found.values()
-                )
-                for name, value in zip(measure.names, values)
-                if name in COLUMNS
-            ]
-        )
-    names = [
-        name
-        for measure in measures.values()
-        for name in measure.names
-        if name in COLUMNS
-    ]
-    return {
-        **dict(zip(measures, torch.tensor(scores).mean(dim=0).tolist())),
-        **dict(zip(names, torch.tensor(details).nanmean(dim=0).tolist())),
-    }
+        part = {}
+        for name, measure in measures.items():
+            part[name], values = _values(
+                measure, stretch, recording.sample_rate
+            )
+            part.update(zip(measure.names, values))
+        parts.append(part)
+    told = [name for name in COLUMNS if name in parts[0]]
+    means = torch.tensor([[part[name] for name in told] for part in parts])
+    return dict(zip(told, means.nanmean(dim=0).tolist()))
 
 
 @torch.inference_mode()

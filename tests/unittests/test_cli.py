@@ -114,6 +114,8 @@ def test_missing_file_is_one_line(tmp_path, capsys):
         ["unknown"],
         ["components", "--unknown"],
         ["components", "Mixup", "--update", "README.md"],
+        ["report", "results", "-o", "report.html", "--sounds", "-1"],
+        ["report", "results", "-o", "report.html", "--sounds", "many"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):

@@ -6,6 +6,7 @@ Authors
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -17,7 +18,11 @@ import soundfile
 
 from qlung_plugin.cli import classify
 from qlung_plugin.cli.main import main
-from qlung_plugin.inference.quality import make_measures, measure_recording
+from qlung_plugin.inference.quality import (
+    COLUMNS,
+    make_measures,
+    measure_recording,
+)
 from tests.unittests.test_classifier import LABELS, make_model
 
 RATE = 4000
@@ -99,13 +104,36 @@ def test_table_has_a_summary(recordings, tiny_model, capsys):
     assert code == 0
     cycles, summary = tiny_model.classify_file(path)
     lines = out.splitlines()
-    assert lines[0] == str(path)
-    share = round(100 * summary["abnormal_fraction"])
-    assert lines[1].startswith(f"2 cycles ({path.with_suffix('.csv')})")
-    assert f", {share} % not normal, worst quality " in lines[1]
-    assert lines[2].split() == tiny_model.columns
-    assert len(lines) == 3 + len(cycles) + 1
-    assert max(map(len, lines[2:])) <= 100
+    share = 100 * summary["abnormal_fraction"]
+    worst = summary["worst_quality"]
+    assert lines[:3] == [
+        str(path),
+        f"2 cycles, {share:.0f} % not normal, worst quality {worst:.2f}",
+        f"cycles from {path.with_suffix('.csv')}",
+    ]
+    assert lines[3].split() == [
+        *("start", "end", "prediction"),
+        *(f"p_{label}" for label in LABELS),
+        "quality",
+    ]
+    assert lines[4].split()[:3] == ["0.00", "2.00", cycles["prediction"][0]]
+    assert len(lines) == 4 + len(cycles) + 1
+    assert max(map(len, lines[3:])) <= 80
+    _, out, _ = run(
+        *(capsys, "classify", path, "--model", "m"),
+        *("--cycles", "segmentation"),
+    )
+    assert re.search(
+        r"^cycles from segmentation, confidence 0\.\d\d$", out, re.M
+    )
+
+
+@pytest.mark.parametrize("rows, text", [("", "0 cycles"), ("1,2", "1 cycle, ")])
+def test_table_of_hardly_a_cycle(recordings, tiny_model, capsys, rows, text):
+    (recordings / "a.csv").write_text(f"start,end\n{rows}\n")
+    code, out, _ = run(capsys, "classify", recordings / "a.wav", "--model", "m")
+    assert code == 0
+    assert out.splitlines()[1].startswith(text)
 
 
 def test_silence_is_null_and_empty(tmp_path, tiny_model, capsys):
@@ -143,6 +171,72 @@ def test_model_that_is_none(recordings, tmp_path, capsys):
     assert str(tmp_path / "none") in err and err.count("\n") == 1
 
 
+def test_checkpoint_that_an_export_has_not(recordings, originals, capsys):
+    command = "classify", recordings / "a.wav", "--model"
+    model = originals / "exported"
+    code, out, err = run(capsys, *command, model, "--checkpoint", "last")
+    assert (code, out) == (2, "")
+    assert f"{model} is an export of the selected checkpoint" in err
+    assert err.count("\n") == 1
+    assert run(capsys, *command, model)[0] == 0
+    options = "--checkpoint", "last"
+    assert run(capsys, *command, originals / "run", *options)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["classify", "--model", "m"], ["quality", "--by", "cycle"]]
+)
+def test_cycles_that_are_wrong_for_all_are_told_once(
+    recordings, tiny_model, capsys, command
+):
+    code, out, err = run(capsys, *command, recordings, "--cycles", "window")
+    assert (code, out) == (2, "")
+    assert err.startswith("qlung: window does not exist: --cycles is")
+    assert err.count("\n") == 1
+    for suffix in (".txt", ".JSON"):
+        one = recordings / f"a{suffix}"
+        one.write_text("")
+        code, out, err = run(capsys, *command, recordings, "--cycles", one)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"qlung: {one} annotates one recording, not 3")
+
+
+def test_cycles_of_several_recordings(recordings, tiny_model, capsys):
+    table = recordings / "cycles.csv"
+    table.write_text("recording,start,end\na,1,2\nc,3,4\n")
+    for cycles in (table, recordings):
+        (recordings / "c.txt").write_text("3\t4\t0\t0\n")
+        code, out, _ = run(
+            *(capsys, "classify", "--model", "m", "--format", "csv"),
+            *(recordings / "a.wav", recordings / "c.wav", "--cycles", cycles),
+        )
+        assert code == 0
+        last = list(csv.DictReader(StringIO(out)))[-1]
+        assert last["recording"] == str(recordings / "c.wav")
+        assert (float(last["start"]), float(last["end"])) == (3, 4)
+
+
+def test_cycles_of_whole_recordings(recordings, capsys):
+    code, out, err = run(
+        capsys, "quality", recordings, "--cycles", "segmentation"
+    )
+    assert (code, out) == (2, "")
+    assert "--by cycle" in err and err.count("\n") == 1
+
+
+def test_failure_names_the_recording_and_one_is_not_counted(
+    recordings, tiny_model, capsys, monkeypatch
+):
+    def overstrained(path, cycles):
+        raise RuntimeError("not enough\nmemory")
+
+    monkeypatch.setattr(tiny_model, "classify_file", overstrained)
+    path = recordings / "a.wav"
+    code, out, err = run(capsys, "classify", path, "--model", "m")
+    assert (code, out) == (1, "")
+    assert err == f"qlung: {path}: not enough memory\n"
+
+
 @pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
 def test_number_of_jobs_that_is_none(jobs, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -170,6 +264,14 @@ def test_quality_of_cycles(recordings, capsys):
         capsys, "quality", path, "--by", "cycle", "--cycles", "windows"
     )
     assert len(list(csv.DictReader(StringIO(out)))) == 1
+
+
+def test_table_of_quality_has_columns_if_nothing_else(recordings, capsys):
+    code, out, err = run(capsys, "quality", recordings / "b")
+    assert (code, out) == (1, ",".join(["recording", *COLUMNS]) + "\n")
+    (recordings / "a.csv").write_text("start,end\n")
+    code, out, _ = run(capsys, "quality", recordings / "a.wav", "--by", "cycle")
+    assert (code, out) == (0, ",".join(["recording", *COLUMNS]) + "\n")
 
 
 def test_histogram(recordings, tmp_path, capsys):
