@@ -38,7 +38,7 @@ setup(
         "hyperpyyaml>=1.2.2",
         "jinja2",
         "markupsafe",
-        "matplotlib",
+        "matplotlib>=3.8",
         "numpy",
         "pandas",
         "pillow",

@@ -12,9 +12,9 @@ from qlung_plugin.utils.evaluations import METRICS, read_json
 from qlung_plugin.utils.experiment_report import (
     CHECKPOINTS,
     SHOWN,
-    _difference,
-    _interval,
-    _mean,
+    format_difference,
+    format_interval,
+    format_mean,
 )
 from qlung_plugin.utils.supervision import set_supervised_apart
 
@@ -51,8 +51,6 @@ def score_tables(runs):
     for run in runs:
         shown = run.evaluation
         for one in sorted(run.others, key=lambda e: e.folder != shown.folder):
-            if one.fold:  # pooled: no metrics.json has these
-                continue
             figures = read_json(one.folder / METRICS)[one.checkpoint]
             tables.setdefault(f"{one.database}: {one.partition}", []).append(
                 {
@@ -132,9 +130,11 @@ def comparison_tables(evaluations):
         ``checkpoint``, ``configuration``, ``seeds``, ``scores`` (texts, mean
         and deviation), ``interval`` of the Score, ``differences`` (texts with
         intervals, empty for the baseline), ``pairs`` of seeds and ``unpaired``,
-        why there are none. Empty if there is only one run.
+        why there are none. Empty if there is only one run, which is in
+        :func:`score_tables`, unless its folds were pooled.
     """
-    if len({(one.configuration, one.seed) for one in evaluations}) < 2:
+    runs = {(one.configuration, one.seed) for one in evaluations}
+    if len(runs) < 2 and not any(one.fold for one in evaluations):
         return []
     sections = {}
     for one in set_supervised_apart(evaluations):
@@ -172,13 +172,15 @@ def _compare(table, checkpoint):
                 "configuration": name,
                 "seeds": int(values["seeds"].iloc[0]),
                 "scores": [
-                    _mean(values.loc[s, "mean"], values.loc[s, "std"])
+                    format_mean(values.loc[s, "mean"], values.loc[s, "std"])
                     for s in SHOWN
                 ],
-                "interval": _interval(*values.loc["score", ["low", "high"]]),
+                "interval": format_interval(
+                    *values.loc["score", ["low", "high"]]
+                ),
                 "differences": []
                 if first
-                else [_difference(*values.loc[s, ends]) for s in SHOWN],
+                else [format_difference(*values.loc[s, ends]) for s in SHOWN],
                 "pairs": int(values["pairs"].iloc[0]),
                 "unpaired": values["unpaired"].iloc[0],
             }

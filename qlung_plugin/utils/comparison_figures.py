@@ -7,7 +7,7 @@ Authors
 
 import textwrap
 
-from qlung_plugin.utils.figures import COLORS, _figure
+from qlung_plugin.utils.figures import COLORS, make_figure
 
 # Shift, colour, filling and text of each checkpoint. Hollow: chosen by a test
 # set.
@@ -46,7 +46,7 @@ def scores_figure(table, title="Score of each seed"):
     names = list(table["configuration"].unique())
     height = 1.0 + 0.55 * len(names)
     size = (7.6, 1.4 + height * len(panels))
-    figure, *axes = _figure(size, title, (len(panels), 1))
+    figure, *axes = make_figure(size, title, (len(panels), 1))
     legend = {}
     for axis, ((database, partition), rows) in zip(axes, panels):
         for checkpoint, (shift, color, filled, text) in CHECKPOINTS.items():

@@ -201,11 +201,11 @@ def _score_table(comparisons):
         for name, values in table.groupby("configuration", sort=False):
             values = values.set_index("score")
             cells = [
-                _mean(values.loc[score, "mean"], values.loc[score, "std"])
+                format_mean(values.loc[score, "mean"], values.loc[score, "std"])
                 for score in SHOWN
             ]
             seeds = str(values["seeds"].iloc[0])
-            interval = _interval(*values.loc["score", ["low", "high"]])
+            interval = format_interval(*values.loc["score", ["low", "high"]])
             rows.append(
                 [CHECKPOINTS[checkpoint], name, seeds, *cells, interval]
             )
@@ -221,7 +221,9 @@ def _difference_table(comparisons):
             if name == table["configuration"].iloc[0]:
                 continue
             ends = ["difference", "difference_low", "difference_high"]
-            cells = [_difference(*values.loc[score, ends]) for score in SHOWN]
+            cells = [
+                format_difference(*values.loc[score, ends]) for score in SHOWN
+            ]
             pairs = values["unpaired"].iloc[0] or str(values["pairs"].iloc[0])
             rows.append([_short(checkpoint), name, pairs, *cells])
     columns = ["Checkpoint", "Configuration", "Pairs of seeds"]
@@ -236,7 +238,9 @@ def _seed_table(evaluations):
         ones = table[table["checkpoint"] == checkpoint]
         for name, values in ones.groupby("configuration", sort=False):
             scores = values.set_index("seed")["score"]
-            cells = [_mean(scores[s]) if s in scores else "" for s in seeds]
+            cells = [
+                format_mean(scores[s]) if s in scores else "" for s in seeds
+            ]
             rows.append([_short(checkpoint), name, *cells])
     return _markdown(["Checkpoint", "Configuration", *seeds], rows)
 
@@ -265,24 +269,45 @@ def _short(checkpoint):
     return checkpoint.replace("_", "-")
 
 
-def _mean(mean, std=np.nan):
+def format_mean(mean, std=np.nan):
+    """A mean, with its standard deviation where there is one.
+
+    Example
+    -------
+    >>> format_mean(62.437, 1.2), format_mean(62.437), format_mean(np.nan)
+    ('62.44 ± 1.20', '62.44', 'n/a')
+    """
     if np.isnan(mean):
         return "n/a"
     return f"{mean:.2f}" + ("" if np.isnan(std) else f" ± {std:.2f}")
 
 
-def _interval(low, high, sign=""):
+def format_interval(low, high, sign=""):
+    """An interval; ``sign`` is ``+`` where positive numbers are to have one.
+
+    Example
+    -------
+    >>> format_interval(51.5, 62), format_interval(-1, 2, "+")
+    ('51.50 to 62.00', '-1.00 to +2.00')
+    """
     if np.isnan(low):
         return "n/a"
     return f"{low:{sign}.2f} to {high:{sign}.2f}"
 
 
-def _difference(difference, low, high):
+def format_difference(difference, low, high):
+    """A difference with its interval.
+
+    Example
+    -------
+    >>> format_difference(1.5, -0.001, 3)
+    '+1.50 (+0.00 to +3.00)'
+    """
     if np.isnan(difference):
         return "n/a"
     # No negative zeros.
     difference, low, high = np.round([difference, low, high], 2) + 0.0
-    return f"{difference:+.2f} ({_interval(low, high, '+')})"
+    return f"{difference:+.2f} ({format_interval(low, high, '+')})"
 
 
 def _bullets(lines):

@@ -104,7 +104,7 @@ def _read_runs(folder, notes):
         if not (run / METRICS).is_file():
             notes.append(f"{name} has no {METRICS}: unfinished or broken")
             continue
-        configuration, seed, fold = _identify(run, folder)
+        configuration, seed, fold = identify_run(run, folder)
         split = read_json(run / METRICS).get("data", {}).get("split")
         out_of_fold = fold is not None and split != "patient_folds"
         for place in places:
@@ -145,8 +145,35 @@ def _find_runs(folder):
     return runs
 
 
-def _identify(run, folder):
-    """Configuration, seed, and fold or None, of a run folder."""
+def identify_run(run, folder):
+    """Which run a folder is of.
+
+    Arguments
+    ---------
+    run : Path
+        The run's folder.
+    folder : Path
+        What was asked for: the run's folder, or one above it.
+
+    Returns
+    -------
+    configuration : str
+        Name of the configuration.
+    seed : str
+        Of the run.
+    fold : int or None
+        Which fold it is, if it is one.
+
+    Raises
+    ------
+    ValueError
+        If the ``experiment.json`` of the run lacks one of them.
+
+    Example
+    -------
+    >>> identify_run(Path("results/ce/1/fold_2"), Path("results"))
+    ('ce', '1', 2)
+    """
     if (run / EXPERIMENT).is_file():
         known = read_json(run / EXPERIMENT)
         missing = {"configuration", "seed", "fold"} - set(known)

@@ -66,7 +66,7 @@ def confusion_matrix_figure(confusion, labels=LABELS, title="Confusion matrix"):
     with np.errstate(invalid="ignore"):  # a class without a cycle has no share
         shares = 100 * confusion / counts[:, None]
     side = 2.4 + 1.0 * len(labels)
-    figure, axes = _figure((side + 1.2, side), title)
+    figure, axes = make_figure((side + 1.2, side), title)
     colors = matplotlib.colormaps["Blues"].with_extremes(bad="#eeeeee")
     image = axes.imshow(shares, cmap=colors, vmin=0, vmax=100)
     for row, column in np.ndindex(confusion.shape):
@@ -143,12 +143,12 @@ def quality_histogram_figure(
     missing = int((~measured).sum())
     classes = [k for k in range(len(labels)) if (measured & (codes == k)).any()]
     rows = max(len(classes), 1)
-    figure, *axes = _figure((7.2, 1.2 + 1.3 * rows), title, (rows, 1))
+    figure, *axes = make_figure((7.2, 1.2 + 1.3 * rows), title, (rows, 1))
     for axis, code in zip(axes, classes):
         color = COLORS[code % len(COLORS)]
         values = quality[measured & (codes == code)]
-        _draw_shares(axis, values, fill=True, color=color, alpha=0.5)
-        _draw_shares(axis, quality[measured], color="black", linewidth=1)
+        draw_shares(axis, values, fill=True, color=color, alpha=0.5)
+        draw_shares(axis, quality[measured], color="black", linewidth=1)
         axis.axvline(np.median(values), color=color, linestyle="--")
         axis.set_title(
             f"{labels[code]} (n = {len(values):,}, median "
@@ -203,7 +203,7 @@ def training_curves_figure(history, title="Training"):
         )
     panels = sorted({CURVES[name][0] for name in curves})
     size = (5.4 * len(panels) + 0.4, 4.2)
-    figure, *axes = _figure(size, title, (1, len(panels)))
+    figure, *axes = make_figure(size, title, (1, len(panels)))
     panel = dict(zip(panels, axes))
     marker = "o" if len(history) == 1 else ""  # one epoch makes no line
     for name in curves:
@@ -240,8 +240,32 @@ def training_curves_figure(history, title="Training"):
     return figure
 
 
-def _figure(size, title, grid=(1, 1)):
-    """A figure of the common style, followed by its axes."""
+def make_figure(size, title, grid=(1, 1)):
+    """A figure of the common style, followed by its axes.
+
+    Arguments
+    ---------
+    size : tuple of float
+        Width and height in inches.
+    title : str
+        Above all; broken into lines where it is too long.
+    grid : tuple of int
+        Rows and columns of axes. Those of a column share their abscissa and
+        their ordinate.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        To be written to a file; there is no window.
+    *axes : matplotlib.axes.Axes
+        Row by row.
+
+    Example
+    -------
+    >>> figure, left, right = make_figure((6, 3), "Two panels", (1, 2))
+    >>> figure.get_suptitle(), len(figure.axes)
+    ('Two panels', 2)
+    """
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     FigureCanvasAgg(figure)  # attaches itself
     figure.suptitle(textwrap.fill(title, int(8 * size[0])), fontsize=13)
@@ -255,8 +279,27 @@ def _figure(size, title, grid=(1, 1)):
     return figure, *axes
 
 
-def _draw_shares(axis, values, fill=False, **style):
-    """Draws the share of the values in each bin of [0, 1], in percent."""
+def draw_shares(axis, values, fill=False, **style):
+    """Draws the share of the values in each bin of [0, 1], in percent.
+
+    Arguments
+    ---------
+    axis : matplotlib.axes.Axes
+        Where.
+    values : numpy.ndarray
+        ``[item]``, one or more.
+    fill : bool
+        Whether to fill what is below the steps.
+    **style
+        Of the steps, as ``axis.stairs`` takes it.
+
+    Example
+    -------
+    >>> _, axis = make_figure((4, 3), "Four values")
+    >>> draw_shares(axis, np.array([0.5, 0.51, 0.1, 0.9]))
+    >>> float(axis.patches[0].get_data().values.max())
+    50.0
+    """
     counts, edges = np.histogram(values, N_BINS, range=(0, 1))
     axis.stairs(100 * counts / len(values), edges, fill=fill, **style)
     axis.set(xlim=(0, 1))

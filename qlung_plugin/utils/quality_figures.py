@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from qlung_plugin.processing.degradations import DEGRADATIONS
-from qlung_plugin.utils.figures import COLORS, _draw_shares, _figure
+from qlung_plugin.utils.figures import COLORS, draw_shares, make_figure
 from qlung_plugin.utils.quality_analysis import (
     CONFIDENCE_MEASURE,
     QUARTILES,
@@ -62,7 +62,7 @@ def quality_roc_figure(table, areas, title):
     >>> figure.legends[0].get_texts()[0].get_text()
     'snr: 1.00 (0.50 to 1.00)'
     """
-    figure, axes = _figure((6.4, 7.6), title)
+    figure, axes = make_figure((6.4, 7.6), title)
     for number, (name, found) in enumerate(areas.items()):
         if math.isnan(found["area"]):
             continue  # no curve; the table says why
@@ -113,14 +113,14 @@ def score_histograms_figure(scores, title):
     >>> figure.axes[0].get_title(loc="left")
     'snr (median 0.30)'
     """
-    figure, *axes = _figure(
+    figure, *axes = make_figure(
         (7.2, 1.2 + 1.3 * len(scores)), title, (len(scores), 1)
     )
     for number, (axis, name) in enumerate(zip(axes, scores)):
         values, text = np.asarray(scores[name], dtype=float), "no value"
         if len(values):
             color = COLORS[number % len(COLORS)]
-            _draw_shares(axis, values, fill=True, color=color, alpha=0.5)
+            draw_shares(axis, values, fill=True, color=color, alpha=0.5)
             median = np.median(values)
             axis.axvline(median, color=color, linestyle="--")
             text = f"median {median:.2f}"
@@ -152,7 +152,7 @@ def quality_and_errors_figure(table, analysis, title):
     matplotlib.figure.Figure
     """
     table = with_confidence(table)
-    figure, curves, quartiles = _figure((11.0, 6.0), title, (1, 2))
+    figure, curves, quartiles = make_figure((11.0, 6.0), title, (1, 2))
     measured = {k: found for k, found in analysis.items() if found["cycles"]}
     number = 0
     for name, found in measured.items():
@@ -231,7 +231,7 @@ def degradation_figure(table, measures, title):
     lines = math.ceil(len(kinds) / MOST_PANELS)
     columns = math.ceil(len(kinds) / lines)
     size = (2.9 * max(columns, 2) + 0.6, 3.6 * lines + 1.8)
-    figure, *panels = _figure(size, title, (1, len(kinds)))
+    figure, *panels = make_figure(size, title, (1, len(kinds)))
     # In one row when they were made, so that each has degrees of its own.
     grid = figure.add_gridspec(lines, columns)
     for place, (kind, axes) in enumerate(zip(kinds, panels)):

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve
 
-from qlung_plugin.utils.figures import COLORS, N_BINS, _figure
+from qlung_plugin.utils.figures import COLORS, N_BINS, make_figure
 from qlung_plugin.utils.quality_figures import STYLES, measure_name
 
 RELIABILITY_BINS = 10
@@ -39,7 +39,7 @@ def precision_recall_figure(table, precisions, title):
     >>> figure.legends[0].get_texts()[0].get_text()
     'snr: 1.00'
     """
-    figure, axes = _figure((6.4, 7.2), title)
+    figure, axes = make_figure((6.4, 7.2), title)
     for number, (name, average) in enumerate(precisions.items()):
         rows = table[table[name].notna()]
         precision, recall, _ = precision_recall_curve(rows["poor"], -rows[name])
@@ -101,7 +101,7 @@ def calibration_figure(table, names, title):
     >>> figure.axes[0].lines[1].get_xydata().tolist()
     [[0.1, 0.0], [0.9, 1.0]]
     """
-    figure, curves, counts = _figure((10.4, 5.6), title, (1, 2))
+    figure, curves, counts = make_figure((10.4, 5.6), title, (1, 2))
     curves.plot([0, 1], [0, 1], color="gray", linewidth=1, label="ideal")
     for number, name in enumerate(names):
         style = {
@@ -165,7 +165,7 @@ def coefficients_figure(coefficients, title):
     """
     rows = coefficients.sort_values("coefficient", kind="stable")
     size = (7.6, 1.8 + 0.32 * len(rows))
-    figure, axes = _figure(size, title)
+    figure, axes = make_figure(size, title)
     places = np.arange(len(rows))
     axes.axvline(0, color="gray", linewidth=1)
     axes.hlines(places, rows["low"], rows["high"], color="gray", linewidth=2)

@@ -7,7 +7,7 @@ Authors
 import numpy as np
 from scipy.signal import spectrogram
 
-from qlung_plugin.utils.figures import COLORS, _figure
+from qlung_plugin.utils.figures import COLORS, make_figure
 
 COLUMNS = 4
 WINDOW = 0.032  # of the spectrogram, in seconds
@@ -46,7 +46,7 @@ def spectrogram_figure(panels, title, f_max=2000.0):
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     size = (3.2 * columns, 1.7 * rows + 0.6)
-    figure, *cells = _figure(size, title, (rows, columns))
+    figure, *cells = make_figure(size, title, (rows, columns))
     for axes in cells[len(panels) :]:
         axes.remove()
     for axes, panel in zip(cells, panels):
@@ -103,7 +103,7 @@ def quality_groups_figure(table, group, title):
         f"{name} ({len(rows)})": rows["quality"].to_numpy()
         for name, rows in table.groupby(group, sort=True)
     }
-    figure, axes = _figure((2 + 1.4 * len(members), 4), title)
+    figure, axes = make_figure((2 + 1.4 * len(members), 4), title)
     boxes = axes.boxplot(
         list(members.values()),
         whis=(5, 95),
