@@ -11,17 +11,16 @@ import numpy as np
 import soundfile
 import torch
 from PIL import Image
-from torchaudio.functional import melscale_fbanks
 
 from qlung_plugin.processing.cycles import resample
+from qlung_plugin.utils.spectrograms import mel, mel_levels
 
 # All browsers play MP3 of this rate; breath sounds lie far below its half.
 SOUND_RATE = 16000  # Hz
 PEAK = 0.9  # of full scale
 
-PICTURE_RATE = 8000  # Hz
-WINDOW, HOP, N_FFT = 256, 80, 1024  # samples: 32 ms, every 10 ms
-F_MIN, F_MAX, N_MELS = 50.0, 4000.0, 64
+HOP = 80  # samples: a frame of the picture every 10 ms
+F_MIN, F_MAX = 50.0, 4000.0  # Hz
 RANGE = 60.0  # dB below the loudest point of the cycle
 TICKS = (100, 500, 1000, 2000, 4000)  # Hz
 
@@ -92,22 +91,7 @@ def log_mel(waveform, sample_rate):
     >>> spectrogram.shape, float(spectrogram.max()), float(spectrogram.min())
     (torch.Size([64, 101]), 0.0, -60.0)
     """
-    waveform = resample(waveform, sample_rate, PICTURE_RATE)
-    # A cycle that is shorter than a window is seen in silence.
-    waveform = torch.nn.functional.pad(
-        waveform, (0, max(0, N_FFT - len(waveform)))
-    )
-    spectrum = torch.stft(
-        waveform,
-        N_FFT,
-        hop_length=HOP,
-        win_length=WINDOW,
-        window=torch.hann_window(WINDOW),
-        pad_mode="constant",
-        return_complex=True,
-    )
-    bank = melscale_fbanks(N_FFT // 2 + 1, F_MIN, F_MAX, N_MELS, PICTURE_RATE)
-    level = 10 * (bank.T @ spectrum.abs().square()).clamp(min=1e-10).log10()
+    level = mel_levels(waveform, sample_rate, HOP, F_MIN, F_MAX)
     return (level - level.max()).clamp(min=-RANGE)
 
 
@@ -147,10 +131,5 @@ def frequency_ticks():
     >>> frequency_ticks()[-1]
     (4000, 1.0)
     """
-    low, high = _mel(F_MIN), _mel(F_MAX)
-    return [(f, float((_mel(f) - low) / (high - low))) for f in TICKS]
-
-
-def _mel(frequency):
-    """HTK's mel scale: S. Young et al., "The HTK Book", 2006."""
-    return 2595 * np.log10(1 + frequency / 700)
+    low, high = mel(F_MIN), mel(F_MAX)
+    return [(f, float((mel(f) - low) / (high - low))) for f in TICKS]

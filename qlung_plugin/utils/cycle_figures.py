@@ -6,14 +6,12 @@ Authors
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from torchaudio.functional import melscale_fbanks
 
-from qlung_plugin.processing.cycles import resample
 from qlung_plugin.utils.figures import COLORS
+from qlung_plugin.utils.spectrograms import RATE, mel, mel_levels
 
 # A second cue beside the colour, in the order of the classes.
 HATCHES = ("", "////", "....", "xxxx", "----", "oooo")
@@ -23,10 +21,7 @@ ROWS = 20  # at most: of a longer recording, a row shows more
 WIDTH, ROW_HEIGHT, HEADER, FOOTER = 10.0, 2.3, 0.45, 0.5  # inches
 NAMED = 0.045  # share of a row that a cycle needs to have its name in it
 
-# The spectrogram: lung sounds lie below 2 kHz, a 4 kHz display has them all.
-RATE = 8000  # Hz
-WINDOW, HOP, FFT = 256, 128, 1024  # samples: 32 ms, every 16 ms
-MELS = 64
+HOP = 128  # samples: a frame of the spectrogram every 16 ms
 DYNAMICS = 70.0  # dB that are shown
 TICKS = (100, 250, 500, 1000, 2000, 4000)  # Hz
 
@@ -158,39 +153,19 @@ def _lanes(cycles):
     return [lanes[index] for index in range(len(cycles))]
 
 
-def _log_mel(waveform, f_max):
-    """Levels in dB, ``[mel, frame]``, of a waveform at :data:`RATE`."""
-    spectrum = torch.stft(
-        torch.nn.functional.pad(waveform, (0, max(0, FFT - len(waveform)))),
-        FFT,
-        HOP,
-        WINDOW,
-        torch.hann_window(WINDOW),
-        return_complex=True,
-        pad_mode="constant",
-    )
-    banks = melscale_fbanks(FFT // 2 + 1, 0.0, f_max, MELS, RATE)
-    power = banks.T @ spectrum.abs().square()
-    return 10 * power.clamp_min(torch.finfo(power.dtype).tiny).log10()
-
-
-def _mel(frequency):
-    return 2595 * np.log10(1 + np.asarray(frequency) / 700)
-
-
 def _draw_sound(axes, recording, start, end, f_max):
     end = min(end, recording.duration)
     waveform = recording.read(start, end)
-    levels = _log_mel(resample(waveform, recording.sample_rate, RATE), f_max)
+    levels = mel_levels(waveform, recording.sample_rate, HOP, f_max=f_max)
     image = axes.imshow(
         levels.numpy(),
         origin="lower",
         aspect="auto",
-        extent=(start, end, 0, _mel(f_max)),
+        extent=(start, end, 0, mel(f_max)),
         cmap="magma",
     )
     ticks = [tick for tick in TICKS if tick <= f_max]
-    axes.set_yticks(_mel(ticks), [f"{tick:,}" for tick in ticks])
+    axes.set_yticks(mel(ticks), [f"{tick:,}" for tick in ticks])
     axes.set_ylabel("Hz (mel)", fontsize=8)
     axes.tick_params(labelsize=8, labelbottom=False)
     return image

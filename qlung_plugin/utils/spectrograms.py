@@ -1,0 +1,79 @@
+"""Log-mel spectrograms to look at, whatever a model computes from a sound.
+
+Lung sounds lie below 2 kHz; what is drawn ends at 4 kHz.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import numpy as np
+import torch
+from torchaudio.functional import melscale_fbanks
+
+from qlung_plugin.processing.cycles import resample
+
+RATE = 8000  # Hz
+WINDOW, FFT = 256, 1024  # samples: 32 ms
+MELS = 64
+
+
+def mel_levels(waveform, sample_rate, hop, f_min=0.0, f_max=RATE / 2):
+    """The level in each mel band and frame.
+
+    Arguments
+    ---------
+    waveform : torch.Tensor
+        ``[time]``; what is shorter than 128 ms is seen in silence.
+    sample_rate : int
+        In Hz.
+    hop : int
+        From frame to frame, in samples at 8 kHz.
+    f_min, f_max : float
+        The lower end of the lowest band and the upper end of the highest, in
+        Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[mel, frame]`` in dB: 64 bands on HTK's scale.
+
+    Example
+    -------
+    >>> tone = torch.sin(2 * torch.pi * 1000 * torch.arange(8000) / 8000)
+    >>> levels = mel_levels(tone, 8000, hop=80)
+    >>> levels.shape, int(levels.mean(dim=1).argmax())
+    (torch.Size([64, 101]), 29)
+    """
+    waveform = resample(waveform, sample_rate, RATE)
+    spectrum = torch.stft(
+        torch.nn.functional.pad(waveform, (0, max(0, FFT - len(waveform)))),
+        FFT,
+        hop,
+        WINDOW,
+        torch.hann_window(WINDOW),
+        pad_mode="constant",
+        return_complex=True,
+    )
+    bank = melscale_fbanks(FFT // 2 + 1, f_min, f_max, MELS, RATE)
+    power = bank.T @ spectrum.abs().square()
+    return 10 * power.clamp_min(torch.finfo(power.dtype).tiny).log10()
+
+
+def mel(frequency):
+    """HTK's mel scale: S. Young et al., "The HTK Book", 2006.
+
+    Arguments
+    ---------
+    frequency : array_like
+        In Hz.
+
+    Returns
+    -------
+    numpy.ndarray
+
+    Example
+    -------
+    >>> mel([0, 1000]).round()
+    array([   0., 1000.])
+    """
+    return 2595 * np.log10(1 + np.asarray(frequency) / 700)
