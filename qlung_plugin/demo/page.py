@@ -336,9 +336,11 @@ def _source(summary):
     if confidence is None:
         return f"Cycles: {Path(source).name}."
     return (
-        f"Cycles: {source}, with a confidence of {confidence:.2f} (of 1: about"
-        " the share of its boundaries that an annotator would set within a"
-        " quarter of a second). Look in the picture whether they are breaths."
+        f"Cycles: {source}, with a confidence of {confidence:.2f} of 1. It says"
+        " how clearly cycles are heard, not whether they are right: of the"
+        " boundaries found in recordings that experts annotated, about half"
+        " were within a quarter of a second of theirs. Look in the picture"
+        " whether they are breaths."
     )
 
 

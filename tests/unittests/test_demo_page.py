@@ -171,6 +171,7 @@ def test_the_rule_is_stated_and_the_worst_cycle_named():
     assert "20.0 s at 44,100 Hz, 2 channels, averaged" in text
     sure = classification(cycles, cycle_source="segmentation", confidence=0.625)
     assert "segmentation, with a confidence of 0.62 " in describe(sure)
+    assert "not whether they are right" in describe(sure)
 
 
 def test_without_cycles_or_quality():
