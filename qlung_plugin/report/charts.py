@@ -5,6 +5,7 @@ Authors
 """
 
 import io
+import math
 import re
 
 import matplotlib
@@ -13,6 +14,8 @@ from markupsafe import Markup
 WIDTH = 4.6  # inches: a telephone's screen, at the size of its text
 PANEL = 2.6  # inches
 LEGEND = 0.3  # inches per line
+COLUMNS = 2  # of a legend
+LABEL = 10.5  # points
 
 
 def stack_panels(figure, panel_height=PANEL):
@@ -34,18 +37,31 @@ def stack_panels(figure, panel_height=PANEL):
     """
     figure.suptitle("").set_in_layout(False)
     height = panel_height * len(figure.axes)
-    for legend in figure.legends:
-        legend.set_ncols(2)
-        height += LEGEND * (1 + len(legend.get_texts()) // 2)
+    for legend in list(figure.legends):
+        count = len(legend.get_texts())
+        height += LEGEND * math.ceil(count / COLUMNS)
+        _replace(legend, figure, loc="outside lower center")
     grid = figure.add_gridspec(len(figure.axes), 1)
     for place, axes in enumerate(figure.axes):
         axes.set_subplotspec(grid[place])
         for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set_size(10.5)
-        for text in axes.get_legend().get_texts() if axes.get_legend() else ():
-            text.set_size(9)
+            label.set_size(LABEL)
+        legend = axes.get_legend()
+        if legend:  # above, where it covers no curve
+            _replace(legend, axes, loc="lower left", bbox_to_anchor=(-0.02, 1))
+    if figure.get_supylabel():
+        figure.supylabel(figure.get_supylabel(), fontsize=LABEL)
     figure.set_size_inches(WIDTH, height)
     return figure
+
+
+def _replace(legend, parent, **layout):
+    """Makes a legend anew: its columns are laid out when it is made."""
+    labels = [text.get_text() for text in legend.get_texts()]
+    handles = legend.legend_handles
+    legend.remove()
+    style = {"frameon": False, "fontsize": 9, "ncols": COLUMNS}
+    parent.legend(handles, labels, **style, **layout)
 
 
 def svg(figure, name):

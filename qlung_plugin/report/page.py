@@ -71,7 +71,7 @@ def render_page(runs, evaluations, notes, recordings, method="tsne"):
     quality, training = _quality(runs), _training(runs)
     scores = tables.score_tables(runs)
     return environment.get_template("page.html").render(
-        title=" and ".join(run.name for run in runs),
+        title=_enumerate([run.name for run in runs]),
         version=__version__,
         script=Markup(script),
         script_hash=f"sha256-{digest.decode()}",
@@ -101,6 +101,11 @@ def _template(name):
     return path.read_text(encoding="utf-8")
 
 
+def _enumerate(names):
+    """Names as one writes them in a sentence."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
 def _facts(runs):
     """What the figures are of, as pairs of texts."""
     first = runs[0].evaluation
@@ -112,7 +117,7 @@ def _facts(runs):
         f" {sum(figures['counts'].values()):,} cycles of"
         f" {figures['patients']:,} patients",
         "Sensitivity (Se)": SENSITIVITY_RULES["se"],
-        "Two-class": SENSITIVITY_RULES["se_two_class"],
+        "Two-class Se": SENSITIVITY_RULES["se_two_class"],
         "Intervals": f"{100 * interval['confidence']:g} %, by"
         f" {interval['resamples']:,} bootstraps over the patients",
     }

@@ -19,9 +19,10 @@ from qlung_plugin.utils.evaluations import (
     read_json,
 )
 from qlung_plugin.utils.experiments import (
+    FOLDS,
     VALIDATION,
-    _identify,
     collect_evaluations,
+    identify_run,
 )
 from qlung_plugin.utils.results import METADATA, read_predictions
 
@@ -76,7 +77,9 @@ def find_runs(folders, checkpoint="selected"):
     folders : list of str or Path
         Each the output folder of a training or of an evaluation (also
         ``validation`` of a training), which is shown; or a folder that holds
-        several, of which the first seed of each configuration is shown.
+        several, of which the first seed of each configuration is shown. Where
+        that was trained in folds, their pooled results are compared and the
+        first fold is shown.
     checkpoint : str
         Whose predictions are shown: ``selected``, ``last`` or
         ``test_selected``.
@@ -123,9 +126,9 @@ def find_runs(folders, checkpoint="selected"):
         for name in dict.fromkeys(one.configuration for one in found):
             # The first is that of the training itself, of the first seed.
             first = next(e for e in found if e.configuration == name)
-            run = _read_run(found, first.folder, checkpoint)
+            run = _read_run(_unpooled(found, first), first.folder, checkpoint)
             runs.append(run)
-            seeds.append(run.name + (", its first fold" if first.fold else ""))
+            seeds.append(run.name)
     if seeds:
         notes.append(
             "Of each configuration the first seed is shown in detail:"
@@ -136,11 +139,47 @@ def find_runs(folders, checkpoint="selected"):
 
 
 def _collect(folder):
-    """Evaluations and notes; those on validation patients if asked for."""
-    if folder.name == VALIDATION and (folder / METRICS).is_file():
-        configuration, seed, _ = _identify(folder.parent, folder.parent)
-        return read_evaluations(folder, configuration, seed), []
-    return collect_evaluations(folder)
+    """Evaluations and notes; of validation or a single fold if asked for."""
+    if not (folder / METRICS).is_file():
+        return collect_evaluations(folder)
+    validation = folder.name == VALIDATION
+    run = folder.parent if validation else folder
+    configuration, seed, fold = identify_run(run, run)
+    if fold is None and not validation:
+        return collect_evaluations(folder)
+    places = [folder]
+    if fold is not None:
+        seed = _name_fold(seed, fold)
+        others = (path.parent for path in folder.glob(f"*/{METRICS}"))
+        places += sorted(p for p in others if p.name != VALIDATION)
+    return [
+        one
+        for place in places
+        for one in read_evaluations(place, configuration, seed)
+    ], []
+
+
+def _name_fold(seed, fold):
+    """What tells a fold from the other folds and seeds."""
+    return f"{seed}/fold_{fold}"
+
+
+def _unpooled(evaluations, first):
+    """Of pooled folds, the evaluations of the first; else all as they are."""
+    if not first.fold:
+        return evaluations
+    which = (first.configuration, first.seed, first.fold)
+    folders = dict.fromkeys(
+        one.folder
+        for one in evaluations
+        if (one.configuration, one.seed, one.fold) == which
+    )
+    seed = _name_fold(first.seed, FOLDS[0])
+    return [
+        one
+        for folder in folders
+        for one in read_evaluations(folder, first.configuration, seed)
+    ]
 
 
 def _ordered(evaluations, folder):
@@ -177,9 +216,10 @@ def _read_run(evaluations, folder, checkpoint):
     lacking = [name for name in needed if name not in table]
     if lacking:
         raise ValueError(f"{path} lacks the columns {', '.join(lacking)}")
+    _check_values(path, table, needed[len(METADATA) :])
     table = table.sort_values("id", ignore_index=True)
     metrics = read_json(folder / METRICS)
-    for name in ("interval", "strata", "confusion", "recall"):
+    for name in ("interval", "strata", "confusion", "macro_f1", "patients"):
         if name not in metrics[checkpoint]:
             raise ValueError(f"{folder / METRICS} lacks {name}")
     others = [
@@ -187,8 +227,25 @@ def _read_run(evaluations, folder, checkpoint):
         for one in evaluations
         if one.configuration == evaluation.configuration
         and one.seed == evaluation.seed
+        and one.fold == evaluation.fold
     ]
     return Run(evaluation, metrics, table, others)
+
+
+def _check_values(path, table, columns):
+    """Refuses what is no share; the quality may be missing."""
+    if not table["id"].is_unique:
+        twice = table["id"][table["id"].duplicated()].iloc[0]
+        raise ValueError(f"{path} has the cycle {twice} twice")
+    for name in columns:
+        fine = table[name].between(0, 1)
+        if name == "quality":
+            fine |= table[name].isna()
+        if not fine.all():
+            row = table[~fine].iloc[0]
+            raise ValueError(
+                f"{path}: {name} of {row['id']} is {row[name]}, not in [0, 1]"
+            )
 
 
 def _check_alike(runs):
@@ -313,7 +370,26 @@ def find_recordings_of(run, data_folder=None):
             f" {lacking[0]}: it is of another data preparation"
         )
     entries = {key: manifest[key] for key in run.predictions["id"]}
+    for key, entry in entries.items():
+        if not _locates(entry):
+            raise ValueError(
+                f"{path} does not say where the cycle {key} is: it needs"
+                " sample_rate, and wav with file, start and stop"
+            )
     return entries, Path(data_folder)
+
+
+def _locates(entry):
+    """Whether an entry of a manifest says where its cycle is."""
+    try:
+        ends = entry["wav"]["start"], entry["wav"]["stop"]
+        return (
+            isinstance(entry["wav"]["file"], str)
+            and all(isinstance(end, int) for end in ends)
+            and entry["sample_rate"] > 0
+        )
+    except (KeyError, TypeError):
+        return False
 
 
 def _read_settings(path):

@@ -1,4 +1,4 @@
-"""A real browser, without a screen and without a network.
+"""A real browser, without a screen or a network, and a page of runs for it.
 
 Authors
  * qlung_plugin contributors
@@ -6,7 +6,15 @@ Authors
 
 import shutil
 
+import numpy as np
 import pytest
+
+from qlung_plugin.report.page import render_page
+from qlung_plugin.report.recordings import use_recordings
+from qlung_plugin.report.sources import find_runs
+from qlung_plugin.utils.results import read_predictions
+from tests.browser.report_page import SOUNDS, UNMEASURED
+from tests.unittests.report_runs import write_recordings, write_run
 
 # Chromium's own wish to talk to its makers is not what is tested.
 OPTIONS = [
@@ -19,6 +27,7 @@ OPTIONS = [
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 ]
+PATIENCE = 120_000  # ms to wait for at most: machines may be busy
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
@@ -91,8 +100,12 @@ def open_page(browser):
     ):
         size = dict(zip(("width", "height"), WIDTHS[width]))
         context = browser.new_context(
-            viewport=size, color_scheme=scheme, **options
+            viewport=size,
+            color_scheme=scheme,
+            reduced_motion="reduce",  # what is clicked stands still
+            **options,
         )
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
         watch(page, address, harmless)
@@ -103,3 +116,52 @@ def open_page(browser):
     for context in contexts:
         context.close()
     assert not errors
+
+
+@pytest.fixture(scope="session")
+def report_folder(tmp_path_factory):
+    """Two runs on the same cycles."""
+    folder = tmp_path_factory.mktemp("results")
+    data_folder = write_recordings(folder / "data")
+    for place, name in enumerate(("ce", "qlung")):
+        write_run(
+            folder / name / "1",
+            data_folder,
+            seed=10 * place,
+            unmeasured=UNMEASURED,
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def report_tables(report_folder):
+    """Predictions of both, with the confidence and whether they are right."""
+    found = {}
+    for name in ("ce/1", "qlung/1"):
+        table = read_predictions(report_folder / name / "predictions.csv")
+        table["confidence"] = table.filter(like="p_").max(axis=1)
+        table["right"] = table["label"] == table["prediction"]
+        table["device"] = table["device"].fillna("unknown")
+        found[name] = table.set_index("id")
+    return found
+
+
+@pytest.fixture(scope="session")
+def report(report_folder):
+    """Address of their page on disk. Its maps are a spiral: there is no model."""
+    runs, evaluations, notes = find_runs(
+        [report_folder / "ce/1", report_folder / "qlung/1"]
+    )
+    recordings = use_recordings(runs, method="none", sounds=SOUNDS)
+    count = len(runs[0].predictions)
+    angle = np.linspace(0, 20, count)
+    for turn, run in enumerate(runs):
+        radius = 0.05 + 0.45 * np.linspace(0, 1, count)
+        x, y = radius * np.cos(angle + turn), radius * np.sin(angle + turn)
+        recordings.maps[run.name] = (0.5 + np.stack([x, y], 1)).tolist()
+        recordings.differences[run.name] = 0.0
+    path = report_folder / "report.html"
+    path.write_text(
+        render_page(runs, evaluations, notes, recordings), encoding="utf-8"
+    )
+    return path.as_uri()

@@ -1,16 +1,20 @@
-"""Run folders to make pages of, with recordings and without a model.
+"""Run folders without a model to make pages of, and how to read a page.
 
 Authors
  * qlung_plugin contributors
 """
 
 import json
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+from qlung_plugin.report.page import render_page
+from qlung_plugin.report.recordings import use_recordings
+from qlung_plugin.report.sources import find_runs
 from qlung_plugin.utils import quality_report, run_folder
 from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
 from qlung_plugin.utils.results import predictions_table
@@ -95,6 +99,7 @@ def write_run(
     manifest=None,
     validated=True,
     unmeasured=(),
+    data=DATA,
 ):
     """A folder as a training leaves it, but for its checkpoints."""
     folder.mkdir(parents=True)
@@ -112,7 +117,7 @@ def write_run(
                 for place, name in enumerate(names)
             },
             epochs={"selected": 3, "last": 9, "test_selected": 5},
-            data=DATA,
+            data=data,
             labels=labels,
             partition="test side of the official split",
             validated=validated,
@@ -122,3 +127,53 @@ def write_run(
         HYPERPARAMETERS.format(data=recordings, trap=folder / "trap")
     )
     return folder
+
+
+class Tables(HTMLParser):
+    """The cells of all tables by the id of their section, and the scripts."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tables, self.scripts, self.texts = {}, [], []
+        self.section = self.cell = self.script = None
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        if tag == "section":
+            self.section = attributes["id"]
+        elif tag == "table":
+            self.tables.setdefault(self.section, []).append([])
+        elif tag == "tr":
+            self.tables[self.section][-1].append([])
+        elif tag in ("td", "th"):
+            self.cell = []
+        elif tag == "br" and self.cell is not None:
+            self.cell.append(" ")
+        elif tag == "script":
+            self.script = []
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            text = " ".join("".join(self.cell).split())
+            self.tables[self.section][-1][-1].append(text)
+            self.cell = None
+        elif tag == "script":
+            self.scripts.append("".join(self.script))
+            self.script = None
+
+    def handle_data(self, data):
+        if self.script is not None:
+            self.script.append(data)
+        elif self.cell is not None:
+            self.cell.append(data)
+        else:
+            self.texts.append(data)
+
+
+def render(folder, **options):
+    """Page, its data, and its notes, of a run without a map."""
+    runs, evaluations, notes = find_runs([folder])
+    recordings = use_recordings(runs, method="none", **options)
+    text = render_page(runs, evaluations, notes, recordings)
+    return text, json.loads(Tables(text).scripts[0]), recordings.notes

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -17,66 +16,21 @@ import pytest
 
 from qlung_plugin.cli import report as command
 from qlung_plugin.report.page import render_page
-from qlung_plugin.report.recordings import (
-    Recordings,
-    choose_cycles,
-    use_recordings,
-)
+from qlung_plugin.report.recordings import Recordings, use_recordings
 from qlung_plugin.report.sources import find_runs
 from qlung_plugin.utils.experiment_report import write_experiments
 from qlung_plugin.utils.experiments import collect_evaluations
 from tests.unittests.report_runs import (
     CYCLES,
-    DATA,
     PATIENTS,
+    Tables,
     make_manifest,
+    render,
     write_recordings,
     write_run,
 )
 
 TOTAL = PATIENTS * CYCLES
-
-
-class Tables(HTMLParser):
-    """The cells of all tables by the id of their section, and the scripts."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tables, self.scripts, self.texts = {}, [], []
-        self.section = self.cell = self.script = None
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        if tag == "section":
-            self.section = attributes["id"]
-        elif tag == "table":
-            self.tables.setdefault(self.section, []).append([])
-        elif tag == "tr":
-            self.tables[self.section][-1].append([])
-        elif tag in ("td", "th"):
-            self.cell = []
-        elif tag == "br" and self.cell is not None:
-            self.cell.append(" ")
-        elif tag == "script":
-            self.script = []
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            text = " ".join("".join(self.cell).split())
-            self.tables[self.section][-1][-1].append(text)
-            self.cell = None
-        elif tag == "script":
-            self.scripts.append("".join(self.script))
-            self.script = None
-
-    def handle_data(self, data):
-        if self.script is not None:
-            self.script.append(data)
-        elif self.cell is not None:
-            self.cell.append(data)
-        else:
-            self.texts.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +57,6 @@ def page(results):
         runs, evaluations, notes, use_recordings(runs, method="none")
     )
     return text, Tables(text)
-
-
-def render(folder, **options):
-    """Page, its data, and its notes, of a run without a map."""
-    runs, evaluations, notes = find_runs([folder])
-    recordings = use_recordings(runs, method="none", **options)
-    text = render_page(runs, evaluations, notes, recordings)
-    return text, json.loads(Tables(text).scripts[0]), recordings.notes
 
 
 def two(value):
@@ -251,6 +197,13 @@ def test_the_same_folder_gives_the_same_page(page, results):
     assert again == page[0]
 
 
+def test_many_runs_are_named_as_in_a_sentence(results):
+    names = ("ce/1", "qlung/1", "ce/2")
+    runs, evaluations, notes = find_runs([results / name for name in names])
+    text = render_page(runs, evaluations, notes, Recordings())
+    assert "<h1>ce/1, qlung/1 and ce/2</h1>" in text
+
+
 def test_names_from_the_data_are_text(tmp_path, data_folder):
     evil = "</script><script>alert(1)</script>"
     manifest = make_manifest(devices=(evil, '"><img src=x onerror=alert(1)>'))
@@ -265,68 +218,6 @@ def test_names_from_the_data_are_text(tmp_path, data_folder):
     assert evil in set(data["cycles"]["device"])
     assert data["cycles"]["recording"][0].endswith(evil)
     assert evil in [row[0] for row in parsed.tables["groups"][0]]
-
-
-def test_hyperparameters_are_read_and_not_run(tmp_path, data_folder):
-    folder = write_run(tmp_path / "ce" / "1", data_folder)
-    _, data, notes = render(folder)
-    assert notes == []
-    assert all(data["media"])
-    assert not (folder / "trap").exists()
-
-
-def test_damaged_hyperparameters_are_named(tmp_path, data_folder):
-    folder = write_run(tmp_path / "ce" / "1", data_folder)
-    (folder / "hyperparams.yaml").write_text("a: [1\nb: {")
-    text, _, [note] = render(folder)
-    assert "hyperparams.yaml is no YAML" in note
-    assert "There are no sounds" in text
-
-
-def test_without_recordings_the_page_says_what_to_give(tmp_path, data_folder):
-    folder = write_run(tmp_path / "ce" / "1", tmp_path / "gone")
-    text, data, [note] = render(folder)
-    assert str(tmp_path / "gone") in note and "--data_folder" in note
-    assert "--data_folder" in text
-    assert not any(data["media"])
-    assert data["runs"][0]["map"] is None
-    # Given, it is used; and whoever gives one wants it.
-    _, data, notes = render(folder, data_folder=data_folder)
-    assert all(data["media"]) and notes == []
-    with pytest.raises(FileNotFoundError, match="none of 8 recordings"):
-        render(folder, data_folder=tmp_path)
-    with pytest.raises(FileNotFoundError, match="not in .*absent"):
-        render(folder, data_folder=tmp_path / "absent")
-
-
-def test_a_missing_and_a_damaged_recording_are_counted(tmp_path):
-    data_folder = write_recordings(tmp_path / "data")
-    folder = write_run(tmp_path / "ce" / "1", data_folder)
-    (data_folder / "003_1b1.wav").unlink()
-    (data_folder / "005_1b1.wav").write_bytes(b"no audio")
-    _, data, notes = render(folder)
-    silent = [
-        key
-        for key, one in zip(data["cycles"]["id"], data["media"])
-        if one is None
-    ]
-    assert {key[:3] for key in silent} == {"003", "005"}
-    assert len(silent) == 2 * CYCLES
-    assert "1 of 8 recordings cannot be read" in notes[0]
-    assert "003_1b1.wav" in notes[0]
-    assert f"{CYCLES} cycles have no sound" in notes[1]
-
-
-def test_a_manifest_of_other_cycles_is_refused(tmp_path, data_folder):
-    folder = write_run(tmp_path / "ce" / "1", data_folder)
-    manifest = json.loads((folder / "test.json").read_text())
-    manifest.pop("003_1b1_002")
-    (folder / "test.json").write_text(json.dumps(manifest))
-    _, _, [note] = render(folder)
-    assert "lacks 1 cycles of the predictions, such as 003_1b1_002" in note
-    (folder / "test.json").unlink()
-    _, _, [note] = render(folder)
-    assert "no manifest" in note and "test.json" in note
 
 
 def test_two_classes_no_metadata_no_quality_no_validation(
@@ -393,93 +284,6 @@ def test_another_checkpoint_is_shown(results):
     assert counts == metrics["test_selected"]["confusion"]
 
 
-def test_folders_that_are_no_results(tmp_path, results, data_folder):
-    with pytest.raises(FileNotFoundError, match="is no folder"):
-        find_runs([tmp_path / "absent"])
-    with pytest.raises(FileNotFoundError, match="holds no result"):
-        find_runs([tmp_path])
-    with pytest.raises(ValueError, match="is given twice: ce/1, ce/1"):
-        find_runs([results / "ce/1", results / "ce/1"])
-    folder = write_run(tmp_path / "ce" / "1", data_folder)
-    with pytest.raises(ValueError, match="are both ce, seed 1: rename one"):
-        find_runs([results / "ce/1", folder])
-    metrics = json.loads((folder / "metrics.json").read_text())
-    (folder / "metrics.json").write_text(
-        json.dumps({**metrics, "selected": metrics["last"]})
-    )
-    with pytest.raises(ValueError, match="not of the same run"):
-        find_runs([folder])
-    del metrics["test_selected"]
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(ValueError, match="only of selected, last"):
-        find_runs([folder], "test_selected")
-    table = pd.read_csv(folder / "predictions.csv", dtype=str)
-    table.drop(columns="p_both").to_csv(folder / "predictions.csv", index=False)
-    with pytest.raises(ValueError, match="lacks the columns p_both"):
-        find_runs([folder])
-
-
-def test_an_unfinished_run_is_told(tmp_path, data_folder):
-    (tmp_path / "ce" / "1").mkdir(parents=True)
-    about = {"configuration": "ce", "seed": "1", "fold": None}
-    (tmp_path / "ce" / "1" / "experiment.json").write_text(json.dumps(about))
-    with pytest.raises(ValueError, match="no finished run: ce/1 has no"):
-        find_runs([tmp_path])
-    write_run(tmp_path / "ce" / "2", data_folder)
-    runs, _, notes = find_runs([tmp_path])
-    assert [run.name for run in runs] == ["ce/2"]
-    assert "unfinished" in notes[0]
-
-
-def test_runs_on_other_cycles_are_not_set_side_by_side(
-    tmp_path, results, data_folder
-):
-    manifest = make_manifest()
-    manifest.pop("003_1b1_002")
-    write_run(tmp_path / "other" / "1", data_folder, manifest=manifest)
-    with pytest.raises(ValueError, match="make a page of each"):
-        find_runs([results / "ce/1", tmp_path / "other" / "1"])
-
-
-@pytest.mark.parametrize("count", [0, 1, 9, 30, TOTAL - 1, TOTAL, 10**6])
-def test_sounds_are_chosen_by_the_rule(results, count):
-    runs, _, _ = find_runs([results / "ce/1", results / "qlung/1"])
-    tables = {run.name: run.predictions.set_index("id") for run in runs}
-    chosen = choose_cycles(runs, count, set(runs[0].predictions["id"]))
-    assert len(chosen) == len(set(chosen)) == min(count, TOTAL)
-    mistakes = {}
-    for name, table in tables.items():
-        sure = table.filter(like="p_").max(axis=1)
-        wrong = table["label"] != table["prediction"]
-        mistakes[name] = sure[wrong].sort_values(ascending=False)
-    any_wrong = set().union(*(found.index for found in mistakes.values()))
-    right = [key for key in chosen if key not in any_wrong]
-    all_right = TOTAL - len(any_wrong)
-    assert len(right) == min(
-        all_right, max(count // 3, count - len(any_wrong)), len(chosen)
-    )
-    # No mistake is left out of which a run is surer than of one that is there.
-    for found in mistakes.values():
-        there = found.index.isin(chosen)
-        least = len(chosen) - len(right)
-        assert there[: least // 2].all()
-    if 4 <= len(right) < all_right:
-        per_class = tables["ce/1"].loc[right, "label"].value_counts()
-        assert per_class.max() - per_class.min() <= 1
-
-
-def test_chosen_right_cycles_are_spread_over_the_confidence(results):
-    runs, _, _ = find_runs([results / "ce/1"])
-    table = runs[0].predictions.set_index("id")
-    ids = table.index[table["label"] == table["prediction"]]
-    chosen = choose_cycles(runs, len(ids) // 2, set(ids))
-    confidence = table.filter(like="p_").max(axis=1)
-    middle = confidence[ids].quantile([0.33, 0.67])
-    of_chosen = confidence[chosen]
-    assert (of_chosen < middle.iloc[0]).any()
-    assert (of_chosen > middle.iloc[1]).any()
-
-
 def test_the_command_writes_a_page_and_says_what_it_lacks(
     results, tmp_path, capsys
 ):
@@ -506,25 +310,3 @@ def test_the_command_writes_a_page_and_says_what_it_lacks(
 
 def _subparser():
     return command.add_parser(argparse.ArgumentParser().add_subparsers())
-
-
-def test_an_evaluation_of_another_database_names_its_training(
-    tmp_path, data_folder
-):
-    training = tmp_path / "elsewhere" / "qlung" / "1"
-    (training / "save" / "CKPT+1").mkdir(parents=True)
-    (training / "save" / "inference.yaml").write_text("labels: []")
-    rows = [{"epoch": 1, "train_loss": 1.5, "valid_score": 50.0}]
-    history = training / "save" / "CKPT+1" / "history.ckpt"
-    history.write_text(json.dumps(rows))
-    folder = write_run(tmp_path / "ood" / "1", data_folder)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    metrics["data"]["database"] = "SPRSound 2022"
-    metrics["data"]["training"] = {"folder": str(training), "data": DATA}
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    text, _, _ = render(folder)
-    assert "1 epochs on ICBHI 2017" in text
-    assert "trained on ICBHI 2017, subset (8 of 920 recordings)" in text
-    history.write_text("no JSON")
-    with pytest.raises(ValueError, match="history.ckpt is no JSON"):
-        render(folder)

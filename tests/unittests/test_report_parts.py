@@ -7,6 +7,7 @@ Authors
 import io
 import sys
 import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,11 +27,22 @@ from qlung_plugin.report.media import (
     frequency_ticks,
     log_mel,
 )
-from qlung_plugin.report.recordings import _spread
+from qlung_plugin.report.recordings import _spread, choose_cycles
 from qlung_plugin.utils.figures import (
     quality_histogram_figure,
     training_curves_figure,
 )
+from qlung_plugin.utils.metric_stats import LABELS
+from qlung_plugin.utils.quality_analysis import compare_with_errors
+from qlung_plugin.utils.quality_figures import quality_and_errors_figure
+from tests.unittests.report_runs import (
+    CYCLES,
+    PATIENTS,
+    make_manifest,
+    make_table,
+)
+
+TOTAL = PATIENTS * CYCLES
 
 
 def tone(frequency, rate, seconds=1.0, level=0.1):
@@ -197,9 +209,9 @@ def test_a_chart_is_text_without_black_or_white():
     assert names[0] and not names[0] & names[1]
 
 
-def test_panels_are_stacked():
+def test_panels_are_stacked_and_no_legend_covers_a_curve():
     history = pd.DataFrame(
-        {"epoch": [1, 2], "train_loss": [2.0, 1.0], "valid_score": [50, 60.0]}
+        {"epoch": range(1, 101), "train_loss": 1.0, "valid_score": 50.0}
     )
     figure = stack_panels(training_curves_figure(history))
     figure.draw_without_rendering()
@@ -207,6 +219,24 @@ def test_panels_are_stacked():
     assert upper.y0 > lower.y1
     assert upper.width > 0.6
     assert figure.get_size_inches()[0] < 5
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent()
+        assert legend.y0 >= axes.get_window_extent().y1
+        assert legend.x1 <= figure.bbox.x1
+
+
+def test_the_legend_of_many_measures_fits_a_narrow_page():
+    table = make_table(make_manifest(), 1, list(LABELS))
+    for name in ("a", "some_longer_name", "b", "c", "d"):
+        table[f"quality_{name}"] = table["quality"]
+    analysis = compare_with_errors(table, LABELS)
+    figure = stack_panels(quality_and_errors_figure(table, analysis, ""))
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert len(legend.get_texts()) == len(analysis) + 1
+    extent = legend.get_window_extent()
+    assert extent.x0 >= 0 and extent.x1 <= figure.bbox.x1
+    assert all(extent.y1 <= a.get_window_extent().y0 for a in figure.axes)
 
 
 @given(st.lists(st.integers(), max_size=40, unique=True))
@@ -217,3 +247,51 @@ def test_each_beginning_of_a_spread_is_spread(items):
         places = sorted(items.index(one) for one in spread[:3])
         assert places[0] < len(items) / 3 < places[1] < 2 * len(items) / 3
         assert places[2] > 2 * len(items) / 3 - 1
+
+
+def predicted(name, seed):
+    """A run with predictions, which is all that the choice looks at."""
+    table = make_table(make_manifest(), seed, list(LABELS))
+    return SimpleNamespace(name=name, predictions=table)
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 30, TOTAL - 1, TOTAL, 10**6])
+def test_sounds_are_chosen_by_the_rule(count):
+    runs = [predicted("ce/1", seed=1), predicted("qlung/1", seed=2)]
+    tables = {run.name: run.predictions.set_index("id") for run in runs}
+    chosen = choose_cycles(runs, count, set(runs[0].predictions["id"]))
+    assert len(chosen) == len(set(chosen)) == min(count, TOTAL)
+    mistakes = {}
+    for name, table in tables.items():
+        sure = table.filter(like="p_").max(axis=1)
+        wrong = table["label"] != table["prediction"]
+        mistakes[name] = sure[wrong].sort_values(ascending=False)
+    any_wrong = set().union(*(found.index for found in mistakes.values()))
+    right = [key for key in chosen if key not in any_wrong]
+    all_right = TOTAL - len(any_wrong)
+    assert len(right) == min(
+        all_right, max(count // 3, count - len(any_wrong)), len(chosen)
+    )
+    # No mistake is left out of which a run is surer than of one that is there.
+    for found in mistakes.values():
+        there = found.index.isin(chosen)
+        least = len(chosen) - len(right)
+        assert there[: least // 2].all()
+    # As many of each class, unless there are no more of it.
+    labels = tables["ce/1"]["label"]
+    of_class = labels[right].value_counts()
+    there = labels[~labels.index.isin(any_wrong)].value_counts()
+    for label, number in of_class.items():
+        assert number >= min(of_class.max() - 1, there[label])
+
+
+def test_chosen_right_cycles_are_spread_over_the_confidence():
+    runs = [predicted("ce/1", seed=1)]
+    table = runs[0].predictions.set_index("id")
+    ids = table.index[table["label"] == table["prediction"]]
+    chosen = choose_cycles(runs, len(ids) // 2, set(ids))
+    confidence = table.filter(like="p_").max(axis=1)
+    middle = confidence[ids].quantile([0.33, 0.67])
+    of_chosen = confidence[chosen]
+    assert (of_chosen < middle.iloc[0]).any()
+    assert (of_chosen > middle.iloc[1]).any()

@@ -169,7 +169,7 @@
       Recording: cycles.recording[index] + (span ? `, ${span[0].toFixed(2)} to ${span[1].toFixed(2)} s` : ""),
       Patient: cycles.patient[index],
       Device: cycles.device[index],
-      Age: cycles.age[index],
+      Age: cycles.age[index] + (cycles.age[index] === "unknown" ? "" : " years"),
       Sex: cycles.sex[index],
       Location: cycles.location[index],
     };
@@ -268,6 +268,7 @@
         tabindex: 0,
         role: "application",
         "aria-label": `Map of the cycles, ${runs[this.of].name}`,
+        "aria-describedby": "map-keys",
       });
       this.dots = this.places.map((place, index) => {
         if (!place) {

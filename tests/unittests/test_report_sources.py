@@ -1,0 +1,311 @@
+"""What a page is made of: which runs are shown, and where their cycles are.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qlung_plugin.report.page import render_page
+from qlung_plugin.report.recordings import Recordings
+from qlung_plugin.report.sources import find_runs
+from qlung_plugin.report.tables import comparison_tables, score_tables
+from tests.unittests.report_runs import (
+    CYCLES,
+    DATA,
+    PATIENTS,
+    make_manifest,
+    render,
+    write_recordings,
+    write_run,
+)
+
+FOLDS = 5
+
+
+@pytest.fixture(scope="module")
+def data_folder(tmp_path_factory):
+    return write_recordings(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory, data_folder):
+    """A folder of results with one run in it."""
+    folder = tmp_path_factory.mktemp("results")
+    write_run(folder / "ce" / "1", data_folder)
+    return folder
+
+
+def test_hyperparameters_are_read_and_not_run(tmp_path, data_folder):
+    folder = write_run(tmp_path / "ce" / "1", data_folder)
+    _, data, notes = render(folder)
+    assert notes == []
+    assert all(data["media"])
+    assert not (folder / "trap").exists()
+
+
+def test_damaged_hyperparameters_are_named(tmp_path, data_folder):
+    folder = write_run(tmp_path / "ce" / "1", data_folder)
+    (folder / "hyperparams.yaml").write_text("a: [1\nb: {")
+    text, _, [note] = render(folder)
+    assert "hyperparams.yaml is no YAML" in note
+    assert "There are no sounds" in text
+
+
+def test_without_recordings_the_page_says_what_to_give(tmp_path, data_folder):
+    folder = write_run(tmp_path / "ce" / "1", tmp_path / "gone")
+    text, data, [note] = render(folder)
+    assert str(tmp_path / "gone") in note and "--data_folder" in note
+    assert "--data_folder" in text
+    assert not any(data["media"])
+    assert data["runs"][0]["map"] is None
+    # Given, it is used; and whoever gives one wants it.
+    _, data, notes = render(folder, data_folder=data_folder)
+    assert all(data["media"]) and notes == []
+    with pytest.raises(FileNotFoundError, match="none of 8 recordings"):
+        render(folder, data_folder=tmp_path)
+    with pytest.raises(FileNotFoundError, match="not in .*absent"):
+        render(folder, data_folder=tmp_path / "absent")
+
+
+def test_a_missing_and_a_damaged_recording_are_counted(tmp_path):
+    data_folder = write_recordings(tmp_path / "data")
+    folder = write_run(tmp_path / "ce" / "1", data_folder)
+    (data_folder / "003_1b1.wav").unlink()
+    (data_folder / "005_1b1.wav").write_bytes(b"no audio")
+    _, data, notes = render(folder)
+    silent = [
+        key
+        for key, one in zip(data["cycles"]["id"], data["media"])
+        if one is None
+    ]
+    assert {key[:3] for key in silent} == {"003", "005"}
+    assert len(silent) == 2 * CYCLES
+    assert "1 of 8 recordings cannot be read" in notes[0]
+    assert "003_1b1.wav" in notes[0]
+    assert f"{CYCLES} cycles have no sound" in notes[1]
+
+
+def test_a_manifest_of_other_cycles_is_refused(tmp_path, data_folder):
+    folder = write_run(tmp_path / "ce" / "1", data_folder)
+    manifest = json.loads((folder / "test.json").read_text())
+    manifest.pop("003_1b1_002")
+    (folder / "test.json").write_text(json.dumps(manifest))
+    _, _, [note] = render(folder)
+    assert "lacks 1 cycles of the predictions, such as 003_1b1_002" in note
+    (folder / "test.json").unlink()
+    _, _, [note] = render(folder)
+    assert "no manifest" in note and "test.json" in note
+
+
+def test_folders_that_are_no_results(tmp_path, results, data_folder):
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        find_runs([tmp_path / "absent"])
+    with pytest.raises(FileNotFoundError, match="holds no result"):
+        find_runs([tmp_path])
+    with pytest.raises(ValueError, match="is given twice: ce/1, ce/1"):
+        find_runs([results / "ce/1", results / "ce/1"])
+    folder = write_run(tmp_path / "ce" / "1", data_folder)
+    with pytest.raises(ValueError, match="are both ce, seed 1: rename one"):
+        find_runs([results / "ce/1", folder])
+    metrics = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").write_text(
+        json.dumps({**metrics, "selected": metrics["last"]})
+    )
+    with pytest.raises(ValueError, match="not of the same run"):
+        find_runs([folder])
+    del metrics["test_selected"]
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(ValueError, match="only of selected, last"):
+        find_runs([folder], "test_selected")
+    table = pd.read_csv(folder / "predictions.csv", dtype=str)
+    table.drop(columns="p_both").to_csv(folder / "predictions.csv", index=False)
+    with pytest.raises(ValueError, match="lacks the columns p_both"):
+        find_runs([folder])
+    table.loc[3, "id"] = twice = table["id"][4]
+    table.to_csv(folder / "predictions.csv", index=False)
+    with pytest.raises(ValueError, match=f"has the cycle {twice} twice"):
+        find_runs([folder])
+
+
+def test_an_unfinished_run_is_told(tmp_path, data_folder):
+    (tmp_path / "ce" / "1").mkdir(parents=True)
+    about = {"configuration": "ce", "seed": "1", "fold": None}
+    (tmp_path / "ce" / "1" / "experiment.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match="no finished run: ce/1 has no"):
+        find_runs([tmp_path])
+    write_run(tmp_path / "ce" / "2", data_folder)
+    runs, _, notes = find_runs([tmp_path])
+    assert [run.name for run in runs] == ["ce/2"]
+    assert "unfinished" in notes[0]
+
+
+def test_runs_on_other_cycles_are_not_set_side_by_side(
+    tmp_path, results, data_folder
+):
+    manifest = make_manifest()
+    manifest.pop("003_1b1_002")
+    write_run(tmp_path / "other" / "1", data_folder, manifest=manifest)
+    with pytest.raises(ValueError, match="make a page of each"):
+        find_runs([results / "ce/1", tmp_path / "other" / "1"])
+
+
+def test_an_evaluation_of_another_database_names_its_training(
+    tmp_path, data_folder
+):
+    training = tmp_path / "elsewhere" / "qlung" / "1"
+    (training / "save" / "CKPT+1").mkdir(parents=True)
+    (training / "save" / "inference.yaml").write_text("labels: []")
+    rows = [{"epoch": 1, "train_loss": 1.5, "valid_score": 50.0}]
+    history = training / "save" / "CKPT+1" / "history.ckpt"
+    history.write_text(json.dumps(rows))
+    folder = write_run(tmp_path / "ood" / "1", data_folder)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["data"]["database"] = "SPRSound 2022"
+    metrics["data"]["training"] = {"folder": str(training), "data": DATA}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    text, _, _ = render(folder)
+    assert "1 epochs on ICBHI 2017" in text
+    assert "trained on ICBHI 2017, subset (8 of 920 recordings)" in text
+    history.write_text("no JSON")
+    with pytest.raises(ValueError, match="history.ckpt is no JSON"):
+        render(folder)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("p_both", np.nan),
+        ("p_both", np.inf),
+        ("p_normal", 1.5),
+        ("quality", -0.1),
+        ("quality", np.inf),
+    ],
+)
+def test_what_is_no_share_is_named(tmp_path, data_folder, column, value):
+    folder = write_run(tmp_path / "ce" / "1", data_folder)
+    path = folder / "predictions.csv"
+    table = pd.read_csv(path, dtype={"patient": str})
+    table.loc[3, column] = value
+    table.to_csv(path, index=False)
+    message = f"predictions.csv: {column} of {table['id'][3]} is .* not in"
+    with pytest.raises(ValueError, match=message):
+        find_runs([folder])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        "text",
+        {"wav": {"file": "a.wav", "start": 0}, "sample_rate": 4000},
+        {"wav": {"file": None, "start": 0, "stop": 9}, "sample_rate": 4000},
+        {"wav": {"file": "a.wav", "start": "0", "stop": 9}, "sample_rate": 1},
+        {"wav": {"file": "a.wav", "start": 0, "stop": 9}, "sample_rate": 0},
+    ],
+)
+def test_a_damaged_manifest_costs_the_sounds_alone(
+    tmp_path, data_folder, broken
+):
+    manifest = make_manifest()
+    folder = write_run(tmp_path / "ce" / "1", data_folder, manifest=manifest)
+    manifest["003_1b1_002"] = broken
+    (folder / "test.json").write_text(json.dumps(manifest))
+    _, data, [note] = render(folder)
+    assert "test.json does not say where the cycle 003_1b1_002 is" in note
+    assert not any(data["media"])
+
+
+def write_fold(folder, fold, recordings, part=".", split="patient_folds"):
+    """The results of a fold as its training leaves them."""
+    manifest = {
+        key: entry
+        for key, entry in make_manifest().items()
+        if int(entry["patient"]) % FOLDS == fold
+    }
+    place = folder / f"fold_{fold}" / part
+    data = {**DATA, "split": split, "protocol": f"fold {fold}"}
+    write_run(place, recordings, fold, manifest=manifest, data=data)
+    home = folder / f"fold_{fold}"
+    about = {"configuration": "ce", "seed": "1", "fold": fold}
+    (home / "experiment.json").write_text(json.dumps(about))
+    (home / "valid.json").write_text(json.dumps(manifest))
+    (home / "hyperparams.yaml").write_text(f"data_folder: {recordings}")
+    return home
+
+
+@pytest.fixture(scope="module")
+def patient_folds(tmp_path_factory, data_folder):
+    """A seed of which every patient was tested in one of the folds."""
+    folder = tmp_path_factory.mktemp("results")
+    for fold in range(FOLDS):
+        write_fold(folder / "ce" / "1", fold, data_folder)
+    return folder
+
+
+@pytest.mark.parametrize("inside", [".", "ce", "ce/1"])
+def test_folds_are_pooled_and_the_first_is_shown(patient_folds, inside):
+    runs, evaluations, notes = find_runs([patient_folds / inside])
+    [run] = runs
+    assert run.name == "ce/1/fold_0" and run.name in notes[0]
+    assert set(run.predictions["patient"]) == {"000", "005"}
+    metrics = json.loads(
+        (patient_folds / "ce/1/fold_0/metrics.json").read_text()
+    )
+    # What is said of the fold is of the fold, what is pooled of all patients.
+    [scores] = score_tables(runs)
+    shown = {s["name"]: s["value"] for s in scores["rows"][0]["scores"]}
+    assert shown["Score"] == metrics["selected"]["score"]
+    assert run.evaluation.protocol == "fold 0"
+    assert {len(e.predictions) for e in evaluations} == {PATIENTS * CYCLES}
+    [pooled] = comparison_tables(evaluations)
+    assert "each tested out of fold (5 folds pooled)" in pooled["title"]
+    assert [row["seeds"] for row in pooled["rows"]] == [1, 1, 1]
+    text = render_page(runs, evaluations, notes, Recordings())
+    assert f"{2 * CYCLES} cycles of 2 patients" in text
+    assert pooled["rows"][0]["scores"][2] in text
+
+
+def test_folds_beside_the_run_of_the_same_seed(tmp_path, data_folder):
+    """Its scores are its own, and the folds are compared."""
+    folder = write_run(tmp_path / "ce" / "1", data_folder)
+    for fold in range(FOLDS):
+        write_fold(folder, fold, data_folder)
+    for place in (folder, tmp_path):
+        [run], evaluations, _ = find_runs([place])
+        assert run.name == "ce/1" and len(run.predictions) == PATIENTS * CYCLES
+        [scores] = score_tables([run])
+        assert [row["run"] for row in scores["rows"]] == ["ce/1"] * 3
+        titles = [table["title"] for table in comparison_tables(evaluations)]
+        assert any("5 folds pooled" in title for title in titles)
+
+
+def test_a_fold_can_be_shown_by_itself(patient_folds):
+    [run], evaluations, notes = find_runs([patient_folds / "ce/1/fold_3"])
+    assert run.name == "ce/1/fold_3" and notes == []
+    assert set(run.predictions["patient"]) == {"003"}
+    assert comparison_tables(evaluations) == []
+    _, data, notes = render(patient_folds / "ce/1/fold_3")
+    assert notes == [] and all(data["media"])
+
+
+def test_folds_of_the_training_side_show_their_validation(
+    tmp_path, data_folder
+):
+    for fold in range(FOLDS):
+        for part in ("validation", "."):
+            home = tmp_path / "ce" / "1" / f"fold_{fold}"
+            if part == ".":  # the test side, which is not looked at
+                metrics = (home / "validation/metrics.json").read_text()
+                (home / "metrics.json").write_text(metrics)
+            else:
+                write_fold(home.parent, fold, data_folder, part, "official")
+    _, data, notes = render(tmp_path)
+    assert notes == [] and all(data["media"])
+    assert {key[:3] for key in data["cycles"]["id"]} == {"000", "005"}
+    [run], _, _ = find_runs([tmp_path / "ce/1/fold_3/validation"])
+    assert run.name == "ce/1/fold_3"
