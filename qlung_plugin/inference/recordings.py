@@ -203,7 +203,7 @@ def find_recordings(paths):
     ---------
     paths : list of str or Path
         Files, which are taken as they are; and folders, in which files are
-        looked for by their suffix, at any depth, without hidden ones.
+        looked for by their suffix, at any depth, but for what is hidden.
 
     Returns
     -------
@@ -218,7 +218,8 @@ def find_recordings(paths):
     Example
     -------
     >>> folder = getfixture("tmp_path")
-    >>> for name in ("b.wav", "a.flac", "a.txt", "._b.wav"):
+    >>> (folder / ".trash").mkdir()
+    >>> for name in ("b.wav", "a.flac", "a.txt", "._b.wav", ".trash/c.wav"):
     ...     (folder / name).touch()
     >>> [path.name for path in find_recordings([folder])]
     ['a.flac', 'b.wav']
@@ -228,8 +229,13 @@ def find_recordings(paths):
         if path.is_dir():
             recordings = sorted(
                 file
-                for file in path.rglob("[!.]*")
-                if file.suffix.lower() in SUFFIXES and file.is_file()
+                for file in path.rglob("*")
+                if file.suffix.lower() in SUFFIXES
+                and not any(
+                    part.startswith(".")
+                    for part in file.relative_to(path).parts
+                )
+                and file.is_file()
             )
             if not recordings:
                 raise FileNotFoundError(
