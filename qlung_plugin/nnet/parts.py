@@ -5,6 +5,7 @@ Authors
 """
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
@@ -60,7 +61,7 @@ class ObjectivePart(nn.Module):
                     yield member
 
 
-class ClassValues(ObjectivePart):
+class ClassValues(ObjectivePart, ABC):
     """Base class of what has a value per class that follows from the counts.
 
     A subclass overrides :meth:`values_of`.
@@ -111,6 +112,7 @@ class ClassValues(ObjectivePart):
             )
         self.values.copy_(self.values_of(counts))
 
+    @abstractmethod
     def values_of(self, counts):
         """The values themselves, to be overridden.
 
@@ -124,7 +126,6 @@ class ClassValues(ObjectivePart):
         torch.Tensor
             ``[class]``.
         """
-        raise NotImplementedError
 
     def check_fitted(self):
         """Raises a RuntimeError if there are no values yet; on the CPU only."""

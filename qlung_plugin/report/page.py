@@ -17,7 +17,7 @@ from qlung_plugin import __version__
 from qlung_plugin.report import tables
 from qlung_plugin.report.charts import stack_panels, svg
 from qlung_plugin.report.media import frequency_ticks
-from qlung_plugin.report.sources import find_training, read_history
+from qlung_plugin.report.trainings import find_training, read_history
 from qlung_plugin.utils.evaluations import read_json
 from qlung_plugin.utils.experiment_report import SHOWN
 from qlung_plugin.utils.figures import (

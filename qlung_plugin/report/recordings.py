@@ -17,7 +17,7 @@ from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.report.embeddings import embed_cycles, project
 from qlung_plugin.report.media import encode_picture, encode_sound
-from qlung_plugin.report.sources import find_recordings_of, find_training
+from qlung_plugin.report.trainings import find_recordings_of, find_training
 from qlung_plugin.utils.quality_analysis import with_confidence
 
 # Between the probabilities of a run and those that its model gives again;

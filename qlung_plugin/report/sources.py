@@ -1,16 +1,13 @@
-"""What a page is made of: runs, their results, and where their recordings are.
+"""What a page is made of: runs and their results.
 
 Authors
  * qlung_plugin contributors
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from qlung_plugin.utils.evaluations import (
     METRICS,
@@ -25,9 +22,6 @@ from qlung_plugin.utils.experiments import (
     identify_run,
 )
 from qlung_plugin.utils.results import METADATA, read_predictions
-
-INFERENCE_YAML = "inference.yaml"
-HYPERPARAMETERS = "hyperparams.yaml"
 
 
 @dataclass
@@ -262,142 +256,3 @@ def _check_alike(runs):
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise ValueError(f"a run is given twice: {', '.join(names)}")
-
-
-def find_training(run):
-    """The folder of the training whose model was evaluated, or None.
-
-    Arguments
-    ---------
-    run : Run
-        The run.
-
-    Returns
-    -------
-    Path or None
-    """
-    training = run.metrics["data"].get("training") or {}
-    places = [run.folder, run.folder.parent]
-    if training.get("folder"):
-        places.insert(0, Path(training["folder"]))
-    for place in places:
-        if (place / "save" / INFERENCE_YAML).is_file():
-            return place
-    return None
-
-
-def read_history(training):
-    """The statistics of a training's epochs.
-
-    Arguments
-    ---------
-    training : Path
-        Its output folder.
-
-    Returns
-    -------
-    pandas.DataFrame or None
-        A row per epoch, as the last checkpoint has them.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged.
-    """
-    longest = []
-    for path in sorted(training.glob("save/CKPT+*/history.ckpt")):
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error})") from error
-        longest = max(longest, rows, key=len)
-    return pd.DataFrame(longest) if longest else None
-
-
-def find_recordings_of(run, data_folder=None):
-    """Where the cycles of a run are in their recordings.
-
-    Arguments
-    ---------
-    run : Run
-        The run.
-    data_folder : str or Path, optional
-        The database; by default where it was when it was evaluated.
-
-    Returns
-    -------
-    manifest : dict
-        Per id an entry with ``wav`` and ``sample_rate``, of the cycles of the
-        run alone.
-    data_folder : Path
-        Replaces ``{data_root}`` in file names.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no manifest, or no such folder.
-    ValueError
-        If the manifest is damaged, or of other cycles.
-    """
-    home, partition = run.folder, "test"
-    if home.name == VALIDATION:
-        home, partition = home.parent, "valid"
-    settings = _read_settings(home / HYPERPARAMETERS)
-    places = [home / f"{partition}.json"]
-    if settings.get(f"{partition}_annotation"):
-        places.append(Path(str(settings[f"{partition}_annotation"])))
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        raise FileNotFoundError(
-            f"there is no manifest {places[0]}, which says where the cycles are"
-        )
-    if data_folder is None:
-        data_folder = settings.get("data_folder")
-        if data_folder is None:
-            raise FileNotFoundError(
-                f"no {home / HYPERPARAMETERS} says where the recordings are:"
-                " give --data_folder"
-            )
-    if not Path(data_folder).is_dir():
-        raise FileNotFoundError(
-            f"the recordings are not in {data_folder}: give --data_folder"
-        )
-    manifest = read_json(path)
-    lacking = [key for key in run.predictions["id"] if key not in manifest]
-    if lacking:
-        raise ValueError(
-            f"{path} lacks {len(lacking)} cycles of the predictions, such as"
-            f" {lacking[0]}: it is of another data preparation"
-        )
-    entries = {key: manifest[key] for key in run.predictions["id"]}
-    for key, entry in entries.items():
-        if not _locates(entry):
-            raise ValueError(
-                f"{path} does not say where the cycle {key} is: it needs"
-                " sample_rate, and wav with file, start and stop"
-            )
-    return entries, Path(data_folder)
-
-
-def _locates(entry):
-    """Whether an entry of a manifest says where its cycle is."""
-    try:
-        ends = entry["wav"]["start"], entry["wav"]["stop"]
-        return (
-            isinstance(entry["wav"]["file"], str)
-            and all(isinstance(end, int) for end in ends)
-            and entry["sample_rate"] > 0
-        )
-    except (KeyError, TypeError):
-        return False
-
-
-def _read_settings(path):
-    """The keys of a training's YAML, of which nothing is executed."""
-    if not path.is_file():
-        return {}
-    try:
-        settings = YAML().load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ValueError(f"{path} is no YAML ({error})") from error
-    return settings if isinstance(settings, dict) else {}

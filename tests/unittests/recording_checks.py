@@ -31,7 +31,7 @@ from qlung_plugin.nnet.classifiers import LinearClassifier
 LABELS = ["normal", "abnormal"]
 
 
-def make_model():
+def make_model(labels=LABELS):
     torch.manual_seed(0)
     modules = {
         "quality": AudioQualityScore(16000),
@@ -41,9 +41,9 @@ def make_model():
             EfficientATFeatures(),
         ),
         "backbone": EfficientAT(width_mult=0.1),
-        "classifier": LinearClassifier(96, 2),
+        "classifier": LinearClassifier(96, len(labels)),
     }
-    return RespiratorySoundClassifier(modules, {"labels": LABELS})
+    return RespiratorySoundClassifier(modules, {"labels": list(labels)})
 
 
 def breaths(seconds, rate):

@@ -13,50 +13,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-import torch
 
 from qlung_plugin.cli import demo
 from qlung_plugin.cli.main import main
-from qlung_plugin.dataio.cycles import (
-    CycleFeatures,
-    CycleResampler,
-    FixedLength,
-)
 from qlung_plugin.demo import page
 from qlung_plugin.demo.page import analyse, build, describe, tabulate
 from qlung_plugin.inference.classifier import (
     Classification,
-    RespiratorySoundClassifier,
 )
 from qlung_plugin.inference.recordings import Recording
-from qlung_plugin.lobes.features import EfficientATFeatures
-from qlung_plugin.lobes.models.efficientat import EfficientAT
-from qlung_plugin.lobes.quality import AudioQualityScore
-from qlung_plugin.nnet.classifiers import LinearClassifier
 from qlung_plugin.utils import cycle_figures
 from qlung_plugin.utils.cycle_figures import HATCHES, cycles_figure
 from qlung_plugin.utils.figures import COLORS
 from qlung_plugin.utils.metric_stats import LABELS
+from tests.unittests.recording_checks import make_model
 
 RATE = 4000
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    return RespiratorySoundClassifier(
-        {
-            "quality": AudioQualityScore(16000),
-            "cycle_features": CycleFeatures(
-                CycleResampler(32000),
-                FixedLength(32000, duration=1.0),
-                EfficientATFeatures(),
-            ),
-            "backbone": EfficientAT(width_mult=0.1),
-            "classifier": LinearClassifier(96, 4),
-        },
-        {"labels": list(LABELS)},
-    )
+    return make_model(LABELS)
 
 
 @pytest.fixture
