@@ -15,6 +15,7 @@ from qlung_plugin.dataio.cycles import CycleMeasurements
 from qlung_plugin.inference.cycle_sources import find_cycles
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.nnet.folding import fold_batch_norms
 
 MODULES = ("quality", "cycle_features", "backbone", "classifier")
 BATCH = 16  # cycles in memory at a time
@@ -55,8 +56,16 @@ class RespiratorySoundClassifier(Pretrained):
 
     Arguments
     ---------
-    See ``speechbrain.inference.interfaces.Pretrained``; the modules are those
-    of :data:`MODULES`, the hyperparameters have ``labels``.
+    modules : dict
+        Those of :data:`MODULES`.
+    hparams : dict
+        With ``labels``.
+    run_opts : dict, optional
+        See ``speechbrain.inference.interfaces.Pretrained``.
+    freeze_params : bool
+        Whether the model is only applied. If so, the backbone is a copy whose
+        batch norms are folded into its convolutions, which is faster, and
+        equal but for rounding.
 
     Example
     -------
@@ -88,6 +97,16 @@ class RespiratorySoundClassifier(Pretrained):
 
     MODULES_NEEDED = list(MODULES)
     HPARAMS_NEEDED = ["labels"]
+
+    def __init__(
+        self, modules=None, hparams=None, run_opts=None, freeze_params=True
+    ):
+        if freeze_params:
+            # Not the front end: its result is rounded to half precision, which
+            # makes a difference in the last bit one that can be seen.
+            folded = fold_batch_norms(modules["backbone"])
+            modules = {**modules, "backbone": folded}
+        super().__init__(modules, hparams, run_opts, freeze_params)
 
     @classmethod
     def from_hparams(

@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import copy
 import math
 
 import numpy as np
@@ -35,9 +36,9 @@ NATIVE = 4000  # of the recordings
 LABELS = ["normal", "crackle", "wheeze", "both"]
 
 
-def make_model(quality):
+def make_modules(quality):
     torch.manual_seed(0)
-    modules = {
+    return {
         "quality": quality,
         "cycle_features": CycleFeatures(
             CycleResampler(RATE),
@@ -47,7 +48,10 @@ def make_model(quality):
         "backbone": EfficientAT(width_mult=0.1),
         "classifier": AngularClassifier(96, 4),
     }
-    return RespiratorySoundClassifier(modules, {"labels": LABELS})
+
+
+def make_model(quality):
+    return RespiratorySoundClassifier(make_modules(quality), {"labels": LABELS})
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +124,27 @@ def test_one_cycle_without_a_batch(model):
 def test_batches_that_are_none(model, wavs, lengths):
     with pytest.raises(ValueError, match="cycle"):
         model.classify_batch(wavs, lengths)
+
+
+def test_folded_norms_change_no_probability():
+    """Those of a backbone with statistics, in training mode as it came."""
+    modules = make_modules(AudioQualityScore(16000))
+    backbone = modules["backbone"].train()
+    with torch.no_grad():
+        for _ in range(20):
+            backbone(torch.randn(4, 100, 128))
+    kept = copy.deepcopy(backbone.state_dict())
+    wavs = noise(5, RATE)
+    model = RespiratorySoundClassifier(dict(modules), {"labels": LABELS})
+    found = model.classify_batch(wavs)[0]
+    backbone.eval()
+    assert kept.keys() == backbone.state_dict().keys()
+    plain = RespiratorySoundClassifier(
+        dict(modules), {"labels": LABELS}, freeze_params=False
+    )
+    assert plain.mods.backbone is backbone
+    expected = plain.classify_batch(wavs)[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 # --- recordings -------------------------------------------------------------

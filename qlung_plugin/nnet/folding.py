@@ -1,0 +1,66 @@
+"""Networks that are only applied: batch normalisation folded away.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import copy
+from itertools import pairwise
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fold_batch_norms(network):
+    """The same function without batch norms that follow a convolution.
+
+    In evaluation mode batch normalisation is linear, and so is the convolution
+    before it: one convolution with other weights does for both, and a pass over
+    the largest maps of the network is saved.
+
+    Arguments
+    ---------
+    network : torch.nn.Module
+        Any network. It is left as it is. Folded is each ``Conv2d`` with the
+        ``BatchNorm2d`` right behind it in an ``nn.Sequential``; what a forward
+        method calls one after the other is not seen.
+
+    Returns
+    -------
+    torch.nn.Module
+        A copy in evaluation mode, equal to it but for rounding and not meant
+        for training; the network itself if there is nothing to fold.
+
+    Example
+    -------
+    >>> import torch
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    >>> _ = network(torch.randn(8, 1, 16, 16))  # the statistics
+    >>> folded = fold_batch_norms(network.eval())
+    >>> folded[1]
+    Identity()
+    >>> images = torch.randn(2, 1, 16, 16)
+    >>> torch.allclose(folded(images), network(images), atol=1e-6)
+    True
+    """
+    if not any(True for _ in _pairs(network)):
+        return network
+    network = copy.deepcopy(network).eval()
+    for chain, i in list(_pairs(network)):
+        chain[i] = fuse_conv_bn_eval(chain[i], chain[i + 1])
+        chain[i + 1] = nn.Identity()
+    return network
+
+
+def _pairs(network):
+    """Each Sequential, and where in it a foldable convolution is."""
+    for chain in network.modules():
+        if isinstance(chain, nn.Sequential):
+            for i, (first, second) in enumerate(pairwise(chain)):
+                # Not subclasses, which may do more.
+                if (
+                    type(first) is nn.Conv2d
+                    and type(second) is nn.BatchNorm2d
+                    and second.running_mean is not None
+                ):
+                    yield chain, i
