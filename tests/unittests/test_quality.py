@@ -167,13 +167,21 @@ class TestAudioQualityScoreAgainstALoop:
         scores = score(waveforms, lengths).tolist()
         assert scores == pytest.approx(expected, abs=2e-3)
 
-    def test_native_rates(self):
-        waveforms, rates = 0.1 * noise(4, 3000), [8000, 4000, 2000, 44100]
-        score = AudioQualityScore(RATE, f_max=4000)
+    @pytest.mark.parametrize(
+        "rates, f_max",
+        [
+            ([8000, 4000, 2000, 44100], 4000),  # all of them reach less
+            ([8000, 4000, 4001, 44100], 1800),  # one reaches just that
+            ([8000, 16000, 48000, 44100], 2000),  # none
+        ],
+    )
+    def test_native_rates(self, rates, f_max):
+        waveforms = 0.1 * noise(4, 3000)
+        score = AudioQualityScore(RATE, f_max=f_max)
         measured = score.measure(waveforms, native_rates=torch.tensor(rates))
         for i, rate in enumerate(rates):
             expected = measured_by_loop(
-                waveforms[i], native_rate=rate, f_max=4000
+                waveforms[i], native_rate=rate, f_max=f_max
             )
             assert measured[i].tolist() == pytest.approx(expected, abs=2e-4)
 

@@ -69,8 +69,6 @@ class Measurements(nn.Module, ABC):
                 f"waveforms must be [batch, time], not {list(waveforms.shape)}"
             )
         batch, time = waveforms.shape
-        if relative_lengths is None:
-            relative_lengths = torch.ones(batch, device=waveforms.device)
         for name, tensor in (
             ("relative_lengths", relative_lengths),
             ("native_rates", native_rates),
@@ -79,11 +77,14 @@ class Measurements(nn.Module, ABC):
                 raise ValueError(
                     f"{name} must be [{batch}], not {list(tensor.shape)}"
                 )
-        if not ((relative_lengths >= 0) & (relative_lengths <= 1)).all():
+        if relative_lengths is None:
+            lengths = torch.full((batch,), time, device=waveforms.device)
+        elif ((relative_lengths >= 0) & (relative_lengths <= 1)).all():
+            lengths = (relative_lengths.double() * time).round().long()
+        else:
             raise ValueError("relative_lengths must lie in [0, 1]")
         with torch.autocast(waveforms.device.type, enabled=False):
             waveforms = waveforms.float()
-            lengths = (relative_lengths.double() * time).round().long()
             # Silence is padding that goes all the way: one case, not two.
             centred = remove_dc(waveforms, lengths)
             level = rms_level(centred, lengths)

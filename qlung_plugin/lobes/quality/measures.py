@@ -8,6 +8,7 @@ import torch
 
 from qlung_plugin.lobes.quality.base import QualityMeasure
 from qlung_plugin.processing.quality import (
+    USABLE,
     band_bins,
     blind_snr,
     clipping_ratio,
@@ -36,19 +37,33 @@ class _SpectralMeasure(QualityMeasure):
         window = torch.hann_window(window_samples)
         self.register_buffer("window", window, persistent=False)
         # Bins that no recording needs are left out early, for speed.
-        inside = band_bins(self.n_fft, sample_rate, f_min, f_max)[0].nonzero()
+        bins = band_bins(self.n_fft, sample_rate, f_min, f_max)
+        inside = bins[0].nonzero()
         self.band = slice(inside.min().item(), inside.max().item() + 1)
+        self.register_buffer("bins", bins[:, self.band], persistent=False)
 
     def spectrum(self, centred, lengths, native_rates):
         """Power, frames and bins as the functions of processing take them."""
         power, frames = power_frames(
             centred, lengths, self.window, self.hop_samples, self.n_fft
         )
-        bins = band_bins(
-            self.n_fft, self.sample_rate, self.f_min, self.f_max, native_rates
+        power, bins = power[..., self.band], self.bins
+        if native_rates is not None and self._any_limited(native_rates):
+            bins = band_bins(
+                self.n_fft,
+                self.sample_rate,
+                self.f_min,
+                self.f_max,
+                native_rates,
+            )[..., self.band].to(power.device)
+        return power, frames, bins.expand(len(power), -1)
+
+    def _any_limited(self, native_rates):
+        """Whether a recording may lack a part of the band."""
+        # Where it can be told without waiting for a GPU.
+        return not native_rates.is_cpu or any(
+            USABLE * rate <= self.f_max for rate in native_rates.tolist()
         )
-        bins = bins.to(power.device).expand(len(power), -1)
-        return power[..., self.band], frames, bins[..., self.band]
 
 
 class AudioQualityScore(_SpectralMeasure):

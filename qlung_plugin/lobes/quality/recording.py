@@ -11,6 +11,7 @@ import torch
 from qlung_plugin.lobes.quality.base import Measurements
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.processing.quality import (
+    USABLE,
     band_bins,
     band_levels,
     band_matrix,
@@ -138,7 +139,7 @@ class Analysis:
 
     def bins(self, f_min, f_max):
         """Bins of a band as far as each recording reaches, ``[batch, bin]``."""
-        rates = self.highest / 0.45
+        rates = self.highest / USABLE
         return band_bins(N_FFT, RATE, f_min, f_max, rates)
 
     @cached_property
@@ -313,7 +314,7 @@ class RecordingMeasurements(Measurements):
             self.sample_rate,
             power,
             frames,
-            0.45 * rates,
+            USABLE * rates,
             bands=[
                 band
                 for name, wanted in parts.items()

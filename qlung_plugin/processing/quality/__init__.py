@@ -24,6 +24,7 @@ from qlung_plugin.processing.quality.course import (
 )
 from qlung_plugin.processing.quality.frames import (
     SILENCE,
+    USABLE,
     band_bins,
     clear_padding,
     mean_over_frames,
@@ -48,6 +49,7 @@ from qlung_plugin.processing.quality.waveform import (
 
 __all__ = [
     "SILENCE",
+    "USABLE",
     "band_bins",
     "band_levels",
     "band_matrix",

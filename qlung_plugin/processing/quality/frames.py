@@ -15,6 +15,10 @@ import torch
 # 30 dB under the least significant bit of a 16-bit recording.
 SILENCE = 1e-6
 
+# Of its sample rate, up to here a recording has content: 0.9 of the Nyquist
+# frequency, where a resampler has its transition band.
+USABLE = 0.45
+
 
 def sample_mask(waveforms, lengths):
     """Marks the valid samples of a padded batch.
@@ -64,7 +68,8 @@ def clear_padding(waveforms, lengths):
     """
     # Single cycles have none, and a mask would be a good part of all the work.
     # To look at the lengths is free here, where it does not wait for a GPU.
-    if lengths.is_cpu and (lengths == waveforms.shape[-1]).all():
+    time = waveforms.shape[-1]
+    if lengths.is_cpu and all(length == time for length in lengths.tolist()):
         return waveforms
     return torch.where(sample_mask(waveforms, lengths), waveforms, 0.0)
 
@@ -134,7 +139,8 @@ def power_frames(waveforms, lengths, window, hop_length, n_fft):
     window_length = len(window)
     waveforms = clear_padding(waveforms, lengths)
     missing = window_length - waveforms.shape[-1]
-    waveforms = torch.nn.functional.pad(waveforms, (0, max(missing, 0)))
+    if missing > 0:  # else it would be a copy
+        waveforms = torch.nn.functional.pad(waveforms, (0, missing))
     window = window / window.square().sum().sqrt()
     framed = waveforms.unfold(-1, window_length, hop_length) * window
     if len(framed) == 0:  # which the FFT refuses
@@ -188,7 +194,7 @@ def band_bins(n_fft, sample_rate, f_min, f_max, native_rates=None):
     upper = torch.tensor([min(f_max, sample_rate / 2)])
     if native_rates is not None:
         frequencies = frequencies.to(native_rates.device)
-        upper = (0.45 * native_rates.float()).clamp(max=upper.item())
+        upper = (USABLE * native_rates.float()).clamp(max=upper.item())
     bins = (frequencies >= f_min) & (frequencies <= upper.unsqueeze(-1))
     if (bins.sum(dim=-1) < 2).any():
         raise ValueError(
