@@ -202,11 +202,11 @@ def _check_plain(value, where, name):
     if isinstance(value, str):
         if len(value) > LONGEST_TEXT:
             raise ValueError(f"{where}: a text of {len(value)} characters")
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+    elif isinstance(value, (int, float)):  # truth included, which is 0 or 1
         low, high = BOUNDS.get(name, (-LARGEST_NUMBER, LARGEST_NUMBER))
         if not low <= value <= high:  # NaN neither
             raise ValueError(f"{where}: {value} is not in {low} to {high}")
-    elif value is not None and not isinstance(value, bool):
+    elif value is not None:
         raise ValueError(f"{where}: a {type(value).__name__} is not plain")
 
 

@@ -88,6 +88,11 @@ EFFICIENTAT = "lobes.models.efficientat.EfficientAT"
              "arguments": {"device": "cuda"}},
             "looked for",
         ),
+        (
+            {"class": "speechbrain.lobes.models.Xvector.Xvector",
+             "arguments": {"tdnn_blocks": False}},  # which is a zero
+            "is not in",
+        ),
         ([1] * 2000, "a list of 2000"),
         ([[1] * 900] * 900, "too many values"),
         ("x" * 2000, "a text of"),
