@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import speechbrain  # noqa: F401
+from hypothesis import settings
 from speechbrain.utils.importutils import LazyModule
 
 # Hypothesis asks every loaded module for its file; SpeechBrain's lazy modules
@@ -17,6 +18,11 @@ from speechbrain.utils.importutils import LazyModule
 for module in list(sys.modules.values()):
     if isinstance(module, LazyModule):
         module.__file__ = None
+
+# The same examples every time: what a change breaks is its own. To look for
+# others, `pytest -m hypothesis --hypothesis-profile default`.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
