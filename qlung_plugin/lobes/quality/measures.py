@@ -61,8 +61,8 @@ class _SpectralMeasure(QualityMeasure):
     def _any_limited(self, native_rates):
         """Whether a recording may lack a part of the band."""
         # Where it can be told without waiting for a GPU.
-        return not native_rates.is_cpu or any(
-            USABLE * rate <= self.f_max for rate in native_rates.tolist()
+        return not native_rates.is_cpu or not all(
+            USABLE * rate > self.f_max for rate in native_rates.tolist()
         )
 
 
