@@ -120,7 +120,9 @@ def _prepare(pickled):
     global _prepared
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Interrupted, a process ends without a word: the parent has the last one.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Of a job in the background, which ignores it, all have to.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     import torch

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -86,13 +86,13 @@ def test_few_files_are_not_worth_a_process():
 
 
 SCRIPT = """
-import sys, time
+import os, signal, sys, time
 from qlung_plugin.utils.pool import over_files
 
 def stay(stage):
     if stage == sys.argv[1] and __name__ != "__main__":
-        print("here", flush=True)
-        time.sleep(600)
+        os.write(1, b"here\\n")  # at once, whoever else writes
+        time.sleep(float(sys.argv[2]))
 
 def prepare():
     stay("preparing")
@@ -101,6 +101,8 @@ def work(prepared, number):
     stay("working")
 
 if __name__ == "__main__":
+    # Tests that run in the background hand on that they ignore it.
+    signal.signal(signal.SIGINT, getattr(signal, sys.argv[3]))
     try:
         list(over_files(work, range(9), prepare, 2))
     except KeyboardInterrupt:
@@ -108,14 +110,13 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("stage", ["preparing", "working"])
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_no_process_survives_and_none_complains(tmp_path, stage, end):
-    """Ctrl-C reaches all processes of a terminal, a kill the first one."""
-    script = tmp_path / "script.py"
+@contextmanager
+def running(folder, stage, seconds, interruption="default_int_handler"):
+    """The script in a session of its own, when a process has come to a stage."""
+    script = folder / "script.py"
     script.write_text(SCRIPT)
     process = subprocess.Popen(
-        [sys.executable, script, stage],
+        [sys.executable, script, stage, str(seconds), interruption],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -124,11 +125,27 @@ def test_no_process_survives_and_none_complains(tmp_path, stage, end):
     )
     try:
         assert process.stdout.readline() == "here\n"
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("stage", ["preparing", "working"])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_survives_and_none_complains(tmp_path, stage, end):
+    """Ctrl-C reaches all processes of a terminal, a kill the first one."""
+    with running(tmp_path, stage, 600) as process:
         (os.killpg if end == signal.SIGINT else os.kill)(process.pid, end)
         # Ends when nobody has the pipes any more.
         _, errors = process.communicate(timeout=60)
         if end == signal.SIGINT:
             assert (process.returncode, errors) == (130, "")
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_interruption_of_others_is_ignored_in_the_background(tmp_path):
+    """As a shell starts a job of a script with ``&``."""
+    with running(tmp_path, "working", 0.5, "SIG_IGN") as process:
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
