@@ -7,14 +7,13 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
 from pathlib import Path
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.inference.hub import is_hub_id
-from qlung_plugin.inference.run import find_save_folder
+from qlung_plugin.inference.run import find_save_folder, read_hyperparameters
+from qlung_plugin.utils.evaluations import METRICS, read_json
 
 # What is told of a run's hyperparams.yaml, where it has it.
 SETTINGS = (
@@ -84,16 +83,21 @@ def describe_training(run_folder, checkpoint):
         come to its end; and ``results``, a list of dicts: those on the test set
         of the training first, then those in folders within the run folder. A
         result has ``data``, too.
+
+    Raises
+    ------
+    ValueError
+        If a file is damaged; the message names it.
     """
     folder = find_save_folder(run_folder).parent
     results, training = [], None
     for path in (
-        folder / "metrics.json",
-        *sorted(folder.glob("*/metrics.json")),
+        folder / METRICS,
+        *sorted(folder.glob(f"*/{METRICS}")),
     ):
         if not path.is_file():
             continue
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = read_json(path)
         data = _chosen(metrics["data"], DATA)
         if path.parent == folder:
             training = data
@@ -101,19 +105,19 @@ def describe_training(run_folder, checkpoint):
             result = _chosen(metrics[checkpoint], RESULTS)
             results.append({**result, "data": data})
     return {
-        "settings": read_settings(folder / "hyperparams.yaml"),
+        "settings": read_settings(folder),
         "data": training,
         "results": results,
     }
 
 
-def read_settings(path):
+def read_settings(run_folder):
     """The settings of a training that are worth telling.
 
     Arguments
     ---------
-    path : Path
-        The ``hyperparams.yaml`` that it left behind; nothing in it is made.
+    run_folder : str or Path
+        Of which the ``hyperparams.yaml`` is read; nothing in it is made.
 
     Returns
     -------
@@ -121,25 +125,28 @@ def read_settings(path):
         Plain values by name; of the loss, classes and arguments. Empty if there
         is no such file.
 
+    Raises
+    ------
+    ValueError
+        If it is no YAML.
+
     Example
     -------
-    >>> path = getfixture("tmp_path") / "hyperparams.yaml"
-    >>> _ = path.write_text('''
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "hyperparams.yaml").write_text('''
     ... seed: 1
     ... data_folder: /home/somebody/ICBHI
     ... pretrained_weights: /home/somebody/mn04_as.pt
     ... loss: !new:qlung_plugin.nnet.losses.FocalLoss
     ...     gamma: 2.0
     ... ''')
-    >>> settings = read_settings(path)
+    >>> settings = read_settings(folder)
     >>> settings["seed"], settings["pretrained_weights"]
     (1, 'mn04_as.pt')
     >>> settings["loss"]
     {'class': 'qlung_plugin.nnet.losses.FocalLoss', 'arguments': {'gamma': 2.0}}
     """
-    if not path.is_file():
-        return {}
-    hparams = YAML().load(path.read_text(encoding="utf-8"))
+    hparams = read_hyperparameters(run_folder)
     settings = {key: _plain(hparams[key]) for key in SETTINGS if key in hparams}
     weights = settings.get("pretrained_weights")
     if weights is not None and (

@@ -13,12 +13,14 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
 from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.lobes.quality.learned import plain_coefficients
 from qlung_plugin.utils.state_dicts import read_state_dict
 
 INFERENCE_YAML = "inference.yaml"
+HYPERPARAMETERS = "hyperparams.yaml"
 
 # The best value of these keys of a checkpoint's meta picks it.
 CHECKPOINTS = {
@@ -129,6 +131,42 @@ def _clean(node):
                 node[key] = None
             else:
                 _clean(value)
+
+
+def read_hyperparameters(run_folder):
+    """The keys of a run's ``hyperparams.yaml``, of which nothing is made.
+
+    Arguments
+    ---------
+    run_folder : str or Path
+        The ``output_folder`` of a training, or of an evaluation.
+
+    Returns
+    -------
+    dict
+        Nodes of ruamel.yaml, with their tags, by key. Empty if there is no such
+        file.
+
+    Raises
+    ------
+    ValueError
+        If it is no YAML.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "hyperparams.yaml").write_text("data_folder: ICBHI")
+    >>> read_hyperparameters(folder)["data_folder"]
+    'ICBHI'
+    """
+    path = Path(run_folder) / HYPERPARAMETERS
+    if not path.is_file():
+        return {}
+    try:
+        keys = YAML().load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise ValueError(f"{path} is no YAML ({error})") from error
+    return keys if isinstance(keys, dict) else {}
 
 
 def load_run(run_folder, checkpoint="selected", device="cpu"):

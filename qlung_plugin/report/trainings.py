@@ -8,14 +8,14 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from qlung_plugin.inference.run import (
+    HYPERPARAMETERS,
+    INFERENCE_YAML,
+    read_hyperparameters,
+)
 from qlung_plugin.utils.evaluations import read_json
 from qlung_plugin.utils.experiments import VALIDATION
-
-INFERENCE_YAML = "inference.yaml"
-HYPERPARAMETERS = "hyperparams.yaml"
 
 
 def find_training(run):
@@ -96,7 +96,7 @@ def find_recordings_of(run, data_folder=None):
     home, partition = run.folder, "test"
     if home.name == VALIDATION:
         home, partition = home.parent, "valid"
-    settings = _read_settings(home / HYPERPARAMETERS)
+    settings = read_hyperparameters(home)
     places = [home / f"{partition}.json"]
     if settings.get(f"{partition}_annotation"):
         places.append(Path(str(settings[f"{partition}_annotation"])))
@@ -144,14 +144,3 @@ def _locates(entry):
         )
     except (KeyError, TypeError):
         return False
-
-
-def _read_settings(path):
-    """The keys of a training's YAML, of which nothing is executed."""
-    if not path.is_file():
-        return {}
-    try:
-        settings = YAML().load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ValueError(f"{path} is no YAML ({error})") from error
-    return settings if isinstance(settings, dict) else {}

@@ -212,8 +212,8 @@ def test_no_path_of_the_machine_is_told(tmp_path):
 def test_model_card(exported):
     run, out = exported
     card = ModelCard.load(out / "README.md")
-    assert card.data.library_name == "speechbrain"
-    assert card.data.license == "other"
+    told = card.data.to_dict()
+    assert (told["library_name"], told["license"]) == ("speechbrain", "other")
     metrics = json.loads((run / "metrics.json").read_text())["selected"]
     told = {
         (result.dataset_name, result.metric_type): result.metric_value
@@ -249,6 +249,22 @@ def test_training_without_results(tmp_path):
     text = (tmp_path / "out" / "README.md").read_text()
     assert text.count("had not come to its end") == 2
     assert open_model(tmp_path / "out")["provenance"]["data"] is None
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("hyperparams.yaml", "seed: [1"),
+        ("metrics.json", '{"selected": '),
+        ("metrics.json", "[]"),
+    ],
+)
+def test_damaged_results_are_named(tmp_path, name, content):
+    run = make_run(tmp_path / "run")
+    (run / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name} (is|holds) no"):
+        export_run(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_folder_works_where_there_is_only_the_package(exported):
