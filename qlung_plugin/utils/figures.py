@@ -219,7 +219,9 @@ def training_curves_figure(history, title="Training"):
         )
         panel[place].set_ylabel("score (%)" if place else "loss")
     if "valid score" in history and history["valid score"].notna().any():
-        best = history.iloc[np.nanargmax(history["valid score"])]
+        # The last of equal ones, which is the one that SpeechBrain keeps.
+        best = history.iloc[::-1]
+        best = best.iloc[np.nanargmax(best["valid score"])]
         panel[1].plot(
             best["epoch"],
             best["valid score"],

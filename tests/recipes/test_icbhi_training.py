@@ -18,8 +18,17 @@ from speechbrain.dataio.dataio import load_data_json
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.inference.run import load_run
+from qlung_plugin.utils import run_folder
+from qlung_plugin.utils.checkpoints import CompleteCheckpointer
 from qlung_plugin.utils.results import read_predictions
-from tests.recipes.conftest import RECIPE, ROOT, TINY, arguments
+from tests.recipes.conftest import (
+    RECIPE,
+    ROOT,
+    SPRSOUND,
+    TINY,
+    arguments,
+    run_script,
+)
 
 COLUMNS = (
     "id recording patient device age sex location label prediction"
@@ -34,6 +43,40 @@ def run(icbhi_run):
 
 def read_metrics(output):
     return json.loads((output / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("database", ["ICBHI", "SPRSound"])
+def test_all_epochs_are_drawn(
+    database, train, corpus, sprsound_corpus, cache, tmp_path, monkeypatch
+):
+    """Also those after the checkpoint that is evaluated last."""
+    drawn, save = [], CompleteCheckpointer.save_checkpoint
+
+    def save_worse(self, meta, **kwargs):
+        meta["test_score"] = -meta["epoch"]  # the first is test-selected
+        return save(self, meta=meta, **kwargs)
+
+    monkeypatch.setattr(CompleteCheckpointer, "save_checkpoint", save_worse)
+    monkeypatch.setattr(
+        run_folder,
+        "training_curves_figure",
+        lambda history, title: drawn.append(history["epoch"].tolist()),
+    )
+    if database == "ICBHI":
+        output = train(corpus, number_of_epochs=3)
+    else:
+        recipe, output = SPRSOUND / "classification", tmp_path / "run"
+        options = {
+            **TINY,
+            "number_of_epochs": 3,
+            "data_folder": sprsound_corpus,
+            "output_folder": output,
+            "cache_folder": cache,
+        }
+        yaml = recipe / "hparams" / "qlung.yaml"
+        run_script(recipe / "train.py", yaml, options)
+    assert read_metrics(output)["test_selected"]["epoch"] == 1
+    assert drawn and all(epochs == [1, 2, 3] for epochs in drawn)
 
 
 def read_weights(output, checkpoint):

@@ -192,6 +192,13 @@ def test_best_epoch_is_that_of_the_validation_score():
     assert "best valid: 58.25 % in epoch 2" in labels
 
 
+def test_last_of_equally_good_epochs_is_the_best():
+    """As SpeechBrain keeps the newest of equally good checkpoints."""
+    history = HISTORY.assign(**{"valid score": [50.0, 60.0, 60.0, np.nan]})
+    score = training_curves_figure(history).axes[1]
+    assert lines_of(score)["best valid"] == [[3, 60.0]]
+
+
 @pytest.mark.parametrize(
     "columns, expected",
     [

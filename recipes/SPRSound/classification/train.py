@@ -431,6 +431,8 @@ if __name__ == "__main__":
         brain.valid_loader,
         train_loader_kwargs=hparams["train_dataloader_options"],
     )
+    # Of all epochs: a checkpoint that is loaded brings back the history until it.
+    history = hparams["history"].table()
 
     # Evaluation of the checkpoints: on the validation set, which is for comparing
     # settings, and on the test set
@@ -467,5 +469,5 @@ if __name__ == "__main__":
                 labels=hparams["labels"],
                 partition=description,
                 validated="valid" in datasets,
-                history=hparams["history"].table(),
+                history=history,
             )
