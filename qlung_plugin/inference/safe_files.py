@@ -10,10 +10,7 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
-import math
 import pickletools
-import stat
 import zipfile
 from pathlib import Path
 
@@ -21,13 +18,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from qlung_plugin.utils.ordinary_files import (
+    LARGEST_TEXT,
+    ordinary_size,
+    parse_json,
+)
 from qlung_plugin.utils.state_dicts import DAMAGED
 
-LARGEST_TEXT = 2**22  # bytes of a text, such as a model.json
 LARGEST_HEADER = 2**20  # bytes, of names and shapes of tensors
 LARGEST_WEIGHTS = 2**31  # bytes of a model: six times the largest backbone
 LARGEST_PICKLE = 2**22  # bytes, of names and shapes of tensors
-LONGEST_INTEGER = 20  # digits
 
 # What the pickle of a state dict calls, beside torch's storages. torch.load
 # refuses to run anything else that matters, but would make, say, a bytearray of
@@ -96,15 +96,7 @@ def check_file(path, folder, largest):
             f"{path} is a link out of its folder, to {target}: put the file"
             " itself there"
         )
-    status = target.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} is no ordinary file")
-    if status.st_size > largest:
-        raise ValueError(
-            f"{path} is too large: {status.st_size} bytes, when {largest} is"
-            " the limit"
-        )
-    return status.st_size
+    return ordinary_size(path, largest)
 
 
 def read_text(path, folder, largest=LARGEST_TEXT):
@@ -130,70 +122,6 @@ def read_json(path, folder):
         What it says.
     """
     return parse_json(read_text(path, folder), path)
-
-
-def parse_json(text, origin):
-    """Parses JSON strictly.
-
-    Arguments
-    ---------
-    text : str
-        The JSON.
-    origin : str or Path
-        Where it comes from, for the message.
-
-    Returns
-    -------
-    object
-        What it says.
-
-    Raises
-    ------
-    ValueError
-        If it is not JSON, nested too deeply, repeats a key, or holds NaN, an
-        infinite number or an integer of more than 20 digits.
-
-    Example
-    -------
-    >>> parse_json('{"a": 1, "a": 2}', "a.json")
-    Traceback (most recent call last):
-    ...
-    ValueError: a.json is no valid JSON: the key 'a' is there twice
-    """
-    try:
-        return json.loads(
-            text,
-            object_pairs_hook=_mapping,
-            parse_int=_integer,
-            parse_float=_finite,
-            parse_constant=_finite,
-        )
-    except RecursionError as error:
-        raise ValueError(f"{origin} is nested too deeply") from error
-    except ValueError as error:
-        raise ValueError(f"{origin} is no valid JSON: {error}") from error
-
-
-def _mapping(pairs):
-    mapping = {}
-    for key, value in pairs:
-        if key in mapping:
-            raise ValueError(f"the key {key[:100]!r} is there twice")
-        mapping[key] = value
-    return mapping
-
-
-def _integer(text):
-    if len(text) > LONGEST_INTEGER:
-        raise ValueError(f"an integer of {len(text)} digits")
-    return int(text)
-
-
-def _finite(text):
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text[:100]} is no finite number")
-    return value
 
 
 def tensor_header(path, folder):

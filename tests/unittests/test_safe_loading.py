@@ -26,7 +26,7 @@ from speechbrain.utils import checkpoints
 
 from qlung_plugin.inference import safe_files
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.inference.safe_files import parse_json
+from qlung_plugin.utils.ordinary_files import parse_json
 from tests.unittests.refusals import edit_json, refuses
 from tests.unittests.small_runs import LABELS
 
