@@ -12,6 +12,7 @@ from pathlib import Path
 import soundfile
 import torch
 
+from qlung_plugin.dataio.samples import check_samples
 from qlung_plugin.processing.segmentation import LOWEST_RATE
 
 # What is looked for in a folder; a file that is named is tried in any case.
@@ -21,7 +22,6 @@ SUFFIXES = frozenset(
 )
 
 HIGHEST_RATE = 192_000  # Hz; resampling from odd ones takes the more memory
-LARGEST = 1e10  # of a sample; integers of 32 bits, written as floats, are less
 
 
 class Recording:
@@ -178,21 +178,7 @@ class Recording:
             )
         one = samples[:, 0] if self.channels == 1 else samples.mean(axis=1)
         waveform = torch.from_numpy(one)
-        # The energy tells it, much faster, unless there is very much of it.
-        if not waveform.dot(waveform) < LARGEST**2:
-            between = (
-                f"between {first / self.sample_rate:g} and"
-                f" {stop / self.sample_rate:g} s"
-            )
-            if not waveform.isfinite().all():
-                raise ValueError(
-                    f"{self.path} holds NaN or infinite samples {between}"
-                )
-            if waveform.abs().max() > LARGEST:
-                raise ValueError(
-                    f"{self.path} holds samples above {LARGEST:g} {between},"
-                    " where full scale is 1"
-                )
+        check_samples(waveform, self.path, first, self.sample_rate)
         return waveform
 
 

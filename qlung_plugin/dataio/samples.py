@@ -1,0 +1,51 @@
+"""Samples that are no sound: one check, for training and for use.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+LARGEST = 1e10  # of a sample; integers of 32 bits, written as floats, are less
+
+
+def check_samples(waveform, path, first, sample_rate):
+    """Raises an error if a stretch holds what no recording does.
+
+    Arguments
+    ---------
+    waveform : torch.Tensor
+        ``[time]``, full scale at 1.
+    path : str or Path
+        The file, for the message.
+    first : int
+        Where the stretch begins in it, in samples.
+    sample_rate : int
+        In Hz.
+
+    Raises
+    ------
+    ValueError
+        If a sample is NaN, infinite, or above :data:`LARGEST`, naming the file
+        and the time of the first one.
+
+    Example
+    -------
+    >>> import torch
+    >>> check_samples(torch.tensor([0.5, -1.0]), "a.wav", 0, 4000)
+    >>> check_samples(torch.tensor([0.5, torch.nan]), "a.wav", 8000, 4000)
+    Traceback (most recent call last):
+    ...
+    ValueError: a.wav holds NaN or infinite samples, the first at 2.00025 s
+    """
+    # The energy tells it, much faster, unless there is very much of it.
+    if waveform.dot(waveform) < LARGEST**2:
+        return
+    for bad, what in (
+        (~waveform.isfinite(), "NaN or infinite samples"),
+        (
+            waveform.abs() > LARGEST,
+            f"samples above {LARGEST:g}, where full scale is 1",
+        ),
+    ):
+        if bad.any():
+            time = (first + bad.nonzero()[0].item()) / sample_rate
+            raise ValueError(f"{path} holds {what}, the first at {time:.6g} s")
