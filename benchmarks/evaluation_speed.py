@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 from qlung_plugin.dataio.cycles import read_cycle
-from qlung_plugin.inference.run import load_run
+from qlung_plugin.inference.models import open_run
 from qlung_plugin.utils.metric_stats import RespiratoryScore
 from qlung_plugin.utils.results import evaluate_predictions, predictions_table
 
@@ -95,7 +95,7 @@ def main():
     sys.path.insert(0, str(RECIPE))
     from sprsound_prepare import prepare_sprsound
 
-    run = load_run(options.run_folder)
+    run = open_run(options.run_folder)
     first, later, bare = [], [], []
     for _ in range(options.repetitions):
         with tempfile.TemporaryDirectory() as folder:

@@ -25,11 +25,11 @@ from torch import nn
 
 from qlung_plugin import __version__
 from qlung_plugin.inference.model_card import write_model_card
+from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import (
     FORMAT_VERSION,
     HUB_YAML,
     MODEL_JSON,
-    PARTS,
     WEIGHTS,
     open_run,
 )
@@ -38,7 +38,6 @@ from qlung_plugin.inference.provenance import describe_training
 from qlung_plugin.inference.run import (
     INFERENCE_YAML,
     find_save_folder,
-    load_run,
     write_out_coefficients,
 )
 from qlung_plugin.utils.files import write_json, write_text
@@ -96,7 +95,7 @@ def export_run(run_folder, out, checkpoint="selected", onnx=False, trust=False):
     except ValueError:
         if not trust:
             raise
-        model = load_run(run_folder, checkpoint)
+        model = open_run(run_folder, checkpoint, trust)
         plain = False
     yaml_text = _self_contained(path.read_text(encoding="utf-8"))
     provenance = {

@@ -13,19 +13,18 @@ Authors
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 import yaml
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
 from torch import nn
 
-from qlung_plugin.dataio.cycles import (
-    CycleFeatures,
-    CycleResampler,
-    FixedLength,
-)
 from qlung_plugin.inference.architecture import build, size_in_bytes
 from qlung_plugin.inference.hub import download, is_hub_id
+from qlung_plugin.inference.model_checks import (
+    PARTS,
+    check_kinds,
+    check_parts,
+    check_tensors,
+)
 from qlung_plugin.inference.plain_yaml import read_architecture
 from qlung_plugin.inference.run import (
     INFERENCE_YAML,
@@ -34,32 +33,20 @@ from qlung_plugin.inference.run import (
     find_save_folder,
     load_run,
     load_weights,
+    open_checkpoints,
 )
 from qlung_plugin.inference.safe_files import (
     LARGEST_WEIGHTS,
     check_state_file,
     read_json,
     read_tensors,
-    read_text,
 )
-from qlung_plugin.lobes.models.backbone import Backbone
-from qlung_plugin.lobes.quality import QualityMeasure
-from qlung_plugin.nnet.classifiers import AngularClassifier, LinearClassifier
 
 MODEL_JSON = "model.json"
 WEIGHTS = "model.safetensors"
 HUB_YAML = "hyperparams.yaml"
 
 FORMAT_VERSION = 1  # of model.json
-LARGEST_META = 2**10  # bytes of what a checkpoint tells of itself
-
-# The modules of a model, and what they have to be.
-PARTS = {
-    "quality": QualityMeasure,
-    "cycle_features": CycleFeatures,
-    "backbone": Backbone,
-    "classifier": (AngularClassifier, LinearClassifier),
-}
 
 
 def open_model(source, checkpoint="selected", trust=False):
@@ -105,7 +92,7 @@ def open_model(source, checkpoint="selected", trust=False):
     if (folder / MODEL_JSON).exists():
         return open_exported(folder)
     if any((f / INFERENCE_YAML).exists() for f in (folder / "save", folder)):
-        return (load_run if trust else open_run)(folder, checkpoint)
+        return open_run(folder, checkpoint, trust)
     if (folder / HUB_YAML).exists():
         return open_yaml_layout(folder, trust)
     raise FileNotFoundError(
@@ -132,18 +119,18 @@ def open_exported(folder):
     with _naming(path):
         architecture = _checked_description(description)
         outline = _outline(architecture)
-        _check_kinds(outline)
+        check_kinds(outline)
         modules = nn.ModuleDict({name: outline[name] for name in PARTS})
     if not (folder / WEIGHTS).exists():
         raise FileNotFoundError(f"{folder} has no {WEIGHTS} beside its model")
     tensors = read_tensors(folder / WEIGHTS, folder, modules.state_dict())
     with _naming(path):
         model = build(architecture)
-        _check_parts(model, description["labels"])
+        check_parts(model, description["labels"])
     nn.ModuleDict({name: model[name] for name in PARTS}).load_state_dict(
         tensors
     )
-    _check_weights(model, folder / WEIGHTS)
+    check_tensors(model, folder / WEIGHTS)
     for name in PARTS:
         model[name].eval()
     provenance = description["provenance"]
@@ -182,53 +169,46 @@ def _checked_description(description):
     return architecture
 
 
-def open_run(run_folder, checkpoint="selected"):
-    """Loads the model of a training that is made of this package's components.
-
-    Unlike :func:`qlung_plugin.inference.run.load_run`, it runs nothing that the
-    folder names.
+def open_run(run_folder, checkpoint="selected", trust=False):
+    """Loads the model of a training.
 
     Arguments
     ---------
     run_folder : str or Path
-        The ``output_folder`` of a training.
+        The ``output_folder`` of the training.
     checkpoint : str
         ``selected``, ``last`` or ``test_selected``.
+    trust : bool
+        Whether its ``inference.yaml`` may run whatever it says, which a model
+        with components of one's own needs. Without, nothing that the folder
+        names is run.
 
     Returns
     -------
     dict
         See :func:`open_model`, also for errors.
     """
+    if not isinstance(trust, bool):  # a recipe's --trust no is a text
+        raise ValueError(f"trust is True or False, not {trust!r}")
     folder = find_save_folder(run_folder)
+    if trust:
+        model = load_run(folder, checkpoint)
+        check_tensors(model, folder)
+        return model
     path = folder / INFERENCE_YAML
     architecture = read_architecture(path, folder)
     with _naming(path):
         _outline(architecture)
         model = build(architecture)
-        _check_parts(model, model.get("labels"))
-    for meta in folder.glob(f"*/{METAFNAME}"):
-        _check_meta(meta, folder)
+        check_parts(model, model.get("labels"))
     with _naming(folder):
-        found = find_checkpoint(Checkpointer(folder), checkpoint)
+        found = find_checkpoint(open_checkpoints(folder), checkpoint)
         description = describe_checkpoint(found)
     for name in model.keys() & found.paramfiles.keys():
         check_state_file(found.paramfiles[name], folder)
     load_weights(model, found)
-    _check_weights(model, found.path)
+    check_tensors(model, found.path)
     return {**model, **description}
-
-
-def _check_meta(path, folder):
-    """Checks what a checkpoint tells of itself before SpeechBrain reads it.
-
-    Some versions of SpeechBrain, such as 1.1.0, run code that it names.
-    """
-    text = read_text(path, folder, LARGEST_META)
-    with _naming(path):
-        if "*" in text:
-            raise ValueError("no description of a checkpoint: it has an alias")
-        yaml.safe_load(text)
 
 
 def open_yaml_layout(folder, trust=False):
@@ -262,6 +242,7 @@ def open_yaml_layout(folder, trust=False):
     pretrainer.collect_files(default_source=str(folder))
     pretrainer.load_collected()
     modules = nn.ModuleDict(hparams.pop("modules")).eval()
+    check_tensors(dict(modules), folder)
     return {"epoch": None, "validated": None, **hparams, **modules}
 
 
@@ -274,55 +255,6 @@ def _outline(architecture):
             f"a model of {size} bytes, when {LARGEST_WEIGHTS} is the limit"
         )
     return outline
-
-
-def _check_kinds(model):
-    for name, kind in PARTS.items():
-        if not isinstance(model.get(name), kind):
-            raise ValueError(f"{name} is missing, or is something else")
-
-
-def _check_parts(model, labels):
-    """Checks that the parts of a model are such and go together."""
-    _check_kinds(model)
-    cycle_features = model["cycle_features"]
-    if not (
-        isinstance(cycle_features.resampler, CycleResampler)
-        and isinstance(cycle_features.fix_length, FixedLength)
-        and isinstance(cycle_features.compute_features, nn.Module)
-    ):
-        raise ValueError("cycle_features is made of something else")
-    if not (
-        isinstance(labels, list)
-        and all(isinstance(label, str) for label in labels)
-        and "".join(labels).isprintable()  # nor controls a terminal
-        and len(set(labels)) == len(labels)
-    ):
-        raise ValueError("labels is no list of different texts in one line")
-    try:
-        with torch.inference_mode():
-            embedding = torch.zeros(1, model["backbone"].embedding_dim)
-            logits, _ = model["classifier"](embedding)
-    except RuntimeError as error:
-        raise ValueError(
-            f"backbone and classifier do not go together: {error}"
-        ) from error
-    if logits.shape[1] != len(labels):
-        raise ValueError(
-            f"{len(labels)} labels, but a classifier of {logits.shape[1]}"
-            " classes"
-        )
-
-
-def _check_weights(model, origin):
-    """Checks that there are numbers in the parts that compute logits."""
-    for name in ("cycle_features", "backbone", "classifier"):
-        for key, value in model[name].state_dict().items():
-            if not value.isfinite().all():
-                raise ValueError(
-                    f"{origin}: {name}.{key} holds NaN or infinite weights: did"
-                    " the training diverge?"
-                )
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def read_architecture(path, folder):
     ...     read_architecture(path, path.parent)
     ... except ValueError as error:
     ...     print(str(error).removeprefix(str(path)))
-    , line 2, names code that is no component of qlung_plugin: "x: !apply:os.system [ls]". It is run with trust=True (on the command line: --trust), which lets the file do whatever it says
+    , line 2, names code that is no component of qlung_plugin: "x: !apply:os.system [ls]". It is run with trust=True (on the command line: --trust, of a recipe: --trust True), which lets the file do whatever it says
     """
     return parse_architecture(read_text(path, folder, LARGEST_YAML), path)
 
@@ -106,8 +106,8 @@ class _Reader:
         return ValueError(
             f"{self.where(node)}, names code that is no component of"
             f' qlung_plugin: "{self.line(node)}". It is run with trust=True (on'
-            " the command line: --trust), which lets the file do whatever it"
-            " says"
+            " the command line: --trust, of a recipe: --trust True), which lets"
+            " the file do whatever it says"
         )
 
     def where(self, node):

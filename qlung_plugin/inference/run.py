@@ -4,23 +4,26 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
 import os
 from io import StringIO
 from pathlib import Path
 
 import torch
+import yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
-from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
 
+from qlung_plugin.inference.safe_files import read_text
 from qlung_plugin.lobes.quality.learned import plain_coefficients
+from qlung_plugin.utils.ordinary_files import read_json
 from qlung_plugin.utils.state_dicts import read_state_dict
 
 INFERENCE_YAML = "inference.yaml"
 HYPERPARAMETERS = "hyperparams.yaml"
+LARGEST_META = 2**10  # bytes of what a checkpoint tells of itself
 
 # The best value of these keys of a checkpoint's meta picks it.
 CHECKPOINTS = {
@@ -200,7 +203,7 @@ def load_run(run_folder, checkpoint="selected", device="cpu"):
     folder = find_save_folder(run_folder)
     with open(folder / INFERENCE_YAML, encoding="utf-8") as file:
         run = load_hyperpyyaml(file)
-    found = find_checkpoint(Checkpointer(folder), checkpoint)
+    found = find_checkpoint(open_checkpoints(folder), checkpoint)
     return {**load_weights(run, found, device), **describe_checkpoint(found)}
 
 
@@ -329,7 +332,7 @@ def find_checkpoints(run_folder, checkpoint):
     FileNotFoundError
         If the folder is no run, or has no such checkpoint.
     """
-    checkpointer = Checkpointer(find_save_folder(run_folder))
+    checkpointer = open_checkpoints(find_save_folder(run_folder))
     if checkpoint != "all":
         find_checkpoint(checkpointer, checkpoint)
         return [checkpoint]
@@ -339,6 +342,38 @@ def find_checkpoints(run_folder, checkpoint):
         for name in CHECKPOINTS
         if name != "test_selected" or CHECKPOINTS[name] in last.meta
     ]
+
+
+def open_checkpoints(folder):
+    """The checkpoints of a folder, the description of each of which is plain.
+
+    Some versions of SpeechBrain, such as 1.1.0, run code that it names.
+
+    Arguments
+    ---------
+    folder : Path
+        From :func:`find_save_folder`.
+
+    Returns
+    -------
+    speechbrain.utils.checkpoints.Checkpointer
+
+    Raises
+    ------
+    ValueError
+        If a checkpoint's description is none; the message names it.
+    """
+    for path in folder.glob(f"*/{METAFNAME}"):
+        text = read_text(path, folder, LARGEST_META)
+        try:
+            # Aliases would let a merge of keys grow beyond all bounds.
+            if "*" in text or not isinstance(yaml.safe_load(text), dict):
+                raise ValueError("no plain keys with values")
+        except (yaml.YAMLError, RecursionError, ValueError) as error:
+            raise ValueError(
+                f"{path} is no description of a checkpoint: {error}"
+            ) from error
+    return Checkpointer(folder)
 
 
 def describe_run(run_folder):
@@ -358,7 +393,10 @@ def describe_run(run_folder):
     metrics = find_save_folder(run_folder).parent / "metrics.json"
     data = None
     if metrics.is_file():
-        data = json.loads(metrics.read_text(encoding="utf-8"))["data"]
+        found = read_json(metrics)
+        if not isinstance(found, dict) or "data" not in found:
+            raise ValueError(f"{metrics} does not tell its data")
+        data = found["data"]
     return {"folder": str(run_folder), "data": data}
 
 

@@ -212,7 +212,7 @@ def test_a_checkpoint_that_is_not_there(evaluate, copied_run):
         evaluate(run_folder=copied_run, checkpoint="test_selected")
     output = evaluate(run_folder=copied_run, checkpoint="all")
     assert set(read_metrics(output)) == {"selected", "last", "data"}
-    with pytest.raises(ValueError, match="'best' is none of"):
+    with pytest.raises(SystemExit, match="'best' is none of"):
         evaluate(run_folder=copied_run, checkpoint="best")
 
 
@@ -229,8 +229,70 @@ def test_a_run_with_another_label_order(evaluate, copied_run):
 def test_a_checkpoint_without_weights(evaluate, copied_run):
     for path in copied_run.glob("save/CKPT*/classifier.ckpt"):
         path.unlink()
-    with pytest.raises(FileNotFoundError, match="no classifier.ckpt"):
+    with pytest.raises(SystemExit, match="no classifier.ckpt"):
         evaluate(run_folder=copied_run)
+
+
+# --- what a stranger's folder must not do -----------------------------------
+
+SCRIPTS = {
+    "evaluate": (RECIPE / "evaluate.py", HPARAMS),
+    "degradation": (
+        RECIPE / "degradation.py",
+        RECIPE / "hparams" / "degradation.yaml",
+    ),
+    "evaluate on ICBHI": (
+        SPRSOUND / "classification" / "evaluate.py",
+        SPRSOUND / "classification" / "hparams" / "evaluate_icbhi.yaml",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_run_that_names_code(name, copied_run, tmp_path):
+    """It creates a file if it is run, which it is if it is trusted alone."""
+    path = copied_run / "save" / "inference.yaml"
+    created = tmp_path / "created"
+    line = f"x: !apply:os.system [touch {created}]\n"
+    path.write_text(path.read_text() + line)
+    options = {
+        "data_folder": tmp_path,
+        "run_folder": copied_run,
+        "output_folder": tmp_path / "out",
+    }
+    with pytest.raises(SystemExit, match="names code.*--trust True"):
+        run_script(*SCRIPTS[name], options)
+    with pytest.raises(SystemExit, match="trust is True or False, not 'no'"):
+        run_script(*SCRIPTS[name], {**options, "trust": "no"})
+    assert not created.exists() and not (tmp_path / "out").exists()
+    with pytest.raises((FileNotFoundError, ValueError)):  # there are no data
+        run_script(*SCRIPTS[name], {**options, "trust": True})
+    assert created.exists()
+
+
+@pytest.mark.parametrize(
+    "name, message", [("evaluate", "NaN means"), ("degradation", "are NaN or")]
+)
+def test_finite_weights_that_overflow(
+    name, message, copied_run, sprsound_corpus, cache, tmp_path
+):
+    """What comes out is no class, least of all the first."""
+    for path in copied_run.glob("save/CKPT*/backbone.ckpt"):
+        state = torch.load(path)
+        for key, tensor in state.items():
+            if tensor.is_floating_point() and tensor.dim() == 4:
+                state[key] = tensor * 1e30
+        torch.save(state, path)
+    options = {
+        "data_folder": sprsound_corpus,
+        "run_folder": copied_run,
+        "output_folder": tmp_path / "out",
+        "checkpoint": "last",
+    }
+    if name == "evaluate":
+        options["cache_folder"] = cache
+    with pytest.raises(ValueError, match=message):
+        run_script(*SCRIPTS[name], options)
 
 
 # --- the opposite direction -------------------------------------------------

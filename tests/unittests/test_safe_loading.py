@@ -28,7 +28,9 @@ from qlung_plugin.inference import safe_files
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.utils.ordinary_files import parse_json
 from tests.unittests.refusals import edit_json, refuses
-from tests.unittests.small_runs import LABELS
+from tests.unittests.small_runs import LABELS, make_run
+
+NAN, INFINITE = float("nan"), float("inf")
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
@@ -226,14 +228,58 @@ def test_bytes_overwritten_at_random(originals, tmp_path_factory, data):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(exported, value):
-    path = exported / "model.safetensors"
-    tensors = load_file(path)
-    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-    tensors["classifier.weight"][1, 2] = value
-    save_file(tensors, path)
-    refuses(exported, "classifier.weight", "NaN or infinite")
+VARIANCE = "backbone.features.0.1.running_var"
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("classifier.weight", NAN, "NaN or infinite"),
+        ("classifier.weight", INFINITE, "NaN or infinite"),
+        ("backbone.features.0.0.weight", -INFINITE, "NaN or infinite"),
+        (VARIANCE, NAN, "NaN or infinite"),
+        (VARIANCE, -1.0, "negative variance"),
+        ("quality.ranges", INFINITE, "NaN or infinite"),
+        ("quality.ranges", NAN, "NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("source", ["exported", "run", "trusted", "YAML"])
+def test_tensor_that_holds_no_numbers(
+    run, exported, source, name, value, message
+):
+    """One number of any tensor, in whatever way the model is opened."""
+    part, _, key = name.partition(".")
+    folder = run if source in ("run", "trusted") else exported
+    if source == "exported":
+        path = folder / "model.safetensors"
+        tensors = {k: v.clone() for k, v in load_file(path).items()}
+        tensors[name].view(-1)[1] = value
+        save_file(tensors, path)
+    else:
+        (path,) = folder.glob(
+            f"save/CKPT*/{part}.ckpt" if folder == run else f"{part}.ckpt"
+        )
+        state = torch.load(path)
+        state[key].view(-1)[1] = value
+        torch.save(state, path)
+        (exported / "model.json").unlink()
+    if source in ("exported", "run"):
+        refuses(folder, name, message)
+    else:
+        with pytest.raises(ValueError, match=f"{folder}.*{name}.*{message}"):
+            open_model(folder, trust=True)
+
+
+def test_measure_that_was_not_fitted(run):
+    (path,) = run.glob("save/CKPT*/quality.ckpt")
+    torch.save({"ranges": torch.full((2, 2), NAN)}, path)
+    refuses(run, "quality.ranges is NaN", "AudioQualityScore is to be fitted")
+
+
+def test_measure_that_need_not_be_fitted(tmp_path):
+    quality = "!new:qlung_plugin.lobes.quality.LearnedQualityScore {sample_rate: 8000}"
+    run = make_run(tmp_path / "run", quality=quality)
+    assert open_model(run)["quality"].standards.isnan().all()
 
 
 def test_missing_weights(exported):

@@ -26,11 +26,8 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
-from qlung_plugin.inference.run import (
-    find_checkpoints,
-    find_save_folder,
-    load_run,
-)
+from qlung_plugin.inference.model_checks import PARTS
+from qlung_plugin.inference.models import open_run
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
 from qlung_plugin.utils.files import write_figure, write_text
@@ -60,7 +57,7 @@ def judge_event(entry, seed, conditions, run, measures, device):
         Kind and degree of each degradation; the kind ``none`` leaves the event
         as it is.
     run : dict
-        What :func:`qlung_plugin.inference.run.load_run` returned.
+        What :func:`qlung_plugin.inference.models.open_run` returned.
     measures : dict
         Quality measures by name.
     device : str
@@ -95,6 +92,11 @@ def judge_event(entry, seed, conditions, run, measures, device):
     # Rounded as the features are that the model was trained on.
     features = front_end.compute_features(waveforms).half().float()
     logits, _ = run["classifier"](run["backbone"](features))
+    if not logits.isfinite().all():
+        raise ValueError(
+            f"{entry['wav']['file']}: the model's logits are NaN or infinite"
+            " under a degradation: is its training diverged?"
+        )
     return logits.argmax(dim=-1).tolist(), quality
 
 
@@ -226,12 +228,14 @@ if __name__ == "__main__":
 
     # Before anything is prepared: is there a model?
     try:
-        find_save_folder(hparams["run_folder"])
-        find_checkpoints(hparams["run_folder"], hparams["checkpoint"])
-    except FileNotFoundError as error:
+        run = open_run(
+            hparams["run_folder"], hparams["checkpoint"], hparams["trust"]
+        )
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
     device = run_opts.device or "cpu"
-    run = load_run(hparams["run_folder"], hparams["checkpoint"], device)
+    for name in PARTS:
+        run[name].to(device)
 
     # Create experiment directory
     sb.create_experiment_directory(

@@ -22,11 +22,8 @@ from speechbrain.utils.distributed import if_main_process, run_on_main
 
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
-from qlung_plugin.inference.run import (
-    describe_run,
-    find_checkpoints,
-    load_run,
-)
+from qlung_plugin.inference.models import open_run
+from qlung_plugin.inference.run import describe_run, find_checkpoints
 from qlung_plugin.utils.distributed import shard
 from qlung_plugin.utils.metric_stats import RespiratoryScore
 from qlung_plugin.utils.published import SPRSOUND_INTER
@@ -89,7 +86,7 @@ def dataio_prep(hparams, run):
     hparams : dict
         The loaded YAML.
     run : dict
-        What :func:`qlung_plugin.inference.run.load_run` returned.
+        What :func:`qlung_plugin.inference.models.open_run` returned.
 
     Returns
     -------
@@ -162,7 +159,8 @@ if __name__ == "__main__":
         checkpoints = find_checkpoints(
             hparams["run_folder"], hparams["checkpoint"]
         )
-    except FileNotFoundError as error:
+        run = open_run(hparams["run_folder"], checkpoints[0], hparams["trust"])
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
 
     # Create experiment directory
@@ -175,7 +173,7 @@ if __name__ == "__main__":
     # Data preparation, to be run on only one process
     from sprsound_prepare import LABELS, prepare_sprsound
 
-    labels = list(load_run(hparams["run_folder"], checkpoints[0])["labels"])
+    labels = list(run["labels"])
     if labels not in map(list, LABELS.values()):
         raise ValueError(
             f"the run {hparams['run_folder']} has the labels {labels}: SPRSound"
@@ -200,7 +198,7 @@ if __name__ == "__main__":
     # Evaluation of each checkpoint
     tables, epochs, validated = {}, {}, False
     for name in checkpoints:
-        run = load_run(hparams["run_folder"], name)
+        run = open_run(hparams["run_folder"], name, hparams["trust"])
         dataset, quality = dataio_prep(hparams, run)
         score = RespiratoryScore(labels)
         brain = EvaluationBrain(
