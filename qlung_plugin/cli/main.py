@@ -10,6 +10,7 @@ Authors
 """
 
 import argparse
+import io
 import os
 import sys
 
@@ -22,6 +23,7 @@ from qlung_plugin.cli import (
     quality,
     report,
 )
+from qlung_plugin.utils.text import printable
 
 COMMANDS = (classify, quality, report, export, demo, components)
 
@@ -61,6 +63,7 @@ def main(arguments=None):
         margin: 0.2
     0
     """
+    _print_any_text()
     arguments = _parser().parse_args(arguments)
     try:
         code = arguments.run(arguments) or 0
@@ -73,9 +76,16 @@ def main(arguments=None):
     except USER_ERRORS as error:
         if arguments.debug:
             raise
-        print(f"qlung: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"qlung: {printable(error)}", file=sys.stderr)
         return 2
     return code
+
+
+def _print_any_text():
+    """What the terminal's encoding lacks is printed as Python writes it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser():

@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import io
 import os
 import re
 import subprocess
@@ -139,6 +140,24 @@ def test_help_has_an_example_and_the_exit_codes(arguments, capsys):
     assert re.search(rf"^examples?:\n  {example} ?", text, flags=re.M)
     assert max(map(len, text.splitlines())) <= 80
     assert cli.EXIT_CODES in text
+
+
+def test_what_an_error_quotes_does_not_control_the_terminal(capsys):
+    assert main(["components", "--update", "\x1b[2J\u202eb\udce9\n.md"]) == 2
+    error = capsys.readouterr().err
+    assert error.isascii() and error[:-1].isprintable()
+    assert r"\x1b[2J\u202e" in error
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_text_that_the_terminal_lacks_stops_no_command(encoding, monkeypatch):
+    name = "\u6c34\udce9.wav"  # a character, and a byte that is no text
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(cli.components, "run", lambda arguments: print(name))
+    assert main(["components"]) == 0
+    printed = terminal.buffer.getvalue().decode(encoding)
+    assert printed.rstrip() in (name[0] + r"\udce9.wav", r"\u6c34\udce9.wav")
 
 
 def test_interruption_has_a_code_of_its_own(monkeypatch):
