@@ -1,4 +1,4 @@
-"""Reads the annotations and splits of ICBHI 2017.
+"""Finds the files of ICBHI 2017, and reads its annotations and splits.
 
 The database is described at https://bhichallenge.med.auth.gr
 
@@ -7,33 +7,35 @@ Authors
 """
 
 import os
-import re
 from pathlib import Path
 
-from qlung_plugin.dataio.manifests import (
-    add_once,
+from qlung_plugin.dataio.fields import add_once, some
+from qlung_plugin.dataio.folders import (
     only_copy,
-    quantity,
-    report_unpaired,
-    some,
+    report_problems,
+    walk_folders,
+)
+from qlung_plugin.dataio.icbhi_tables import (
+    RECORDING,
+    parse_recording_name,
+    read_annotation,
+    read_demographics,
+    read_folds,
+    read_split,
 )
 from qlung_plugin.dataio.partitions import check_fold, draw_patients
-from qlung_plugin.utils.labels import LABELS
 
 SPLIT_FILES = ("ICBHI_challenge_train_test.txt", "official_split.txt")
 FOLD_FILES = ("patient_list_foldwise.txt",)
 DEMOGRAPHIC_FILES = ("demographic_info.txt",)
 PATIENT_FOLDS = 5
 SEARCH_DEPTH = 4  # the mirror's audio folder lies three folders down
-RECORDING = re.compile(
-    "(?P<patient>[0-9]+)_(?P<index>[0-9A-Za-z]+)_(?P<location>[A-Za-z]+)_"
-    "(?P<mode>sc|mc)_(?P<device>[0-9A-Za-z]+)"
-)
 LAYOUTS = (
     "Expected are files <patient>_<index>_<location>_<sc|mc>_<device>.wav and "
     ".txt in ICBHI_final_database (official archive), in [Respiratory_Sound_"
     "Database/[Respiratory_Sound_Database/]]audio_and_txt_files (mirror), in "
-    "icbhi_dataset/audio_test_data (research code) or in the folder itself."
+    "icbhi_dataset/audio_test_data (research code) or in the folder itself; "
+    "or the .txt in another folder, which annotation_folder names."
 )
 
 
@@ -45,6 +47,7 @@ def read_corpus(
     fold_file=None,
     split_seed=0,
     strict=False,
+    annotation_folder=None,
 ):
     """Reads annotations, split and demographics; opens no audio.
 
@@ -53,7 +56,10 @@ def read_corpus(
     data_folder, split, test_fold, split_file, fold_file, split_seed
         As for the preparation of the recipe.
     strict : bool
-        Whether a recording without annotation, or the reverse, is an error.
+        Whether what is odd but usable, such as a recording without annotation,
+        is an error.
+    annotation_folder : str, optional
+        As for the preparation of the recipe.
 
     Returns
     -------
@@ -68,11 +74,11 @@ def read_corpus(
     if split not in ("official", "patient_folds"):
         raise ValueError(f"split is '{split}', not official or patient_folds")
     data_folder = Path(os.path.abspath(data_folder))
+    annotations = Path(os.path.abspath(annotation_folder or data_folder))
     warnings = []
-    folder, files = _find_recordings(data_folder, warnings)
-    files = _annotated(folder, files, strict, warnings)
+    files, places = _find_recordings(data_folder, annotations, strict, warnings)
     if split == "official":
-        path = _find_file(SPLIT_FILES, folder, data_folder, split_file)
+        path = _find_file(SPLIT_FILES, places, split_file)
         if path is None:
             raise FileNotFoundError(
                 f"{data_folder}: no {' or '.join(SPLIT_FILES)}. The common "
@@ -80,176 +86,168 @@ def read_corpus(
                 "from the challenge page, https://bhichallenge.med.auth.gr, "
                 "and put it there or name it as split_file"
             )
-        sides = _read_split(path)
-        files = _use_final_names(files, sides, warnings)
+        sides = read_split(path)
+        files = _split_only(files, path, sides, strict, warnings)
     cycles = _read_cycles(files, warnings)
-    demographics = _find_file(DEMOGRAPHIC_FILES, folder, data_folder)
-    _add_demographics(cycles, demographics, warnings)
+    path = _find_file(DEMOGRAPHIC_FILES, places)
+    _add_demographics(cycles, path, strict, warnings)
     if split == "official":
         for cycle in cycles:
             cycle["side"] = sides[cycle["recording"]]
         return cycles, "official split", warnings
-    path = _find_file(FOLD_FILES, folder, data_folder, fold_file)
-    tested, folds = _test_patients(cycles, path, test_fold, split_seed)
+    path = _find_file(FOLD_FILES, places, fold_file)
+    if path is None:
+        check_fold("test_fold", test_fold, range(PATIENT_FOLDS))
+        tested = draw_patients(cycles, PATIENT_FOLDS, test_fold, split_seed)
+        folds = f"{PATIENT_FOLDS} drawn with seed {split_seed}"
+    else:
+        fold_of = read_folds(path)
+        numbers = sorted(set(fold_of.values()))
+        check_fold("test_fold", test_fold, numbers)
+        cycles = _folds_only(cycles, path, fold_of, strict, warnings)
+        tested = {p for p, fold in fold_of.items() if fold == test_fold}
+        folds = f"{len(numbers)} in {path.name}"
     for cycle in cycles:
         cycle["side"] = "test" if cycle["patient"] in tested else "train"
     return cycles, f"patient fold {test_fold} of {folds} for testing", warnings
 
 
-def parse_recording_name(name):
-    """Splits a recording's name into its parts.
+def _find_recordings(data_folder, annotation_folder, strict, warnings):
+    """The files {".wav": ..., ".txt": ...} of annotated recordings by name.
 
-    Arguments
-    ---------
-    name : str
-        File name without suffix.
-
-    Returns
-    -------
-    parts : dict
-        Strings by "patient", "index", "location", "mode" and "device".
-
-    Example
-    -------
-    >>> parse_recording_name("101_1b1_Al_sc_Meditron")["device"]
-    'Meditron'
+    And where the files beside them may be: pairs of the folder that the
+    annotations, or recordings, were found in and the one they were looked for.
     """
-    match = RECORDING.fullmatch(name)
-    if match is None:
-        raise ValueError(
-            f"'{name}' is not <patient>_<index>_<location>_<sc|mc>_<device>"
-        )
-    return match.groupdict()
-
-
-def read_annotation(path):
-    """Reads the cycles of one recording.
-
-    Arguments
-    ---------
-    path : str
-        File with a line `start end crackle wheeze` per cycle, in seconds.
-
-    Returns
-    -------
-    cycles : list
-        Tuples (start, end, label).
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "101_1b1_Al_sc_Meditron.txt"
-    >>> _ = path.write_text("0.036\\t0.579\\t0\\t0\\n0.579\\t2.45\\t1\\t0\\n")
-    >>> read_annotation(path)
-    [(0.036, 0.579, 'normal'), (0.579, 2.45, 'crackle')]
-    """
-    return [cycle for _, cycle in _parse_annotation(path)]
-
-
-def _find_recordings(data_folder, warnings):
-    """The audio folder, and its files {".wav": ..., ".txt": ...} by name."""
-    found = {}
-    for folder, subfolders, names in os.walk(data_folder, followlinks=True):
-        folder = Path(folder)
-        if len(folder.relative_to(data_folder).parts) == SEARCH_DEPTH:
-            subfolders.clear()
-        files = {}
-        for path in sorted(folder / name for name in names):
-            kind = path.suffix.lower()
-            if kind in (".wav", ".txt") and RECORDING.fullmatch(path.stem):
-                add_once(files.setdefault(path.stem, {}), kind, path, path)
-        if files:
-            found[folder] = files
-    if not found:
-        state = "holds no" if data_folder.is_dir() else "does not exist: no"
+    found = _walk(data_folder, strict, warnings)
+    audio_at, audio = _only(found, ".wav", "data_folder", warnings)
+    if annotation_folder != data_folder:
+        found = _walk(annotation_folder, strict, warnings)
+    texts_at, texts = _only(found, ".txt", "annotation_folder", warnings)
+    if not texts:
+        what = "annotations of ICBHI" if audio else "ICBHI recordings"
+        there = annotation_folder.is_dir()
+        state = "holds no" if there else "does not exist: no"
         raise FileNotFoundError(
-            f"data_folder {data_folder} {state} ICBHI recordings. {LAYOUTS}"
+            f"{annotation_folder} {state} {what}. {LAYOUTS}"
         )
-    contents = {f: {n: set(found[f][n]) for n in found[f]} for f in found}
+    strangers = []
+    if audio:
+        strangers = sorted(
+            name
+            for name in os.listdir(audio_at)
+            if name.lower().endswith(".wav")
+            and not name.startswith(".")
+            and Path(name).stem not in audio
+        )
+    problems = {
+        "recordings without annotation": sorted(set(audio) - set(texts)),
+        "annotations without recording": sorted(set(texts) - set(audio)),
+        "wav files not named like ICBHI recordings": strangers,
+    }
+    report_problems(problems, audio_at or texts_at, strict, warnings)
+    files = {
+        name: {".txt": texts[name], ".wav": audio.get(name)} for name in texts
+    }
+    places = [(texts_at, annotation_folder), (audio_at, data_folder)]
+    return files, places if audio else places[:1]
+
+
+def _walk(place, strict, warnings):
+    """The recordings' files by name, in each folder, by their kind."""
+    found = {".wav": {}, ".txt": {}}
+    for folder, names in walk_folders(place, SEARCH_DEPTH, strict, warnings):
+        for path in (folder / name for name in names):
+            kind = path.suffix.lower()
+            if kind in found and RECORDING.fullmatch(path.stem):
+                files = found[kind].setdefault(folder, {})
+                add_once(files, path.stem, path, path)
+    return found
+
+
+def _only(found, kind, argument, warnings):
+    """The folder that is read of those with files of a kind, and its files."""
+    if not found[kind]:
+        return None, {}
+    contents = {folder: set(files) for folder, files in found[kind].items()}
     # The mirror is distributed with its folder twice, one in the other.
-    folder = only_copy(contents, "ICBHI", warnings)
-    return folder, found[folder]
+    folder = only_copy(contents, f"ICBHI's {kind}", argument, warnings)
+    return folder, found[kind][folder]
 
 
-def _find_file(names, audio_folder, data_folder, given=None):
-    """The given file, or the one nearest to the audio, or None."""
+def _find_file(names, places, given=None):
+    """The given file, or the one nearest to what was found, or None."""
     if given is not None:
-        if not Path(given).is_file():
+        if not os.path.lexists(given):
             raise FileNotFoundError(f"{given} does not exist")
         return Path(given)
-    folders = [audio_folder, *audio_folder.parents]
-    # Where data_folder is the audio folder itself, also the one it lies in.
-    last = max(folders.index(data_folder), 1)
-    candidates = [f / name for f in folders[: last + 1] for name in names]
-    return next((path for path in candidates if path.is_file()), None)
+    for folder, root in places:
+        folders = [folder, *folder.parents]
+        # Where data_folder is the audio folder itself, also where it lies.
+        last = max(folders.index(root), 1)
+        for path in (f / name for f in folders[: last + 1] for name in names):
+            # What is no ordinary file is refused when it is read.
+            if os.path.lexists(path):
+                return path
+    return None
 
 
-def _annotated(folder, files, strict, warnings):
-    """The files of annotated recordings; reports what has no counterpart."""
-    strangers = folder.glob("[!.]*.[wW][aA][vV]")
-    problems = {
-        "recordings without annotation": [
-            name for name in files if ".txt" not in files[name]
-        ],
-        "annotations without recording": [
-            name for name in files if ".wav" not in files[name]
-        ],
-        "wav files not named like ICBHI recordings": sorted(
-            path.name for path in strangers if path.stem not in files
-        ),
-    }
-    report_unpaired(problems, folder, strict, warnings)
-    return {name: files[name] for name in files if ".txt" in files[name]}
-
-
-def _read_split(path):
-    """The side of each recording, "train" or "test"."""
-    sides = {}
-    for where, (recording, side) in _read_fields(path, 2):
-        if not RECORDING.fullmatch(recording):
-            raise ValueError(f"{where}: '{recording}' names no recording")
-        if side not in ("train", "test"):
-            raise ValueError(f"{where}: side is '{side}', not train or test")
-        add_once(sides, recording, side, where)
-    return sides
-
-
-def _use_final_names(files, sides, warnings):
+def _split_only(files, split_file, sides, strict, warnings):
     """Files by the split's names, in which 91 recordings changed the device.
 
-    A name without its device occurs only once in the published split.
+    A name without its device occurs only once in the published split. What the
+    split does not name is left out, as splits without leaks do on purpose.
     """
     final = {}
     for name in sides:
         final.setdefault(name.rpartition("_")[0], []).append(name)
-    renamed, by_final_name = [], {}
+    renamed, unnamed, by_final_name = [], [], {}
     for name, paths in files.items():
         names = [name]
         if name not in sides:
             names = final.get(name.rpartition("_")[0], [])
-            renamed.append(name)
-        if len(names) != 1:
-            raise ValueError(f"{paths['.txt']}: not in the official split")
-        add_once(by_final_name, names[0], paths, paths[".txt"])
+            (renamed if names else unnamed).append(name)
+        if len(names) > 1:
+            raise ValueError(
+                f"{paths['.txt']}: not in {split_file}, where it may be any of"
+                f" {some(names)}"
+            )
+        for final_name in names:
+            add_once(by_final_name, final_name, paths, paths[".txt"])
     if renamed:
         warnings.append(
             f"{len(renamed)} recordings have a name from before their device "
             f"was corrected, the split's name is used: {some(renamed)}"
         )
+    if not by_final_name:
+        raise ValueError(
+            f"{split_file} names none of the {len(files)} recordings, such as"
+            f" {some(unnamed)}: is it their split?"
+        )
+    problem = {"recordings left out that it does not name": unnamed}
+    report_problems(problem, split_file, strict, warnings)
     return by_final_name
+
+
+def _folds_only(cycles, fold_file, folds, strict, warnings):
+    """The cycles of patients that are in a fold."""
+    missing = sorted({cycle["patient"] for cycle in cycles} - set(folds))
+    problem = {"patients left out that it does not name": missing}
+    report_problems(problem, fold_file, strict, warnings)
+    return [cycle for cycle in cycles if cycle["patient"] in folds]
 
 
 def _read_cycles(files, warnings):
     """All annotated cycles as dicts."""
     cycles, empty = [], []
     for recording in files:
-        parsed = _parse_annotation(files[recording][".txt"])
+        parsed = read_annotation(files[recording][".txt"])
         if not parsed:
             empty.append(recording)
-        for index, (where, (start, end, label)) in enumerate(parsed):
+        for index, (where, start, end, label) in enumerate(parsed):
             cycle = {
                 "id": f"{recording}_{index:03d}",
                 "recording": recording,
-                "wav": files[recording].get(".wav"),
+                "wav": files[recording][".wav"],
                 "where": where,
                 "start": start,
                 "end": end,
@@ -263,63 +261,31 @@ def _read_cycles(files, warnings):
     return sorted(cycles, key=lambda cycle: cycle["id"])
 
 
-def _parse_annotation(path):
-    """Pairs of "file:line" and (start, end, label)."""
-    cycles = []
-    for where, (start, end, crackle, wheeze) in _read_fields(path, 4):
-        if {crackle, wheeze} - {"0", "1"}:
-            raise ValueError(f"{where}: crackle and wheeze must be 0 or 1")
-        label = LABELS[int(crackle) + 2 * int(wheeze)]
-        times = quantity(start, where), quantity(end, where)
-        cycles.append((where, (*times, label)))
-    return cycles
+def _add_demographics(cycles, path, strict, warnings):
+    """Adds age and sex, None where they are unknown.
 
-
-def _add_demographics(cycles, path, warnings):
-    """Adds age and sex, None where they are unknown."""
-    people = {}
+    Nothing is trained with them: no state of the file stops a training.
+    """
+    people, trouble = {}, None
     if path is None:
         warnings.append(f"no {DEMOGRAPHIC_FILES[0]}: age and sex are unknown")
-    for where, fields in _read_fields(path, 6) if path else ():
-        patient, age, sex = fields[:3]
-        if sex not in ("M", "F", "NA"):
-            raise ValueError(f"{where}: sex is '{sex}', not M, F or NA")
-        age = None if age == "NA" else quantity(age, where)
-        sex = None if sex == "NA" else sex
-        add_once(people, patient, {"age": age, "sex": sex}, where)
+    else:
+        try:
+            people, odd = read_demographics(path)
+        except (OSError, ValueError) as error:
+            trouble = f"age and sex are unknown: {error}"
+        else:
+            patients = {cycle["patient"] for cycle in cycles}
+            absent = sorted(patients - set(people))
+            if odd or absent:
+                trouble = (
+                    f"{path}: age and sex are unknown of {len(absent)} patients"
+                    f" ({some(absent)}); {len(odd)} lines are not understood"
+                    f" ({some(odd)})"
+                )
+    if trouble and strict:
+        raise ValueError(trouble)
+    if trouble:
+        warnings.append(trouble)
     for cycle in cycles:
         cycle.update(people.get(cycle["patient"], {"age": None, "sex": None}))
-
-
-def _test_patients(cycles, fold_file, test_fold, split_seed):
-    """The patients of the test fold; number and origin of the folds."""
-    if fold_file is None:
-        check_fold("test_fold", test_fold, range(PATIENT_FOLDS))
-        tested = draw_patients(cycles, PATIENT_FOLDS, test_fold, split_seed)
-        return tested, f"{PATIENT_FOLDS} drawn with seed {split_seed}"
-    folds = {}
-    for where, (patient, fold) in _read_fields(fold_file, 2):
-        if not re.fullmatch("[0-9]+", fold):
-            raise ValueError(f"{where}: '{fold}' is not the number of a fold")
-        add_once(folds, patient, int(fold), where)
-    numbers = sorted(set(folds.values()))
-    check_fold("test_fold", test_fold, numbers)
-    missing = {cycle["patient"] for cycle in cycles} - set(folds)
-    if missing:
-        raise ValueError(f"{fold_file}: no patient {some(sorted(missing))}")
-    tested = {patient for patient in folds if folds[patient] == test_fold}
-    return tested, f"{len(numbers)} in {fold_file.name}"
-
-
-def _read_fields(path, n_fields):
-    """Yields "file:line" and the fields of every line that is not blank."""
-    # Bytes that are no UTF-8 become characters that no field may contain.
-    with open(path, encoding="utf-8-sig", errors="replace") as file:
-        for number, line in enumerate(file, start=1):
-            fields = line.split()
-            if fields and len(fields) != n_fields:
-                raise ValueError(
-                    f"{path}:{number}: {len(fields)} fields, not {n_fields}"
-                )
-            if fields:
-                yield f"{path}:{number}", fields

@@ -12,14 +12,15 @@ Authors
 
 import json
 import logging
-import math
 import os
 from pathlib import Path
 
 import soundfile
 from tqdm import tqdm
 
+from qlung_plugin.dataio.fields import some
 from qlung_plugin.utils.files import write_json
+from qlung_plugin.utils.text import printable
 
 # Python's own: a preparation runs in one process, and what reads annotations
 # without SpeechBrain starts in a tenth of the time.
@@ -58,57 +59,6 @@ def check_folders(data_folder, output_folder):
             f"{data_folder}, which is never written to: choose another one"
         )
     return data_folder, output_folder
-
-
-def only_copy(found, family, warnings):
-    """The folder to read of those that hold the same recordings.
-
-    Arguments
-    ---------
-    found : dict
-        What each folder (pathlib.Path) holds, in a form that can be compared.
-        Different contents are a ValueError.
-    family : str
-        Whose recordings they are.
-    warnings : list
-        Gains a sentence per folder that is not read.
-
-    Returns
-    -------
-    folder : pathlib.Path
-        The folder nearest to the root.
-    """
-    first, *others = sorted(found, key=lambda path: (len(path.parts), path))
-    for other in others:
-        if found[other] != found[first]:
-            raise ValueError(
-                f"both {first} and {other} hold {family} recordings, and not "
-                "the same ones: let data_folder point at one of them"
-            )
-        warnings.append(f"{other} repeats {first} and is not read")
-    return first
-
-
-def report_unpaired(problems, place, strict, warnings):
-    """Warns of files without counterpart; they are an error if strict.
-
-    Arguments
-    ---------
-    problems : dict
-        Lists of names by what is wrong with them.
-    place : str or pathlib.Path
-        Where they are.
-    strict : bool
-        Whether to raise a ValueError.
-    warnings : list
-        Gains a sentence per problem that occurs.
-    """
-    for problem, names in problems.items():
-        message = f"{place}: {len(names)} {problem}: {some(names)}"
-        if names and strict:
-            raise ValueError(message)
-        if names:
-            warnings.append(message)
 
 
 def read_headers(wavs):
@@ -268,7 +218,7 @@ def log_summary(summary):
         patients = ", ".join(summary["patients_on_both_sides"])
         logger.warning("patients on both sides of the split: %s", patients)
     for warning in summary["warnings"]:
-        logger.warning(warning)
+        logger.warning(printable(warning))
 
 
 def read_summary(output_folder, manifests, summary_name):
@@ -296,39 +246,3 @@ def read_summary(output_folder, manifests, summary_name):
             f"skip_prep is set, but {output_folder} lacks {', '.join(missing)}"
         )
     return json.loads((output_folder / summary_name).read_text("utf-8"))
-
-
-def quantity(text, where):
-    """A finite number, not negative.
-
-    Example
-    -------
-    >>> quantity("-1", where="a.txt:3")
-    Traceback (most recent call last):
-    ValueError: a.txt:3: '-1' is not a number of 0 or more
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{where}: '{text}' is not a number of 0 or more")
-    return value
-
-
-def add_once(table, key, value, where):
-    """Adds to a dict what must not be there yet."""
-    if key in table:
-        raise ValueError(f"{where}: '{key}' occurs twice")
-    table[key] = value
-
-
-def some(names):
-    """The first few names.
-
-    Example
-    -------
-    >>> some(["a", "b", "c", "d"])
-    'a, b, c, ...'
-    """
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

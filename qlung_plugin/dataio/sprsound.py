@@ -7,17 +7,17 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
 import os
 import re
 from pathlib import Path
 
-from qlung_plugin.dataio.manifests import (
-    add_once,
+from qlung_plugin.dataio.fields import add_once, quantity
+from qlung_plugin.dataio.folders import (
     only_copy,
-    quantity,
-    report_unpaired,
+    report_problems,
+    walk_folders,
 )
+from qlung_plugin.utils.ordinary_files import read_json
 
 SEARCH_DEPTH = 3  # an archive unpacked in a folder, and a release in it
 
@@ -88,14 +88,16 @@ def read_corpus(data_folder, partitions, strict=False):
         What was odd but usable, as sentences with counts.
     """
     data_folder = Path(os.path.abspath(data_folder))
-    places = _find_places(data_folder)
     warnings, found, audio = [], {}, {}
+    places = _find_places(data_folder, strict, warnings)
     for partition in partitions:
         if not places[partition]:
             raise FileNotFoundError(_missing(data_folder, partition, places))
         files = {f: _recordings_in(f, ".json") for f in places[partition]}
         contents = {folder: set(files[folder][0]) for folder in files}
-        folder = only_copy(contents, "SPRSound", warnings)
+        folder = only_copy(
+            contents, "annotations of SPRSound", "data_folder", warnings
+        )
         annotations, others = files[folder]
         wav_folder = places[partition][folder]
         if not wav_folder.is_dir():
@@ -111,7 +113,7 @@ def read_corpus(data_folder, partitions, strict=False):
             ],
             "json files not named like SPRSound recordings": others,
         }
-        report_unpaired(problems, folder, strict, warnings)
+        report_problems(problems, folder, strict, warnings)
         names = [name for name in annotations if name in audio[wav_folder]]
         if not names:
             raise ValueError(f"{folder}: no recording has audio and annotation")
@@ -183,6 +185,7 @@ def read_annotation(path):
 
     Example
     -------
+    >>> import json
     >>> path = getfixture("tmp_path") / "40638274_9.7_1_p1_1696.json"
     >>> event = {"start": "342", "end": "2515", "type": "Normal"}
     >>> content = {"record_annotation": "Normal", "event_annotation": [event]}
@@ -191,10 +194,7 @@ def read_annotation(path):
     >>> annotation, events[0]["end"]
     ('Normal', 2.515)
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # which says at which position
-        raise ValueError(f"{path}: not readable as JSON ({error})") from error
+    content = read_json(path)
     content = content if isinstance(content, dict) else {}
     if not isinstance(content.get("event_annotation"), list):
         raise ValueError(f"{path}: holds no list 'event_annotation'")
@@ -222,13 +222,10 @@ def read_annotation(path):
     return annotation, events
 
 
-def _find_places(data_folder):
+def _find_places(data_folder, strict, warnings):
     """The folders of audio by those of annotations, by partition."""
     places = {partition: {} for partition in LAYOUTS}
-    for folder, subfolders, _ in os.walk(data_folder, followlinks=True):
-        folder = Path(folder)
-        if len(folder.relative_to(data_folder).parts) == SEARCH_DEPTH:
-            subfolders.clear()
+    for folder, _ in walk_folders(data_folder, SEARCH_DEPTH, strict, warnings):
         for partition, layouts in LAYOUTS.items():
             for audio, annotations in layouts:
                 if (folder / annotations).is_dir():
@@ -252,8 +249,8 @@ def _missing(data_folder, partition, places):
 def _recordings_in(folder, suffix):
     """Files by recording, and the names of files that are no recording's."""
     files, others = {}, []
-    for path in sorted(folder.glob("[!.]*")):
-        if path.suffix.lower() != suffix:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() != suffix or path.name.startswith("."):
             continue
         if RECORDING.fullmatch(path.stem):
             add_once(files, path.stem, path, path)
@@ -276,5 +273,5 @@ def _audio_in(folder, places, strict, warnings):
         ],
         "wav files not named like SPRSound recordings": others,
     }
-    report_unpaired(problems, folder, strict, warnings)
+    report_problems(problems, folder, strict, warnings)
     return audio

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 
-from qlung_plugin.dataio import icbhi, sprsound
-from qlung_plugin.dataio.manifests import quantity, some
+from qlung_plugin.dataio import icbhi_tables, sprsound
+from qlung_plugin.dataio.fields import quantity, some
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
     segment_envelope,
@@ -186,7 +186,7 @@ def read_times(path, recording):
     """
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        return [cycle[:2] for cycle in icbhi.read_annotation(path)]
+        return [cycle[1:3] for cycle in icbhi_tables.read_annotation(path)]
     if suffix == ".json":
         _, events = sprsound.read_annotation(path)
         return [(event["start"], event["end"]) for event in events]

@@ -49,6 +49,7 @@ def prepare_icbhi(
     split_seed=0,
     strict=False,
     skip_prep=False,
+    annotation_folder=None,
 ):
     """Writes `train.json`, `valid.json`, `test.json` and `icbhi.json`.
 
@@ -78,6 +79,8 @@ def prepare_icbhi(
         Whether anything but the complete published database is an error.
     skip_prep : bool
         Whether to keep the manifests of an earlier call.
+    annotation_folder : str, optional
+        Where the annotations are, if not in data_folder.
 
     Returns
     -------
@@ -99,7 +102,14 @@ def prepare_icbhi(
         return read_summary(output_folder, MANIFESTS, SUMMARY)
     data_folder, output_folder = check_folders(data_folder, output_folder)
     cycles, protocol, warnings = read_corpus(
-        data_folder, split, test_fold, split_file, fold_file, split_seed, strict
+        data_folder,
+        split,
+        test_fold,
+        split_file,
+        fold_file,
+        split_seed,
+        strict,
+        annotation_folder,
     )
     headers = read_headers(c["wav"] for c in cycles if c["wav"])
     cycles = locate_cycles(cycles, headers, warnings)

@@ -15,15 +15,14 @@ from collections import Counter
 
 import soundfile
 
+from qlung_plugin.dataio.fields import add_once, some
 from qlung_plugin.dataio.manifests import (
-    add_once,
     check_folders,
     locate_cycles,
     log_summary,
     manifest_entry,
     read_headers,
     read_summary,
-    some,
     write_manifests,
 )
 from qlung_plugin.dataio.partitions import (

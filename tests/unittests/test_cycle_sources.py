@@ -153,7 +153,7 @@ def test_a_csv_tells_recordings_of_one_name_by_their_folder(tmp_path, annotate):
         ("a.csv", f"start,{'end' * 50_000}", "not readable as CSV"),
         ("a.txt", "0.5 2.0\n", "a.txt:1: 2 fields, not 4"),
         ("a.txt", "0.5 2.0 0 7\n", "a.txt:1: crackle and wheeze"),
-        ("a.json", "{", "a.json: not readable as JSON"),
+        ("a.json", "{", "a.json is no valid JSON"),
         ("a.json", "[]", "no list 'event_annotation'"),
         ("a.xml", "<a/>", "is no annotation: expected is .txt, .json, .csv"),
         ("a.csv", "start,end\n2,2\n", "cycle 1: from 2 to 2 s is no stretch"),

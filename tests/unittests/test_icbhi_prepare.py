@@ -17,7 +17,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qlung_plugin.dataio.icbhi import parse_recording_name, read_annotation
+from qlung_plugin.dataio.icbhi_tables import (
+    parse_recording_name,
+    read_annotation,
+    read_demographics,
+)
 from recipes.ICBHI.icbhi_prepare import prepare_icbhi
 
 PARTITIONS = ("train", "valid", "test")
@@ -307,6 +311,64 @@ def test_two_different_folders_of_recordings_are_an_error(data, output):
     assert str(data / "other") in str(error.value)
 
 
+def test_annotations_may_lie_in_another_folder(data, output, tmp_path):
+    (data / "labels").mkdir()
+    for path in (data / AUDIO).glob("*.txt"):
+        path.rename(data / "labels" / path.name)
+    summary = prepare_icbhi(data, output)
+    manifests = read_manifests(output)
+    assert summary["recordings"] == 12 and summary["warnings"] == []
+    # Also outside of the data folder, with the split beside them.
+    for name in ("labels", SPLIT, "demographic_info.txt"):
+        (data / name).rename(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="annotation_folder names"):
+        prepare_icbhi(data, output)
+    again = prepare_icbhi(data, output, annotation_folder=tmp_path / "labels")
+    assert again == summary
+    assert read_manifests(output) == manifests
+    # What lies beside the audio then is another annotation.
+    (data / AUDIO / f"{TEST[0]}.txt").write_text("nothing to read")
+    again = prepare_icbhi(data, output, annotation_folder=tmp_path / "labels")
+    assert again == summary
+
+
+def test_two_different_folders_of_annotations_are_an_error(data, output):
+    (data / "other").mkdir()
+    (data / "other" / f"{TEST[0]}.txt").write_text(CYCLES)
+    with pytest.raises(ValueError, match="let annotation_folder point at one"):
+        prepare_icbhi(data, output)
+    folder = data / AUDIO
+    summary = prepare_icbhi(data, output, annotation_folder=folder)
+    assert summary["recordings"] == 12
+
+
+def test_folders_that_cannot_be_read_are_counted(data, output, monkeypatch):
+    locked = data / "lost+found"
+    locked.mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) == locked:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    summary = prepare_icbhi(data, output)
+    assert str(locked) in the_warning(summary, "1 folders that cannot be read")
+    with pytest.raises(ValueError, match="1 folders that cannot be read"):
+        prepare_icbhi(data, output, strict=True)
+    with pytest.raises(PermissionError, match="lost"):
+        prepare_icbhi(locked, output)
+
+
+def test_linked_folders_are_read(data, output, tmp_path):
+    (data / AUDIO).rename(tmp_path / "elsewhere")
+    (data / AUDIO).symlink_to(tmp_path / "elsewhere")
+    (data / "loop").symlink_to(data)
+    summary = prepare_icbhi(data, output)
+    assert summary["recordings"] == 12
+
+
 def test_a_missing_data_folder_is_named_with_the_layouts(tmp_path, output):
     with pytest.raises(FileNotFoundError, match="does not exist") as error:
         prepare_icbhi(tmp_path / "absent", output)
@@ -444,10 +506,10 @@ def test_the_label_is_crackle_plus_twice_wheeze(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(CYCLES)
     assert read_annotation(path) == [
-        (0.0, 1.0, "normal"),
-        (1.0, 2.0, "crackle"),
-        (2.0, 3.0, "wheeze"),
-        (3.0, 4.0, "both"),
+        (f"{path}:1", 0.0, 1.0, "normal"),
+        (f"{path}:2", 1.0, 2.0, "crackle"),
+        (f"{path}:3", 2.0, 3.0, "wheeze"),
+        (f"{path}:4", 3.0, 4.0, "both"),
     ]
 
 
@@ -463,7 +525,8 @@ def test_the_label_is_crackle_plus_twice_wheeze(tmp_path):
 def test_blank_lines_and_line_ends_do_not_matter(tmp_path, content):
     path = tmp_path / "a.txt"
     path.write_bytes(content)
-    assert read_annotation(path) == [(0.5, 1.5, "crackle")]
+    ((_, *cycle),) = read_annotation(path)
+    assert cycle == [0.5, 1.5, "crackle"]
 
 
 @pytest.mark.parametrize(
@@ -480,6 +543,8 @@ def test_blank_lines_and_line_ends_do_not_matter(tmp_path, content):
         "nan 1.5 0 0",
         "0.5 inf 0 0",
         "0.5 1.5 0 \u00b9",
+        "0.5 1_0.5 0 0",
+        "0.5 \uff11.5 0 0",  # a full-width digit
     ],
 )
 def test_a_malformed_annotation_is_named_by_file_and_line(data, output, line):
@@ -508,7 +573,7 @@ def test_any_annotation_is_read_or_refused_by_line(tmp_path_factory, lines):
     except ValueError as error:
         assert re.match(rf"{re.escape(str(path))}:\d+: ", str(error))
     else:
-        for start, end, label in cycles:
+        for _, start, end, label in cycles:
             assert 0 <= start < np.inf and 0 <= end < np.inf
             assert label in ("normal", "crackle", "wheeze", "both")
 
@@ -581,20 +646,102 @@ def test_unknown_demographics_are_null(data, output):
 
 
 @pytest.mark.parametrize(
-    "line",
+    "content",
     [
-        "302 3 F NA 19",
-        "302 old F NA 19 99",
-        "302 nan F NA 19 99",
-        "302 -3 F NA 19 99",
-        "302 3 X NA 19 99",
-        "301 3 F NA 19 99",  # again
+        "301 0.75 M NA 9.8 73\n302 NA f NA NA NA\n",
+        "\r\n301\t0.75\tM\tNA\t9.8\t73\r\n302\tNULL\tF\tNA\tNA\tNA\r\n",
+        "Patient_number,Age,Sex,BMI,Weight,Height\n301,0.75,M,,,\n302,,F,,,\n",
+        "patient;age;sex\n301;0,75;male\n302;?;female\n",
+        ",subject,gender,age\n0,301,M,0.75\n1,302,F,n/a\n",
+        "301 0.75 M NA 9.8 73 URTI\n302 NA F NA NA NA Healthy\n",
+        '"Patient","Age","Sex"\n"301","0.75","M"\n"302","-","F"\n',
+        "Patient number Age Sex\n301 0.75 M\n302 nan F\n301 0.75 M\n",
     ],
 )
-def test_malformed_demographics_are_named_by_line(data, output, line):
+def test_demographics_as_they_go_round(tmp_path, content):
+    path = tmp_path / "demographic_info.txt"
+    path.write_bytes(content.encode())
+    people, odd = read_demographics(path)
+    assert odd == []
+    assert people == {
+        "301": {"age": 0.75, "sex": "M"},
+        "302": {"age": None, "sex": "F"},
+    }
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "302 3",
+        "302 old F NA 19 99",
+        "302 -3 F NA 19 99",
+        "302 1_0 F NA 19 99",
+        "302 3 X NA 19 99",
+        "0 302 3 F NA 19 99",  # a column before
+        "x302 3 F",
+    ],
+)
+def test_lines_of_demographics_that_are_not_understood(data, output, line):
     path = data / "demographic_info.txt"
-    path.write_text(f"\n301 3 F NA 19 99\n{line}\n")
-    with pytest.raises(ValueError, match=f"^{path}:3: "):
+    path.write_text(f"\n301 3 F NA 19 99\n{line}\n301 4 F NA 19 99\n401 5 M\n")
+    summary = prepare_icbhi(data, output)
+    test = read_manifests(output)["test"]
+    ages = {entry["patient"]: entry["age"] for entry in test.values()}
+    assert ages == {"301": 3.0, "302": None, "401": 5.0}
+    warning = the_warning(summary, "age and sex are unknown of 9 patients")
+    assert f"(201, 202, 203, ...); 2 lines are not understood ({path}:3, " in (
+        warning
+    )
+    with pytest.raises(ValueError, match="unknown of 9 patients"):
+        prepare_icbhi(data, output, strict=True)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (
+            lambda path: path.write_text("", "utf-16"),
+            "UTF-16: save it as UTF-8",
+        ),
+        (os.mkfifo, "is no ordinary file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no ordinary file"),
+        (lambda path: path.symlink_to("nowhere"), "No such file"),
+        (Path.mkdir, "is no ordinary file"),
+    ],
+)
+def test_demographics_that_cannot_be_read_stop_nothing(
+    data, output, spoil, message
+):
+    path = data / "demographic_info.txt"
+    path.unlink()
+    spoil(path)
+    summary = prepare_icbhi(data, output)
+    warning = the_warning(summary, "age and sex are unknown")
+    assert message in warning and str(path) in warning
+    assert summary["recordings"] == 12
+    with pytest.raises(ValueError, match="age and sex are unknown"):
+        prepare_icbhi(data, output, strict=True)
+
+
+@pytest.mark.parametrize("name", [SPLIT, f"{AUDIO}/{TEST[0]}.txt"])
+@pytest.mark.parametrize("target", [None, "/dev/zero"])
+def test_what_must_be_read_and_is_no_file_is_named(data, output, name, target):
+    """Neither does it hang nor fill the memory."""
+    path = data / name
+    path.unlink()
+    if target is None:
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+    with pytest.raises(ValueError, match=f"{path} is no ordinary file"):
+        prepare_icbhi(data, output)
+
+
+@pytest.mark.parametrize("name", [SPLIT, f"{AUDIO}/{TEST[0]}.txt"])
+def test_a_text_in_utf16_is_called_so(data, output, name):
+    path = data / name
+    path.write_text(path.read_text(), encoding="utf-16")
+    with pytest.raises(ValueError, match=f"{path} is in UTF-16: save it as"):
         prepare_icbhi(data, output)
 
 
@@ -637,9 +784,23 @@ def test_a_malformed_split_is_named_by_line(data, output, line):
         prepare_icbhi(data, output)
 
 
-def test_a_recording_absent_from_the_split_is_named(data, output):
-    write_split(data / SPLIT, {n: s for n, s in SIDES.items() if n != TEST[1]})
-    with pytest.raises(ValueError, match=f"{TEST[1]}.txt: not in the official"):
+def test_what_a_split_leaves_out_is_left_out_and_counted(data, output):
+    """As published splits do in which no patient is on both sides."""
+    kept = {n: s for n, s in SIDES.items() if not n.startswith("401")}
+    write_split(data / SPLIT, kept)
+    summary = prepare_icbhi(data, output)
+    warning = the_warning(summary, "2 recordings left out")
+    assert str(data / SPLIT) in warning and TEST[2] in warning
+    found = sum(map(list, read_manifests(output).values()), [])
+    assert {cycle.rpartition("_")[0] for cycle in found} == set(kept)
+    assert summary["recordings"] == 10
+    with pytest.raises(ValueError, match="2 recordings left out"):
+        prepare_icbhi(data, output, strict=True)
+
+
+def test_a_split_of_other_recordings_is_an_error(data, output):
+    write_split(data / SPLIT, {"501_1b1_Al_sc_Meditron": "train"})
+    with pytest.raises(ValueError, match="none of the 12 recordings.*their"):
         prepare_icbhi(data, output)
 
 
@@ -666,7 +827,7 @@ def test_an_ambiguous_old_name_is_not_guessed(data, output):
     write_recordings(data / AUDIO, ["501_1b1_Al_sc_AKGC417L"])
     new = ["501_1b1_Al_sc_Meditron", "501_1b1_Al_sc_Litt3200"]
     write_split(data / SPLIT, {**SIDES, new[0]: "train", new[1]: "test"})
-    with pytest.raises(ValueError, match="501_1b1_Al_sc_AKGC417L.txt: not in"):
+    with pytest.raises(ValueError, match="AKGC417L.txt: not in .* any of"):
         prepare_icbhi(data, output)
 
 
@@ -750,11 +911,17 @@ def test_malformed_folds_are_named_by_line(data, output, line):
         prepare_icbhi(data, output, split="patient_folds")
 
 
-def test_a_patient_without_fold_is_named(data, output):
+def test_patients_without_fold_are_left_out_and_counted(data, output):
     path = data / "patient_list_foldwise.txt"
     path.write_text("201 0\n202 1\n")
-    with pytest.raises(ValueError, match=f"{path}: no patient 203, 204"):
-        prepare_icbhi(data, output, split="patient_folds")
+    options = dict(split="patient_folds", valid_fraction=0)
+    summary = prepare_icbhi(data, output, **options)
+    warning = the_warning(summary, "9 patients left out that it does not name")
+    assert "203, 204, 205, ..." in warning
+    assert summary["partitions"]["train"]["patients"] == 1
+    assert summary["partitions"]["test"]["patients"] == 1
+    with pytest.raises(ValueError, match="9 patients left out"):
+        prepare_icbhi(data, output, strict=True, **options)
 
 
 # Validation

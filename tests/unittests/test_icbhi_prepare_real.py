@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from qlung_plugin.dataio.icbhi import read_corpus
+from qlung_plugin.dataio.icbhi_tables import read_demographics
 from qlung_plugin.dataio.partitions import count_cycles
 from recipes.ICBHI.icbhi_prepare import prepare_icbhi
 
@@ -55,6 +56,19 @@ def count(cycles, side):
     found = count_cycles([c for c in cycles if c["side"] == side])
     counts = tuple(found["counts"][label] for label in LABELS)
     return found["recordings"], found["patients"], counts
+
+
+def test_demographics_with_commas():
+    path = real_folder("..") / "cases" / "demographic_info_commas.txt"
+    if not path.is_file():
+        pytest.skip(f"there is no {path}")
+    assert read_demographics(path) == (
+        {
+            "101": {"age": 3.0, "sex": "F"},
+            "102": {"age": 0.75, "sex": "F"},
+        },
+        [],
+    )
 
 
 # The single-channel subset

@@ -567,6 +567,8 @@ def test_numbers_and_the_documented_key_are_read_too(tmp_path):
         ('{"event_annotation": []', "char 23"),
         ('{\n "event_annotation": [], }', "line 2"),
         ("\xff", "position 0"),
+        ('{"event_annotation": [], "event_annotation": []}', "there twice"),
+        ('{"event_annotation": [NaN]}', "NaN is no finite number"),
     ],
 )
 def test_broken_json_is_named_with_its_position(
@@ -574,9 +576,8 @@ def test_broken_json_is_named_with_its_position(
 ):
     path = json_of(data, "inter")
     path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match="not readable as JSON") as error:
+    with pytest.raises(ValueError, match=f"{path} is no ") as error:
         prepare_sprsound(data, output)
-    assert str(error.value).startswith(f"{path}: ")
     assert position in str(error.value)
 
 
@@ -587,6 +588,14 @@ def test_json_of_another_kind_is_named(data, output, content):
     path = json_of(data, "inter")
     path.write_text(content)
     with pytest.raises(ValueError, match=f"^{path}: holds no list 'event_"):
+        prepare_sprsound(data, output)
+
+
+def test_an_annotation_that_is_no_file_is_named(data, output):
+    path = json_of(data, "inter")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=f"{path} is no ordinary file"):
         prepare_sprsound(data, output)
 
 
@@ -617,6 +626,8 @@ def test_an_unknown_annotation_is_named_with_its_file(data, output):
         {"start": "-1", "end": "900", "type": "Normal"},
         {"start": "0", "end": "nan", "type": "Normal"},
         {"start": "0", "end": None, "type": "Normal"},
+        {"start": "0", "end": "1_000", "type": "Normal"},
+        {"start": "0", "end": "\uff19", "type": "Normal"},
         {"start": True, "end": "900", "type": "Normal"},
         {"start": ["0"], "end": "900", "type": "Normal"},
     ],
@@ -656,7 +667,7 @@ def test_any_json_is_read_or_refused_by_name(tmp_path_factory, content):
     try:
         annotation, events = read_annotation(path)
     except ValueError as error:
-        assert str(error).startswith(f"{path}: ")
+        assert str(error).startswith(str(path))
     else:
         assert annotation in (None, "Normal", "Poor Quality")
         for event in events:

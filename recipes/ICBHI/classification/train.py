@@ -377,6 +377,7 @@ if __name__ == "__main__":
             "output_folder": hparams["manifest_folder"],
             "split": hparams["split"],
             "test_fold": hparams["test_fold"],
+            "annotation_folder": hparams["annotation_folder"],
             "split_file": hparams["split_file"],
             "fold_file": hparams["fold_file"],
             "valid_fraction": hparams["valid_fraction"],

@@ -183,6 +183,7 @@ if __name__ == "__main__":
         kwargs={
             "data_folder": hparams["data_folder"],
             "output_folder": hparams["output_folder"],
+            "annotation_folder": hparams["annotation_folder"],
             "split_file": hparams["split_file"],
             "valid_fraction": 0,
             "strict": hparams["strict"],

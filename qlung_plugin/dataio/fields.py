@@ -1,0 +1,62 @@
+"""Fields of tables and annotations: numbers, and keys that occur once.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+import re
+
+# What float() takes beyond this, such as 1_000 or digits of other scripts, is
+# more often a slip than a number.
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def quantity(text, where):
+    """A finite number, not negative, in plain digits.
+
+    Arguments
+    ---------
+    text : str
+        The number; white space around it does not matter.
+    where : str
+        Its place, for the message.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Example
+    -------
+    >>> quantity("-1", where="a.txt:3")
+    Traceback (most recent call last):
+    ValueError: a.txt:3: '-1' is not a number of 0 or more
+    """
+    known = NUMBER.fullmatch(text.strip())
+    value = float(text) if known else math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{where}: '{text}' is not a number of 0 or more")
+    return value
+
+
+def add_once(table, key, value, where):
+    """Adds to a dict what must not be there yet."""
+    if key in table:
+        raise ValueError(f"{where}: '{key}' occurs twice")
+    table[key] = value
+
+
+def some(names):
+    """The first few names.
+
+    Example
+    -------
+    >>> some(["a", "b", "c", "d"])
+    'a, b, c, ...'
+    """
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
