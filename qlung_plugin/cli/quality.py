@@ -28,6 +28,10 @@ and what some of them are computed from. No model is needed.
   spectral_entropy, rms
                      of audio_quality
 
+Samples that stay exactly the same for 20 ms are no signal: they are left out,
+and count for their share of the time as the worst (an entropy and flatness of
+1, a ratio of -20 dB), so that no gap improves a score.
+
 {CYCLES}
 
 examples:

@@ -9,10 +9,8 @@ Authors
  * qlung_plugin contributors
 """
 
-import torch
 from speechbrain.dataio import audio_io
 from torch import nn
-from torch.nn.utils.rnn import pad_sequence
 
 from qlung_plugin.processing.cycles import fix_length, resample
 
@@ -70,6 +68,7 @@ class CycleResampler(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> CycleResampler(32000)(torch.zeros(4000), 4000).shape
     torch.Size([32000])
     """
@@ -101,6 +100,7 @@ class FixedLength(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> FixedLength(8000)(torch.ones(100)).shape
     torch.Size([64000])
     """
@@ -148,6 +148,7 @@ class CycleFeatures(nn.Module):
     Example
     -------
     >>> from qlung_plugin.lobes.features import EfficientATFeatures
+    >>> import torch
     >>> features = CycleFeatures(
     ...     CycleResampler(32000), FixedLength(32000), EfficientATFeatures()
     ... )
@@ -177,6 +178,7 @@ class CycleMeasurements(nn.Module):
 
     Example
     -------
+    >>> import torch
     >>> from qlung_plugin.lobes.quality import AudioQualityScore
     >>> measurements = CycleMeasurements(AudioQualityScore(16000))
     >>> measurements(torch.randn(4000), 4000).shape
@@ -189,10 +191,7 @@ class CycleMeasurements(nn.Module):
 
     def forward(self, waveform, native_rate):
         """Measurements of a cycle ``[time]`` recorded at ``native_rate``."""
-        waveform = resample(waveform, native_rate, self.quality.sample_rate)
-        return self.quality.measure(
-            waveform.unsqueeze(0), native_rates=torch.tensor([native_rate])
-        )[0]
+        return self.quality.measure_recorded([waveform], [native_rate])[0]
 
     def batch(self, waveforms, native_rates):
         """Measurements of several cycles at once, which is faster.
@@ -209,15 +208,4 @@ class CycleMeasurements(nn.Module):
         torch.Tensor
             ``[cycle, measurement]``.
         """
-        rate = self.quality.sample_rate
-        resampled = [
-            resample(waveform, native_rate, rate)
-            for waveform, native_rate in zip(waveforms, native_rates)
-        ]
-        lengths = torch.tensor([len(r) for r in resampled], dtype=torch.double)
-        padded = pad_sequence(resampled, batch_first=True)
-        return self.quality.measure(
-            padded,
-            lengths / max(padded.shape[1], 1),
-            torch.tensor(native_rates),
-        )
+        return self.quality.measure_recorded(waveforms, native_rates)

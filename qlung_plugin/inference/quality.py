@@ -17,7 +17,6 @@ from qlung_plugin.lobes.quality import (
     LearnedQualityScore,
     SNRScore,
 )
-from qlung_plugin.processing.cycles import resample
 
 LONGEST = 60.0  # s that are measured at once
 UNITS = ("recording", "cycle")
@@ -136,8 +135,5 @@ def _measure(measures, recording, start, end):
 @torch.inference_mode()
 def _values(measure, stretch, native_rate):
     """Score and measurements of a stretch."""
-    waveform = resample(stretch, native_rate, measure.sample_rate)
-    measurements = measure.measure(
-        waveform.unsqueeze(0), native_rates=torch.tensor([native_rate])
-    )
+    measurements = measure.measure_recorded([stretch], [native_rate])
     return measure.score(measurements).item(), measurements[0].tolist()

@@ -199,7 +199,7 @@ def test_silent_cycle_has_quality_0_and_no_measurement(model, tmp_path):
 class Unnamed(QualityMeasure):
     """A measure of one's own, which names nothing."""
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         return torch.ones(len(waveforms), 3)
 
     def score(self, measurements):

@@ -325,7 +325,7 @@ class TestManifestQuality:
 class Loudness(QualityMeasure):
     """A user's own measure, which does not say what it measures."""
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         return torch.stack([waveforms.abs().mean(-1)] * 2, dim=-1)
 
     def score(self, measurements):

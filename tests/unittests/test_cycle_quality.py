@@ -280,7 +280,7 @@ def test_one_cycle_in_two_manifests(manifests, tmp_path):
 class Loudness(QualityMeasure):
     """A measure of one's own needs to know of nothing else."""
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         return centred.abs().amax(dim=-1, keepdim=True).repeat(1, 3)
 
     def score(self, measurements):

@@ -143,7 +143,7 @@ class TestScore:
 
     def test_of_waveforms(self, score):
         assert isinstance(score, QualityMeasure)
-        assert score.names == tuple(MODEL)
+        assert score.names == (*MODEL, "silent_share")
         measured = RecordingMeasurements(RATE, tuple(MODEL)).measure(
             recordings()
         )
@@ -158,7 +158,7 @@ class TestScore:
             recordings(0.5), native_rates=torch.full((4,), 4000)
         )
         missing = measured.isnan()
-        assert missing.tolist() == [[False, False, True, True]] * 4
+        assert missing.tolist() == [[False, False, True, True, False]] * 4
         expected = [expit(logit_by_hand(row)) for row in measured.tolist()]
         assert score.score(measured).tolist() == pytest.approx(expected)
 
@@ -204,7 +204,8 @@ class TestScore:
         one = {"clipping": {"mean": 0, "scale": 1, "coefficient": -1}}
         path.write_text(json.dumps(content(measurements=one)))
         score = LearnedQualityScore(RATE, str(path))
-        assert score.measure(recordings()).shape == (4, 1)
+        assert score.names == ("clipping", "silent_share")
+        assert score.measure(recordings()).shape == (4, 2)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_on_a_gpu(self, path):
@@ -418,7 +419,7 @@ class TestFitted:
         fitted = LearnedQualityScore(RATE, path, normalisation="fitted")
         measured = score.measure(recordings())
         fitted.fit(measured)
-        shifted = measured + torch.tensor([1.5, 6.0, -9.0, 0.3])
+        shifted = measured + torch.tensor([1.5, 6.0, -9.0, 0.3, 0.0])
         again = LearnedQualityScore(RATE, path, normalisation="fitted")
         again.fit(shifted)
         torch.testing.assert_close(

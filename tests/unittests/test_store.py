@@ -326,6 +326,16 @@ def test_changed_code_is_another_store(build, corpus, monkeypatch):
     assert store["a_0"].mean() > 0.5
 
 
+def test_other_code_for_silence_is_another_store(build, corpus, monkeypatch):
+    folder = build(corpus).folder
+    monkeypatch.setattr(
+        Scale,
+        "forward",
+        lambda self, x, rate: torch.where(x == 0, 1.0, x * self.factor),
+    )
+    assert build(corpus).folder != folder
+
+
 # --- description ------------------------------------------------------------
 
 

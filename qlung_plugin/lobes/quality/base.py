@@ -8,13 +8,49 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
+from qlung_plugin.processing.cycles import resample
 from qlung_plugin.processing.quality import (
+    SHORTEST_SILENCE,
     SILENCE,
+    constant_runs,
     remove_dc,
+    resample_mask,
     rms_level,
     sample_mask,
 )
+
+
+def find_silence(waveforms, sample_rate, lengths=None):
+    """Marks samples that stay exactly the same for 20 ms: they are no signal.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[batch, time]``.
+    sample_rate : int
+        In Hz.
+    lengths : torch.Tensor, optional
+        Number of valid samples, ``[batch]``; all, if not given.
+
+    Returns
+    -------
+    torch.Tensor
+        Boolean, ``[batch, time]``.
+
+    Example
+    -------
+    >>> waveforms = torch.randn(1, 4000)
+    >>> waveforms[0, 1000:1080] = 0.0
+    >>> find_silence(waveforms, 4000).sum().item()
+    80
+    """
+    batch, time = waveforms.shape
+    if lengths is None:
+        lengths = torch.full((batch,), time, device=waveforms.device)
+    shortest = max(2, round(SHORTEST_SILENCE * sample_rate))
+    return constant_runs(waveforms, lengths, shortest)
 
 
 class Measurements(nn.Module, ABC):
@@ -37,7 +73,41 @@ class Measurements(nn.Module, ABC):
         super().__init__()
         self.sample_rate = sample_rate
 
-    def measure(self, waveforms, relative_lengths=None, native_rates=None):
+    def measure_recorded(self, waveforms, native_rates):
+        """Measures waveforms as they were recorded, each at its own rate.
+
+        Silence is looked for before they are resampled, which blurs it.
+
+        Arguments
+        ---------
+        waveforms : list of torch.Tensor
+            ``[time]`` each, full scale at 1.
+        native_rates : list of int
+            In Hz.
+
+        Returns
+        -------
+        torch.Tensor
+            See :meth:`measure`, also for errors.
+        """
+        resampled, masks = [], []
+        for waveform, rate in zip(waveforms, native_rates):
+            silent = find_silence(waveform.unsqueeze(0), rate)[0]
+            resampled.append(resample(waveform, rate, self.sample_rate))
+            masks.append(resample_mask(silent, rate, self.sample_rate))
+        padded = pad_sequence(resampled, batch_first=True)
+        lengths = [len(waveform) for waveform in resampled]
+        lengths = torch.tensor(lengths, dtype=torch.double)
+        return self.measure(
+            padded,
+            (lengths / max(padded.shape[1], 1)).to(padded.device),
+            torch.tensor(native_rates, device=padded.device),
+            pad_sequence(masks, batch_first=True),
+        )
+
+    def measure(
+        self, waveforms, relative_lengths=None, native_rates=None, silent=None
+    ):
         """Measures waveforms.
 
         Arguments
@@ -51,6 +121,9 @@ class Measurements(nn.Module, ABC):
             The rate at which each waveform was recorded, in Hz, ``[batch]``.
             It tells which bands a recording cannot have, so that a 4 kHz
             recording does not look cleaner for its empty upper band.
+        silent : torch.Tensor, optional
+            Which samples hold no signal, boolean ``[batch, time]``; found in
+            the waveforms if not given, see :func:`find_silence`.
 
         Returns
         -------
@@ -85,8 +158,12 @@ class Measurements(nn.Module, ABC):
             raise ValueError("relative_lengths must lie in [0, 1]")
         with torch.autocast(waveforms.device.type, enabled=False):
             waveforms = waveforms.float()
+            if silent is None:
+                silent = find_silence(waveforms, self.sample_rate, lengths)
+            if not silent.any():
+                silent = None  # as in most recordings: no work for nothing
             # Silence is padding that goes all the way: one case, not two.
-            centred = remove_dc(waveforms, lengths)
+            centred = remove_dc(waveforms, lengths, silent)
             level = rms_level(centred, lengths)
             # The level tells it, much faster, unless it overflows.
             if not level.isfinite().all():
@@ -95,12 +172,12 @@ class Measurements(nn.Module, ABC):
                     raise ValueError("a waveform holds NaN or infinite samples")
             audible = level > SILENCE
             values = self.measure_valid(
-                waveforms, centred, lengths, native_rates
+                waveforms, centred, lengths, native_rates, silent
             )
             return torch.where(audible.unsqueeze(-1), values, torch.nan)
 
     @abstractmethod
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """The measurements themselves, to be overridden.
 
         Arguments
@@ -108,11 +185,14 @@ class Measurements(nn.Module, ABC):
         waveforms : torch.Tensor
             ``[batch, time]``, as they came.
         centred : torch.Tensor
-            ``[batch, time]``, without DC, zero in the padding.
+            ``[batch, time]``, without DC, zero in the padding and in silence.
         lengths : torch.Tensor
             Number of valid samples, ``[batch]``.
         native_rates : torch.Tensor or None
             ``[batch]``, in Hz.
+        silent : torch.Tensor or None
+            Which valid samples hold no signal and are to be left out, boolean
+            ``[batch, time]``; None where all hold some.
 
         Returns
         -------
@@ -123,6 +203,10 @@ class Measurements(nn.Module, ABC):
 
 class QualityMeasure(Measurements):
     """Base class of the quality scores.
+
+    A recording does not get better by a gap of digital silence: what is
+    measured is its signal, and silence counts as the worst for its share of the
+    time.
 
     Subclasses override ``measure_valid`` and :meth:`score`, :meth:`fit` where
     something is learned from the training set, and :meth:`measure_entries`

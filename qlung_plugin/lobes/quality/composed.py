@@ -102,10 +102,12 @@ class WeightedQuality(QualityMeasure):
         ]
         return torch.cat(parts, dim=-1)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """The measurements of all measures, beside each other."""
         parts = [
-            measure.measure_valid(waveforms, centred, lengths, native_rates)
+            measure.measure_valid(
+                waveforms, centred, lengths, native_rates, silent
+            )
             for measure in self.measures
         ]
         return torch.cat(parts, dim=-1)
@@ -170,7 +172,7 @@ class ConstantQuality(QualityMeasure):
         """Nothing, in one column; no waveform is measured."""
         return torch.zeros(len(entries), 1)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """Nothing, in one column."""
         return waveforms.new_zeros(len(waveforms), 1)
 
@@ -249,7 +251,7 @@ class ManifestQuality(QualityMeasure):
         values = torch.tensor(list(stated.values()), dtype=torch.float32)
         return values.unsqueeze(-1)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """Not possible: a waveform does not state its quality."""
         raise ValueError(
             f"the quality is {self.column!r} of a manifest, which a waveform"

@@ -16,8 +16,10 @@ from qlung_plugin.lobes.quality.recording import (
     MEASUREMENTS,
     RecordingMeasurements,
 )
+from qlung_plugin.processing.quality import average_with_silence
 
 SHIPPED = files("qlung_plugin.lobes.quality") / "learned.json"
+SILENT_SHARE = "silent_share"
 NUMBERS = ("mean", "scale", "coefficient")
 
 
@@ -150,6 +152,9 @@ class LearnedQualityScore(QualityMeasure):
     mean over the training recordings. The probability is calibrated to the
     share of poor recordings that the model was trained with, a quarter.
 
+    What holds no signal, such as a dropout, is not measured: the score is the
+    probability for the rest, times its share of the time.
+
     Arguments
     ---------
     sample_rate : int
@@ -206,14 +211,18 @@ class LearnedQualityScore(QualityMeasure):
 
     @property
     def names(self):
-        """Of the measurements."""
-        return self.measurements.names
+        """Of the measurements; the last is no part of the logistic model."""
+        return (*self.measurements.names, SILENT_SHARE)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
-        """The model's measurements, ``[batch, measurement]``."""
-        return self.measurements.measure_valid(
-            waveforms, centred, lengths, native_rates
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+        """The model's measurements and the share of silence."""
+        values = self.measurements.measure_valid(
+            waveforms, centred, lengths, native_rates, silent
         )
+        share = average_with_silence(
+            torch.zeros_like(values[:, 0]), 1.0, lengths, silent
+        )
+        return torch.cat([values, share.unsqueeze(-1)], dim=-1)
 
     def contributions(self, measurements):
         """What each measurement adds to the logit of being usable.
@@ -221,13 +230,16 @@ class LearnedQualityScore(QualityMeasure):
         Arguments
         ---------
         measurements : torch.Tensor
-            ``[batch, measurement]``; NaN where missing.
+            ``[batch, measurement]``; NaN where missing. The share of silence
+            adds nothing, and may be left out.
 
         Returns
         -------
         torch.Tensor
-            ``[batch, measurement]``; 0 for the mean and where missing.
+            ``[batch, measurement]`` without the share of silence; 0 for the
+            mean and where missing.
         """
+        measurements = measurements[..., : len(self.values)]
         mean, scale, coefficient = self.values.to(measurements).unbind(dim=-1)
         if self.normalisation == "fitted":
             mean, scale = self.standards.to(measurements).unbind(dim=-1)
@@ -254,6 +266,7 @@ class LearnedQualityScore(QualityMeasure):
         """
         if self.normalisation != "fitted":
             return
+        measurements = measurements[..., : len(self.values)]
         known = ~measurements.isnan()
         if known.any(dim=-1).sum() < 2:
             raise ValueError(
@@ -268,10 +281,14 @@ class LearnedQualityScore(QualityMeasure):
         self.standards.copy_(torch.where(usable[:, None], fitted, shipped))
 
     def score(self, measurements):
-        """Probability of being usable."""
+        """Probability of being usable, times the share of signal.
+
+        Without a last column, the share of silence, there is none.
+        """
         logit = self.intercept + self.contributions(measurements).sum(dim=-1)
-        nothing = measurements.isnan().all(dim=-1)
-        return torch.where(nothing, 0.0, logit.sigmoid())
+        nothing = measurements[..., : len(self.values)].isnan().all(dim=-1)
+        silent = measurements[..., len(self.values) :].sum(dim=-1)
+        return torch.where(nothing, 0.0, logit.sigmoid() * (1 - silent))
 
     def explain(self, waveforms, relative_lengths=None, native_rates=None):
         """Why a score is what it is.
@@ -284,10 +301,11 @@ class LearnedQualityScore(QualityMeasure):
         Returns
         -------
         list of dict
-            Per waveform: ``quality``, the score; ``intercept``; and
-            ``measurements``, by name ``value`` (NaN where missing) and
-            ``contribution`` to the logit, those that lower the score most
-            first. Intercept and contributions add up to the logit.
+            Per waveform: ``quality``, the score; ``silent_share``, which is
+            taken from it; ``intercept``; and ``measurements``, by name
+            ``value`` (NaN where missing) and ``contribution`` to the logit,
+            those that lower the score most first. Intercept and contributions
+            add up to the logit.
 
         Example
         -------
@@ -309,6 +327,7 @@ class LearnedQualityScore(QualityMeasure):
             explained.append(
                 {
                     "quality": quality,
+                    SILENT_SHARE: row[-1],
                     "intercept": self.intercept,
                     "measurements": {
                         name: {"value": value, "contribution": part}

@@ -9,6 +9,7 @@ import torch
 from qlung_plugin.lobes.quality.base import QualityMeasure
 from qlung_plugin.processing.quality import (
     USABLE,
+    average_with_silence,
     band_bins,
     blind_snr,
     clipping_ratio,
@@ -17,6 +18,8 @@ from qlung_plugin.processing.quality import (
     spectral_entropy,
     spectral_flatness,
 )
+
+FLOOR = -20.0  # dB, of the signal-to-noise ratio; that of silence
 
 
 class _SpectralMeasure(QualityMeasure):
@@ -42,10 +45,15 @@ class _SpectralMeasure(QualityMeasure):
         self.band = slice(inside.min().item(), inside.max().item() + 1)
         self.register_buffer("bins", bins[:, self.band], persistent=False)
 
-    def spectrum(self, centred, lengths, native_rates):
+    def spectrum(self, centred, lengths, native_rates, silent=None):
         """Power, frames and bins as the functions of processing take them."""
         power, frames = power_frames(
-            centred, lengths, self.window, self.hop_samples, self.n_fft
+            centred,
+            lengths,
+            self.window,
+            self.hop_samples,
+            self.n_fft,
+            silent,
         )
         power, bins = power[..., self.band], self.bins
         if native_rates is not None and self._any_limited(native_rates):
@@ -154,10 +162,13 @@ class AudioQualityScore(_SpectralMeasure):
         # Rows: entropy, level. Columns: low, high.
         self.register_buffer("ranges", torch.full((2, 2), torch.nan))
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """Entropy and level, ``[batch, 2]``."""
-        power, frames, bins = self.spectrum(centred, lengths, native_rates)
+        power, frames, bins = self.spectrum(
+            centred, lengths, native_rates, silent
+        )
         entropy = spectral_entropy(power, frames, bins, self.entropy)
+        entropy = average_with_silence(entropy, 1.0, lengths, silent)
         return torch.stack([entropy, rms_level(centred, lengths)], dim=-1)
 
     def score(self, measurements):
@@ -247,10 +258,12 @@ class FlatnessScore(_SpectralMeasure):
             sample_rate, f_min, f_max, window_length, hop_length, n_fft
         )
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """Flatness, ``[batch, 1]``."""
-        spectrum = self.spectrum(centred, lengths, native_rates)
-        return spectral_flatness(*spectrum).unsqueeze(-1)
+        spectrum = self.spectrum(centred, lengths, native_rates, silent)
+        flatness = spectral_flatness(*spectrum)
+        flatness = average_with_silence(flatness, 1.0, lengths, silent)
+        return flatness.unsqueeze(-1)
 
     def score(self, measurements):
         """One minus the flatness."""
@@ -308,10 +321,12 @@ class SNRScore(_SpectralMeasure):
         )
         self.snr_range = tuple(snr_range)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """Signal-to-noise ratio in dB, ``[batch, 1]``."""
-        spectrum = self.spectrum(centred, lengths, native_rates)
-        return blind_snr(*spectrum).unsqueeze(-1)
+        spectrum = self.spectrum(centred, lengths, native_rates, silent)
+        ratio = blind_snr(*spectrum, floor=FLOOR)
+        ratio = average_with_silence(ratio, FLOOR, lengths, silent)
+        return ratio.unsqueeze(-1)
 
     def score(self, measurements):
         """Position within the range."""
@@ -334,9 +349,9 @@ class ClippingScore(QualityMeasure):
 
     names = ("clipping_ratio",)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """Share of clipped samples, ``[batch, 1]``."""
-        return clipping_ratio(waveforms, lengths).unsqueeze(-1)
+        return clipping_ratio(waveforms, lengths, silent).unsqueeze(-1)
 
     def score(self, measurements):
         """One minus the share."""

@@ -12,6 +12,7 @@ from qlung_plugin.lobes.quality.base import Measurements
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.processing.quality import (
     USABLE,
+    average_with_silence,
     band_bins,
     band_levels,
     band_matrix,
@@ -31,6 +32,7 @@ from qlung_plugin.processing.quality import (
     mean_over_frames,
     power_frames,
     quantile_over_frames,
+    resample_mask,
     spectral_entropy,
     spectral_flatness,
     spectral_flux,
@@ -69,10 +71,14 @@ class Analysis:
 
     Arguments
     ---------
+    waveforms : torch.Tensor
+        ``[batch, time]``.
     centred : torch.Tensor
-        ``[batch, time]``, without DC.
+        The same without DC, 0 in silence.
     lengths : torch.Tensor
         Number of valid samples, ``[batch]``.
+    silent : torch.Tensor or None
+        Which of them hold no signal, boolean ``[batch, time]``.
     sample_rate : int
         Of these, in Hz.
     power : torch.Tensor
@@ -89,8 +95,10 @@ class Analysis:
 
     def __init__(
         self,
+        waveforms,
         centred,
         lengths,
+        silent,
         sample_rate,
         power,
         frames,
@@ -98,7 +106,8 @@ class Analysis:
         bands,
         courses,
     ):
-        self.centred, self.lengths = centred, lengths
+        self.waveforms, self.centred = waveforms, centred
+        self.lengths, self.silent = lengths, silent
         self.sample_rate = sample_rate
         self.power, self.frames, self.highest = power, frames, highest
         self.bands = list(dict.fromkeys([*bands, *courses]))
@@ -176,6 +185,11 @@ def _correlation(analysis, first, second):
     return level_correlation(levels[..., 0], levels[..., 1], analysis.frames)
 
 
+def _faint_share(analysis):
+    share = faint_share(analysis.levels([SOUND])[..., 0], analysis.frames)
+    return average_with_silence(share, 1.0, analysis.lengths, analysis.silent)
+
+
 # Measurements of one value per band, or per quantile: what makes them of an
 # Analysis, and of which bands. The definitions are those of the functions.
 FAMILIES = {
@@ -214,11 +228,11 @@ SINGLE = {
     "flux": lambda a: spectral_flux(a.levels(BREATHING_BANDS), a.frames),
     "correlation_heart_breathing": lambda a: _correlation(a, *HEART_BREATHING),
     "correlation_breathing": lambda a: _correlation(a, *BREATHING_PAIR),
-    "faint_share": lambda a: faint_share(a.levels([SOUND])[..., 0], a.frames),
+    "faint_share": _faint_share,
     "burst_share": lambda a: burst_share(a.levels([SOUND])[..., 0], a.frames),
-    "crest_factor": lambda a: crest_factor(a.centred, a.lengths),
-    "kurtosis": lambda a: log_kurtosis(a.centred, a.lengths),
-    "clipping": lambda a: clipping_ratio(a.centred, a.lengths),
+    "crest_factor": lambda a: crest_factor(a.centred, a.lengths, a.silent),
+    "kurtosis": lambda a: log_kurtosis(a.centred, a.lengths, a.silent),
+    "clipping": lambda a: clipping_ratio(a.waveforms, a.lengths, a.silent),
     "mains_hum": lambda a: mains_hum(a.centred, a.lengths, a.sample_rate),
 }
 
@@ -291,7 +305,7 @@ class RecordingMeasurements(Measurements):
         window = torch.hann_window(N_FFT)
         self.register_buffer("window", window, persistent=False)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates):
+    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """The measurements by name, ``[batch, name]``."""
         if native_rates is None:
             native_rates = torch.full(
@@ -303,14 +317,19 @@ class RecordingMeasurements(Measurements):
             self.window,
             HOP,
             N_FFT,
+            None
+            if silent is None
+            else resample_mask(silent, self.sample_rate, RATE),
         )
         rates = native_rates.clamp(max=min(self.sample_rate, RATE))
         parts = {}
         for family, part in map(MEASUREMENTS.get, self.names):
             parts.setdefault(family, []).append(part)
         analysis = Analysis(
+            waveforms,
             centred,
             lengths,
+            silent,
             self.sample_rate,
             power,
             frames,

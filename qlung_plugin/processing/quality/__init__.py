@@ -25,6 +25,7 @@ from qlung_plugin.processing.quality.course import (
 from qlung_plugin.processing.quality.frames import (
     SILENCE,
     USABLE,
+    average_with_silence,
     band_bins,
     clear_padding,
     mean_over_frames,
@@ -32,6 +33,11 @@ from qlung_plugin.processing.quality.frames import (
     quantile_over_frames,
     remove_dc,
     sample_mask,
+)
+from qlung_plugin.processing.quality.silence import (
+    SHORTEST_SILENCE,
+    constant_runs,
+    resample_mask,
 )
 from qlung_plugin.processing.quality.spectrum import (
     blind_snr,
@@ -48,8 +54,10 @@ from qlung_plugin.processing.quality.waveform import (
 )
 
 __all__ = [
+    "SHORTEST_SILENCE",
     "SILENCE",
     "USABLE",
+    "average_with_silence",
     "band_bins",
     "band_levels",
     "band_matrix",
@@ -61,6 +69,7 @@ __all__ = [
     "burst_share",
     "clear_padding",
     "clipping_ratio",
+    "constant_runs",
     "crest_factor",
     "entropy_of_frames",
     "faint_share",
@@ -71,6 +80,7 @@ __all__ = [
     "power_frames",
     "quantile_over_frames",
     "remove_dc",
+    "resample_mask",
     "rms_level",
     "sample_mask",
     "smooth",

@@ -74,8 +74,65 @@ def clear_padding(waveforms, lengths):
     return torch.where(sample_mask(waveforms, lengths), waveforms, 0.0)
 
 
-def remove_dc(waveforms, lengths):
-    """Subtracts the mean of the valid samples and zeroes the padding.
+def count_signal(lengths, silent=None):
+    """Number of the valid samples that are signal.
+
+    Arguments
+    ---------
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+    silent : torch.Tensor, optional
+        Which of them hold no signal, boolean ``[batch, time]``; see
+        :func:`qlung_plugin.processing.quality.constant_runs`. None, if not
+        given.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch]``.
+
+    Example
+    -------
+    >>> count_signal(torch.tensor([2]), torch.tensor([[True, False, False]]))
+    tensor([1])
+    """
+    return lengths if silent is None else lengths - silent.sum(dim=-1)
+
+
+def average_with_silence(values, in_silence, lengths, silent=None):
+    """Mean over time of what was measured on the signal, and of silence.
+
+    Arguments
+    ---------
+    values : torch.Tensor
+        Measured on the signal, ``[batch]``.
+    in_silence : float
+        What silence counts as: the worst, or a recording would look the better
+        for its gaps.
+    lengths : torch.Tensor
+        Number of valid samples, ``[batch]``.
+    silent : torch.Tensor, optional
+        Which of them hold no signal, boolean ``[batch, time]``.
+
+    Returns
+    -------
+    torch.Tensor
+        ``[batch]``; NaN where the values are.
+
+    Example
+    -------
+    >>> silent = torch.tensor([[True, False, False, False]])
+    >>> average_with_silence(torch.tensor([0.2]), 1.0, torch.tensor([4]), silent)
+    tensor([0.4000])
+    """
+    if silent is None:
+        return values
+    share = count_signal(lengths, silent) / lengths.clamp(min=1)
+    return share * values + (1 - share) * in_silence
+
+
+def remove_dc(waveforms, lengths, silent=None):
+    """Subtracts the mean of the signal, and zeroes padding and silence.
 
     Arguments
     ---------
@@ -83,6 +140,9 @@ def remove_dc(waveforms, lengths):
         ``[batch, time]``.
     lengths : torch.Tensor
         Number of valid samples, ``[batch]``.
+    silent : torch.Tensor, optional
+        Which of them hold no signal, boolean ``[batch, time]``. They have no
+        part in the mean, which would be left in them.
 
     Returns
     -------
@@ -94,17 +154,22 @@ def remove_dc(waveforms, lengths):
     >>> remove_dc(torch.tensor([[1.0, 3.0, 7.0]]), torch.tensor([2]))
     tensor([[-1.,  1.,  0.]])
     """
-    total = clear_padding(waveforms, lengths).sum(dim=-1, keepdim=True)
-    mean = total / lengths.clamp(min=1).unsqueeze(-1)
-    return clear_padding(waveforms - mean, lengths)
+    signal = clear_padding(waveforms, lengths)
+    if silent is not None:
+        signal = signal.masked_fill(silent, 0.0)
+    count = count_signal(lengths, silent).clamp(min=1)
+    mean = signal.sum(dim=-1, keepdim=True) / count.unsqueeze(-1)
+    centred = clear_padding(waveforms - mean, lengths)
+    return centred if silent is None else centred.masked_fill(silent, 0.0)
 
 
-def power_frames(waveforms, lengths, window, hop_length, n_fft):
-    """Short-time power spectra of the valid samples.
+def power_frames(waveforms, lengths, window, hop_length, n_fft, silent=None):
+    """Short-time power spectra of the signal.
 
     Frames are not centred, and only those that lie wholly within the valid
-    samples count, so that padding cannot enter one. A waveform shorter than a
-    window gives one frame, zero-padded.
+    samples and outside silence count, so that neither padding nor the edge of a
+    gap can enter one. A waveform shorter than a window gives one frame,
+    zero-padded.
 
     Arguments
     ---------
@@ -118,6 +183,8 @@ def power_frames(waveforms, lengths, window, hop_length, n_fft):
         Samples between the starts of two frames.
     n_fft : int
         FFT size, at least the length of the window.
+    silent : torch.Tensor, optional
+        Which samples hold no signal, boolean ``[batch, time]``.
 
     Returns
     -------
@@ -152,8 +219,12 @@ def power_frames(waveforms, lengths, window, hop_length, n_fft):
     count = torch.where(lengths > 0, count, 0)
     index = torch.arange(power.shape[1], device=power.device)
     # By Parseval, the mean over the bins is the mean energy of the frame.
-    audible = power.mean(dim=-1) > SILENCE**2
-    return power, (index < count.unsqueeze(-1)) & audible
+    frames = power.mean(dim=-1) > SILENCE**2
+    frames &= index < count.unsqueeze(-1)
+    if silent is not None:
+        silent = torch.nn.functional.pad(silent, (0, max(missing, 0)))
+        frames &= ~silent.unfold(-1, window_length, hop_length).any(dim=-1)
+    return power, frames
 
 
 def band_bins(n_fft, sample_rate, f_min, f_max, native_rates=None):

@@ -11,11 +11,12 @@ import torch
 from qlung_plugin.processing.quality.frames import (
     SILENCE,
     clear_padding,
+    count_signal,
     sample_mask,
 )
 
 
-def rms_level(waveforms, lengths):
+def rms_level(waveforms, lengths, silent=None):
     """Root mean square of the valid samples.
 
     Arguments
@@ -24,28 +25,37 @@ def rms_level(waveforms, lengths):
         ``[batch, time]``, full scale at 1.
     lengths : torch.Tensor
         Number of valid samples, ``[batch]``.
+    silent : torch.Tensor, optional
+        Which of them hold no signal, boolean ``[batch, time]``, and are left
+        out. Without it they count as what stands there.
 
     Returns
     -------
     torch.Tensor
-        ``[batch]``, relative to full scale; 0 where there is no sample.
+        ``[batch]``, relative to full scale; 0 where nothing counts.
 
     Example
     -------
     >>> rms_level(torch.tensor([[3.0, -4.0, 9.0]]), torch.tensor([2]))
     tensor([3.5355])
     """
-    energy = clear_padding(waveforms, lengths).square().sum(dim=-1)
-    return (energy / lengths.clamp(min=1)).sqrt()
+    waveforms = clear_padding(waveforms, lengths)
+    if silent is not None:
+        waveforms = waveforms.masked_fill(silent, 0.0)
+    energy = waveforms.square().sum(dim=-1)
+    return (energy / count_signal(lengths, silent).clamp(min=1)).sqrt()
 
 
-def clipping_ratio(waveforms, lengths):
-    """Share of the valid samples that lie on a plateau at an extreme.
+def clipping_ratio(waveforms, lengths, silent=None):
+    """Share of the signal that lies on a plateau at an extreme.
 
     A sample is clipped where it is at least 0.98 of half the waveform's range
     away from the middle of it and a neighbour differs by less than 1e-4 of
     that. The first alone would count the crests of low tones, the second alone
     silence. A constant offset changes nothing.
+
+    What is constant for long at an extreme is clipped; elsewhere, or at
+    exactly 0, it is silence, and not counted at all.
 
     Arguments
     ---------
@@ -54,6 +64,9 @@ def clipping_ratio(waveforms, lengths):
         at the rate of the recording.
     lengths : torch.Tensor
         Number of valid samples, ``[batch]``.
+    silent : torch.Tensor, optional
+        Which of them are constant for long, boolean ``[batch, time]``; see
+        :func:`qlung_plugin.processing.quality.constant_runs`.
 
     Returns
     -------
@@ -69,6 +82,9 @@ def clipping_ratio(waveforms, lengths):
     if waveforms.shape[-1] == 0:  # which has no extremes
         return waveforms.new_zeros(len(waveforms))
     mask = sample_mask(waveforms, lengths)
+    if silent is not None:
+        # Beside a constant offset, 0 would be an extreme.
+        mask &= ~(silent & (waveforms == 0))
     high = waveforms.masked_fill(~mask, -math.inf).amax(dim=-1, keepdim=True)
     low = waveforms.masked_fill(~mask, math.inf).amin(dim=-1, keepdim=True)
     peak = (high - low) / 2
@@ -79,10 +95,12 @@ def clipping_ratio(waveforms, lengths):
     clipped = torch.nn.functional.pad(flat, (0, 1)) | torch.nn.functional.pad(
         flat, (1, 0)
     )
-    return clipped.sum(dim=-1) / lengths.clamp(min=1)
+    if silent is not None:
+        mask &= at_peak | ~silent
+    return clipped.sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
 
 
-def crest_factor(centred, lengths):
+def crest_factor(centred, lengths, silent=None):
     """Peak over root mean square: how impulsive a waveform is.
 
     Arguments
@@ -92,6 +110,8 @@ def crest_factor(centred, lengths):
         :func:`qlung_plugin.processing.quality.remove_dc`.
     lengths : torch.Tensor
         Number of valid samples, ``[batch]``.
+    silent : torch.Tensor, optional
+        Which of them hold no signal, boolean ``[batch, time]``.
 
     Returns
     -------
@@ -106,10 +126,10 @@ def crest_factor(centred, lengths):
     if centred.shape[-1] == 0:  # which has no peak
         return centred.new_full((len(centred),), math.nan)
     peak = clear_padding(centred, lengths).abs().amax(dim=-1)
-    return 20 * (peak / rms_level(centred, lengths)).log10()
+    return 20 * (peak / rms_level(centred, lengths, silent)).log10()
 
 
-def log_kurtosis(centred, lengths):
+def log_kurtosis(centred, lengths, silent=None):
     """Logarithm of the kurtosis of the samples.
 
     Impulses make the distribution of the samples long-tailed; a steady sound of
@@ -123,6 +143,8 @@ def log_kurtosis(centred, lengths):
         :func:`qlung_plugin.processing.quality.remove_dc`.
     lengths : torch.Tensor
         Number of valid samples, ``[batch]``.
+    silent : torch.Tensor, optional
+        Which of them hold no signal, boolean ``[batch, time]``.
 
     Returns
     -------
@@ -135,11 +157,13 @@ def log_kurtosis(centred, lengths):
     >>> log_kurtosis(torch.tensor([[1.0, -1.0, 3.0]]), torch.tensor([2]))
     tensor([0.])
     """
-    scaled = centred / rms_level(centred, lengths).unsqueeze(-1)
+    scaled = centred / rms_level(centred, lengths, silent).unsqueeze(-1)
     scaled = clear_padding(scaled, lengths)
     # Squared twice: a power of four is slow.
     fourth = scaled.square().square().sum(dim=-1)
-    return (fourth / lengths).log()  # NaN without a sample, too
+    return (
+        fourth / count_signal(lengths, silent)
+    ).log()  # NaN without a sample, too
 
 
 def mains_hum(centred, lengths, sample_rate, mains=(50.0, 60.0)):

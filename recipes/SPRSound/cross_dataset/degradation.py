@@ -28,7 +28,6 @@ from tqdm import tqdm
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_run
-from qlung_plugin.processing.cycles import resample
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
 from qlung_plugin.utils.files import write_figure, write_text
 from qlung_plugin.utils.intervals import bootstrap_interval, patient_confusions
@@ -79,11 +78,10 @@ def judge_event(entry, seed, conditions, run, measures, device):
             for kind, degree in conditions
         ]
     ).to(device)
-    native_rates = torch.full((len(versions),), rate, device=device)
+    rates = [rate] * len(versions)
     quality = {
-        name: measure(
-            resample(versions, rate, measure.sample_rate),
-            native_rates=native_rates,
+        name: measure.score(
+            measure.measure_recorded(list(versions), rates)
         ).tolist()
         for name, measure in measures.items()
     }

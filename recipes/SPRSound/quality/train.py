@@ -448,7 +448,7 @@ def check_coefficients(path, table, expected, hparams):
         If a probability differs.
     """
     score = LearnedQualityScore(hparams["sample_rate"], path)
-    values = table[list(score.names)]
+    values = table[list(score.measurements.names)]
     found = score.score(torch.tensor(values.to_numpy())).numpy()
     measured = values.notna().any(axis=1)  # the score of nothing is 0
     difference = np.abs(found - expected)[measured].max()
