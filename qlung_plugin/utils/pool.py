@@ -10,14 +10,21 @@ import pickle
 import signal
 import threading
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 
 # What a bad file raises; anything else is a mistake of this package.
-FILE_ERRORS = (OSError, RuntimeError, ValueError)
+FILE_ERRORS = (MemoryError, OSError, RuntimeError, ValueError)
 
 # Starting a process and loading a model takes as long as classifying these.
 FILES_PER_JOB = 16
+
+KILLED = (
+    "its process was killed twice while it worked on this: out of memory, or a"
+    " fault of a library"
+)
 
 _prepared = None  # of this process
 
@@ -65,8 +72,15 @@ def over_files(function, files, prepare, jobs=1):
     Yields
     ------
     tuple
-        The file; and the result, or the exception (OSError, RuntimeError or
-        ValueError) that the function raised. What ``prepare`` raises is raised.
+        The file; and the result, or the exception (of :data:`FILE_ERRORS`) that
+        the function raised. What ``prepare`` raises is raised. If a process is
+        killed, what was at work is tried again, one file at a time: one that
+        gets its process killed again has failed, with a ChildProcessError.
+
+    Raises
+    ------
+    ChildProcessError
+        If processes are killed before they come to a file.
 
     Example
     -------
@@ -81,29 +95,82 @@ def over_files(function, files, prepare, jobs=1):
             yield file, _outcome(function, prepared, file)
         return
     prepare()  # what is wrong with it is raised here, not lost in a process
-    # Forked processes would share the state of PyTorch's threads. Pickled here,
-    # what a process imports for it waits for what the process does first.
-    pool = ProcessPoolExecutor(
-        jobs,
-        multiprocessing.get_context("spawn"),
-        _prepare,
-        (pickle.dumps(prepare),),
-    )
-    with pool:
-        waiting = deque()
-        try:
-            for file in files:
-                if len(waiting) == 2 * jobs:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-                with _no_interruption():  # it may start a process
-                    future = pool.submit(_call, function, file)
-                waiting.append((file, future))
+    files, waiting = iter(files), deque()
+    processes = _Processes(function, prepare, jobs)
+    try:
+        while True:
+            for file in islice(files, 2 * jobs - len(waiting)):
+                waiting.append((file, processes.submit(file)))
+            if not waiting:
+                return
+            first, future = waiting[0]
+            if not _was_killed(future):
+                waiting.popleft()
+                yield first, future.result()
+                continue
+            # Which of them did it? They come one by one, and in order.
             while waiting:
                 first, future = waiting.popleft()
-                yield first, future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+                if _was_killed(future):
+                    future = processes.submit_alone(first)
+                if _was_killed(future):
+                    yield first, ChildProcessError(KILLED)
+                else:
+                    yield first, future.result()
+    finally:
+        processes.close()
+
+
+class _Processes:
+    """A pool of processes, a new one when any of them was killed."""
+
+    def __init__(self, function, prepare, jobs):
+        self.function, self.jobs = function, jobs
+        # Pickled here, what a process imports for it waits for what the
+        # process does first.
+        self.pickled = pickle.dumps(prepare)
+        self.start()
+
+    def start(self):
+        # Forked processes would share the state of PyTorch's threads.
+        self.pool = ProcessPoolExecutor(
+            self.jobs,
+            multiprocessing.get_context("spawn"),
+            _prepare,
+            (self.pickled,),
+        )
+
+    def submit(self, file):
+        return self._submit(_call, self.function, file)
+
+    def submit_alone(self, file):
+        """Submits a file while no other is at work, and waits for it."""
+        if _was_killed(self._submit(os.getpid)):
+            self.close()
+            self.start()
+            if _was_killed(self._submit(os.getpid)):
+                raise ChildProcessError(
+                    "processes are killed before they come to a file: is there"
+                    " memory for another one? Use one job"
+                )
+        return self.submit(file)
+
+    def _submit(self, *call):
+        try:
+            with _no_interruption():  # it may start a process
+                return self.pool.submit(*call)
+        except BrokenProcessPool as error:
+            future = Future()
+            future.set_exception(error)
+            return future
+
+    def close(self):
+        self.pool.shutdown(cancel_futures=True)
+
+
+def _was_killed(future):
+    """Whether a process was, before the result was there; waits for either."""
+    return isinstance(future.exception(), BrokenProcessPool)
 
 
 @contextmanager
@@ -145,4 +212,6 @@ def _outcome(function, prepared, file):
     try:
         return function(prepared, file)
     except FILE_ERRORS as error:
+        if isinstance(error, MemoryError) and not str(error):
+            return MemoryError("it takes more memory than there is")
         return error

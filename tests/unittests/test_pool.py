@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +31,27 @@ def power(exponent, number):
 
 def mistaken(exponent, number):
     raise KeyError(number)
+
+
+def deadly(folder, number):
+    """7 is deadly, 8 is it once, and 3 to 5 want too much memory."""
+    once = folder / "was here"
+    if number == 7 or (number == 8 and not once.exists()):
+        once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 3:
+        raise MemoryError
+    if number == 4:
+        bytearray(2**62)
+    if number == 5:
+        np.empty(2**60, np.uint8)
+    return number
+
+
+def die(first):
+    """Ends every process but the first one."""
+    if os.getpid() != first:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def failing():
@@ -63,6 +85,30 @@ def test_what_is_no_error_of_a_file_is_raised(jobs):
 def test_preparation_that_fails_is_told_at_once(jobs):
     with pytest.raises(ValueError, match="no model"):
         next(over_files(power, [1, 2], failing, jobs))
+
+
+def test_a_file_that_kills_its_process_stops_no_other(tmp_path):
+    files = list(range(20))
+    found = list(over_files(deadly, files, partial(prepare, tmp_path), 2))
+    assert [number for number, _ in found] == files
+    outcomes = dict(found)
+    assert isinstance(outcomes.pop(7), ChildProcessError)
+    assert all(isinstance(outcomes.pop(n), MemoryError) for n in (3, 4, 5))
+    assert all(outcome == number for number, outcome in outcomes.items())
+
+
+def test_memory_that_is_not_there_is_a_failure_of_the_file(tmp_path):
+    files = [3, 5, 1]
+    found = dict(over_files(deadly, files, partial(prepare, tmp_path), 1))
+    assert str(found[3]) == "it takes more memory than there is"
+    assert isinstance(found[5], MemoryError) and "allocate" in str(found[5])
+    assert found[1] == 1
+
+
+def test_processes_that_cannot_be_prepared_are_no_fault_of_the_files():
+    results = over_files(power, [1, 2, 3], partial(die, os.getpid()), 2)
+    with pytest.raises(ChildProcessError, match="before they come to a file"):
+        list(results)
 
 
 def test_no_more_is_taken_than_can_be_worked_on():
