@@ -4,17 +4,26 @@ Authors
  * qlung_plugin contributors
 """
 
+import hashlib
 import logging
 import os
 import runpy
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from qlung_plugin.demo.icbhi import generate_icbhi_like
 from qlung_plugin.demo.sprsound import generate_sprsound_like
 from qlung_plugin.utils import quality_report, run_folder
+from qlung_plugin.utils.output_folder import unlock_all
+
+# Here and in the processes that tests start: the last digits of a training
+# depend on it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
@@ -121,7 +130,7 @@ def run_train(hparams, options):
 def run_script(script, hparams, options):
     """Runs a recipe's script as the command line would, in this process."""
     argv, hook, path = sys.argv, sys.excepthook, list(sys.path)
-    environment = dict(os.environ)
+    environment, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
     sys.argv = [script.name, str(hparams), *arguments(options)]
     # As `python train.py` does, after resolving a symlink.
     sys.path.insert(0, str(script.parent))
@@ -131,8 +140,19 @@ def run_script(script, hparams, options):
         sys.argv, sys.excepthook, sys.path[:] = argv, hook, path
         os.environ.clear()
         os.environ.update(environment)
+        signal.signal(signal.SIGTERM, handler)
+        unlock_all()
         # SpeechBrain logs to a file of each run; close it.
         for handler in list(logging.getLogger().handlers):
             if isinstance(handler, logging.FileHandler):
                 handler.close()
                 logging.getLogger().removeHandler(handler)
+
+
+def digest_tree(folder):
+    """Every file and folder, and what the files hold."""
+    return {
+        path.relative_to(folder): path.is_file()
+        and hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+    }

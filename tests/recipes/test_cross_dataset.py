@@ -208,12 +208,12 @@ def test_a_checkpoint_that_is_not_there(evaluate, copied_run):
                 if not line.startswith("test_score")
             )
         )
-    with pytest.raises(SystemExit, match="none is test_selected"):
+    with pytest.raises(FileNotFoundError, match="none is test_selected"):
         evaluate(run_folder=copied_run, checkpoint="test_selected")
+    with pytest.raises(ValueError, match="'best' is none of"):
+        evaluate(run_folder=copied_run, checkpoint="best")
     output = evaluate(run_folder=copied_run, checkpoint="all")
     assert set(read_metrics(output)) == {"selected", "last", "data"}
-    with pytest.raises(SystemExit, match="'best' is none of"):
-        evaluate(run_folder=copied_run, checkpoint="best")
 
 
 def test_a_run_with_another_label_order(evaluate, copied_run):
@@ -229,7 +229,7 @@ def test_a_run_with_another_label_order(evaluate, copied_run):
 def test_a_checkpoint_without_weights(evaluate, copied_run):
     for path in copied_run.glob("save/CKPT*/classifier.ckpt"):
         path.unlink()
-    with pytest.raises(SystemExit, match="no classifier.ckpt"):
+    with pytest.raises(FileNotFoundError, match="no classifier.ckpt"):
         evaluate(run_folder=copied_run)
 
 
@@ -255,14 +255,16 @@ def test_a_run_that_names_code(name, copied_run, tmp_path):
     created = tmp_path / "created"
     line = f"x: !apply:os.system [touch {created}]\n"
     path.write_text(path.read_text() + line)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.wav").touch()
     options = {
-        "data_folder": tmp_path,
+        "data_folder": tmp_path / "data",
         "run_folder": copied_run,
         "output_folder": tmp_path / "out",
     }
-    with pytest.raises(SystemExit, match="names code.*--trust True"):
+    with pytest.raises(ValueError, match="names code.*--trust True"):
         run_script(*SCRIPTS[name], options)
-    with pytest.raises(SystemExit, match="trust is True or False, not 'no'"):
+    with pytest.raises(ValueError, match="trust is True or False, not 'no'"):
         run_script(*SCRIPTS[name], {**options, "trust": "no"})
     assert not created.exists() and not (tmp_path / "out").exists()
     with pytest.raises((FileNotFoundError, ValueError)):  # there are no data

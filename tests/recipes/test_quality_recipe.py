@@ -292,7 +292,7 @@ def test_checkpoint_is_the_one_asked_for(degrade):
 
 
 def test_run_folder_that_is_none(degrade):
-    with pytest.raises(SystemExit, match="nowhere is no run folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere is no run folder"):
         degrade(run_folder="nowhere")
 
 

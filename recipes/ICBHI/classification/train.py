@@ -37,8 +37,14 @@ from qlung_plugin.inference.run import (
     write_inference_yaml,
 )
 from qlung_plugin.utils.distributed import shard, wrap_on_cpu
+from qlung_plugin.utils.output_folder import OutputFolder
 from qlung_plugin.utils.results import predictions_table
 from qlung_plugin.utils.run_folder import file_checksums, write_run_results
+from qlung_plugin.utils.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
 
 logger = get_logger(__name__)
 
@@ -346,6 +352,7 @@ def dataio_prep(hparams):
 
 if __name__ == "__main__":
     # Reading command line arguments
+    start_script(__doc__)
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "data_folder:" not in overrides:
         sys.exit(
@@ -356,9 +363,38 @@ if __name__ == "__main__":
     # Initialize ddp (useful only for multi-GPU DDP training)
     sb.utils.distributed.ddp_init_group(run_opts)
 
+    # Before anything is written or weights are looked for
+    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    run_on_main(output.check)
+    threads = set_threads(output.threads)
+
     # Load hyperparameters file with command-line overrides
     with open(hparams_file, encoding="utf-8") as fin:
         hparams = load_hyperpyyaml(fin, overrides)
+
+    # Is a folder with results, or half a training, of the same data?
+    from icbhi_prepare import prepare_icbhi
+
+    manifests = [
+        hparams["train_annotation"],
+        hparams["valid_annotation"],
+        hparams["test_annotation"],
+    ]
+    preparation = {
+        "data_folder": hparams["data_folder"],
+        "output_folder": hparams["manifest_folder"],
+        "split": hparams["split"],
+        "test_fold": hparams["test_fold"],
+        "annotation_folder": hparams["annotation_folder"],
+        "split_file": hparams["split_file"],
+        "fold_file": hparams["fold_file"],
+        "valid_fraction": hparams["valid_fraction"],
+        "valid_fold": hparams["valid_fold"],
+        "split_seed": hparams["split_seed"],
+        "strict": hparams["strict"],
+        "skip_prep": hparams["skip_prep"],
+    }
+    run_on_main(output.check_data, args=[manifests, prepare_icbhi, preparation])
 
     # Create experiment directory
     sb.create_experiment_directory(
@@ -366,36 +402,13 @@ if __name__ == "__main__":
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
+    explain_errors(output.log)
 
     # Data preparation, to be run on only one process
-    from icbhi_prepare import prepare_icbhi
-
-    data_summary = run_on_main(
-        prepare_icbhi,
-        kwargs={
-            "data_folder": hparams["data_folder"],
-            "output_folder": hparams["manifest_folder"],
-            "split": hparams["split"],
-            "test_fold": hparams["test_fold"],
-            "annotation_folder": hparams["annotation_folder"],
-            "split_file": hparams["split_file"],
-            "fold_file": hparams["fold_file"],
-            "valid_fraction": hparams["valid_fraction"],
-            "valid_fold": hparams["valid_fold"],
-            "split_seed": hparams["split_seed"],
-            "strict": hparams["strict"],
-            "skip_prep": hparams["skip_prep"],
-        },
-    )
-
+    data_summary = run_on_main(prepare_icbhi, kwargs=preparation)
+    run_on_main(output.claim, args=[manifests, threads])
     data_summary["quality_supervision"] = hparams["quality"].supervision
-    data_summary["manifests"] = file_checksums(
-        [
-            hparams["train_annotation"],
-            hparams["valid_annotation"],
-            hparams["test_annotation"],
-        ]
-    )
+    data_summary["manifests"] = file_checksums(manifests)
 
     # Datasets, cached features and quality
     datasets, quality = dataio_prep(hparams)

@@ -25,12 +25,18 @@ from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.output_folder import OutputFolder
 from qlung_plugin.utils.quality_report import markdown_table
 from qlung_plugin.utils.recording_figures import (
     quality_groups_figure,
     spectrogram_figure,
 )
 from qlung_plugin.utils.results import write_predictions
+from qlung_plugin.utils.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
 
 logger = get_logger(__name__)
 
@@ -169,13 +175,31 @@ def explain(worst, recordings, hparams):
 
 if __name__ == "__main__":
     # Reading command line arguments
+    start_script(__doc__)
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "data_folder:" not in overrides:
         sys.exit("Pass the ICBHI database: --data_folder /path/to/ICBHI")
 
+    # Before anything is written or weights are looked for
+    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    output.check()
+    threads = set_threads(output.threads)
+
     # Load hyperparameters file with command-line overrides
     with open(hparams_file, encoding="utf-8") as fin:
         hparams = load_hyperpyyaml(fin, overrides)
+
+    # Is a folder with results of the same data?
+    from icbhi_prepare import prepare_icbhi
+
+    manifests = [
+        output.path / name for name in ("train.json", "valid.json", "test.json")
+    ]
+    preparation = {
+        "data_folder": hparams["data_folder"],
+        "output_folder": hparams["output_folder"],
+    }
+    output.check_data(manifests, prepare_icbhi, preparation)
 
     # Create experiment directory
     sb.create_experiment_directory(
@@ -183,13 +207,11 @@ if __name__ == "__main__":
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
+    explain_errors(output.log)
 
     # Data preparation
-    from icbhi_prepare import prepare_icbhi
-
-    data_summary = prepare_icbhi(
-        hparams["data_folder"], hparams["output_folder"]
-    )
+    data_summary = prepare_icbhi(**preparation)
+    output.claim(manifests, threads)
 
     # Quality of recordings and of their cycles
     cycles, recordings = read_cycles(hparams)

@@ -26,8 +26,14 @@ from qlung_plugin.inference.models import open_run
 from qlung_plugin.inference.run import describe_run, find_checkpoints
 from qlung_plugin.utils.distributed import shard
 from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
+from qlung_plugin.utils.output_folder import OutputFolder
 from qlung_plugin.utils.results import predictions_table
 from qlung_plugin.utils.run_folder import file_checksums, write_run_results
+from qlung_plugin.utils.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
 
 
 class EvaluationBrain(sb.Brain):
@@ -138,12 +144,18 @@ def dataio_prep(hparams, run):
 
 if __name__ == "__main__":
     # Reading command line arguments
+    start_script(__doc__)
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "data_folder:" not in overrides:
         sys.exit("Pass the ICBHI 2017 database: --data_folder /path/to/ICBHI")
 
     # Initialize ddp (useful only for multi-GPU DDP)
     sb.utils.distributed.ddp_init_group(run_opts)
+
+    # Before anything is written or weights are looked for
+    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    run_on_main(output.check)
+    threads = set_threads(output.threads)
 
     # Load hyperparameters file with command-line overrides
     with open(hparams_file, encoding="utf-8") as fin:
@@ -154,22 +166,10 @@ if __name__ == "__main__":
         sys.exit(
             "Pass a trained model: --run_folder /path/to/its/output_folder"
         )
-    try:
-        checkpoints = find_checkpoints(
-            hparams["run_folder"], hparams["checkpoint"]
-        )
-        run = open_run(hparams["run_folder"], checkpoints[0], hparams["trust"])
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
+    checkpoints = find_checkpoints(hparams["run_folder"], hparams["checkpoint"])
+    run = open_run(hparams["run_folder"], checkpoints[0], hparams["trust"])
 
-    # Create experiment directory
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
-
-    # Data preparation, to be run on only one process
+    # Is a folder with results of the same data?
     from icbhi_prepare import prepare_icbhi
 
     labels = list(run["labels"])
@@ -178,19 +178,30 @@ if __name__ == "__main__":
             f"the run {hparams['run_folder']} has the labels {labels}: ICBHI is"
             f" prepared with {list(LABELS)}, in this order"
         )
-    data_summary = run_on_main(
-        prepare_icbhi,
-        kwargs={
-            "data_folder": hparams["data_folder"],
-            "output_folder": hparams["output_folder"],
-            "annotation_folder": hparams["annotation_folder"],
-            "split_file": hparams["split_file"],
-            "valid_fraction": 0,
-            "strict": hparams["strict"],
-            "skip_prep": hparams["skip_prep"],
-        },
+    manifests = [hparams["test_annotation"]]
+    preparation = {
+        "data_folder": hparams["data_folder"],
+        "output_folder": hparams["output_folder"],
+        "annotation_folder": hparams["annotation_folder"],
+        "split_file": hparams["split_file"],
+        "valid_fraction": 0,
+        "strict": hparams["strict"],
+        "skip_prep": hparams["skip_prep"],
+    }
+    run_on_main(output.check_data, args=[manifests, prepare_icbhi, preparation])
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
     )
-    data_summary["manifests"] = file_checksums([hparams["test_annotation"]])
+    explain_errors(output.log)
+
+    # Data preparation, to be run on only one process
+    data_summary = run_on_main(prepare_icbhi, kwargs=preparation)
+    run_on_main(output.claim, args=[manifests, threads])
+    data_summary["manifests"] = file_checksums(manifests)
     data_summary["training"] = describe_run(hparams["run_folder"])
 
     # Evaluation of each checkpoint

@@ -32,10 +32,16 @@ from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
 from qlung_plugin.utils.files import write_figure, write_text
 from qlung_plugin.utils.intervals import bootstrap_interval, patient_confusions
 from qlung_plugin.utils.metric_stats import prediction_metrics
+from qlung_plugin.utils.output_folder import OutputFolder
 from qlung_plugin.utils.quality_figures import degradation_figure, measure_name
 from qlung_plugin.utils.quality_report import markdown_table
 from qlung_plugin.utils.results import write_predictions
 from qlung_plugin.utils.run_folder import SELECTIONS
+from qlung_plugin.utils.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
 
 logger = get_logger(__name__)
 
@@ -209,6 +215,7 @@ def format_report(table, measures, about):
 
 if __name__ == "__main__":
     # Reading command line arguments
+    start_script(__doc__)
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     for key, what in (
         ("data_folder", "SPRSound: --data_folder /path/to/SPRSound"),
@@ -220,29 +227,24 @@ if __name__ == "__main__":
         if f"{key}:" not in overrides:
             sys.exit(f"Pass {what}")
 
+    # Before anything is written or weights are looked for
+    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    output.check()
+    threads = set_threads(output.threads)
+
     # Load hyperparameters file with command-line overrides
     with open(hparams_file, encoding="utf-8") as fin:
         hparams = load_hyperpyyaml(fin, overrides)
 
     # Before anything is prepared: is there a model?
-    try:
-        run = open_run(
-            hparams["run_folder"], hparams["checkpoint"], hparams["trust"]
-        )
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
+    run = open_run(
+        hparams["run_folder"], hparams["checkpoint"], hparams["trust"]
+    )
     device = run_opts.device or "cpu"
     for name in PARTS:
         run[name].to(device)
 
-    # Create experiment directory
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
-
-    # Data preparation
+    # Is a folder with results of the same data?
     from sprsound_prepare import LABELS, prepare_sprsound
 
     labels = list(run["labels"])
@@ -252,14 +254,28 @@ if __name__ == "__main__":
             f" is prepared with {' or '.join(map(str, LABELS.values()))}, in"
             " this order"
         )
-    data_summary = prepare_sprsound(
-        hparams["data_folder"],
-        hparams["output_folder"],
-        test=hparams["partition"],
-        continuous=hparams["continuous"],
-        num_classes=len(labels),
-        skip_prep=hparams["skip_prep"],
+    manifests = [hparams["test_annotation"]]
+    preparation = {
+        "data_folder": hparams["data_folder"],
+        "output_folder": hparams["output_folder"],
+        "test": hparams["partition"],
+        "continuous": hparams["continuous"],
+        "num_classes": len(labels),
+        "skip_prep": hparams["skip_prep"],
+    }
+    output.check_data(manifests, prepare_sprsound, preparation)
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
     )
+    explain_errors(output.log)
+
+    # Data preparation
+    data_summary = prepare_sprsound(**preparation)
+    output.claim(manifests, threads)
     manifest = load_data_json(
         hparams["test_annotation"], {"data_root": hparams["data_folder"]}
     )

@@ -26,9 +26,15 @@ from qlung_plugin.inference.models import open_run
 from qlung_plugin.inference.run import describe_run, find_checkpoints
 from qlung_plugin.utils.distributed import shard
 from qlung_plugin.utils.metric_stats import RespiratoryScore
+from qlung_plugin.utils.output_folder import OutputFolder
 from qlung_plugin.utils.published import SPRSOUND_INTER
 from qlung_plugin.utils.results import predictions_table
 from qlung_plugin.utils.run_folder import file_checksums, write_run_results
+from qlung_plugin.utils.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
 
 
 class EvaluationBrain(sb.Brain):
@@ -139,12 +145,18 @@ def dataio_prep(hparams, run):
 
 if __name__ == "__main__":
     # Reading command line arguments
+    start_script(__doc__)
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "data_folder:" not in overrides:
         sys.exit("Pass the SPRSound database: --data_folder /path/to/SPRSound")
 
     # Initialize ddp (useful only for multi-GPU DDP)
     sb.utils.distributed.ddp_init_group(run_opts)
+
+    # Before anything is written or weights are looked for
+    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    run_on_main(output.check)
+    threads = set_threads(output.threads)
 
     # Load hyperparameters file with command-line overrides
     with open(hparams_file, encoding="utf-8") as fin:
@@ -155,22 +167,10 @@ if __name__ == "__main__":
         sys.exit(
             "Pass a trained model: --run_folder /path/to/its/output_folder"
         )
-    try:
-        checkpoints = find_checkpoints(
-            hparams["run_folder"], hparams["checkpoint"]
-        )
-        run = open_run(hparams["run_folder"], checkpoints[0], hparams["trust"])
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
+    checkpoints = find_checkpoints(hparams["run_folder"], hparams["checkpoint"])
+    run = open_run(hparams["run_folder"], checkpoints[0], hparams["trust"])
 
-    # Create experiment directory
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
-
-    # Data preparation, to be run on only one process
+    # Is a folder with results of the same data?
     from sprsound_prepare import LABELS, prepare_sprsound
 
     labels = list(run["labels"])
@@ -180,19 +180,32 @@ if __name__ == "__main__":
             f" is prepared with {' or '.join(map(str, LABELS.values()))}, in"
             " this order"
         )
-    data_summary = run_on_main(
-        prepare_sprsound,
-        kwargs={
-            "data_folder": hparams["data_folder"],
-            "output_folder": hparams["output_folder"],
-            "test": hparams["partition"],
-            "continuous": hparams["continuous"],
-            "num_classes": len(labels),
-            "strict": hparams["strict"],
-            "skip_prep": hparams["skip_prep"],
-        },
+    manifests = [hparams["test_annotation"]]
+    preparation = {
+        "data_folder": hparams["data_folder"],
+        "output_folder": hparams["output_folder"],
+        "test": hparams["partition"],
+        "continuous": hparams["continuous"],
+        "num_classes": len(labels),
+        "strict": hparams["strict"],
+        "skip_prep": hparams["skip_prep"],
+    }
+    run_on_main(
+        output.check_data, args=[manifests, prepare_sprsound, preparation]
     )
-    data_summary["manifests"] = file_checksums([hparams["test_annotation"]])
+
+    # Create experiment directory
+    sb.create_experiment_directory(
+        experiment_directory=hparams["output_folder"],
+        hyperparams_to_save=hparams_file,
+        overrides=overrides,
+    )
+    explain_errors(output.log)
+
+    # Data preparation, to be run on only one process
+    data_summary = run_on_main(prepare_sprsound, kwargs=preparation)
+    run_on_main(output.claim, args=[manifests, threads])
+    data_summary["manifests"] = file_checksums(manifests)
     data_summary["training"] = describe_run(hparams["run_folder"])
 
     # Evaluation of each checkpoint

@@ -33,9 +33,15 @@ from qlung_plugin.utils.degradation_study import (
     severity_correlations,
 )
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.output_folder import OutputFolder
 from qlung_plugin.utils.quality_figures import degradation_figure, measure_name
 from qlung_plugin.utils.quality_report import markdown_table
 from qlung_plugin.utils.results import write_predictions
+from qlung_plugin.utils.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
 
 logger = get_logger(__name__)
 
@@ -258,13 +264,30 @@ def _correlation(value):
 
 if __name__ == "__main__":
     # Reading command line arguments
+    start_script(__doc__)
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "data_folder:" not in overrides:
         sys.exit("Pass the SPRSound database: --data_folder /path/to/SPRSound")
 
+    # Before anything is written or weights are looked for
+    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    output.check()
+    threads = set_threads(output.threads)
+
     # Load hyperparameters file with command-line overrides
     with open(hparams_file, encoding="utf-8") as fin:
         hparams = load_hyperpyyaml(fin, overrides)
+
+    # Is a folder with results of the same data?
+    from sprsound_prepare import prepare_recordings
+
+    manifests = [hparams["recordings_annotation"]]
+    preparation = {
+        "data_folder": hparams["data_folder"],
+        "output_folder": hparams["output_folder"],
+        "partition": hparams["partition"],
+    }
+    output.check_data(manifests, prepare_recordings, preparation)
 
     # Create experiment directory
     sb.create_experiment_directory(
@@ -272,15 +295,11 @@ if __name__ == "__main__":
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
+    explain_errors(output.log)
 
     # Data preparation
-    from sprsound_prepare import prepare_recordings
-
-    data_summary = prepare_recordings(
-        hparams["data_folder"],
-        hparams["output_folder"],
-        partition=hparams["partition"],
-    )
+    data_summary = prepare_recordings(**preparation)
+    output.claim(manifests, threads)
     manifest = load_data_json(
         hparams["recordings_annotation"],
         {"data_root": hparams["data_folder"]},

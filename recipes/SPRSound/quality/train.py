@@ -44,6 +44,7 @@ from qlung_plugin.lobes.quality import (
 from qlung_plugin.processing.degradations import degrade
 from qlung_plugin.utils.figures import quality_histogram_figure
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.output_folder import OutputFolder
 from qlung_plugin.utils.quality_analysis import compare_with_experts
 from qlung_plugin.utils.quality_figures import measure_name, quality_roc_figure
 from qlung_plugin.utils.quality_learning import (
@@ -63,6 +64,11 @@ from qlung_plugin.utils.quality_learning_figures import (
 from qlung_plugin.utils.quality_report import markdown_table
 from qlung_plugin.utils.results import write_predictions
 from qlung_plugin.utils.roc import format_area
+from qlung_plugin.utils.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
 
 logger = get_logger(__name__)
 
@@ -555,13 +561,30 @@ def _area_table(kind, areas):
 
 if __name__ == "__main__":
     # Reading command line arguments
+    start_script(__doc__)
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "data_folder:" not in overrides:
         sys.exit("Pass the SPRSound database: --data_folder /path/to/SPRSound")
 
+    # Before anything is written or weights are looked for
+    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    output.check()
+    threads = set_threads(output.threads)
+
     # Load hyperparameters file with command-line overrides
     with open(hparams_file, encoding="utf-8") as fin:
         hparams = load_hyperpyyaml(fin, overrides)
+
+    # Is a folder with results of the same data?
+    from sprsound_prepare import prepare_recordings
+
+    manifests = [hparams["recordings_annotation"]]
+    preparation = {
+        "data_folder": hparams["data_folder"],
+        "output_folder": hparams["output_folder"],
+        "partition": hparams["partition"],
+    }
+    output.check_data(manifests, prepare_recordings, preparation)
 
     # Create experiment directory
     sb.create_experiment_directory(
@@ -569,15 +592,11 @@ if __name__ == "__main__":
         hyperparams_to_save=hparams_file,
         overrides=overrides,
     )
+    explain_errors(output.log)
 
     # Data preparation
-    from sprsound_prepare import prepare_recordings
-
-    data_summary = prepare_recordings(
-        hparams["data_folder"],
-        hparams["output_folder"],
-        partition=hparams["partition"],
-    )
+    data_summary = prepare_recordings(**preparation)
+    output.claim(manifests, threads)
     manifest, table = recordings_table(hparams)
 
     # Measurements, which take minutes: a lack of patients is said before

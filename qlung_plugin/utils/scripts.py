@@ -1,0 +1,215 @@
+"""How the recipes' scripts speak: help, errors, interruptions, threads.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import torch
+from speechbrain.utils.logger import get_logger
+
+from qlung_plugin.utils.text import printable
+
+logger = get_logger(__name__)
+
+INTERRUPTED = "the same command continues"
+# Set for a script that is to end with the process that started it: what the
+# latter holds the other end of.
+PARENT = "QLUNG_PARENT"
+# What the package raises if the input is wrong: the message says it all.
+USER_ERRORS = (OSError, ValueError)
+
+
+def start_script(about):
+    """To be called first: help, errors of one line, interruptions.
+
+    Arguments
+    ---------
+    about : str
+        The script's docstring, which has its command in it.
+    """
+    explain_errors()
+    own = os.getpid()
+
+    def terminate(signum, frame):
+        if os.getpid() == own:  # not a process of a DataLoader
+            print(f"Terminated: {INTERRUPTED}", file=sys.stderr)
+        sys.exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, terminate)
+    if PARENT in os.environ:
+        descriptor = int(os.environ.pop(PARENT))
+        threading.Thread(
+            target=_end_with_parent, args=[descriptor], daemon=True
+        ).start()
+    if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+        print(describe_options(about, sys.argv))
+
+
+def describe_options(about, arguments):
+    """The help of a script: its options are the keys of its YAML.
+
+    Arguments
+    ---------
+    about : str
+        The script's docstring.
+    arguments : list of str
+        Of the process; if no YAML is among them, that of the docstring is
+        described.
+
+    Returns
+    -------
+    str
+        Several lines.
+    """
+    name = next((a for a in arguments[1:] if a.endswith(".yaml")), None)
+    if name is None:
+        folder = Path(os.path.realpath(arguments[0])).parent
+        name = folder / re.search(r"hparams/\S+\.yaml", about)[0]
+    text = Path(name).read_text(encoding="utf-8")
+    # Without the title, and what is not to be changed.
+    text = re.sub(r"\A(#.*\n)+", "", text)
+    text = re.sub(r"^__.*\n(\s.*\n)*", "", text, flags=re.M)
+    text = re.sub(r"^(\w+):", r"--\1", text, flags=re.M)
+    return (
+        f"{about.split('Authors')[0]}"
+        f"Options, with what they are in {name}. A nested one is"
+        ' given so: --quality "{normalisation: absolute}"\n'
+        "An error is told in a line: --debug shows where it arises, too.\n"
+        f"\n{text}\nOptions of SpeechBrain:\n"
+    )
+
+
+def explain_errors(log=None):
+    """An error is told in a line; its traceback is wanted with ``--debug``.
+
+    SpeechBrain sets a hook of its own when it makes the experiment's folder:
+    it is replaced again.
+
+    Arguments
+    ---------
+    log : str or Path, optional
+        The file to which the traceback is logged.
+    """
+
+    def explain(kind, error, trace):
+        if issubclass(kind, KeyboardInterrupt):
+            print(f"\nInterrupted: {INTERRUPTED}", file=sys.stderr)
+            return
+        if log is not None:
+            _log_traceback(kind, error, trace)
+        if "--debug" in sys.argv:
+            traceback.print_exception(kind, error, trace)
+        for line in describe_error(error).splitlines():
+            print(printable(line), file=sys.stderr)
+        if "--debug" not in sys.argv and not issubclass(kind, USER_ERRORS):
+            more = f"in {log}" if log else "with --debug"
+            print(f"The traceback is {more}", file=sys.stderr)
+
+    sys.excepthook = explain
+
+
+def describe_error(error):
+    """What went wrong, in the words of the exception.
+
+    Arguments
+    ---------
+    error : BaseException
+        What was raised.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> describe_error(ValueError("a.wav is empty"))
+    'Error: a.wav is empty'
+    >>> describe_error(KeyError("lr"))
+    'KeyError: lr'
+    """
+    kind = "Error" if isinstance(error, USER_ERRORS) else type(error).__name__
+    # HyperPyYAML puts several texts into one exception.
+    several = not isinstance(error, OSError) and error.args
+    text = ", ".join(map(str, error.args)) if several else str(error)
+    return f"{kind}: {text}"
+
+
+def _log_traceback(kind, error, trace):
+    record = logging.LogRecord(
+        __name__, logging.ERROR, __file__, 0, "Exception:", (), None
+    )
+    record.exc_info = (kind, error, trace)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+def _end_with_parent(descriptor):
+    # The other end is never written to: it closes when the parent ends.
+    os.read(descriptor, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def set_threads(recorded=None):
+    """Computes on the cores that are free, and says so.
+
+    With more threads than free cores, each waits for the slowest. Whoever sets
+    ``OMP_NUM_THREADS`` is left alone.
+
+    Arguments
+    ---------
+    recorded : int, optional
+        The number with which this computation was begun. With another one it
+        would end with other last digits, which training amplifies.
+
+    Returns
+    -------
+    int
+        The number of threads.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        threads = torch.get_num_threads()
+        why = "as OMP_NUM_THREADS says"
+        if recorded not in (None, threads):
+            logger.warning(
+                "Begun on %d threads, now on %d: the last digits may differ",
+                recorded,
+                threads,
+            )
+    elif recorded is not None:
+        threads, why = recorded, "as it was begun"
+    else:
+        threads, cores = free_cores(), len(os.sched_getaffinity(0))
+        why = f"of {cores} cores, by the machine's load"
+    torch.set_num_threads(threads)
+    print(
+        f"Threads: {threads}, {why} (OMP_NUM_THREADS={threads} for the same"
+        " numbers again)",
+        file=sys.stderr,
+    )
+    return threads
+
+
+def free_cores():
+    """How many of this process's cores have nothing to do, one at least.
+
+    Returns
+    -------
+    int
+
+    Example
+    -------
+    >>> free_cores() >= 1
+    True
+    """
+    cores = len(os.sched_getaffinity(0))
+    return max(1, cores - round(os.getloadavg()[0]))

@@ -1,0 +1,131 @@
+"""A run folder belongs to one configuration, and a killed run leaves no debris.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.recipes.conftest import (
+    RECIPE,
+    TINY,
+    arguments,
+    digest_tree,
+)
+
+
+@pytest.fixture
+def used(icbhi_run, tmp_path):
+    """A finished run, as a copy: its folder has been moved."""
+    folder = shutil.copytree(icbhi_run, tmp_path / "run")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"test_fold": 1}, "test_fold: it was 0, now it is 1"),
+        (
+            {"lr": 0.0001},
+            "lr, opt_class.lr, .*: it was 0.001, now it is 0.0001",
+        ),
+        (
+            {"quality": "{normalisation: absolute}"},
+            "quality.normalisation: it was fitted, now it is absolute",
+        ),
+        ({"num_classes": 2}, "num_classes, .*: it was 4, now it is 2"),
+        (
+            {"number_of_epochs": 3},
+            "number_of_epochs, lr_annealing.epoch_count, .*: it was 2",
+        ),
+        ({"debug": ""}, "debug: it was not there, now it is True"),
+    ],
+)
+def test_another_configuration_changes_no_byte(
+    used, train, corpus, options, message
+):
+    before = digest_tree(used)
+    with pytest.raises(ValueError, match=message):
+        train(corpus, **options)
+    assert digest_tree(used) == before
+
+
+def test_a_folder_of_an_older_version_refuses_alike(used, train, corpus):
+    (used / "configuration.json").unlink()
+    before = digest_tree(used)
+    with pytest.raises(ValueError, match="test_fold: it was 0, now it is 1"):
+        train(corpus, test_fold=1)
+    assert digest_tree(used) == before
+
+
+def test_other_cycles_are_refused(used, train, corpus, tmp_path):
+    """The options are the same, what they lead to is not."""
+    changed = shutil.copytree(corpus, tmp_path / "changed")
+    annotation = sorted(changed.rglob("9*_*.txt"))[0]
+    first, *rest = annotation.read_text().splitlines()
+    start, end, crackles, wheezes = first.split("\t")
+    line = "\t".join((start, end, str(1 - int(crackles)), wheezes))
+    annotation.write_text("\n".join((line, *rest)) + "\n")
+    before = digest_tree(used)
+    with pytest.raises(ValueError, match=r"\w+.json: it was [0-9a-f]{64}, now"):
+        train(changed)
+    assert digest_tree(used) == before
+
+
+def test_the_refusal_is_told_in_lines_and_by_the_exit_code(used, corpus):
+    before = digest_tree(used)
+    options = {**TINY, "data_folder": corpus, "output_folder": used}
+    refused = subprocess.run(
+        [
+            *(sys.executable, "train.py", "hparams/qlung.yaml"),
+            *arguments({**options, "seed": 7, "split": "patient_folds"}),
+        ],
+        cwd=RECIPE,
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode == 1
+    assert digest_tree(used) == before
+    lines = [
+        line
+        for line in refused.stderr.splitlines()
+        if "speechbrain.utils.quirks" not in line
+    ]
+    assert lines == [
+        f"Error: {used} was made otherwise, and stays as it is:",
+        "- seed, __set_seed[0]: it was 1234, now it is 7",
+        "- split: it was official, now it is patient_folds",
+        "Give another --output_folder, or the options of before; or delete"
+        " the folder",
+    ]
+
+
+def test_what_changes_no_result_passes(
+    used, train, corpus, cache, tmp_path, icbhi_run
+):
+    moved = shutil.copytree(corpus, tmp_path / "moved")
+    train(moved, num_workers=1, noprogressbar="", ckpt_interval_minutes=1)
+    for name in ("predictions.csv", "metrics.json", "train.json"):
+        assert (used / name).read_bytes() == (icbhi_run / name).read_bytes()
+
+
+def test_more_epochs_where_no_rate_follows_them(train, corpus, tmp_path):
+    text = (RECIPE / "hparams" / "qlung.yaml").read_text()
+    text, count = re.subn("epoch_count: .*", "epoch_count: 4", text)
+    assert count == 1
+    (tmp_path / "a.yaml").write_text(text)
+    options = {"hparams": tmp_path / "a.yaml"}
+    at_once = train(corpus, "at_once", number_of_epochs=3, **options)
+    train(corpus, number_of_epochs=2, **options)
+    output = train(corpus, number_of_epochs=3, **options)
+    log = (output / "log.txt").read_text()
+    assert "number_of_epochs, epoch_counter.limit: it was 2, now it is 3" in log
+    for name in ("predictions_last.csv", "metrics.json", "train_log.txt"):
+        assert (output / name).read_bytes() == (at_once / name).read_bytes()
+    with pytest.raises(ValueError, match="it was 3, now it is 2"):
+        train(corpus, number_of_epochs=2, **options)
