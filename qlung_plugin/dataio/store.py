@@ -4,27 +4,37 @@ Authors
  * qlung_plugin contributors
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
+import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from functools import lru_cache, partial
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from speechbrain.utils.logger import get_logger
-from torch import nn
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.store_digest import store_digest
+from qlung_plugin.utils.ordinary_files import (
+    LARGEST_TABLE,
+    ordinary_size,
+    read_json,
+)
 
 logger = get_logger(__name__)
 
 GROUP = 8  # cycles that a core takes at a time
+UNFINISHED = "partial-"  # what folders that are being written begin with
+LOCK = ".lock"
+NAMED = 5  # damaged cycles, in a warning
 
 
 class CycleStore:
@@ -40,30 +50,37 @@ class CycleStore:
     Raises
     ------
     ValueError
-        If a file of the folder is missing or damaged, or the files do not
-        belong together.
+        If the index is not as it was written, or the values are missing or of
+        another size. Whether they are the same, :meth:`find_damaged` tells.
     """
 
     def __init__(self, folder):
         self.folder = folder = Path(folder)
         try:
-            index = json.loads((folder / "index.json").read_text())
+            index = read_json(folder / "index.json", LARGEST_TABLE)
+            if index.pop("digest", None) != _digest(index):
+                raise ValueError("the index is not what was written")
             ids, offsets = index["ids"], index["offsets"]
-            self.values = np.load(folder / "values.npy", mmap_mode="r")
-            starts, stops = offsets[:-1], offsets[1:]
-            if not (
-                len(ids) == len(starts)
-                and offsets[0] == 0
-                and offsets[-1] == len(self.values)
-                and all(start <= stop for start, stop in zip(starts, stops))
-            ):
-                raise ValueError("index and values do not fit together")
-        except (OSError, ValueError, EOFError, LookupError, TypeError) as error:
+            dtype = np.dtype(index["dtype"])
+            shape = (offsets[-1], *index["shape"])
+            path, size = folder / "values.raw", dtype.itemsize * np.prod(shape)
+            if ordinary_size(path, largest=size) != size:
+                raise ValueError(f"{path} is too short")
+            self.values = np.memmap(path, dtype, mode="r", shape=shape)
+        except (
+            OSError,
+            ValueError,
+            AttributeError,
+            LookupError,
+            TypeError,
+        ) as e:
             raise ValueError(
-                f"the store {folder} is damaged ({error}): delete the folder,"
-                " and it is computed again"
-            ) from error
-        self.slices = dict(zip(ids, map(slice, starts, stops)))
+                f"the store {folder} is damaged ({e}): it has to be computed"
+                " again, as every run does at its start"
+            ) from e
+        slices = map(slice, offsets[:-1], offsets[1:])
+        self.slices = dict(zip(ids, slices))
+        self.checksums = dict(zip(ids, index["checksums"]))
 
     def __getitem__(self, cycle):
         """The tensor of one cycle, a copy in memory."""
@@ -76,6 +93,22 @@ class CycleStore:
         # To another process goes the path, not a copy of the values.
         return CycleStore, (self.folder,)
 
+    def find_damaged(self):
+        """Reads all values and compares their checksums.
+
+        At four gigabytes a second on one core, and the first epoch finds them in memory.
+
+        Returns
+        -------
+        list of str
+            The cycles whose values are not what was written.
+        """
+        return [
+            cycle
+            for cycle, where in self.slices.items()
+            if _checksum(cycle, self.values[where]) != self.checksums[cycle]
+        ]
+
 
 def store_cycles(manifests, process, folder, data_root=""):
     """Applies a function to every cycle, unless that was done before.
@@ -83,7 +116,9 @@ def store_cycles(manifests, process, folder, data_root=""):
     The result is kept in a sub-folder of ``folder`` whose name is a digest of
     the recordings' bytes, the cycles' boundaries and the function with its
     settings. It is written under another name and moved there when complete,
-    so that neither an interruption nor two runs at a time can spoil it.
+    so that neither an interruption nor two runs at a time can spoil it; what a
+    killed run left is removed by the next one. Every time, all is compared with
+    its checksums: what is damaged is named in a warning and computed again.
 
     Arguments
     ---------
@@ -109,7 +144,7 @@ def store_cycles(manifests, process, folder, data_root=""):
     ------
     ValueError
         If a cycle cannot be processed: the message names it. If two entries
-        of one id differ, or the store is damaged.
+        of one id differ.
 
     Example
     -------
@@ -134,43 +169,140 @@ def store_cycles(manifests, process, folder, data_root=""):
     entries = dict(sorted(entries.items()))
     if not entries:
         raise ValueError("the manifests hold no cycle")
-    digest = _digest(entries, process, data_root)
-    target = Path(folder) / f"{type(process).__name__}-{digest[:16]}"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        logger.info("Computing %s of %d cycles", target.name, len(entries))
-        unfinished = target.parent / f"partial-{uuid.uuid4().hex}"
-        unfinished.mkdir()
-        try:
-            _write(entries, process, unfinished, data_root)
-            os.rename(unfinished, target)
-        except OSError:
-            # Another run may have been faster: its folder is as good.
-            if not target.exists():
-                raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    digest = store_digest(entries, process, data_root)
+    folder = Path(folder)
+    target = folder / f"{type(process).__name__}-{digest[:16]}"
+    _sweep(folder)
+    damaged = target.exists()
+    known = _intact_cycles(target) if damaged else {}
+    missing = [cycle for cycle in entries if cycle not in known]
+    if missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        logger.info("Computing %s of %d cycles", target.name, len(missing))
+        with _locked(folder, fcntl.LOCK_SH), _unfinished(folder) as unfinished:
+            _write(entries, process, unfinished, data_root, known)
+            if damaged:
+                with suppress(FileNotFoundError), _unfinished(folder) as aside:
+                    os.rename(target, aside)
+            _move(unfinished, target)
     return CycleStore(target)
 
 
-def _write(entries, process, folder, data_root):
+@contextmanager
+def _unfinished(folder):
+    """A new folder that is removed at the end, if it is still there."""
+    path = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
+    path.mkdir()
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder, kind):
+    """Holds the folder's lock where there are locks; yields whether it does.
+
+    Who writes shares it; who sweeps wants it alone, and so meets nobody's work.
+    The system lets go of the lock of a process that was killed.
+    """
+    descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, kind)
+            held = True
+        except OSError:  # somebody else's, or a file system without locks
+            held = False
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(folder):
+    """Removes what killed runs left, unless something is being written."""
+    debris = list(folder.glob(f"{UNFINISHED}*"))
+    if not debris:
+        return
+    try:
+        with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
+            for path in debris if alone else []:
+                logger.info("Removing %s, left by a run that was killed", path)
+                shutil.rmtree(path, ignore_errors=True)
+    except PermissionError:  # somebody else's folder
+        pass
+
+
+def _intact_cycles(target):
+    """Values by cycle of a store; of a damaged one, those that are not."""
+    try:
+        store = CycleStore(target)
+    except ValueError as error:
+        logger.warning("%s", error)
+        return {}
+    damaged = store.find_damaged()
+    if damaged:
+        names = ", ".join(damaged[:NAMED])
+        logger.warning(
+            "%d of %d cycles in %s are damaged and computed again: %s",
+            len(damaged),
+            len(store),
+            target,
+            names + ", ..." * (len(damaged) > NAMED),
+        )
+    damaged = set(damaged)
+    return {
+        cycle: store.values[where]
+        for cycle, where in store.slices.items()
+        if cycle not in damaged
+    }
+
+
+def _move(unfinished, target):
+    try:
+        os.rename(unfinished, target)
+    except OSError:
+        # Another run may have been faster: its folder is as good.
+        if not target.exists():
+            raise
+    _sync(target.parent)
+
+
+def _sync(path):
+    """Waits until a file or folder is on the disk, not in its buffers."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checksum(cycle, values):
+    # Of the id, too: the values are those of no other cycle.
+    return zlib.crc32(values, zlib.crc32(cycle.encode()))
+
+
+def _digest(index):
+    return hashlib.sha256(json.dumps(index).encode()).hexdigest()
+
+
+def _write(entries, process, folder, data_root, known):
     process.eval()
-    offsets = [0]
+    offsets, checksums = [0], []
     shape, dtype = None, None
-    raw = folder / "values.raw"
+    missing = {c: entry for c, entry in entries.items() if c not in known}
     with (
-        open(raw, "wb") as file,
-        closing(_values(entries, process, data_root)) as computed,
+        open(folder / "values.raw", "wb") as file,
+        closing(_values(missing, process, data_root)) as computed,
     ):
         progress = tqdm(
-            computed,
-            total=len(entries),
+            entries,
             desc=type(process).__name__,
             unit="cycle",
             disable=None,  # no bar where nobody looks: in a file or a pipe
             dynamic_ncols=True,
         )
-        for cycle, value in progress:
+        for cycle in progress:
+            value = known[cycle] if cycle in known else next(computed)
             if value.ndim == 0:
                 raise ValueError(f"cycle {cycle}: a number, not a tensor")
             if shape is None:
@@ -181,18 +313,26 @@ def _write(entries, process, folder, data_root):
                     f" the first dimension, the cycles before it {dtype} of"
                     f" {shape}"
                 )
+            value = np.ascontiguousarray(value)
             offsets.append(offsets[-1] + len(value))
-            file.write(np.ascontiguousarray(value).tobytes())
-    # A .npy header needs the final shape, which is known only now.
-    values = np.memmap(raw, dtype, mode="r", shape=(offsets[-1], *shape))
-    np.save(folder / "values.npy", values)
-    raw.unlink()
-    index = {"ids": list(entries), "offsets": offsets}
+            checksums.append(_checksum(cycle, value))
+            file.write(value.tobytes())
+    index = {
+        "ids": list(entries),
+        "offsets": offsets,
+        "checksums": checksums,
+        "dtype": dtype.name,
+        "shape": list(shape),
+    }
+    index["digest"] = _digest(index)
     (folder / "index.json").write_text(json.dumps(index))
+    # Else a power cut after the move could leave files of zeros in its place.
+    for path in (folder / "values.raw", folder / "index.json", folder):
+        _sync(path)
 
 
 def _values(entries, process, data_root):
-    """Yields cycles and their results, in order, computed side by side.
+    """Yields the cycles' results, in order, computed side by side.
 
     A cycle is too short for PyTorch to spread over cores, so every core takes
     cycles of its own. One thread each also makes the last bits of what is
@@ -218,128 +358,17 @@ def _values(entries, process, data_root):
 
 @torch.no_grad()
 def _compute(items, process, data_root):
-    cycles = [cycle for cycle, _ in items]
     waveforms = [read_cycle(entry["wav"], data_root) for _, entry in items]
     rates = [entry["sample_rate"] for _, entry in items]
     if hasattr(process, "batch"):
         try:
-            return list(zip(cycles, process.batch(waveforms, rates).numpy()))
+            return list(process.batch(waveforms, rates).numpy())
         except (ValueError, RuntimeError):
             pass  # one of them: which, they tell one by one
     values = []
-    for cycle, waveform, rate in zip(cycles, waveforms, rates):
+    for (cycle, _), waveform, rate in zip(items, waveforms, rates):
         try:
-            values.append((cycle, process(waveform, rate).numpy()))
+            values.append(process(waveform, rate).numpy())
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"cycle {cycle}: {error}") from error
     return values
-
-
-def _digest(entries, process, data_root):
-    """Digest of the recordings, the boundaries, and the function."""
-    recordings = {}
-    for entry in entries.values():
-        file = entry["wav"]["file"]
-        if file not in recordings:
-            path = Path(file.replace("{data_root}", str(data_root)))
-            state = path.stat()
-            recordings[file] = _digest_file(
-                path, state.st_size, state.st_mtime_ns
-            )
-    content = [
-        [
-            cycle,
-            recordings[entry["wav"]["file"]],
-            entry["wav"]["start"],
-            entry["wav"]["stop"],
-            entry["sample_rate"],
-        ]
-        for cycle, entry in entries.items()
-    ]
-    text = json.dumps([content, describe_module(process), _response(process)])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@lru_cache(maxsize=None)
-def _digest_file(path, size, modified):
-    # A run asks for several stores over the same recordings.
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def describe_module(module):
-    """The settings of a module and its parts, as plain data.
-
-    Arguments
-    ---------
-    module : nn.Module
-        Any module.
-
-    Returns
-    -------
-    dict
-        Class, attributes, and digests of tensors, recursively. Persistent
-        buffers are left out: what was fitted after construction is there, see
-        :class:`qlung_plugin.dataio.cycles.CycleMeasurements`. Of an attribute
-        that is no plain data, only the class is told, or its name if it has
-        one.
-    """
-    skipped = set(vars(nn.Module())) | {"training"}
-    saved = module.state_dict()
-    return {
-        "class": _name(type(module)),
-        "settings": {
-            name: _describe(value)
-            for name, value in vars(module).items()
-            if name not in skipped
-        },
-        "parameters": {
-            name: _describe(value)
-            for name, value in module.named_parameters(recurse=False)
-        },
-        # A setting may have left no other trace than a window or a bank.
-        "buffers": {
-            name: _describe(value)
-            for name, value in module.named_buffers(recurse=False)
-            if name not in saved
-        },
-        "modules": {
-            name: describe_module(child)
-            for name, child in module.named_children()
-        },
-    }
-
-
-def _describe(value):
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_describe(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _describe(item) for key, item in value.items()}
-    if isinstance(value, (np.generic, torch.dtype, Path)):
-        return str(value)
-    if torch.is_tensor(value):
-        data = value.detach().cpu().contiguous().numpy()
-        return [list(data.shape), hashlib.sha256(data.tobytes()).hexdigest()]
-    if isinstance(value, nn.Module):
-        return describe_module(value)
-    return _name(value if hasattr(value, "__qualname__") else type(value))
-
-
-def _name(value):
-    return f"{value.__module__}.{value.__qualname__}"
-
-
-@torch.no_grad()
-def _response(process):
-    """Digest of the function's answer to a fixed noise with a silent gap.
-
-    It changes with the code, which the description of the settings does not.
-    """
-    generator = torch.Generator().manual_seed(0)
-    noise = 0.1 * torch.randn(8000, generator=generator)
-    noise[2000:3000] = 0.0  # what is made of silence is a part of the function
-    answer = process.eval()(noise, 16000)
-    # Rounded, because the last bits differ with the number of threads.
-    rounded = answer.double().numpy().round(2) + 0.0
-    return hashlib.sha256(rounded.tobytes()).hexdigest()

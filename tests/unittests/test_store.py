@@ -9,7 +9,9 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +19,15 @@ import soundfile
 import torch
 from torch import nn
 
+from qlung_plugin.dataio import store as store_module
 from qlung_plugin.dataio.cycles import (
     CycleFeatures,
     CycleMeasurements,
     CycleResampler,
     FixedLength,
 )
-from qlung_plugin.dataio.store import CycleStore, describe_module, store_cycles
+from qlung_plugin.dataio.store import CycleStore, store_cycles
+from qlung_plugin.dataio.store_digest import describe_module
 from qlung_plugin.lobes.features import EfficientATFeatures
 from qlung_plugin.lobes.quality import AudioQualityScore
 
@@ -128,7 +132,8 @@ def audio(tmp_path, corpus):
 
 
 def folders(tmp_path):
-    return sorted(path.name for path in (tmp_path / "cache").iterdir())
+    cache = tmp_path / "cache"
+    return sorted(path.name for path in cache.iterdir() if path.is_dir())
 
 
 # --- what comes back --------------------------------------------------------
@@ -451,28 +456,85 @@ def test_interruption_leaves_nothing(build, corpus, audio, tmp_path, error):
     assert torch.equal(build(corpus)["b_0"], 2 * audio("b_0"))
 
 
-@pytest.mark.parametrize("when", ["write", "rename"])
-def test_debris_of_a_killed_run_is_taken_for_nothing(
+class Killed(Scale):
+    """Ends its process at once on a short cycle, as a kill does."""
+
+    def forward(self, waveform, native_rate):
+        if len(waveform) < 300:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(waveform, native_rate)
+
+
+def _kill(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("when", ["compute", "write", "sync", "rename"])
+def test_debris_of_a_killed_run_is_swept(
     build, corpus, audio, tmp_path, monkeypatch, when
 ):
-    # A killed process cannot tidy up.
-    monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
-    with monkeypatch.context() as context:
-        if when == "rename":
-            context.setattr(os, "rename", _interrupt)
-            process = Scale()
-        else:
-            process = Fails(KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt):
-            build(corpus, process=process)
-    assert len(folders(tmp_path)) == 1
-    store = build(corpus)
-    assert len(folders(tmp_path)) == 2
-    assert all(torch.equal(store[c], 2 * audio(c)) for c in corpus)
+    child = os.fork()
+    if child == 0:  # a killed process cannot tidy up
+        if when in ("sync", "rename"):
+            monkeypatch.setattr(
+                os, {"sync": "fsync", "rename": "rename"}[when], _kill
+            )
+        elif when == "write":
+            monkeypatch.setattr(store_module.np, "ascontiguousarray", _kill)
+        process = Killed() if when == "compute" else Scale()
+        store_cycles([corpus], process, tmp_path / "cache", tmp_path / "data")
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    (debris,) = folders(tmp_path)
+    assert debris.startswith("partial-")
+    stored = build(corpus)
+    assert folders(tmp_path) == [stored.folder.name]
+    assert all(torch.equal(stored[c], 2 * audio(c)) for c in corpus)
 
 
-def _interrupt(*args):
-    raise KeyboardInterrupt
+def test_debris_is_swept_where_nothing_is_to_be_computed(
+    build, corpus, tmp_path
+):
+    folder = build(corpus).folder
+    (tmp_path / "cache" / "partial-0").mkdir()
+    build(corpus)
+    assert folders(tmp_path) == [folder.name]
+
+
+class Waits(Scale):
+    """Computes when it is told to."""
+
+    def __init__(self, started, go_on):
+        super().__init__(5.0)
+        self.started, self.go_on = started, go_on
+
+    def forward(self, waveform, native_rate):
+        if len(waveform) != 8000:  # that of the digest
+            self.started.set()
+            assert self.go_on.wait(30)
+        return super().forward(waveform, native_rate)
+
+
+def test_what_another_run_is_writing_is_not_swept(
+    build, corpus, audio, tmp_path
+):
+    started, go_on, stores = threading.Event(), threading.Event(), []
+    process = Waits(started, go_on)
+    other = threading.Thread(
+        target=lambda: stores.append(build(corpus, process=process))
+    )
+    other.start()
+    assert started.wait(30)
+    dead = tmp_path / "cache" / "partial-0"
+    dead.mkdir()
+    build(corpus)
+    assert len(folders(tmp_path)) == 3
+    go_on.set()
+    other.join()
+    assert torch.equal(stores[0]["a_0"], 5 * audio("a_0"))
+    build(corpus)
+    assert not dead.exists() and len(folders(tmp_path)) == 2
 
 
 def test_the_other_of_two_runs_was_faster(
@@ -526,12 +588,17 @@ def test_unwritable_cache(build, corpus, tmp_path):
 # --- damaged stores ---------------------------------------------------------
 
 
-def edit_index(**changes):
+def edit_index(seal=False, **changes):
+    """Changes values of the index, with a right digest if sealed."""
+
     def edit(folder):
         path = folder / "index.json"
         index = json.loads(path.read_text())
         for key, change in changes.items():
             index[key] = change(index[key])
+        if seal:
+            del index["digest"]
+            index["digest"] = store_module._digest(index)
         path.write_text(json.dumps(index))
 
     return edit
@@ -545,23 +612,58 @@ def truncate(name, share):
     return cut
 
 
-def fewer_values(folder):
-    values = np.load(folder / "values.npy")
-    np.save(folder / "values.npy", values[:-10])
+def edit_values(change):
+    """Changes the values, which are [sample] in single precision."""
+
+    def edit(folder):
+        values = np.fromfile(folder / "values.raw", np.float32)
+        change(values).tofile(folder / "values.raw")
+
+    return edit
 
 
-def more_values(folder):
-    values = np.load(folder / "values.npy")
-    np.save(folder / "values.npy", np.concatenate([values, values[:10]]))
+def flip(bit):
+    """Another value of one bit, in cycle a_1."""
+
+    def change(values):
+        values.view(np.uint32)[600] ^= 1 << bit
+        return values
+
+    return change
 
 
-DAMAGE = {
-    "values truncated": truncate("values.npy", 0.5),
-    "values without a header": truncate("values.npy", 0.001),
-    "values empty": truncate("values.npy", 0),
-    "values missing": lambda folder: (folder / "values.npy").unlink(),
-    "fewer values": fewer_values,
-    "more values": more_values,
+def zero_page(values):
+    values[512:640] = 0  # of cycle a_1
+    return values
+
+
+def swap_samples(values):
+    values[[600, 700]] = values[[700, 600]]
+    return values
+
+
+def old_format(folder):
+    """As the store was before it had checksums."""
+    np.save(folder / "values.npy", np.fromfile(folder / "values.raw", "<f4"))
+    (folder / "values.raw").unlink()
+    index = json.loads((folder / "index.json").read_text())
+    old = {key: index[key] for key in ("ids", "offsets")}
+    (folder / "index.json").write_text(json.dumps(old))
+
+
+DAMAGED_CYCLE = {
+    "lowest bit": edit_values(flip(0)),
+    "a bit of the exponent": edit_values(flip(28)),
+    "sign": edit_values(flip(31)),
+    "a page of zeros": edit_values(zero_page),
+    "samples swapped": edit_values(swap_samples),
+}
+DAMAGED_STORE = {
+    "values truncated": truncate("values.raw", 0.5),
+    "values empty": truncate("values.raw", 0),
+    "values missing": lambda folder: (folder / "values.raw").unlink(),
+    "fewer values": edit_values(lambda values: values[:-10]),
+    "more values": edit_values(lambda values: np.append(values, values[:10])),
     "index truncated": truncate("index.json", 0.5),
     "index empty": truncate("index.json", 0),
     "index missing": lambda folder: (folder / "index.json").unlink(),
@@ -569,24 +671,91 @@ DAMAGE = {
     "a key missing": lambda f: (f / "index.json").write_text('{"ids": []}'),
     "an id too few": edit_index(ids=lambda ids: ids[:-1]),
     "an id too many": edit_index(ids=lambda ids: [*ids, "c_0"]),
-    "no offset": edit_index(ids=lambda ids: [], offsets=lambda o: []),
+    "ids reordered": edit_index(ids=lambda ids: ids[::-1]),
     "late start": edit_index(offsets=lambda o: [1, *o[1:]]),
-    "back and forth": edit_index(offsets=lambda o: [o[0], o[2], o[1], *o[3:]]),
+    "another boundary": edit_index(offsets=lambda o: [0, o[1] + 1, *o[2:]]),
     "offsets of text": edit_index(offsets=lambda o: [str(i) for i in o]),
+    "another type": edit_index(dtype=lambda dtype: "int32"),
+    "another shape": edit_index(shape=lambda shape: [1]),
+    "another digest": edit_index(digest=lambda digest: digest[::-1]),
+    "old format": old_format,
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_an_error(build, corpus, audio, damage):
+@pytest.mark.parametrize("damage", DAMAGED_CYCLE.values(), ids=DAMAGED_CYCLE)
+def test_damaged_cycle_is_named_and_computed_again(
+    build, corpus, audio, caplog, tmp_path, damage
+):
     folder = build(corpus).folder
     damage(folder)
-    for load in (lambda: CycleStore(folder), lambda: build(corpus)):
-        with pytest.raises(ValueError, match="damaged.*delete") as error:
-            load()
-        assert str(folder) in str(error.value)
-    # What the message advises helps.
-    shutil.rmtree(folder)
-    assert torch.equal(build(corpus)["a_0"], 2 * audio("a_0"))
+    assert CycleStore(folder).find_damaged() == ["a_1"]
+    process = Scale()
+    stored = build(corpus, process=process)
+    assert process.calls == 2  # the digest's noise, and the cycle
+    assert stored.folder == folder and folders(tmp_path) == [folder.name]
+    assert all(torch.equal(stored[c], 2 * audio(c)) for c in corpus)
+    assert stored.find_damaged() == []
+    (said,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert "1 of 4 cycles" in said.message and "a_1" in said.message
+    assert str(folder) in said.message
+
+
+@pytest.mark.parametrize("damage", DAMAGED_STORE.values(), ids=DAMAGED_STORE)
+def test_damaged_store_is_named_and_computed_again(
+    build, corpus, audio, caplog, tmp_path, damage
+):
+    folder = build(corpus).folder
+    damage(folder)
+    with pytest.raises(ValueError, match="damaged.*again") as error:
+        CycleStore(folder)
+    assert str(folder) in str(error.value)
+    stored = build(corpus)
+    assert stored.folder == folder and folders(tmp_path) == [folder.name]
+    assert all(torch.equal(stored[c], 2 * audio(c)) for c in corpus)
+    (said,) = [r for r in caplog.records if r.levelname == "WARNING"]
+    assert str(folder) in said.message and "again" in said.message
+
+
+def test_values_are_those_of_no_other_cycle(build, corpus, audio, caplog):
+    folder = build(corpus).folder
+    exchange = edit_index(
+        seal=True,
+        offsets=lambda o: o,
+        ids=lambda ids: [ids[1], ids[0], *ids[2:]],
+    )
+    exchange(folder)
+    stored = build(corpus)
+    assert all(torch.equal(stored[c], 2 * audio(c)) for c in corpus)
+    assert "2 of 4 cycles" in caplog.text
+
+
+def test_a_damaged_store_that_is_in_use_stays_as_it_was(build, corpus):
+    before = build(corpus)
+    kept = before["b_1"]
+    edit_values(flip(0))(before.folder)
+    edit_index(ids=lambda ids: ids[::-1])(before.folder)
+    build(corpus)
+    assert torch.equal(before["b_1"], kept)
+
+
+def test_files_are_synced_before_they_are_in_their_place(
+    build, corpus, tmp_path, monkeypatch
+):
+    done = []
+
+    def sync(descriptor):
+        done.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+
+    rename = os.rename
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(
+        os, "rename", lambda *paths: (done.append("moved"), rename(*paths))
+    )
+    build(corpus)
+    files, partial, moved, cache = done[:2], *done[2:]
+    assert files == ["values.raw", "index.json"]
+    assert partial.startswith("partial-")
+    assert (moved, cache) == ("moved", "cache")
 
 
 @pytest.fixture

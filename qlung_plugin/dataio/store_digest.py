@@ -1,0 +1,139 @@
+"""What tells one store of cycles from another: a digest of all that enters it.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def store_digest(entries, process, data_root):
+    """Digest of the recordings, the boundaries, and the function.
+
+    Arguments
+    ---------
+    entries : dict
+        ``wav`` and ``sample_rate`` by cycle id.
+    process : nn.Module
+        Called as ``process(waveform, native_rate)``.
+    data_root : str
+        Replaces ``{data_root}`` in file names.
+
+    Returns
+    -------
+    str
+        In hexadecimal; another one if any of them is another one.
+    """
+    recordings = {}
+    for entry in entries.values():
+        file = entry["wav"]["file"]
+        if file not in recordings:
+            path = Path(file.replace("{data_root}", str(data_root)))
+            state = path.stat()
+            recordings[file] = _digest_file(
+                path, state.st_size, state.st_mtime_ns
+            )
+    content = [
+        [
+            cycle,
+            recordings[entry["wav"]["file"]],
+            entry["wav"]["start"],
+            entry["wav"]["stop"],
+            entry["sample_rate"],
+        ]
+        for cycle, entry in entries.items()
+    ]
+    text = json.dumps([content, describe_module(process), _response(process)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@lru_cache(maxsize=None)
+def _digest_file(path, size, modified):
+    # A run asks for several stores over the same recordings.
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def describe_module(module):
+    """The settings of a module and its parts, as plain data.
+
+    Arguments
+    ---------
+    module : nn.Module
+        Any module.
+
+    Returns
+    -------
+    dict
+        Class, attributes, and digests of tensors, recursively. Persistent
+        buffers are left out: what was fitted after construction is there, see
+        :class:`qlung_plugin.dataio.cycles.CycleMeasurements`. Of an attribute
+        that is no plain data, only the class is told, or its name if it has
+        one.
+    """
+    skipped = set(vars(nn.Module())) | {"training"}
+    saved = module.state_dict()
+    return {
+        "class": _name(type(module)),
+        "settings": {
+            name: _describe(value)
+            for name, value in vars(module).items()
+            if name not in skipped
+        },
+        "parameters": {
+            name: _describe(value)
+            for name, value in module.named_parameters(recurse=False)
+        },
+        # A setting may have left no other trace than a window or a bank.
+        "buffers": {
+            name: _describe(value)
+            for name, value in module.named_buffers(recurse=False)
+            if name not in saved
+        },
+        "modules": {
+            name: describe_module(child)
+            for name, child in module.named_children()
+        },
+    }
+
+
+def _describe(value):
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_describe(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _describe(item) for key, item in value.items()}
+    if isinstance(value, (np.generic, torch.dtype, Path)):
+        return str(value)
+    if torch.is_tensor(value):
+        data = value.detach().cpu().contiguous().numpy()
+        return [list(data.shape), hashlib.sha256(data.tobytes()).hexdigest()]
+    if isinstance(value, nn.Module):
+        return describe_module(value)
+    return _name(value if hasattr(value, "__qualname__") else type(value))
+
+
+def _name(value):
+    return f"{value.__module__}.{value.__qualname__}"
+
+
+@torch.no_grad()
+def _response(process):
+    """Digest of the function's answer to a fixed noise with a silent gap.
+
+    It changes with the code, which the description of the settings does not.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn(8000, generator=generator)
+    noise[2000:3000] = 0.0  # what is made of silence is a part of the function
+    answer = process.eval()(noise, 16000)
+    # Rounded, because the last bits differ with the number of threads.
+    rounded = answer.double().numpy().round(2) + 0.0
+    return hashlib.sha256(rounded.tobytes()).hexdigest()
