@@ -4,16 +4,18 @@ Authors
  * qlung_plugin contributors
 """
 
-import csv
-import glob
 import math
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from qlung_plugin.dataio import icbhi_tables, sprsound
-from qlung_plugin.dataio.fields import quantity, some
+from qlung_plugin.inference.annotations import (
+    annotation_beside,
+    annotation_in,
+    read_times,
+)
+from qlung_plugin.inference.cycle_tables import CycleRows
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
     segment_envelope,
@@ -23,8 +25,6 @@ WINDOW = 8.0  # s, what the backbones of the recipes see
 HOP = 4.0  # s, so that every moment but the first and last is seen twice
 LONGEST = 60.0  # s, of a cycle: longer is a recording, not a breath
 BLOCK = 60.0  # s of a recording in memory at a time
-
-ANNOTATIONS = (".txt", ".json", ".csv")
 
 
 class Cycles(NamedTuple):
@@ -42,19 +42,21 @@ def find_cycles(recording, cycles=None):
     ---------
     recording : qlung_plugin.inference.recordings.Recording
         The recording.
-    cycles : str, Path or list, optional
+    cycles : str, Path, CycleRows or list, optional
         * None or ``auto``: the annotation that lies beside the recording and
-          has its name, with the suffix ``.txt``, ``.json`` or ``.csv``; without
-          one, ``segmentation``.
+          has its name, with the suffix ``.txt``, ``.json`` or ``.csv``, if its
+          content is one; without one, ``segmentation``.
         * ``segmentation``: breaths, as
           :mod:`qlung_plugin.processing.segmentation` finds them.
         * ``windows``: of 8 s, every 4 s.
         * A file: the annotation of ICBHI (``.txt``) or SPRSound (``.json``) of
           this recording; or a ``.csv`` with the columns ``start`` and ``end``
-          in seconds, and ``recording`` (file name or path, with or without
-          suffix) if it is of several recordings.
+          in seconds, and ``recording`` (file name or path, see
+          :meth:`qlung_plugin.inference.cycle_tables.CycleTable.assign`) if it
+          is of several recordings.
         * A folder: of such files, each called like its recording, directly in
           it or at any depth.
+        * The rows of a ``.csv`` that is read already, as CycleRows.
         * A list of tuples of start and end, in seconds.
 
     Returns
@@ -87,17 +89,27 @@ def find_cycles(recording, cycles=None):
     """
     if cycles is None:
         cycles = "auto"
+    if isinstance(cycles, CycleRows):
+        times = check_times(cycles.times(), recording, cycles.path)
+        return Cycles(times, str(cycles.path))
     if not isinstance(cycles, (str, Path)):
         times = check_times(cycles, recording, "the cycles given")
         return Cycles(times, "given")
     if cycles == "auto":
-        cycles = _beside(recording.path) or "segmentation"
+        cycles = annotation_beside(recording.path) or "segmentation"
     if cycles == "segmentation":
         return segment_recording(recording)
     if cycles == "windows":
         source = f"windows of {WINDOW:g} s every {HOP:g} s"
         return Cycles(windows(recording.duration), source)
-    path = _annotation_of(recording.path, Path(cycles))
+    path = Path(cycles)
+    if path.is_dir():
+        path = annotation_in(path, recording.path)
+    elif not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: cycles are a file, a folder, auto,"
+            " segmentation or windows"
+        )
     times = read_times(path, recording.path)
     return Cycles(check_times(times, recording, path), str(path))
 
@@ -164,44 +176,6 @@ def segment_recording(recording):
     return Cycles(times, "segmentation", found.confidence)
 
 
-def read_times(path, recording):
-    """Reads the cycles of a recording from an annotation.
-
-    Arguments
-    ---------
-    path : Path
-        The annotation; see :func:`find_cycles`.
-    recording : Path
-        The recording's file.
-
-    Returns
-    -------
-    list of tuple
-        Start and end, in seconds.
-
-    Raises
-    ------
-    ValueError
-        If it cannot be read, or is of other recordings only.
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".txt":
-        return [cycle[1:3] for cycle in icbhi_tables.read_annotation(path)]
-    if suffix == ".json":
-        _, events = sprsound.read_annotation(path)
-        return [(event["start"], event["end"]) for event in events]
-    if suffix == ".csv":
-        try:
-            return _read_csv(path, recording)
-        except csv.Error as error:
-            raise ValueError(
-                f"{path} is not readable as CSV: {error}"
-            ) from error
-    raise ValueError(
-        f"{path} is no annotation: expected is {', '.join(ANNOTATIONS)}"
-    )
-
-
 def check_times(times, recording, where):
     """Cycles clipped to their recording.
 
@@ -250,80 +224,3 @@ def check_times(times, recording, where):
             )
         checked.append((start, end))
     return checked
-
-
-def _beside(path):
-    """The annotation beside a recording, or None."""
-    for suffix in ANNOTATIONS:
-        for variant in (suffix, suffix.upper()):
-            candidate = path.with_suffix(variant)
-            if candidate.is_file():
-                return candidate
-    return None
-
-
-def _annotation_of(recording, path):
-    """The file that annotates a recording, given it or its folder."""
-    if not path.is_dir():
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} does not exist: cycles are a file, a folder, auto,"
-                " segmentation or windows"
-            )
-        return path
-    found = _beside(path / recording.name)
-    if found is not None:
-        return found
-    deeper = sorted(
-        file
-        for file in path.rglob(f"{glob.escape(recording.stem)}.*")
-        if file.stem == recording.stem
-        and file.suffix.lower() in ANNOTATIONS
-        and file.is_file()
-    )
-    if not deeper:
-        raise FileNotFoundError(
-            f"{path} has no annotation of {recording}:"
-            f" {recording.stem}{' or '.join(ANNOTATIONS)}"
-        )
-    if len(deeper) > 1:
-        raise ValueError(
-            f"{path} has {len(deeper)} annotations of {recording.name}:"
-            f" {some([str(file) for file in deeper])}; name one"
-        )
-    return deeper[0]
-
-
-def _read_csv(path, recording):
-    """The cycles of a recording in a table."""
-    names = recording.resolve(), recording.resolve().with_suffix("")
-    times, others = [], 0
-    # Bytes that are no UTF-8 become characters that no number contains.
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.DictReader(file)
-        columns = [name.strip() for name in rows.fieldnames or ()]
-        rows.fieldnames = columns
-        if {"start", "end"} - set(columns):
-            raise ValueError(
-                f"{path} needs the columns start and end, separated by commas"
-            )
-        for row in rows:
-            where = f"{path}:{rows.line_num}"
-            if "recording" in columns and not _names(row["recording"], names):
-                others += 1
-                continue
-            start, end = row["start"], row["end"]
-            if start is None or end is None:
-                raise ValueError(f"{where}: start or end is missing")
-            times.append((quantity(start, where), quantity(end, where)))
-    if others and not times:
-        raise ValueError(f"{path} has no cycle of {recording.name}")
-    return times
-
-
-def _names(text, names):
-    """Whether a name, or a path from any folder on, is one of these."""
-    parts = Path((text or "").strip()).parts
-    return bool(parts) and any(
-        name.parts[-len(parts) :] == parts for name in names
-    )

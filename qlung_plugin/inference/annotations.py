@@ -1,0 +1,215 @@
+"""Which file annotates a recording: its name leads there, its content tells.
+
+What lies beside a recording may be anything, such as what another program, or
+this one, said of it.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import glob
+import logging
+import os
+import re
+
+from qlung_plugin.dataio import icbhi_tables, sprsound
+from qlung_plugin.dataio.fields import NUMBER, some
+from qlung_plugin.inference.cycle_tables import (
+    COLUMNS,
+    columns_of,
+    is_output,
+    read_table,
+)
+from qlung_plugin.utils.ordinary_files import parse_json, read_ordinary
+
+ANNOTATIONS = (".txt", ".json", ".csv")
+SPRSOUND = re.compile('"(event|record|recording)_annotation"')
+TABLE = re.compile(r"\bstart\b.*\bend\b", re.IGNORECASE)
+
+logger = logging.getLogger(__name__)
+
+
+def annotation_beside(recording):
+    """The annotation beside a recording.
+
+    Arguments
+    ---------
+    recording : Path
+        The recording's file.
+
+    Returns
+    -------
+    Path or None
+        A file of its name that is an annotation by its content. One that nearly
+        is, is told in a warning.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "breath.wav"
+    >>> path.with_suffix(".json").write_text('{"cough_detected": 0.9}')
+    23
+    >>> annotation_beside(path)
+    >>> _ = path.with_suffix(".csv").write_text("start,end\\n0.5,2\\n")
+    >>> annotation_beside(path).name
+    'breath.csv'
+    """
+    for suffix in ANNOTATIONS:
+        for variant in (suffix, suffix.upper()):
+            path = recording.with_suffix(variant)
+            if not os.path.lexists(path):
+                continue
+            known, lack = recognise(path)
+            if known:
+                return path
+            if lack:
+                logger.warning(
+                    "%s is not read as the annotation of %s: %s",
+                    *(path, recording.name, lack),
+                )
+    return None
+
+
+def annotation_in(folder, recording):
+    """The annotation of a recording in a folder.
+
+    Arguments
+    ---------
+    folder : Path
+        Where it is, directly in it or at any depth.
+    recording : Path
+        The recording's file.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    ValueError
+        If there are several, none of which lies directly in the folder.
+    """
+    found = annotation_beside(folder / recording.name)
+    if found is not None:
+        return found
+    files, others = [], []
+    for path in sorted(folder.rglob(f"{glob.escape(recording.stem)}.*")):
+        if path.stem != recording.stem or path.suffix.lower() not in (
+            ANNOTATIONS
+        ):
+            continue
+        known, lack = recognise(path)
+        if known:
+            files.append(path)
+        else:
+            others.append(f"{path} ({lack or 'it is something else'})")
+    if not files:
+        message = f"{folder} has no annotation of {recording}:" + (
+            f" {recording.stem}{' or '.join(ANNOTATIONS)}"
+        )
+        if others:
+            message += f"; not read as such: {some(others)}"
+        raise FileNotFoundError(message)
+    if len(files) > 1:
+        raise ValueError(
+            f"{folder} has {len(files)} annotations of {recording.name}:"
+            f" {some([str(file) for file in files])}; name one"
+        )
+    return files[0]
+
+
+def recognise(path):
+    """Whether a file is an annotation by its content.
+
+    It need not be without fault: those are told when it is read.
+
+    Arguments
+    ---------
+    path : Path
+        The file, with one of the suffixes :data:`ANNOTATIONS`.
+
+    Returns
+    -------
+    known : bool
+        Whether it is one.
+    lack : str or None
+        If not, but nearly: why.
+    """
+    try:
+        text = read_ordinary(path, errors="replace")
+    except (OSError, ValueError) as error:
+        return False, str(error)
+    like = {".txt": _like_icbhi, ".json": _like_sprsound, ".csv": _like_table}
+    return like[path.suffix.lower()](text)
+
+
+def _like_icbhi(text):
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    fits = [
+        len(fields) == 4
+        and all(map(NUMBER.fullmatch, fields[:2]))
+        and set(fields[2:]) <= {"0", "1"}
+        for fields in lines
+    ]
+    if any(fits[:1]):
+        return True, None
+    lack = "its first line is not start, end, and 0 or 1 twice"
+    return False, lack if any(fits) else None
+
+
+def _like_sprsound(text):
+    if not SPRSOUND.search(text):
+        return False, None
+    try:
+        content = parse_json(text, "it")
+    except ValueError as error:
+        return False, str(error)
+    if isinstance(content, dict) and isinstance(
+        content.get("event_annotation"), list
+    ):
+        return True, None
+    return False, "it holds no list 'event_annotation'"
+
+
+def _like_table(text):
+    columns = columns_of(text)
+    if set(COLUMNS) <= set(columns):
+        return not is_output(columns), None
+    near = TABLE.search(text.partition("\n")[0])
+    return False, "it lacks the columns start and end" if near else None
+
+
+def read_times(path, recording):
+    """Reads the cycles of a recording from an annotation.
+
+    Arguments
+    ---------
+    path : Path
+        The annotation; see
+        :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+    recording : Path
+        The recording's file.
+
+    Returns
+    -------
+    list of tuple
+        Start and end, in seconds.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is of other recordings only.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        return [cycle[1:3] for cycle in icbhi_tables.read_annotation(path)]
+    if suffix == ".json":
+        _, events = sprsound.read_annotation(path)
+        return [(event["start"], event["end"]) for event in events]
+    if suffix == ".csv":
+        rows, _ = read_table(path).assign([recording])
+        return rows[recording].times()
+    raise ValueError(
+        f"{path} is no annotation: expected is {', '.join(ANNOTATIONS)}"
+    )

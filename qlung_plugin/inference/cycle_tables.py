@@ -1,0 +1,275 @@
+"""Tables of the cycles of one recording, or of several that they name.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import csv
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from io import StringIO
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from qlung_plugin.dataio.fields import quantity, some
+from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_ordinary
+
+COLUMNS = ("start", "end")
+RECORDING = "recording"
+
+
+class CycleRows(NamedTuple):
+    """The rows of a table that are of one recording.
+
+    Arguments
+    ---------
+    path : Path
+        Of the table.
+    recording : Path
+        The recording's file.
+    rows : list or None
+        Tuples of the line's number, and the texts of start and end. None if all
+        rows are of others.
+    """
+
+    path: Path
+    recording: Path
+    rows: list | None
+
+    def times(self):
+        """Tuples of start and end in seconds; a ValueError if one is none."""
+        if self.rows is None:
+            raise ValueError(
+                f"{self.path} has no cycle of {self.recording.name}"
+            )
+        times = []
+        for line, start, end in self.rows:
+            where = f"{self.path}:{line}"
+            if start is None or end is None:
+                raise ValueError(f"{where}: start or end is missing")
+            times.append((quantity(start, where), quantity(end, where)))
+        return times
+
+
+class CycleTable(NamedTuple):
+    """A table of cycles, as it was read.
+
+    Arguments
+    ---------
+    path : Path
+        Its file.
+    rows : list
+        Tuples of the line's number, the recording's name, and the texts of
+        start and end.
+    named : bool
+        Whether it has names of recordings.
+    """
+
+    path: Path
+    rows: list
+    named: bool
+
+    def assign(self, recordings):
+        r"""The rows of each recording.
+
+        A name means the recording whose path ends in it, with or without
+        suffix. As tables come from other computers, a name may have other
+        folders, or letter case, if it is the only one like the recording and
+        the other way round, or the folders that agree tell which is meant.
+
+        Arguments
+        ---------
+        recordings : list of Path
+            All recordings that there are.
+
+        Returns
+        -------
+        assigned : dict
+            CycleRows by recording; all rows, if there are no names.
+        strangers : list of str
+            The names, one for each row, that mean none of the recordings.
+
+        Raises
+        ------
+        ValueError
+            If a name means several of the recordings.
+
+        Example
+        -------
+        >>> rows = [(2, r"D:\lungs\A.WAV", "0", "2"), (3, "b.wav", "0", "1")]
+        >>> table = CycleTable(Path("cycles.csv"), rows, named=True)
+        >>> assigned, strangers = table.assign([Path("/data/a.wav")])
+        >>> assigned[Path("/data/a.wav")].times(), strangers
+        ([(0.0, 2.0)], ['b.wav'])
+        """
+        if not self.named:
+            rows = [(line, start, end) for line, _, start, end in self.rows]
+            return {r: CycleRows(self.path, r, rows) for r in recordings}, []
+        names = dict.fromkeys(name for _, name, _, _ in self.rows)
+        meant = _match(names, recordings, self.path)
+        found = {recording: [] for recording in recordings}
+        strangers = []
+        for line, name, start, end in self.rows:
+            if name in meant:
+                found[meant[name]].append((line, start, end))
+            else:
+                strangers.append(name)
+        if not self.rows:
+            return {r: CycleRows(self.path, r, []) for r in recordings}, []
+        return {
+            recording: CycleRows(self.path, recording, rows or None)
+            for recording, rows in found.items()
+        }, strangers
+
+
+def read_table(path):
+    """Reads a table of cycles.
+
+    Arguments
+    ---------
+    path : Path
+        CSV with the columns :data:`COLUMNS`, and ``recording`` if it is of
+        several recordings.
+
+    Returns
+    -------
+    CycleTable
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read or lacks a column, or is what `qlung` printed of
+        recordings.
+    """
+    # Bytes that are no UTF-8 are those of the file system's names, if any.
+    text = read_ordinary(path, LARGEST_TABLE, errors="surrogateescape")
+    try:
+        rows = csv.DictReader(StringIO(text, newline=""))
+        columns = [name.strip() for name in rows.fieldnames or ()]
+        rows.fieldnames = columns
+        for name in (*COLUMNS, RECORDING):
+            if columns.count(name) > 1:
+                raise ValueError(f"{path} has several columns {name}")
+        if set(COLUMNS) - set(columns):
+            raise ValueError(
+                f"{path} needs the columns start and end, separated by commas"
+            )
+        if is_output(columns):
+            raise ValueError(
+                f"{path} is what qlung printed of recordings, and no annotation:"
+                " for its cycles, leave the columns recording, start and end"
+            )
+        read = [
+            (rows.line_num, row.get(RECORDING) or "", row["start"], row["end"])
+            for row in rows
+        ]
+    except csv.Error as error:
+        raise ValueError(f"{path} is not readable as CSV: {error}") from error
+    return CycleTable(path, read, RECORDING in columns)
+
+
+def columns_of(text):
+    """The names in the first line of a table; none if it is no CSV.
+
+    Example
+    -------
+    >>> columns_of("start, end\\n0,1\\n")
+    ['start', 'end']
+    """
+    try:
+        header = next(csv.reader(StringIO(text, newline="")), [])
+    except csv.Error:
+        return []
+    return [name.strip() for name in header]
+
+
+def is_output(columns):
+    """Whether a table has the columns of ``qlung classify`` or ``quality``.
+
+    Example
+    -------
+    >>> is_output(["recording", "start", "end", "label"])
+    False
+    """
+    return "prediction" in columns or {"sample_rate", "channels"} <= {*columns}
+
+
+def _match(names, recordings, table):
+    """The recording that each name means, of those that mean one."""
+    alike = defaultdict(list)  # recordings' parts by their last, in lower case
+    for recording in recordings:
+        *folders, last = _parts(str(recording.resolve()))
+        for name in {last, PurePosixPath(last).stem}:
+            alike[name.casefold()].append((recording, [*folders, name]))
+    meant, unclear = {}, []
+    for name in names:
+        parts = _parts(name)
+        if not parts:
+            continue
+        candidates = alike[parts[-1].casefold()]
+        whole = [r for r, place in candidates if place[-len(parts) :] == parts]
+        if len(whole) > 1:
+            raise ValueError(
+                f"{table}: the recording {name} may be any of"
+                f" {some([str(recording) for recording in whole])}: write"
+                " their folders, too"
+            )
+        if whole:
+            meant[name] = whole[0]
+        elif candidates:
+            unclear.append((name, parts, candidates))
+    meant.update(_resembled(unclear, set(meant.values()), table))
+    return meant
+
+
+def _resembled(unclear, taken, table):
+    """What names mean that are in other folders or letter case.
+
+    Of names or recordings that are called alike, the folders have to tell.
+    """
+    rivals = Counter(r for _, _, places in unclear for r, _ in places)
+    meant, wishes = {}, defaultdict(list)
+    for name, parts, places in unclear:
+        file = _existing(name, table)
+        if file is not None:  # and is no other one
+            for recording, _ in places:
+                if recording.exists() and os.path.samefile(file, recording):
+                    meant[name] = recording
+            continue
+        agreeing = {r: _agreeing(parts, place) for r, place in places}
+        most = max(agreeing.values())
+        best = [r for r, count in agreeing.items() if count == most]
+        sole = len(agreeing) == 1 and rivals[best[0]] == 1
+        if len(best) == 1 and best[0] not in taken and (sole or most > 1):
+            wishes[best[0]].append((most, name))
+    for recording, names in wishes.items():
+        most = max(names)[0]
+        first, *others = [name for count, name in names if count == most]
+        if not others and recording not in meant.values():
+            meant[first] = recording
+    return meant
+
+
+def _parts(path):
+    """The parts of a path of any system, in one form of Unicode."""
+    text = unicodedata.normalize("NFC", path.strip().replace("\\", "/"))
+    return [part for part in PurePosixPath(text).parts if part != "/"]
+
+
+def _existing(name, table):
+    """The file that a path leads to from here or the table's folder."""
+    for path in (table.parent / name, Path(name)):
+        if os.path.isfile(path):
+            return path
+    return None
+
+
+def _agreeing(parts, place):
+    """How many of the last parts are the same but for letter case."""
+    count = 0
+    for one, other in zip(reversed(parts), reversed(place)):
+        if one.casefold() != other.casefold():
+            break
+        count += 1
+    return count
