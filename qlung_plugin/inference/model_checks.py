@@ -113,6 +113,7 @@ def check_tensors(model, origin):
     ValueError
         If a tensor holds NaN or an infinite number, or a variance is negative;
         NaN is allowed where a quality measure was not fitted and need not be.
+        If it was fitted to what no training set has.
 
     Example
     -------
@@ -134,24 +135,25 @@ def check_tensors(model, origin):
         ):
             name = f"{origin}: {part}.{key}"
             if key in unfitted:
-                if unfitted[key].normalisation == "fitted":
-                    raise ValueError(
-                        f"{name} is NaN: {type(unfitted[key]).__name__} is to"
-                        " be fitted, and was not"
-                    )
-            elif not tensor.isfinite().all():
+                continue
+            if not tensor.isfinite().all():
                 raise ValueError(
                     f"{name} holds NaN or infinite numbers: did the training"
                     " diverge?"
                 )
             elif key.endswith("running_var") and (tensor < 0).any():
                 raise ValueError(f"{name} has a negative variance")
+        if isinstance(module, QualityMeasure):
+            try:
+                module.check_fitted()
+            except ValueError as error:
+                raise ValueError(f"{origin}: {part}.{error}") from error
 
 
 def _unfitted(module):
-    """By the name of a buffer that is all NaN, the measure that it is of."""
+    """Names of the measures' buffers that are all NaN, and may be."""
     return {
-        f"{place}.{key}".removeprefix("."): measure
+        f"{place}.{key}".removeprefix(".")
         for place, measure in module.named_modules()
         if isinstance(measure, QualityMeasure)
         and hasattr(measure, "normalisation")

@@ -427,6 +427,28 @@ class TestFitted:
         )
         assert not torch.allclose(score.score(measured), score.score(shifted))
 
+    @pytest.mark.parametrize(
+        "row, message",
+        [
+            ([0.0, math.nan], "standards has crest_factor .*scale of nan"),
+            ([0.0, 0.0], "scale of 0,"),
+            ([0.0, -1.0], "scale of -1,"),
+            ([1e30, 1.0], r"mean of 1e\+30"),
+        ],
+    )
+    def test_no_standards_of_a_training_set_are_named(
+        self, path, fitted, row, message
+    ):
+        fitted.check_fitted()
+        LearnedQualityScore(RATE, path).check_fitted()
+        other = LearnedQualityScore(RATE, path, normalisation="fitted")
+        with pytest.raises(ValueError, match="^standards is NaN"):
+            other.check_fitted()
+        other.standards.copy_(fitted.standards)
+        other.standards[1] = torch.tensor(row)
+        with pytest.raises(ValueError, match=message):
+            other.check_fitted()
+
     def test_it_is_saved(self, path, fitted):
         other = LearnedQualityScore(RATE, path, normalisation="fitted")
         with pytest.raises(RuntimeError, match="not fitted"):

@@ -22,6 +22,7 @@ from qlung_plugin.lobes.quality import (
     FlatnessScore,
     QualityMeasure,
     SNRScore,
+    WeightedQuality,
 )
 
 RATE = 8000
@@ -676,3 +677,34 @@ class TestRealRecordings:
         scores = score.score(self.measured(score, real_cycles))
         assert len(scores.unique()) > 10
         assert scores.mean() > 0.3
+
+
+class TestCheckFitted:
+    def test_what_was_fitted_passes(self):
+        fitted_score().check_fitted()
+
+    def test_what_need_not_be_fitted_passes(self):
+        for make in (AudioQualityScore, SNRScore, ClippingScore):
+            make(RATE).check_fitted()
+
+    @pytest.mark.parametrize(
+        "ranges, message",
+        [
+            ([[math.nan] * 2] * 2, "^ranges is NaN: .* is to be fitted"),
+            ([[0.2, 0.8], [math.nan, 0.1]], "^ranges has rms from nan to 0.1"),
+            ([[0.8, 0.2], [0.0, 0.1]], "spectral_entropy from 0.8 to 0.2"),
+            ([[0.2, 0.2], [0.0, 0.1]], "spectral_entropy from 0.2 to 0.2"),
+            ([[0.2, 1.5], [0.0, 0.1]], "spectral_entropy .*between 0 and 1"),
+            ([[0.2, 0.8], [-1.0, 0.1]], "rms from -1 to 0.1"),
+            ([[0.2, 0.8], [0.0, 1e30]], r"rms from 0 to 1e\+30"),
+            ([[0.2, 0.8], [0.0, math.inf]], "rms from 0 to inf"),
+        ],
+    )
+    def test_no_range_of_a_training_set_is_named(self, ranges, message):
+        score = AudioQualityScore(RATE, normalisation="fitted")
+        score.ranges.copy_(torch.tensor(ranges))
+        with pytest.raises(ValueError, match=message):
+            score.check_fitted()
+        mean = WeightedQuality([SNRScore(RATE), score], [1, 1])
+        with pytest.raises(ValueError, match=r"^measures\.1\.ranges"):
+            mean.check_fitted()

@@ -241,6 +241,7 @@ VARIANCE = "backbone.features.0.1.running_var"
         (VARIANCE, -1.0, "negative variance"),
         ("quality.ranges", INFINITE, "NaN or infinite"),
         ("quality.ranges", NAN, "NaN or infinite"),
+        ("quality.ranges", -1.0, "no training set has"),
     ],
 )
 @pytest.mark.parametrize("source", ["exported", "run", "trusted", "YAML"])

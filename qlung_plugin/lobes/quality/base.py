@@ -271,3 +271,13 @@ class QualityMeasure(Measurements):
         measurements : torch.Tensor
             Of the unaugmented training manifest, ``[cycle, measurement]``.
         """
+
+    def check_fitted(self):
+        """Checks what was fitted; nothing, unless overridden.
+
+        Raises
+        ------
+        ValueError
+            If it has to be fitted and was not, or was given what no training
+            set has: the message begins with the name of the buffer.
+        """

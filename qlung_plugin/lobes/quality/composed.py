@@ -127,6 +127,14 @@ class WeightedQuality(QualityMeasure):
         for measure, part in zip(self.measures, parts):
             measure.fit(part)
 
+    def check_fitted(self):
+        """Checks each measure."""
+        for number, measure in enumerate(self.measures):
+            try:
+                measure.check_fitted()
+            except ValueError as error:
+                raise ValueError(f"measures.{number}.{error}") from error
+
 
 def _combined(supervisions):
     """One supervision for all: the patients that any of them learned from."""

@@ -19,6 +19,7 @@ from qlung_plugin.lobes.quality.recording import (
 from qlung_plugin.processing.quality import average_with_silence
 
 SHIPPED = files("qlung_plugin.lobes.quality") / "learned.json"
+LARGEST = 1e6  # of a mean or scale; most are in dB
 SILENT_SHARE = "silent_share"
 NUMBERS = ("mean", "scale", "coefficient")
 
@@ -279,6 +280,22 @@ class LearnedQualityScore(QualityMeasure):
         usable = (known.sum(dim=0) >= 2) & (scale > 1e-6 * shipped[:, 1])
         fitted = torch.stack([mean, scale], dim=-1)
         self.standards.copy_(torch.where(usable[:, None], fitted, shipped))
+
+    def check_fitted(self):
+        """Checks the standards; see :class:`QualityMeasure`."""
+        if self.normalisation != "fitted":
+            return
+        if self.standards.isnan().all():
+            raise ValueError(
+                "standards is NaN: LearnedQualityScore is to be fitted, and was"
+                " not"
+            )
+        for name, (mean, scale) in zip(self.names, self.standards.tolist()):
+            if not (abs(mean) <= LARGEST and 0 < scale <= LARGEST):
+                raise ValueError(
+                    f"standards has {name} with a mean of {mean:g} and a scale"
+                    f" of {scale:g}, which no training set has"
+                )
 
     def score(self, measurements):
         """Probability of being usable, times the share of signal.

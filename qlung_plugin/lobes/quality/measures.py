@@ -19,6 +19,8 @@ from qlung_plugin.processing.quality import (
     spectral_flatness,
 )
 
+# What entropy and level can be; a level, in a file whose full scale is not 1.
+LARGEST = (1.0, 1e10)
 FLOOR = -20.0  # dB, of the signal-to-noise ratio; that of silence
 
 
@@ -210,6 +212,23 @@ class AudioQualityScore(_SpectralMeasure):
                 f" spread: {ranges.tolist()}"
             )
         self.ranges.copy_(ranges)
+
+    def check_fitted(self):
+        """Checks the ranges; see :class:`QualityMeasure`."""
+        if self.normalisation != "fitted":
+            return
+        if self.ranges.isnan().all():
+            raise ValueError(
+                "ranges is NaN: AudioQualityScore is to be fitted, and was not"
+            )
+        for name, (low, high), largest in zip(
+            self.names, self.ranges.tolist(), LARGEST
+        ):
+            if not 0 <= low < high <= largest:
+                raise ValueError(
+                    f"ranges has {name} from {low:g} to {high:g}, which no"
+                    f" training set has: it lies between 0 and {largest:g}"
+                )
 
 
 class FlatnessScore(_SpectralMeasure):
