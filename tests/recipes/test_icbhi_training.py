@@ -193,16 +193,27 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(
         str(RECIPE / "hparams" / "qlung.yaml"),
         *arguments(options),
     ]
-    killed = subprocess.run(
+    killed = subprocess.Popen(
         [sys.executable, "-c", KILLED_RUN.format(batches=batches, argv=argv)],
         cwd=ROOT,
-        capture_output=True,
+        stderr=subprocess.PIPE,
     )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    _, error = killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, error.decode()[-2000:]
     assert not (output / "metrics.json").exists()
+    # What the kill of another moment leaves.
+    (output / "save" / "CKPT+half").mkdir()
+    (output / f".metrics.{killed.pid}.json").touch()
+    with open(output / "train_log.txt", "a") as log:
+        log.write("epoch: 2, lr: 1.00e-03 - train loss: 4.57\n")
     train(corpus, "killed", ckpt_interval_minutes=0, ckpt_interval_steps=2)
-    for name in ("predictions.csv", "predictions_last.csv", "metrics.json"):
+    for name in (
+        *("predictions.csv", "predictions_last.csv", "metrics.json"),
+        "train_log.txt",
+    ):
         assert (output / name).read_bytes() == (run / name).read_bytes()
+    assert not (output / "save" / "CKPT+half").exists()
+    assert not list(output.glob(".metrics*"))
 
 
 def test_test_labels_change_neither_weights_nor_selection(
