@@ -13,12 +13,9 @@ import threading
 import traceback
 from pathlib import Path
 
-import torch
-from speechbrain.utils.logger import get_logger
-
 from qlung_plugin.utils.text import printable
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 INTERRUPTED = "the same command continues"
 # Set for a script that is to end with the process that started it: what the
@@ -176,6 +173,8 @@ def set_threads(recorded=None):
     int
         The number of threads.
     """
+    import torch
+
     if "OMP_NUM_THREADS" in os.environ:
         threads = torch.get_num_threads()
         why = "as OMP_NUM_THREADS says"
