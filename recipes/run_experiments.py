@@ -18,14 +18,13 @@ Authors
 """
 
 import argparse
-import hashlib
-import os
 import sys
 from pathlib import Path
 
 from qlung_plugin.utils.experiment_report import write_experiments
 from qlung_plugin.utils.experiments import FOLDS, collect_evaluations
 from qlung_plugin.utils.jobs import Step, execute, plan_slots
+from qlung_plugin.utils.scripts import INTERRUPTED, explain_errors
 
 RECIPES = Path(__file__).resolve().parent
 TRAIN = RECIPES / "ICBHI" / "classification" / "train.py"
@@ -130,15 +129,10 @@ def plan_run(options, others, hparams, seed, fold):
         "fold": None if fold is None else int(fold),
     }
 
-    def step(script, hparams, data_folder, output, settings, *further):
+    def step(script, hparams, data_folder, output, settings):
         command = [str(script), str(hparams), "--data_folder", data_folder]
         command += ["--output_folder", str(output), "--cache_folder", cache]
-        made_with = {
-            "sha256 of the YAML": digest(hparams),
-            "data folder": os.path.abspath(data_folder),
-            "options": settings,
-        }
-        return Step(output, [*command, *settings, *further], made_with, about)
+        return Step(output, [*command, *settings], data_folder, about)
 
     steps = [step(TRAIN, hparams, options.icbhi, folder, settings)]
     if options.sprsound:
@@ -148,16 +142,13 @@ def plan_run(options, others, hparams, seed, fold):
                 EVALUATE_HPARAMS,
                 options.sprsound,
                 folder / "sprsound",
-                ["--partition", options.partition, "--checkpoint", "all"],
-                *("--run_folder", str(folder)),
+                [
+                    *("--partition", options.partition, "--checkpoint", "all"),
+                    *("--run_folder", str(folder)),
+                ],
             )
         )
     return steps
-
-
-def digest(path):
-    """SHA-256 of a file, hexadecimal."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def collect(folder, output, configurations):
@@ -192,7 +183,7 @@ def main(arguments=None):
     try:
         broken = execute(runs, plan_slots(options.jobs))
     except KeyboardInterrupt:
-        raise SystemExit("Interrupted: the same command continues") from None
+        raise SystemExit(f"Interrupted: {INTERRUPTED}") from None
     for name, message in broken.items():
         print(f"\n{name}: {message}", file=sys.stderr)
     collect(options.output, options.output, names)
@@ -200,4 +191,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    explain_errors()
     sys.exit(main())

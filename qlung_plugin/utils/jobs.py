@@ -13,14 +13,24 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import speechbrain as sb
 import torch
 from tqdm import tqdm
 
+from qlung_plugin.utils.configuration import find_differences
 from qlung_plugin.utils.evaluations import METRICS, read_json
 from qlung_plugin.utils.experiments import EXPERIMENT
 from qlung_plugin.utils.files import write_json
+from qlung_plugin.utils.output_folder import (
+    HYPERPARAMETERS,
+    OutputFolder,
+    compare,
+    read_configuration,
+)
+from qlung_plugin.utils.scripts import PARENT
 
 CONSOLE = "console.txt"  # what a script printed, in its folder
 TAIL = 15  # lines of it that are shown where it broke
@@ -37,17 +47,31 @@ class Step:
     folder : Path
         Where its results go.
     command : list of str
-        Script and arguments.
-    made_with : dict
-        What its results depend on.
+        Script, YAML and options.
+    data_folder : str
+        What it reads.
     about : dict
         What else ``experiment.json`` is to say in the folder.
+
+    Raises
+    ------
+    ValueError
+        If the script's YAML is none, or an option does not fit it.
     """
 
     folder: Path
     command: list
-    made_with: dict
+    data_folder: str
     about: dict
+
+    def __post_init__(self):
+        script, *arguments = self.command
+        made_with = OutputFolder(script, *sb.parse_arguments(arguments))
+        self.made_with = {
+            **made_with.configuration,
+            # Of a finished run nobody looks at the data again.
+            "data folder": os.path.abspath(self.data_folder),
+        }
 
     def is_finished(self):
         """Whether its results are there."""
@@ -61,22 +85,30 @@ class Step:
                 return f"{self.folder} holds files, but no {EXPERIMENT}"
             return None
         before = read_json(path).get("made_with", {})
-        changes = [
-            f"{key}: it was {before.get(key)}, now it is {value}"
-            for key, value in self.made_with.items()
-            if before.get(key) != value
-        ]
+        key = "data folder"
+        changes, _ = find_differences(
+            {key: before.get(key)}, {key: self.made_with[key]}
+        )
+        # What the script wrote itself is more recent.
+        if (self.folder / HYPERPARAMETERS).is_file():
+            before = read_configuration(self.folder)
+        if "script" in before:
+            # More epochs, too: a finished run is not gone on with here.
+            changes += chain(*compare(before, self.made_with))
         if not changes:
             return None
         return f"{self.folder} was made otherwise: {'; '.join(changes)}"
 
-    def start(self, environment):
+    def start(self, environment, lifeline):
         """Starts the script; what it prints goes to a file in the folder.
 
         Arguments
         ---------
         environment : dict
             Added to the environment.
+        lifeline : int
+            The end of a pipe to read from: the script ends when it closes,
+            which it does if this process is killed.
 
         Returns
         -------
@@ -95,7 +127,8 @@ class Step:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
+                pass_fds=[lifeline],
+                env={**os.environ, **environment, PARENT: str(lifeline)},
             )
 
     def describe_failure(self, returncode):
@@ -145,7 +178,7 @@ def plan_slots(jobs=None):
 def execute(runs, slots):
     """Runs what is not finished, as many at a time as there are slots.
 
-    If it is interrupted or terminated, the scripts at work are ended.
+    If it is interrupted, terminated or killed, the scripts at work are ended.
 
     Arguments
     ---------
@@ -173,6 +206,7 @@ def execute(runs, slots):
     running, broken, shown = {}, {}, ""
     # As an exception, a termination ends the scripts like an interruption.
     before = signal.signal(signal.SIGTERM, _terminate)
+    lifeline, own_end = os.pipe()
     try:
         while queue or running:
             for slot, environment in enumerate(slots):
@@ -191,7 +225,7 @@ def execute(runs, slots):
                         progress.update()
                 if queue:
                     name, steps = queue.popleft()
-                    process = steps[0].start(environment)
+                    process = steps[0].start(environment, lifeline)
                     running[slot] = name, steps, process
             current = ", ".join(name for name, *_ in running.values())
             if current != shown:
@@ -200,6 +234,8 @@ def execute(runs, slots):
             time.sleep(POLL)
     finally:
         _stop([process for *_, process in running.values()])
+        for end in (lifeline, own_end):
+            os.close(end)
         signal.signal(signal.SIGTERM, before)
         progress.close()
     return broken

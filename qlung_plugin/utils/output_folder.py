@@ -58,10 +58,10 @@ class OutputFolder:
         The script's file.
     hparams_file : str
         Its YAML.
-    overrides : str
-        What the command line changes in it.
     run_opts : speechbrain.utils.run_opts.RunOptions
         SpeechBrain's own options.
+    overrides : str
+        What the command line changes in the YAML.
 
     Raises
     ------
@@ -69,7 +69,7 @@ class OutputFolder:
         If the YAML is none, or an option does not fit it.
     """
 
-    def __init__(self, script, hparams_file, overrides, run_opts):
+    def __init__(self, script, hparams_file, run_opts, overrides):
         self.keys = resolve_yaml(hparams_file, overrides)
         self.path = Path(self.keys["output_folder"])
         self.log = self.path / "log.txt"
@@ -96,10 +96,14 @@ class OutputFolder:
             If something would be written within the data folder, another
             process works in the folder, or it was made otherwise.
         """
-        data_folder = self.keys["data_folder"]
-        check_data_folder(data_folder)
+        check_data_folder(self.keys["data_folder"])
         places = {key: self.keys.get(key) for key in WRITTEN}
-        check_outside(data_folder, {k: v for k, v in places.items() if v})
+        for data in (
+            self.keys["data_folder"],
+            self.keys.get("annotation_folder"),
+        ):
+            if data is not None:
+                check_outside(data, {k: v for k, v in places.items() if v})
         if self.path.exists():
             self._bind()
 

@@ -8,8 +8,11 @@ import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -89,10 +92,19 @@ def experiments(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
-        (tmp_path / f"{name}.yaml").write_text("seed: 1\n")
+        write_yaml(tmp_path / f"{name}.yaml")
     (tmp_path / "ICBHI").mkdir()
     (tmp_path / "SPRSound").mkdir()
     return module
+
+
+def write_yaml(path, behaviour="", lr=0.1):
+    """What run_experiments passes on, and how the stand-in behaves."""
+    path.write_text(
+        f"# {behaviour}\nseed: 1\nlr: {lr}\nsplit: official\ntest_fold: 0\n"
+        "valid_fraction: 0.2\nvalid_fold: 0\ntest_each_epoch: True\n"
+        "data_folder: !PLACEHOLDER\noutput_folder: out\ncache_folder: cache\n"
+    )
 
 
 CALL = (
@@ -172,7 +184,7 @@ def test_evaluation_follows_its_training(experiments, tmp_path):
 
 def test_so_many_at_a_time(experiments, tmp_path):
     for name in ("a", "b"):
-        (tmp_path / f"{name}.yaml").write_text("slow")
+        write_yaml(tmp_path / f"{name}.yaml", "slow")
     experiments.main([*CALL, "--sprsound", "SPRSound"])
     ended = list((tmp_path / "out").rglob("ended.json"))
     spans = [json.loads(path.read_text()) for path in ended]
@@ -193,7 +205,7 @@ def test_so_many_at_a_time(experiments, tmp_path):
 def test_broken_run_is_reported_and_stops_no_other(
     experiments, tmp_path, capsys
 ):
-    (tmp_path / "b.yaml").write_text("break 1;")
+    write_yaml(tmp_path / "b.yaml", "break 1;")
     call = [*CALL, "--sprsound", "SPRSound"]
     assert experiments.main(call) == 1
     error = capsys.readouterr().err
@@ -230,7 +242,7 @@ def test_script_that_ends_without_results_is_broken(
     ],
 )
 def test_interruption_ends_the_scripts(experiments, tmp_path, signum, code):
-    (tmp_path / "b.yaml").write_text("hang 1; hang 2;")
+    write_yaml(tmp_path / "b.yaml", "hang 1; hang 2;")
     hanging = [tmp_path / "out" / "b" / seed for seed in ("1", "2")]
     handler = signal.getsignal(signal.SIGTERM)
 
@@ -259,23 +271,71 @@ def test_interruption_ends_the_scripts(experiments, tmp_path, signum, code):
     assert counts == {"a/1": 1, "a/2": 1, "b/1": 2, "b/2": 2}
 
 
+SLEEPER = """
+import os, time
+from qlung_plugin.utils.scripts import start_script
+
+start_script("hparams/a.yaml")
+print("pid", os.getpid(), flush=True)
+time.sleep(60)
+"""
+LAUNCHER = """
+from pathlib import Path
+from qlung_plugin.utils.jobs import Step, execute
+
+options = ["--data_folder", "ICBHI", "--output_folder", "out"]
+step = Step(Path("out"), ["sleeper.py", "a.yaml", *options], "ICBHI", {})
+execute({"a": [step]}, [{}])
+"""
+
+
+def is_running(process):
+    """Whether it is there, and no zombie that nobody asks for."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_killed_experiments_leave_no_training_behind(experiments, tmp_path):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (tmp_path / "launcher.py").write_text(LAUNCHER)
+    console = tmp_path / "out" / "console.txt"
+    launcher = subprocess.Popen([sys.executable, "launcher.py"], cwd=tmp_path)
+    wait_for(lambda: console.exists() and "pid" in console.read_text())
+    training = int(console.read_text().split()[1])
+    assert is_running(training)
+    launcher.kill()
+    launcher.wait()
+    wait_for(lambda: not is_running(training))
+    assert "Terminated: the same command continues" in console.read_text()
+
+
 # What is there was made otherwise
 
 
 def test_another_yaml_is_refused(experiments, tmp_path):
     experiments.main(CALL)
-    (tmp_path / "b.yaml").write_text("seed: 1\nlr: 3\n")
+    write_yaml(tmp_path / "b.yaml", lr=3)
     with pytest.raises(SystemExit) as caught:
         experiments.main([*CALL, "--seeds", "1", "2", "3"])
     message = str(caught.value.code)
-    assert "out/b/1 was made otherwise: sha256 of the YAML" in message
+    assert "out/b/1 was made otherwise: lr: it was 0.1, now it is 3" in message
     assert "out/b/2" in message and "out/a" not in message
     assert "Choose another --output" in message and "delete" in message
     assert not (tmp_path / "out" / "a" / "3").exists()
 
 
 def test_another_option_is_refused_even_before_the_end(experiments, tmp_path):
-    (tmp_path / "b.yaml").write_text("break 1;")
+    write_yaml(tmp_path / "b.yaml", "break 1;")
     experiments.main(CALL)
     for further in (["--lr", "3"], ["--seeds", "1", "--icbhi", "SPRSound"]):
         with pytest.raises(SystemExit, match="out/b/1 was made otherwise"):
@@ -284,6 +344,49 @@ def test_another_option_is_refused_even_before_the_end(experiments, tmp_path):
     experiments.main([*CALL, "--cache_folder", "elsewhere", "--jobs", "1"])
     start = starts(tmp_path / "out" / "b" / "1")[-1]
     assert options_of(start)["--cache_folder"] == "elsewhere"
+
+
+def test_what_the_script_wrote_itself_counts(experiments, tmp_path):
+    """It was gone on with by hand, with more epochs."""
+    experiments.main(CALL)
+    folder = tmp_path / "out" / "b" / "1"
+    record = json.loads((folder / "experiment.json").read_text())["made_with"]
+    del record["data folder"]
+    record["options"]["lr"] = 0.3
+    record |= {"manifests": {}, "recordings": None, "threads": 1}
+    (folder / "configuration.json").write_text(json.dumps(record))
+    (folder / "hyperparams.yaml").touch()
+    with pytest.raises(SystemExit, match="out/b/1 .* lr: it was 0.3, now"):
+        experiments.main(CALL)
+
+
+def test_more_epochs_are_not_taken_for_the_same(experiments, tmp_path):
+    for name in ("a", "b"):
+        with open(tmp_path / f"{name}.yaml", "a") as file:
+            file.write("number_of_epochs: 2\n")
+    experiments.main(CALL)
+    with pytest.raises(SystemExit, match="number_of_epochs: it was 2, now"):
+        experiments.main([*CALL, "--number_of_epochs", "3"])
+
+
+def test_a_record_of_an_older_version(experiments, tmp_path):
+    """It told the command's options, and what the YAML was, by a digest."""
+    experiments.main(CALL)
+    folder = tmp_path / "out" / "b" / "1"
+    path = folder / "experiment.json"
+    record = json.loads(path.read_text())
+    record["made_with"] = {
+        "sha256 of the YAML": "0",
+        "data folder": str(tmp_path / "ICBHI"),
+        "options": ["--seed", "1"],
+    }
+    path.write_text(json.dumps(record))
+    (folder / "hyperparams.yaml").write_text(
+        (tmp_path / "b.yaml").read_text().replace("!PLACEHOLDER", "ICBHI")
+    )
+    assert experiments.main(CALL) == 0
+    with pytest.raises(SystemExit, match="out/b/1 .* lr: it was 0.1, now it"):
+        experiments.main([*CALL, "--lr", "3"])
 
 
 def test_another_partition_is_refused(experiments):
@@ -516,12 +619,7 @@ def test_recipes_interrupted_and_continued(
     assert "not ICBHI 2017's" in report and "Published" not in report
 
 
-def test_option_that_training_does_not_know(
-    real_experiments, corpus, cache, capsys
-):
-    call = real_call(corpus, cache, "--nonsense", "3", "--seeds", "1")
-    with pytest.raises(SystemExit, match="No run is finished"):
-        real_experiments.main(call)
-    error = capsys.readouterr().err
-    assert "ce/1: exit code 1" in error and "qlung/1: exit code 1" in error
-    assert "nonsense" in error
+def test_option_that_training_does_not_know(experiments, tmp_path):
+    with pytest.raises(ValueError, match="'nonsense' not found"):
+        experiments.main([*CALL, "--nonsense", "3"])
+    assert not (tmp_path / "out").exists()

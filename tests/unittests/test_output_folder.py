@@ -68,7 +68,7 @@ def start(tmp_path, data):
             ]
         )
         unlock_all()  # as another process
-        folder = OutputFolder(script, tmp_path / "a.yaml", overrides, run_opts)
+        folder = OutputFolder(script, tmp_path / "a.yaml", run_opts, overrides)
         folder.check()
         manifests = [folder.keys["test_annotation"]]
         preparation = {

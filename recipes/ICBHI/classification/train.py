@@ -364,7 +364,7 @@ if __name__ == "__main__":
     sb.utils.distributed.ddp_init_group(run_opts)
 
     # Before anything is written or weights are looked for
-    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    output = OutputFolder(__file__, hparams_file, run_opts, overrides)
     run_on_main(output.check)
     threads = set_threads(output.threads)
 

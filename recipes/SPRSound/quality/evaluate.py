@@ -166,7 +166,7 @@ if __name__ == "__main__":
         sys.exit("Pass the SPRSound database: --data_folder /path/to/SPRSound")
 
     # Before anything is written or weights are looked for
-    output = OutputFolder(__file__, hparams_file, overrides, run_opts)
+    output = OutputFolder(__file__, hparams_file, run_opts, overrides)
     output.check()
     threads = set_threads(output.threads)
 
