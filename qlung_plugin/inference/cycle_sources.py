@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import logging
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from qlung_plugin.inference.annotations import (
     read_times,
 )
 from qlung_plugin.inference.cycle_tables import CycleRows
+from qlung_plugin.inference.recordings import TOLERANCE
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
     segment_envelope,
@@ -25,6 +27,8 @@ WINDOW = 8.0  # s, what the backbones of the recipes see
 HOP = 4.0  # s, so that every moment but the first and last is seen twice
 LONGEST = 60.0  # s, of a cycle: longer is a recording, not a breath
 BLOCK = 60.0  # s of a recording in memory at a time
+
+logger = logging.getLogger(__name__)
 
 
 class Cycles(NamedTuple):
@@ -62,8 +66,10 @@ def find_cycles(recording, cycles=None):
     Returns
     -------
     Cycles
-        In the order given, clipped to the recording. An annotation may hold
-        none.
+        In the order given. One that ends up to 0.1 s past the end of the
+        recording is clipped to it; of a recording that is known to be
+        truncated, all are, and what lies beyond is left out with a warning. An
+        annotation may hold none.
 
     Raises
     ------
@@ -71,8 +77,8 @@ def find_cycles(recording, cycles=None):
         If the file, or the recording's annotation in the folder, is not there.
     ValueError
         If an annotation cannot be read, a folder has several of a recording,
-        or a cycle has no length, is longer than 60 s, or lies outside the
-        recording.
+        or a cycle has no length, is longer than 60 s, or ends more than
+        0.1 s past the end of the recording.
 
     Example
     -------
@@ -83,7 +89,7 @@ def find_cycles(recording, cycles=None):
     >>> recording = Recording(path)
     >>> find_cycles(recording, "windows").times
     [(0.0, 8.0), (2.0, 10.0)]
-    >>> _ = path.with_suffix(".csv").write_text("start,end\\n0.5,2\\n2,99\\n")
+    >>> _ = path.with_suffix(".csv").write_text("start,end\\n0.5,2\\n2,10.1\\n")
     >>> find_cycles(recording).times
     [(0.5, 2.0), (2.0, 10.0)]
     """
@@ -198,7 +204,7 @@ def check_times(times, recording, where):
     ValueError
         See :func:`find_cycles`.
     """
-    checked = []
+    checked, lost = [], 0
     for number, cycle in enumerate(times, start=1):
         try:
             start, end = map(float, cycle)
@@ -210,11 +216,20 @@ def check_times(times, recording, where):
         place = f"{where}, cycle {number}: from {start:g} to {end:g} s"
         if not 0 <= start < end < math.inf:
             raise ValueError(f"{place} is no stretch of time")
+        beyond = end - recording.duration
         end = min(end, recording.duration)
         first, stop = recording.locate(start, end)
+        if recording.truncated and beyond > 0 and stop <= first:
+            lost += 1
+            continue
         if stop <= first:
             raise ValueError(
                 f"{place} has no sample of {recording.path}, which is"
+                f" {recording.duration:g} s long"
+            )
+        if beyond > TOLERANCE + 1e-9 and not recording.truncated:
+            raise ValueError(
+                f"{place} ends past the end of {recording.path}, which is"
                 f" {recording.duration:g} s long"
             )
         if end - start > LONGEST:
@@ -223,4 +238,10 @@ def check_times(times, recording, where):
                 " classify it in windows"
             )
         checked.append((start, end))
+    if lost:
+        logger.warning(
+            "%s: %d of %d cycles are left out, which lie after the end of the"
+            " truncated recording",
+            *(recording.path, lost, lost + len(checked)),
+        )
     return checked

@@ -36,6 +36,7 @@ COLUMNS = (
     "end",
     "sample_rate",
     "channels",
+    "truncated",
     *MEASURES,
     *TOLD,
     "clipping_ratio",
@@ -53,7 +54,14 @@ def make_measures():
     return {name: make(rate) for name, (make, rate) in MEASURES.items()}
 
 
-def measure_recording(measures, path, unit="recording", cycles=None):
+def measure_recording(
+    measures,
+    path,
+    unit="recording",
+    cycles=None,
+    channel=None,
+    allow_truncated=False,
+):
     """Measures the quality of a recording, or of each of its cycles.
 
     A recording longer than a minute is measured in equal stretches of at most
@@ -71,12 +79,15 @@ def measure_recording(measures, path, unit="recording", cycles=None):
     cycles : str, Path or list, optional
         Where the cycles are, see
         :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+    channel, allow_truncated
+        See :class:`qlung_plugin.inference.recordings.Recording`.
 
     Returns
     -------
     list of dict
         Per recording or cycle: ``start`` and ``end`` in seconds,
-        ``sample_rate`` in Hz, ``channels``, scores in [0, 1] under the names of
+        ``sample_rate`` in Hz, ``channels``, ``truncated`` (1 if the file holds
+        less than its header says, else 0), scores in [0, 1] under the names of
         the measures, 1 being best, and measurements, NaN in silence.
 
     Raises
@@ -95,7 +106,7 @@ def measure_recording(measures, path, unit="recording", cycles=None):
     """
     if unit not in UNITS:
         raise ValueError(f"unit={unit!r} is none of {', '.join(UNITS)}")
-    recording = Recording(path)
+    recording = Recording(path, channel, allow_truncated)
     if unit == "recording":
         times = [(0.0, recording.duration)]
     else:
@@ -106,6 +117,7 @@ def measure_recording(measures, path, unit="recording", cycles=None):
             "end": end,
             "sample_rate": recording.sample_rate,
             "channels": recording.channels,
+            "truncated": int(recording.truncated),
             **_measure(measures, recording, start, end),
         }
         for start, end in times

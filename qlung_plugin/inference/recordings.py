@@ -1,86 +1,187 @@
 """Audio files as they come: any rate, channels and sample format, in pieces.
 
-Everything that soundfile reads is a recording: WAV with integers of 8 bits to
-floats of 64, FLAC, Ogg, MP3 and more.
-
 Authors
  * qlung_plugin contributors
 """
 
+import logging
 from pathlib import Path
 
-import soundfile
+import numpy as np
 import torch
 
 from qlung_plugin.dataio.samples import check_samples
+from qlung_plugin.inference.channels import ChannelComparison
+from qlung_plugin.inference.decoders import VALUES, BrokenSound, open_decoder
+from qlung_plugin.inference.headers import sound_bytes
 from qlung_plugin.processing.segmentation import LOWEST_RATE
 
-# What is looked for in a folder; a file that is named is tried in any case.
-SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .w64 .wav"
-    " .wave".split()
-)
-
 HIGHEST_RATE = 192_000  # Hz; resampling from odd ones takes the more memory
+
+# In seconds. What a file lacks of the length that its header says, and what an
+# annotation goes beyond the end, is no error up to here: times are rounded, and
+# the last frame of a lossy format, of 72 ms at most, is counted differently.
+TOLERANCE = 0.1
+
+LOOKS = 60  # stretches of a long recording in which its channels are compared
+LOOK = 1.0  # s, of each
+
+logger = logging.getLogger(__name__)
 
 
 class Recording:
     """A recording, of which stretches are read as one channel.
 
-    Several channels are averaged: those of a stethoscope's stereo file are
-    copies of each other, and which of two microphones is the better one is not
-    ours to guess. The file is opened for each stretch, so that an object is
-    cheap to keep and to send to another process.
+    Any file that soundfile reads, and what PyAV reads where it is installed
+    (``pip install "qlung_plugin[media]"``). Its length is what can be read, not
+    what its header says: where the samples are not stored one by one, as in
+    MP3 or FLAC, the file is decoded once for it, in small blocks.
+
+    Several channels are averaged, but for silent ones: those of a stethoscope's
+    stereo file are copies of each other, and which of two microphones is the
+    better one is not ours to guess. They are compared first, in the whole of a
+    compressed recording, else in a minute that is spread over it.
 
     Arguments
     ---------
     path : str or Path
         The file.
+    channel : int, optional
+        The only one to read, from 1.
+    allow_truncated : bool
+        Whether a file that holds less than its header says is read as far as
+        it goes.
+
+    Attributes
+    ----------
+    sample_rate : int
+        In Hz.
+    frames : int
+        Its length, in samples.
+    channels : int
+        How many the file has.
+    truncated : bool
+        Whether it holds less than its header says.
 
     Raises
     ------
     FileNotFoundError
         If there is none.
     ValueError
-        If it is no audio, holds no sample, or is sampled at less than 800 Hz or
-        more than 192 kHz.
+        If it is no audio, holds no sample, is sampled at less than 800 Hz or
+        more than 192 kHz, is truncated or damaged, has not this channel, or
+        has channels that cancel each other.
 
     Example
     -------
+    >>> import soundfile
     >>> path = getfixture("tmp_path") / "stereo.wav"
-    >>> soundfile.write(path, [[0.5, 0.25]] * 8000, 4000)
+    >>> soundfile.write(path, [[0.5, 0.25], [0.0, 0.0]] * 4000, 4000)
     >>> recording = Recording(path)
     >>> recording.duration, recording.channels
     (2.0, 2)
     >>> recording.read(1.5, 2.0)[:2]
-    tensor([0.3750, 0.3750])
+    tensor([0.3750, 0.0000])
+    >>> Recording(path, channel=2).read(1.5, 2.0)[:2]
+    tensor([0.2500, 0.0000])
     """
 
-    def __init__(self, path):
+    def __init__(self, path, channel=None, allow_truncated=False):
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{path} is no file")
-        try:
-            info = soundfile.info(self.path)
-        except soundfile.LibsndfileError as error:
+        with open_decoder(self.path) as decoder:
+            self.sample_rate = decoder.sample_rate
+            self.channels = decoder.channels
+            self._check_rate()
+            if channel is not None and not 1 <= channel <= self.channels:
+                raise ValueError(
+                    f"{path} has no channel {channel}: it has {self.channels}"
+                )
+            comparison = None
+            if self.channels > 1 and channel is None:
+                comparison = ChannelComparison(self.channels)
+            self.frames = self._look(decoder, comparison, allow_truncated)
+            self._seekable = decoder.frames is not None
+        if self.frames == 0:
             raise ValueError(
-                f"{path} is not readable as audio ({error.error_string})"
-            ) from error
-        if info.frames == 0:
-            raise ValueError(f"{path} holds no sample")
-        if info.samplerate < LOWEST_RATE:
+                f"{path} holds no sample, says its header, of"
+                f" {self.path.stat().st_size:,} bytes"
+            )
+        self._chosen = [0] if channel is None else [channel - 1]
+        if comparison is not None:
+            self._choose(comparison)
+        self._stream = None  # of what cannot be read from everywhere
+
+    def _check_rate(self):
+        if self.sample_rate < LOWEST_RATE:
             raise ValueError(
-                f"{path} has {info.samplerate} Hz, and breath sounds need"
+                f"{self.path} has {self.sample_rate} Hz, and breath sounds need"
                 f" {LOWEST_RATE} Hz: is its header right?"
             )
-        if info.samplerate > HIGHEST_RATE:
+        if self.sample_rate > HIGHEST_RATE:
             raise ValueError(
-                f"{path} has {info.samplerate} Hz, when {HIGHEST_RATE} is the"
-                " limit: is its header right?"
+                f"{self.path} has {self.sample_rate} Hz, when {HIGHEST_RATE} is"
+                " the limit: is its header right?"
             )
-        self.sample_rate = info.samplerate
-        self.frames = info.frames
-        self.channels = info.channels
+
+    def _look(self, decoder, comparison, allow_truncated):
+        """The true number of frames; the comparison gets to see channels."""
+        block = max(1, VALUES // self.channels)
+        frames, broken = decoder.frames, None
+        if frames is None:
+            frames = 0
+            try:
+                while len(samples := decoder.read(block)):
+                    frames += len(samples)
+                    if comparison is not None:
+                        comparison.add(samples)
+            except BrokenSound as error:
+                broken = error
+        elif comparison is not None:
+            length = min(round(LOOK * self.sample_rate), block)
+            count = min(LOOKS, -(-frames // length))
+            for first in np.linspace(0, max(frames - length, 0), count):
+                decoder.seek(round(first))
+                comparison.add(decoder.read(length))
+        there = frames / self.sample_rate
+        promised = self._promised(decoder, frames) / self.sample_rate
+        self.truncated = broken is not None or promised - there > TOLERANCE
+        if not self.truncated or (allow_truncated and frames):
+            return frames
+        if promised - there > TOLERANCE:
+            problem = (
+                f"is truncated or damaged: its header says {promised:,.6g} s,"
+                f" and {there:,.6g} s can be read"
+            )
+        else:
+            problem = f"is damaged after {there:,.6g} s"
+        if broken is not None:
+            problem += f" ({broken})"
+        raise ValueError(
+            f"{self.path} {problem}; --allow-truncated (allow_truncated=True)"
+            " takes what there is"
+        )
+
+    def _promised(self, decoder, frames):
+        """The number of frames that its header says, or those there are."""
+        promised, held = sound_bytes(self.path)
+        if held:
+            frames = frames * promised / held
+        return max(decoder.promised or 0, frames)
+
+    def _choose(self, comparison):
+        self._chosen = comparison.sounding()
+        complaint = comparison.complaint()
+        if complaint is None:
+            return
+        message = (
+            f"{self.path}: {complaint}; choose one by --channel N (channel=N),"
+            f" from 1 to {self.channels}"
+        )
+        if comparison.cancelled():
+            raise ValueError(message)
+        logger.warning("%s", message)
 
     @property
     def duration(self):
@@ -110,6 +211,9 @@ class Recording:
     def read(self, start, end):
         """Reads a stretch.
 
+        Of what can only be read from its start, the file stays open, and
+        stretches in their order are read in one go.
+
         Arguments
         ---------
         start, end : float
@@ -132,8 +236,12 @@ class Recording:
                 f"{self.path} has nothing from {start:g} to {end:g} s: it is"
                 f" {self.duration:g} s long"
             )
-        with self._open() as file:
-            return self._read(file, first, stop)
+        if self._seekable:
+            with _Stretches(self, self._chosen) as stretches:
+                return stretches.read(first, stop)
+        if self._stream is None:
+            self._stream = _Stretches(self, self._chosen)
+        return self._stream.read(first, stop)
 
     def blocks(self, samples):
         """Reads everything, a block at a time.
@@ -148,89 +256,89 @@ class Recording:
         torch.Tensor
             ``[time]``, as :meth:`read` returns it, with its errors.
         """
-        with self._open() as file:
+        with _Stretches(self, self._chosen) as stretches:
             for first in range(0, self.frames, samples):
-                stop = min(first + samples, self.frames)
-                yield self._read(file, first, stop)
-
-    def _open(self):
-        try:
-            return soundfile.SoundFile(self.path)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(
-                f"{self.path} is not readable as audio any more"
-                f" ({error.error_string})"
-            ) from error
-
-    def _read(self, file, first, stop):
-        try:
-            file.seek(first)
-            samples = file.read(stop - first, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(
-                f"{self.path} is damaged after"
-                f" {first / self.sample_rate:g} s ({error.error_string})"
-            ) from error
-        if len(samples) != stop - first:
-            raise ValueError(
-                f"{self.path} ends at {(first + len(samples))} samples, of"
-                f" which it promises {self.frames}"
-            )
-        one = samples[:, 0] if self.channels == 1 else samples.mean(axis=1)
-        waveform = torch.from_numpy(one)
-        check_samples(waveform, self.path, first, self.sample_rate)
-        return waveform
+                yield stretches.read(first, min(first + samples, self.frames))
 
 
-def find_recordings(paths):
-    """The recordings that paths name.
+class _Stretches:
+    """An open recording.
+
+    Where nothing can be looked for, what was read of the last stretch is kept:
+    the next one may overlap it.
 
     Arguments
     ---------
-    paths : list of str or Path
-        Files, which are taken as they are; and folders, in which files are
-        looked for by their suffix, at any depth, but for what is hidden.
-
-    Returns
-    -------
-    list of Path
-        In the order of the paths and sorted within a folder, each once.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist, or a folder has no recording.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / ".trash").mkdir()
-    >>> for name in ("b.wav", "a.flac", "a.txt", "._b.wav", ".trash/c.wav"):
-    ...     (folder / name).touch()
-    >>> [path.name for path in find_recordings([folder])]
-    ['a.flac', 'b.wav']
+    recording : Recording
+        The recording.
+    chosen : list of int
+        The channels of which the mean is read.
     """
-    found = {}
-    for path in map(Path, paths):
-        if path.is_dir():
-            recordings = sorted(
-                file
-                for file in path.rglob("*")
-                if file.suffix.lower() in SUFFIXES
-                and not any(
-                    part.startswith(".")
-                    for part in file.relative_to(path).parts
-                )
-                and file.is_file()
+
+    def __init__(self, recording, chosen):
+        self._recording, self._chosen = recording, chosen
+        self._decoder, self._kept = None, []
+        self._first = self._place = 0  # what is kept, in samples
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self._decoder is not None:
+            self._decoder.close()
+
+    def read(self, first, stop):
+        """Samples ``[time]`` of a stretch, checked."""
+        recording = self._recording
+        try:
+            self._go_to(first)
+            self._read_on(first, stop)
+        except BrokenSound as error:
+            raise ValueError(
+                f"{recording.path} is damaged after"
+                f" {self._place / recording.sample_rate:g} s ({error})"
+            ) from error
+        if self._place < stop:
+            raise ValueError(
+                f"{recording.path} ends at {self._place} samples, of which it"
+                f" promises {recording.frames}: has it changed?"
             )
-            if not recordings:
-                raise FileNotFoundError(
-                    f"{path} holds no recording: no file in it ends in"
-                    f" {' '.join(sorted(SUFFIXES))}"
-                )
-        elif path.exists():
-            recordings = [path]
-        else:
-            raise FileNotFoundError(f"{path} does not exist")
-        found.update((file.resolve(), file) for file in recordings)
-    return list(found.values())
+        kept = np.concatenate(self._kept)
+        waveform = torch.from_numpy(kept[first - self._first :][: stop - first])
+        check_samples(waveform, recording.path, first, recording.sample_rate)
+        return waveform
+
+    def _go_to(self, first):
+        seekable = self._recording._seekable
+        if self._decoder is None or not (seekable or first >= self._first):
+            self.__exit__()
+            self._decoder = open_decoder(self._recording.path)
+            self._kept, self._first, self._place = [], 0, 0
+        if seekable:
+            self._decoder.seek(first)
+            self._kept, self._first, self._place = [], first, first
+
+    def _read_on(self, first, stop):
+        recording = self._recording
+        most = max(1, VALUES // recording.channels)
+        self._forget(first)
+        while self._place < stop:
+            # No further than what was found to be good.
+            count = min(most, recording.frames - self._place)
+            if recording._seekable:
+                count = min(count, stop - self._place)
+            samples = self._decoder.read(count)
+            if not len(samples):
+                return
+            # Taking the mean of one channel is a copy, too, so that a block of
+            # many channels is not kept for it.
+            self._kept.append(samples[:, self._chosen].mean(axis=1))
+            self._place += len(samples)
+            self._forget(first)
+
+    def _forget(self, first):
+        """Drops blocks that end before a sample."""
+        while self._kept and self._first + len(self._kept[0]) <= first:
+            self._first += len(self._kept.pop(0))
+        if not self._kept:
+            self._first = self._place

@@ -160,6 +160,8 @@ def test_a_csv_tells_recordings_of_one_name_by_their_folder(tmp_path, annotate):
         ("a.csv", "start,end\n1,2\n3,1\n", "cycle 2: from 3 to 1 s is no"),
         ("a.csv", "start,end\n10,12\n", "has no sample of .*10 s long"),
         ("a.csv", "start,end\n1,1.00001\n", "has no sample of"),
+        ("a.csv", "start,end\n9,10.2\n", "ends past the end of .*10 s long"),
+        ("a.csv", "start,end\n0,99\n", "ends past the end of .*10 s long"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
@@ -185,7 +187,7 @@ def test_an_annotation_may_hold_no_cycle(recording, annotate, name, content):
 
 
 def test_cycles_are_clipped_to_the_recording(recording, annotate):
-    path = annotate("start,end\n8,10.5\n0,999\n9.9,9999\n")
+    path = annotate("start,end\n8,10.05\n0,10.1\n9.9,10.0001\n")
     assert find_cycles(recording, path).times == [
         (8.0, 10.0),
         (0.0, 10.0),

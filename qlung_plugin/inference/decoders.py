@@ -1,0 +1,346 @@
+"""Decoders of sound: every format, read on from its start in small blocks.
+
+soundfile reads WAV, FLAC, MP3, Ogg and more; PyAV, where it is installed, what
+phones and browsers write. Neither is believed how long a recording is: what
+they say may be missing, estimated, or wrong.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+
+import numpy as np
+import soundfile
+
+from qlung_plugin.inference.headers import counts_frames, sound_bytes
+
+VALUES = 2**18  # in a block, of all channels together: a megabyte
+FINE = 64  # frames that are read at a time where a file is broken
+
+# Bytes of a sample, in formats in which it is found by multiplication.
+SAMPLE_BYTES = {
+    **dict.fromkeys(("PCM_S8", "PCM_U8", "ULAW", "ALAW"), 1),
+    **{"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4, "DOUBLE": 8},
+}
+
+# What phones, recorders and browsers write, and PyAV decodes.
+MEDIA = frozenset(
+    ".3g2 .3ga .3gp .aac .ac3 .amr .ape .asf .awb .m4a .m4b .mka .mkv .mov .mp4"
+    " .tta .weba .webm .wma .wmv .wv".split()
+)
+# PyAV is to open no other file and no address that a file may name: playlists
+# are not among these.
+DEMUXERS = (
+    "3g2,3gp,aac,ac3,aiff,amr,ape,asf,caf,m4a,matroska,mj2,mov,mp4,ogg,tta,wav,"
+    "webm,wv"
+)
+# Of PyAV's formats, those that know how long they are.
+MEASURED = ("mov", "matroska", "asf", "caf", "wav")
+
+# Formats of which only the maker's program makes sound.
+PROPRIETARY = {
+    ".e4k": "3M Littmann's Sound Analysis Software",
+    ".zsa": "3M Littmann's StethAssist (Zargis)",
+}
+
+
+class BrokenSound(Exception):
+    """A decoder cannot go on; says why."""
+
+
+def open_decoder(path):
+    """Opens a file with whichever decoder reads it.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    SoundfileDecoder or MediaDecoder
+        A context manager, with ``sample_rate`` in Hz, ``channels``,
+        ``promised`` (frames that the file is to have, None if unknown),
+        ``frames`` (those that it surely has, None if they have to be counted),
+        ``read(frames)``, which returns the next ones ``[frame, channel]`` in
+        float32, fewer at the end, and ``seek(frame)``, where ``frames`` is
+        known.
+
+    Raises
+    ------
+    ValueError
+        If none reads it; the message says what would.
+    """
+    try:
+        return SoundfileDecoder(path)
+    except soundfile.LibsndfileError as error:
+        promised, held = sound_bytes(path)
+        reason = error.error_string
+        if promised is not None and held < promised:
+            reason = (
+                f"it is truncated: its header says {promised:,} bytes of sound,"
+                f" and {held:,} are there"
+            )
+        cause = error
+    suffix = path.suffix.lower()
+    try:
+        return MediaDecoder(path)
+    except ModuleNotFoundError:
+        if suffix in MEDIA:
+            reason = (
+                'it needs a decoder: pip install "qlung_plugin[media]", or save'
+                " it as WAV"
+            )
+    except BrokenSound as error:
+        if suffix in MEDIA:
+            reason = error
+    if suffix in PROPRIETARY:
+        reason = (
+            f"only {PROPRIETARY[suffix]} opens such files: export it as WAV"
+            " there"
+        )
+    raise ValueError(f"{path} is not readable as audio ({reason})") from cause
+
+
+class _Forward(soundfile.SoundFile):
+    """Reads on; soundfile would seek after each block, which not all can."""
+
+    def seekable(self):
+        return False
+
+
+class _Endless:
+    """A file that claims to be much longer than it is.
+
+    libsndfile stops where the length of an MP3 file makes it expect the end.
+    The last bytes are there, too, and zero: a tag is looked for in them.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    """
+
+    TIMES, TAG = 1024, 128
+
+    def __init__(self, path):
+        self._file = open(path, "rb")
+        self._place, self._size = 0, os.path.getsize(path)
+        self._end = self._size * self.TIMES
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        start = {os.SEEK_CUR: self._place, os.SEEK_END: self._end}
+        self._place = start.get(whence, 0) + offset
+        return self._place
+
+    def tell(self):
+        return self._place
+
+    def readinto(self, buffer):
+        if self._place < self._end - self.TAG:
+            self._file.seek(self._place)
+            count = self._file.readinto(buffer)
+        else:
+            count = max(min(self._end - self._place, len(buffer)), 0)
+            buffer[:count] = bytes(count)
+        self._place += count
+        return count
+
+    read = write = None  # which soundfile does not need to read
+
+    def close(self):
+        self._file.close()
+
+
+class SoundfileDecoder:
+    """What soundfile reads; see :func:`open_decoder`.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path):
+        self._path = path
+        self._place, self._source = 0, None
+        # In bytes: soundfile takes no name that is no text.
+        self._file = file = _Forward(os.fsencode(path))
+        if file.format == "MP3" and not counts_frames(path):
+            file.close()
+            self._source = _Endless(path)
+            file = self._file = _Forward(self._source)
+        self.sample_rate, self.channels = file.samplerate, file.channels
+        width = SAMPLE_BYTES.get(file.subtype)
+        exact = (
+            width is not None
+            and file.format != "FLAC"
+            and file.frames * file.channels * width <= os.path.getsize(path)
+        )
+        self.frames = file.frames if exact else None
+        # Without an end, libsndfile says 2**63 - 1.
+        sure = self._source is None and file.frames < 2**62
+        self.promised = file.frames if sure else None
+
+    def read(self, frames):
+        """The next frames.
+
+        Arguments
+        ---------
+        frames : int
+            How many.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``[frame, channel]``, float32; fewer at the end.
+
+        Raises
+        ------
+        BrokenSound
+            If none can be read, and it is not the end.
+        """
+        try:
+            block = self._read(frames)
+        except soundfile.LibsndfileError:
+            # The good part of a block is lost with the rest.
+            block = self._good_part(frames)
+        self._place += len(block)
+        return block
+
+    def _read(self, frames):
+        return self._file.read(frames, dtype="float32", always_2d=True)
+
+    def _good_part(self, frames):
+        self._reopen()
+        parts = []
+        try:
+            for start in range(0, frames, FINE):
+                parts.append(self._read(min(FINE, frames - start)))
+        except soundfile.LibsndfileError as error:
+            if not parts:
+                raise BrokenSound(error.error_string) from error
+        return np.concatenate(parts)
+
+    def _reopen(self):
+        self._file.close()
+        if self._source is not None:
+            self._source.seek(0)
+        self._file = _Forward(self._source or os.fsencode(self._path))
+        left, most = self._place, max(1, VALUES // self.channels)
+        while left:
+            block = self._read(min(left, most))
+            if not len(block):
+                raise BrokenSound("it has changed")
+            left -= len(block)
+
+    def seek(self, frame):
+        """Goes to a frame."""
+        self._file.seek(frame)
+        self._place = frame
+
+    def close(self):
+        """Closes the file."""
+        self._file.close()
+        if self._source is not None:
+            self._source.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+
+class MediaDecoder:
+    """What PyAV reads; see :func:`open_decoder`.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If PyAV is not installed.
+    BrokenSound
+        If it cannot be read, or has no sound.
+    """
+
+    frames = None
+
+    def __init__(self, path):
+        import av
+
+        self._error, self._broken = av.FFmpegError, None
+        self._file = open(path, "rb")
+        try:
+            self._container = av.open(
+                self._file,
+                options={"format_whitelist": DEMUXERS},
+                metadata_errors="replace",
+            )
+        except (self._error, ValueError) as error:
+            self._file.close()
+            raise BrokenSound(getattr(error, "strerror", error)) from error
+        streams = self._container.streams.audio
+        self._blocks = self._decoded(streams[0], av) if streams else iter(())
+        try:
+            self._rest = next(self._blocks, None)
+            if self._rest is None:
+                raise BrokenSound("it has no sound")
+        except BrokenSound:
+            self.close()
+            raise
+        self.channels = self._rest.shape[1]
+        self.promised = None
+        stream = streams[0]
+        if (
+            stream.duration
+            and self._container.format.name.split(",")[0] in MEASURED
+        ):
+            seconds = float(stream.duration * stream.time_base)
+            self.promised = round(seconds * self.sample_rate)
+
+    def _decoded(self, stream, av):
+        """Yields blocks ``[frame, channel]``."""
+        resampler = av.AudioResampler(format="fltp")
+        try:
+            for frame in self._container.decode(stream):
+                # The header's may be half of it, where AAC is extended.
+                self.sample_rate = frame.sample_rate
+                for part in resampler.resample(frame):
+                    yield part.to_ndarray().T
+        except (self._error, ValueError) as error:
+            raise BrokenSound(getattr(error, "strerror", error)) from error
+
+    def read(self, frames):
+        """The next frames; see :meth:`SoundfileDecoder.read`."""
+        parts, count = [self._rest], len(self._rest)
+        try:
+            while (
+                count < frames
+                and (block := next(self._blocks, None)) is not None
+            ):
+                parts.append(block)
+                count += len(block)
+        except BrokenSound as error:
+            self._broken = error
+        if self._broken and not count:
+            raise self._broken
+        whole = np.concatenate(parts)
+        self._rest = whole[frames:]
+        return whole[:frames]
+
+    def close(self):
+        """Closes the file."""
+        self._container.close()
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
