@@ -4,8 +4,10 @@ Authors
  * qlung_plugin contributors
 """
 
+import argparse
 import csv
 import json
+import math
 import sys
 from functools import partial
 
@@ -18,10 +20,15 @@ from qlung_plugin.cli.recordings import (
     for_each,
     is_missing,
 )
+from qlung_plugin.dataio.samples import SHORTEST
+from qlung_plugin.utils.text import printable
 
 EXAMPLES = f"""\
 Of a recording are told the share of its cycles that are not normal, by the most
 probable class and each counting the same, and the worst quality of a cycle.
+A cycle without sound, or with less of it than --shortest, is called unusable:
+it has no probabilities, and does not count among these. A file that holds less
+than its header says fails, unless --allow-truncated is given.
 
 {CYCLES}
 
@@ -46,6 +53,14 @@ def add_parser(subparsers):
     add_recordings(parser)
     add_model(parser)
     add_cycles(parser)
+    parser.add_argument(
+        "--shortest",
+        type=_seconds,
+        default=SHORTEST,
+        metavar="SECONDS",
+        help="a cycle with less sound is called unusable (default:"
+        f" {SHORTEST:g}, half of ICBHI's shortest cycle)",
+    )
     parser.add_argument(
         "--format",
         default="table",
@@ -81,14 +96,20 @@ def run(arguments):
         trust=arguments.trust,
         device=arguments.device,
     )
-    function = partial(classify, cycles=arguments.cycles)
+    function = partial(
+        classify,
+        cycles=arguments.cycles,
+        channel=arguments.channel,
+        allow_truncated=arguments.allow_truncated,
+        shortest=arguments.shortest,
+    )
     write = WRITERS[arguments.format](sys.stdout)
     return for_each(arguments, function, prepare, write)
 
 
-def classify(model, path, cycles):
+def classify(model, path, **options):
     """Classifies a recording, see ``RespiratorySoundClassifier``."""
-    return model.classify_file(path, cycles)
+    return model.classify_file(path, **options)
 
 
 def table_writer(file):
@@ -111,7 +132,10 @@ def table_writer(file):
         cycles, summary = classification
         print(heading(summary), file=file)
         if not cycles.empty:
-            numbers = cycles.loc[:, :"quality"].to_string(
+            # Labels are a stranger's, if the model is.
+            shown = cycles.loc[:, :"quality"].rename(columns=printable)
+            shown["prediction"] = cycles["prediction"].map(printable)
+            numbers = shown.to_string(
                 index=False, float_format="{:.2f}".format, na_rep="-"
             )
             print(numbers, file=file)
@@ -134,28 +158,37 @@ def heading(summary):
     """
     count = summary["cycle_count"]
     text = f"{count} cycle" if count == 1 else f"{count} cycles"
+    if summary["unusable_count"]:
+        text += f", {summary['unusable_count']} unusable"
     if summary["abnormal_fraction"] is not None:
         text += f", {100 * summary['abnormal_fraction']:.0f} % not normal"
     if summary["worst_quality"] is not None:
         text += f", worst quality {summary['worst_quality']:.2f}"
-    source = f"cycles from {summary['cycle_source']}"
+    source = f"cycles from {printable(summary['cycle_source'])}"
     if summary["confidence"] is not None:
         source += f", confidence {summary['confidence']:.2f}"
-    return f"{summary['recording']}\n{text}\n{source}"
+    name = printable(summary["recording"])
+    if summary["truncated"]:
+        name += f" (truncated: {summary['duration']:.2f} s are there)"
+    return f"{name}\n{text}\n{source}"
 
 
 def csv_writer(file):
-    """Writes a row per cycle; arguments as for :func:`table_writer`."""
+    """Writes a row per cycle; arguments as for :func:`table_writer`.
+
+    The last column is 1 if the recording is truncated, else 0.
+    """
     rows = csv.writer(file, lineterminator="\n")
     header = []
 
     def write(path, classification):
-        cycles, _ = classification
+        cycles, summary = classification
         if not header:
-            header.extend(["recording", *cycles.columns])
+            header.extend(["recording", *cycles.columns, "truncated"])
             rows.writerow(header)
         for row in cycles.itertuples(index=False):
-            rows.writerow([path, *map(csv_field, row)])
+            values = map(csv_field, row)
+            rows.writerow([path, *values, int(summary["truncated"])])
 
     return write
 
@@ -176,3 +209,13 @@ def json_writer(file):
 
 
 WRITERS = {"table": table_writer, "csv": csv_writer, "json": json_writer}
+
+
+def _seconds(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value

@@ -30,7 +30,9 @@ COMMANDS = (classify, quality, report, export, demo, components)
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    some recordings failed, which stderr explains; the others are done
+  1    some recordings failed, or cannot be reached (links to nothing or to a
+       folder, unreadable folders, FIFOs), which stderr explains; the others are
+       done
   2    wrong usage or input, which a line on stderr explains
   130  interrupted
 """

@@ -109,7 +109,11 @@ def run(arguments):
                 column.append(row[name])
 
     function = partial(
-        measure_recording, unit=arguments.by, cycles=arguments.cycles
+        measure_recording,
+        unit=arguments.by,
+        cycles=arguments.cycles,
+        channel=arguments.channel,
+        allow_truncated=arguments.allow_truncated,
     )
     if arguments.histogram:
         check_figure(arguments.histogram)

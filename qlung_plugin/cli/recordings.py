@@ -5,9 +5,13 @@ Authors
 """
 
 import argparse
+import logging
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
+
+from qlung_plugin.utils.text import printable
 
 CYCLES = """\
 cycles:
@@ -22,7 +26,7 @@ cycles:
 
 
 def add_recordings(parser):
-    """Adds the arguments that say which recordings, and how fast.
+    """Adds the arguments that say which recordings, and how they are read.
 
     Arguments
     ---------
@@ -34,6 +38,19 @@ def add_recordings(parser):
         nargs="+",
         metavar="PATH",
         help="a recording, or a folder of recordings",
+    )
+    parser.add_argument(
+        "--channel",
+        type=positive,
+        metavar="N",
+        help="read this channel alone, from 1 (default: the mean of those with"
+        " sound)",
+    )
+    parser.add_argument(
+        "--allow-truncated",
+        action="store_true",
+        help="take what there is of a file that holds less than its header"
+        " says, and mark it (default: it fails)",
     )
     parser.add_argument(
         "--jobs",
@@ -58,7 +75,7 @@ def for_each(arguments, function, prepare, write):
     """Goes over the recordings of a command line and writes the results.
 
     A recording that fails is told in a line on stderr, and does not stop the
-    others.
+    others; so is what cannot be reached, and what is left out.
 
     Arguments
     ---------
@@ -72,7 +89,7 @@ def for_each(arguments, function, prepare, write):
     Returns
     -------
     int
-        1 if a recording failed, else 0.
+        1 if a recording failed, or what may be one cannot be reached, else 0.
 
     Raises
     ------
@@ -83,15 +100,17 @@ def for_each(arguments, function, prepare, write):
     """
     from tqdm import tqdm
 
-    from qlung_plugin.inference.recordings import find_recordings
+    from qlung_plugin.inference.finding import find_recordings
     from qlung_plugin.utils.pool import default_jobs, over_files
 
-    paths = find_recordings(arguments.paths)
+    paths, unreachable, repeated = find_recordings(arguments.paths)
     check_cycles(arguments.cycles, len(paths))
+    for sentence in unreachable + repeated:
+        tell(sentence)
     jobs = arguments.jobs or default_jobs(len(paths))
     failed = 0
     progress = tqdm(
-        over_files(function, paths, prepare, jobs),
+        over_files(partial(with_warnings, function), paths, prepare, jobs),
         total=len(paths),
         unit="recording",
         disable=None,  # no bar where nobody looks: in a file or a pipe
@@ -101,7 +120,10 @@ def for_each(arguments, function, prepare, write):
         # The bar and the results may share a terminal.
         with tqdm.external_write_mode(sys.stdout):
             if not isinstance(outcome, Exception):
-                write(path, outcome)
+                result, warnings = outcome
+                for warning in warnings:
+                    tell(warning)
+                write(path, result)
                 sys.stdout.flush()
                 continue
             failed += 1
@@ -110,11 +132,52 @@ def for_each(arguments, function, prepare, write):
             message = str(outcome)
             if str(path) not in message:
                 message = f"{path}: {message}"
-            print(f"qlung: {' '.join(message.split())}", file=sys.stderr)
+            tell(message)
+    counts = []
     if failed and len(paths) > 1:
-        count = f"{failed} of {len(paths)} recordings"
-        print(f"qlung: {count} failed", file=sys.stderr)
-    return int(failed > 0)
+        counts.append(f"{failed} of {len(paths)} recordings failed")
+    if unreachable:
+        counts.append(f"{len(unreachable)} could not be reached")
+    if repeated:
+        counts.append(f"{len(repeated)} left out as second names")
+    if counts:
+        tell(", ".join(counts))
+    return int(bool(failed or unreachable))
+
+
+def tell(message):
+    """Prints a line on stderr in which nothing controls the terminal."""
+    print(f"qlung: {printable(message)}", file=sys.stderr)
+
+
+def with_warnings(function, prepared, path):
+    """The result of a function, and what this package logged meanwhile.
+
+    So that a warning of another process is told in its place, too.
+
+    Arguments
+    ---------
+    function : callable
+        ``function(prepared, path)``.
+    prepared, path
+        See :func:`qlung_plugin.utils.pool.over_files`.
+
+    Returns
+    -------
+    tuple
+        The result, and a list of messages.
+    """
+    messages = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger = logging.getLogger("qlung_plugin")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        return function(prepared, path), messages
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 def check_cycles(source, count):
@@ -158,7 +221,7 @@ def positive(text):
     >>> positive("2")
     2
     """
-    if not text.isdecimal() or int(text) == 0:
+    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is no number above 0")
     return int(text)
 

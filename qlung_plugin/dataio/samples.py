@@ -6,6 +6,11 @@ Authors
 
 LARGEST = 1e10  # of a sample; integers of 32 bits, written as floats, are less
 
+# In seconds. Half of ICBHI's shortest cycle (0.2 s), and less than SPRSound's
+# (0.126 s): no model has seen shorter ones, of which all that a front end would
+# see are a few of its frames of 25 ms, repeated.
+SHORTEST = 0.1
+
 
 def check_samples(waveform, path, first, sample_rate):
     """Raises an error if a stretch holds what no recording does.

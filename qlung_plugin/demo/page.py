@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from qlung_plugin.inference.classifier import NORMAL
+from qlung_plugin.inference.classifier import NORMAL, UNUSABLE
 from qlung_plugin.inference.recordings import Recording
 from qlung_plugin.utils.cycle_figures import cycles_figure
 
@@ -132,11 +132,19 @@ def describe(classification):
     source = _source(summary)
     if cycles.empty:
         return f"### No cycle\n\n{source}\n\n{recording}"
-    abnormal = int((cycles["prediction"] != NORMAL).sum())
-    head = (
-        f"### {abnormal} of {_count(len(cycles), 'cycle')}"
-        f" ({100 * summary['abnormal_fraction']:.0f} %) not normal"
-    )
+    abnormal = int((~cycles["prediction"].isin([NORMAL, UNUSABLE])).sum())
+    usable = int((cycles["prediction"] != UNUSABLE).sum())
+    head = "### No usable cycle"
+    if usable:
+        head = (
+            f"### {abnormal} of {_count(usable, 'cycle')}"
+            f" ({100 * summary['abnormal_fraction']:.0f} %) not normal"
+        )
+    if usable < len(cycles):
+        head += (
+            f"\n\n{_count(len(cycles) - usable, 'cycle')} without sound, or"
+            " too short, got no class."
+        )
     rule = (
         "A cycle counts as not normal if the most probable class is another"
         " than *normal*; all count the same, however long or overlapping."
@@ -173,7 +181,8 @@ def tabulate(cycles, labels):
     shown["class"] = list(cycles["prediction"])
     for label in labels:
         shown[f"{label} (%)"] = [
-            f"{100 * share:.0f}" for share in cycles[f"p_{label}"]
+            "-" if pd.isna(share) else f"{100 * share:.0f}"
+            for share in cycles[f"p_{label}"]
         ]
     shown["quality"] = [
         "-" if pd.isna(value) else f"{value:.2f}" for value in cycles["quality"]

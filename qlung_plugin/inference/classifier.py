@@ -5,6 +5,7 @@ Authors
 """
 
 from contextlib import contextmanager
+from itertools import compress
 from typing import NamedTuple
 
 import pandas as pd
@@ -12,14 +13,20 @@ import torch
 from speechbrain.inference.interfaces import Pretrained
 
 from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.inference.cycle_sources import find_cycles
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.inference.recordings import Recording
 from qlung_plugin.nnet.folding import fold_batch_norms
+from qlung_plugin.processing.quality.silence import (
+    SHORTEST_SILENCE,
+    constant_runs,
+)
 
 MODULES = ("quality", "cycle_features", "backbone", "classifier")
 BATCH = 16  # cycles in memory at a time
 NORMAL = "normal"
+UNUSABLE = "unusable"  # the class of a cycle in which there is nothing to hear
 
 
 class Classification(NamedTuple):
@@ -32,15 +39,20 @@ class Classification(NamedTuple):
         ``p_<label>`` per class, ``quality`` in [0, 1] (1 is best), and what it
         was computed from, under the names of the measure, if it has any. A
         measurement is NaN in silence; the quality, too, if the model's is no
-        measure of waveforms.
+        measure of waveforms. A cycle in which less sound is than the shortest
+        one takes gets no class: its prediction is :data:`UNUSABLE`, and its
+        probabilities are NaN.
     summary : dict
         ``recording``, the path as it was given; ``duration`` in seconds;
-        ``sample_rate`` in Hz; ``channels``; ``cycle_source`` in words;
-        ``confidence`` of a segmentation in [0, 1], else None; ``cycle_count``;
-        ``abnormal_fraction``, the share of the cycles of which another
-        class than normal is the most probable, each counting the same however
-        long or overlapping; ``worst_quality``, the lowest quality of a cycle.
-        The last two are None if there is no cycle, or no quality.
+        ``truncated``, whether its file holds less than its header says;
+        ``sample_rate`` in Hz; ``channels``; ``channel``, the only one that was
+        read, from 1, else None; ``cycle_source`` in words; ``confidence`` of a
+        segmentation in [0, 1], else None; ``cycle_count``; ``unusable_count``,
+        how many of these have no class; ``abnormal_fraction``, the share of the
+        others of which another class than normal is the most probable, each
+        counting the same however long or overlapping; ``worst_quality``, the
+        lowest quality of a cycle. The last two are None if there is no such
+        cycle, or no quality.
     """
 
     cycles: pd.DataFrame
@@ -219,6 +231,11 @@ class RespiratorySoundClassifier(Pretrained):
             Which it is, ``[batch]``.
         text_lab : list of str
             The labels of these.
+
+        Raises
+        ------
+        ValueError
+            If a probability is not finite.
         """
         waveforms = _unpad(wavs, wav_lens)
         with self._inference():
@@ -226,18 +243,33 @@ class RespiratorySoundClassifier(Pretrained):
         score, index = probabilities.max(dim=-1)
         return probabilities, score, index, self._text(index)
 
-    def classify_file(self, path, cycles=None):
+    def classify_file(
+        self,
+        path,
+        cycles=None,
+        channel=None,
+        allow_truncated=False,
+        shortest=SHORTEST,
+    ):
         """Classifies the cycles of a recording, of any length.
 
         Arguments
         ---------
         path : str or Path
-            The recording: any format that soundfile reads, at any rate;
+            The recording: any format that soundfile or PyAV reads, at any rate;
             several channels are averaged.
         cycles : str, Path or list, optional
             Where its cycles are: see
             :func:`qlung_plugin.inference.cycle_sources.find_cycles`. By default
             its annotation, if there is one beside it; else it is segmented.
+        channel : int, optional
+            The only channel to read, from 1.
+        allow_truncated : bool
+            Whether to take what there is of a file that holds less than its
+            header says.
+        shortest : float
+            In seconds: a cycle with less sound gets no class. Where a sample
+            stays the same for 20 ms, there is none.
 
         Returns
         -------
@@ -249,26 +281,36 @@ class RespiratorySoundClassifier(Pretrained):
         FileNotFoundError
             If the recording, or its annotation, is not there.
         ValueError
-            If it is not audio, empty, or damaged, or the annotation does not
-            fit; the message names the file.
+            If it is not audio, empty, truncated, or damaged, its channels
+            cancel each other, a cycle ends past its end, the annotation does
+            not fit, or a probability is not finite; the message names the file.
         """
-        recording = Recording(path)
+        if not shortest >= 0:
+            raise ValueError(f"shortest must be 0 s or more, not {shortest}")
+        recording = Recording(path, channel, allow_truncated)
         found = find_cycles(recording, cycles)
         rows = []
         for i in range(0, len(found.times), BATCH):
-            rows += self._classify_cycles(recording, found.times[i : i + BATCH])
+            times = found.times[i : i + BATCH]
+            rows += self._classify_cycles(recording, times, shortest)
         table = pd.DataFrame(rows, columns=self.columns)
-        abnormal = sum(label != NORMAL for label in table["prediction"])
+        usable = table["prediction"][table["prediction"] != UNUSABLE]
+        abnormal = int((usable != NORMAL).sum())
         worst = table["quality"].min()
         summary = {
             "recording": str(path),
             "duration": recording.duration,
+            "truncated": recording.truncated,
             "sample_rate": recording.sample_rate,
             "channels": recording.channels,
+            "channel": channel,
             "cycle_source": found.source,
             "confidence": found.confidence,
             "cycle_count": len(table),
-            "abnormal_fraction": abnormal / len(table) if rows else None,
+            "unusable_count": len(table) - len(usable),
+            "abnormal_fraction": abnormal / len(usable)
+            if len(usable)
+            else None,
             "worst_quality": None if pd.isna(worst) else float(worst),
         }
         return Classification(table, summary)
@@ -293,24 +335,46 @@ class RespiratorySoundClassifier(Pretrained):
 
     def _classify(self, waveforms, native_rate):
         logits, _ = self.mods.classifier(self._embed(waveforms, native_rate))
-        return logits.float().softmax(dim=-1)
+        probabilities = logits.float().softmax(dim=-1)
+        if not probabilities.isfinite().all():
+            raise ValueError(
+                "the model's probabilities are not finite: its weights are"
+                " damaged, or too large for this sound"
+            )
+        return probabilities
 
     def _text(self, index):
         return [self.labels[i] for i in index.tolist()]
 
-    def _classify_cycles(self, recording, times):
+    def _classify_cycles(self, recording, times, shortest):
         """The rows of some cycles, as tuples."""
         waveforms = [recording.read(start, end) for start, end in times]
+        needed = max(1, round(shortest * recording.sample_rate))
+        usable = [
+            _sounding_samples(waveform, recording.sample_rate) >= needed
+            for waveform in waveforms
+        ]
+        labels = [UNUSABLE] * len(times)
+        shares = torch.full((len(times), len(self.labels)), torch.nan)
         with self._inference():
-            probabilities = self._classify(waveforms, recording.sample_rate)
             quality = self._measure(waveforms, recording.sample_rate)
+            if any(usable):
+                try:
+                    probabilities = self._classify(
+                        list(compress(waveforms, usable)), recording.sample_rate
+                    )
+                except ValueError as error:
+                    raise ValueError(
+                        f"{recording.path}, cycles from {times[0][0]:g} to"
+                        f" {times[-1][1]:g} s: {error}"
+                    ) from error
+                shares[torch.tensor(usable)] = probabilities.cpu()
+        for i in compress(range(len(times)), usable):
+            labels[i] = self.labels[shares[i].argmax()]
         return [
-            (*time, label, *shares, *values)
-            for time, label, shares, values in zip(
-                times,
-                self._text(probabilities.argmax(dim=-1)),
-                probabilities.tolist(),
-                quality.tolist(),
+            (*time, label, *share, *values)
+            for time, label, share, values in zip(
+                times, labels, shares.tolist(), quality.tolist()
             )
         ]
 
@@ -330,6 +394,16 @@ class RespiratorySoundClassifier(Pretrained):
         score = measure.score(measurements).unsqueeze(-1)
         named = measurements[:, : len(measure.names)]
         return torch.cat([score, named], dim=-1)
+
+
+def _sounding_samples(waveform, sample_rate):
+    """How many samples ``[time]`` lie outside digital silence."""
+    if waveform.min() == waveform.max():  # however short
+        return 0
+    lengths = torch.tensor([len(waveform)])
+    shortest = round(SHORTEST_SILENCE * sample_rate)
+    silent = constant_runs(waveform.unsqueeze(0), lengths, shortest)
+    return len(waveform) - int(silent.sum())
 
 
 def _unpad(wavs, wav_lens):

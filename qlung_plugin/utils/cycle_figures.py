@@ -124,7 +124,9 @@ def _rows(duration):
 
 
 def _look(labels, name):
-    """How a class is drawn."""
+    """How a class is drawn; what has none is grey."""
+    if name not in labels:
+        return {"facecolor": "0.9", "edgecolor": "0.5"}
     number = labels.index(name)
     color = COLORS[number % len(COLORS)]
     return {

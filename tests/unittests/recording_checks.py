@@ -15,7 +15,10 @@ from qlung_plugin.dataio.cycles import (
     CycleResampler,
     FixedLength,
 )
-from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+from qlung_plugin.inference.classifier import (
+    UNUSABLE,
+    RespiratorySoundClassifier,
+)
 from qlung_plugin.inference.quality import (
     MEASURES,
     TOLD,
@@ -68,12 +71,17 @@ class Checks:
         table, summary = self.model.classify_file(path, cycles)
         assert summary["cycle_count"] == len(table)
         assert len(table)
-        shares = table[[f"p_{label}" for label in LABELS]].to_numpy()
+        usable = table[table["prediction"] != UNUSABLE]
+        assert summary["unusable_count"] == len(table) - len(usable)
+        names = [f"p_{label}" for label in LABELS]
+        assert table.drop(usable.index)[names].isna().all(axis=None)
+        shares = usable[names].to_numpy()
         assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
         assert table["quality"].between(0, 1).all()
         assert (table["start"] < table["end"]).all()
         assert table["end"].max() <= summary["duration"]
-        assert 0 <= summary["abnormal_fraction"] <= 1
+        fraction = summary["abnormal_fraction"]
+        assert 0 <= fraction <= 1 if len(usable) else fraction is None
         confidence = summary["confidence"]
         assert confidence is None or 0 <= confidence <= 1
         return table

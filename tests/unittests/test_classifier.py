@@ -19,6 +19,7 @@ from qlung_plugin.dataio.cycles import (
 )
 from qlung_plugin.inference.classifier import (
     BATCH,
+    UNUSABLE,
     RespiratorySoundClassifier,
 )
 from qlung_plugin.lobes.features import EfficientATFeatures
@@ -168,11 +169,14 @@ def test_recording_is_its_cycles(model, recording):
     assert summary == {
         "recording": str(recording),
         "duration": 20.0,
+        "truncated": False,
         "sample_rate": NATIVE,
         "channels": 1,
+        "channel": None,
         "cycle_source": "given",
         "confidence": None,
         "cycle_count": len(times),
+        "unusable_count": 0,
         "abnormal_fraction": abnormal,
         "worst_quality": cycles["quality"].min(),
     }
@@ -193,7 +197,114 @@ def test_silent_cycle_has_quality_0_and_no_measurement(model, tmp_path):
     cycles, summary = model.classify_file(path, [(0, 2)])
     assert summary["worst_quality"] == 0
     assert cycles[["spectral_entropy", "rms"]].isna().all(axis=None)
-    assert cycles[[f"p_{label}" for label in LABELS]].notna().all(axis=None)
+
+
+def unusable(cycles):
+    """Which cycles have no class; they have no probabilities, others all."""
+    shares = cycles[[f"p_{label}" for label in LABELS]]
+    found = list(cycles["prediction"] == UNUSABLE)
+    assert list(shares.isna().all(axis=1)) == found
+    assert list(shares.notna().all(axis=1)) == [not value for value in found]
+    return found
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, -1.0])
+def test_cycles_without_sound_have_no_class(model, recording, value):
+    """Nor do they count among those that are, or are not, normal."""
+    samples, _ = soundfile.read(recording, dtype="float32")
+    samples[4 * NATIVE : 8 * NATIVE] = value
+    soundfile.write(recording, samples, NATIVE, subtype="FLOAT")
+    times = [(0, 2), (4, 8), (5, 6), (8, 10)]
+    cycles, summary = model.classify_file(recording, times)
+    assert unusable(cycles) == [False, True, True, False]
+    assert (summary["cycle_count"], summary["unusable_count"]) == (4, 2)
+    heard, others = model.classify_file(recording, [(0, 2), (8, 10)])
+    assert summary["abnormal_fraction"] == others["abnormal_fraction"]
+    assert cycles["prediction"][[0, 3]].tolist() == list(heard["prediction"])
+
+
+def test_nothing_to_hear_in_a_recording(model, tmp_path):
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(20 * NATIVE), NATIVE)
+    for cycles in ("windows", "segmentation"):
+        table, summary = model.classify_file(path, cycles)
+        assert all(unusable(table)) and len(table)
+        assert summary["unusable_count"] == summary["cycle_count"]
+        assert summary["abnormal_fraction"] is None
+
+
+@pytest.mark.parametrize(
+    "seconds, options, expected",
+    [
+        (0.017, {}, True),
+        (0.095, {}, True),
+        (0.105, {}, False),
+        (0.105, {"shortest": 0.2}, True),
+        (0.017, {"shortest": 0.01}, False),
+        (0.017, {"shortest": 0}, False),
+    ],
+)
+def test_cycles_with_hardly_any_sound_have_no_class(
+    model, recording, seconds, options, expected
+):
+    """Whether they are short, or silent but for a moment."""
+    times = [(1, 1 + seconds), (3, 5)]
+    samples, _ = soundfile.read(recording, dtype="float32")
+    middle = round(4 * NATIVE)
+    silent = np.full_like(samples, 0.5)
+    silent[: 2 * NATIVE] = samples[: 2 * NATIVE]
+    heard = slice(middle, middle + round(seconds * NATIVE))
+    silent[heard] = samples[heard]
+    silent[[3 * NATIVE + 1, 5 * NATIVE - 2]] = 0.4  # two clicks far apart
+    soundfile.write(recording, silent, NATIVE, subtype="FLOAT")
+    cycles, _ = model.classify_file(recording, times, **options)
+    assert unusable(cycles) == [expected, expected]
+
+
+def test_shortest_of_no_length(model, recording):
+    with pytest.raises(ValueError, match="shortest must be 0 s or more"):
+        model.classify_file(recording, shortest=-1)
+
+
+@pytest.mark.parametrize("times", [[(0, 100)], [(0, 2), (19, 20.2)]])
+def test_cycles_beyond_the_end_are_refused(model, recording, times):
+    with pytest.raises(ValueError, match="ends past the end") as raised:
+        model.classify_file(recording, times)
+    assert str(recording) in str(raised.value)
+    cycles, _ = model.classify_file(recording, [(18, 20.05)])
+    assert list(cycles["end"]) == [20.0]
+
+
+def test_what_is_left_of_a_truncated_recording(model, recording, caplog):
+    recording.write_bytes(recording.read_bytes()[: -4 * NATIVE * 15])
+    times = [(0, 2), (3, 8), (9, 10)]
+    with pytest.raises(ValueError, match="truncated"):
+        model.classify_file(recording, times)
+    cycles, summary = model.classify_file(
+        recording, times, allow_truncated=True
+    )
+    assert summary["truncated"] is True
+    assert list(cycles["end"]) == [2, summary["duration"]]
+    assert summary["duration"] == pytest.approx(5, abs=0.1)
+    assert "1 of 3 cycles are left out" in caplog.text
+
+
+def overflowing():
+    """A model of finite weights whose probabilities are not."""
+    modules = make_modules(AudioQualityScore(16000))
+    with torch.no_grad():
+        for parameter in modules["backbone"].parameters():
+            parameter.mul_(1e30)
+    return RespiratorySoundClassifier(modules, {"labels": LABELS})
+
+
+def test_probabilities_that_are_not_finite_are_no_class(recording):
+    broken = overflowing()
+    with pytest.raises(ValueError, match="probabilities are not finite"):
+        broken.classify_batch(noise(2, RATE))
+    with pytest.raises(ValueError, match="from 0 to 2 s.*not finite") as raised:
+        broken.classify_file(recording, [(0, 2)])
+    assert str(recording) in str(raised.value)
 
 
 class Unnamed(QualityMeasure):

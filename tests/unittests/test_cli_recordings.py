@@ -6,7 +6,9 @@ Authors
 
 import csv
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from io import StringIO
@@ -69,7 +71,9 @@ def test_csv_of_cycles(recordings, tiny_model, capsys):
     assert err.endswith("qlung: 1 of 3 recordings failed\n")
     assert err.count("\n") == 2
     rows = list(csv.DictReader(StringIO(out)))
-    assert list(rows[0]) == ["recording", *tiny_model.columns]
+    columns = ["recording", *tiny_model.columns, "truncated"]
+    assert list(rows[0]) == columns
+    assert {row["truncated"] for row in rows} == {"0"}
     first, last = recordings / "a.wav", recordings / "c.wav"
     assert [row["recording"] for row in rows[:2]] == [str(first)] * 2
     assert {row["recording"] for row in rows[2:]} == {str(last)}
@@ -144,6 +148,154 @@ def test_silence_is_null_and_empty(tmp_path, tiny_model, capsys):
     assert json.loads(out)["cycles"][0]["rms"] is None
     _, out, _ = run(capsys, *command, "--format", "csv")
     assert next(csv.DictReader(StringIO(out)))["rms"] == ""
+
+
+def test_cycles_without_a_class_in_all_formats(recordings, tiny_model, capsys):
+    path = recordings / "a.wav"
+    samples, _ = soundfile.read(path)
+    samples[: 2 * RATE] = 0
+    soundfile.write(path, samples, RATE)
+    command = "classify", path, "--model", "m"
+    code, out, err = run(capsys, *command, "--format", "csv")
+    assert (code, err) == (0, "")
+    first, second = csv.DictReader(StringIO(out))
+    assert first["prediction"] == "unusable"
+    assert {first[f"p_{label}"] for label in LABELS} == {""}
+    assert second["prediction"] in LABELS and second["p_normal"]
+    _, out, _ = run(capsys, *command, "--format", "json")
+    told = json.loads(out)
+    assert told["unusable_count"] == 1 and told["abnormal_fraction"] in (0, 1)
+    assert told["cycles"][0]["p_normal"] is None
+    _, out, _ = run(capsys, *command)
+    assert out.splitlines()[1].startswith("2 cycles, 1 unusable, ")
+    row = out.splitlines()[4].split()
+    assert row[2:] == ["unusable", *"----", "0.00"]
+    _, out, _ = run(capsys, *command, "--shortest", "5")
+    assert out.splitlines()[1].startswith("2 cycles, 2 unusable, worst")
+    assert "%" not in out
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "long"])
+def test_shortest_that_is_no_time(seconds, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["classify", "a.wav", "--model", "m", f"--shortest={seconds}"])
+    assert stopped.value.code == 2
+    assert f"{seconds} is no number of seconds" in capsys.readouterr().err
+
+
+def test_truncated_fails_or_is_marked(recordings, tiny_model, capsys):
+    path = recordings / "c.wav"
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 3 * RATE])
+    command = "classify", path, "--model", "m", "--cycles", "windows"
+    code, out, err = run(capsys, *command)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"qlung: {path} is truncated or damaged: its header")
+    assert "says 6 s, and 3 s can be read; --allow-truncated" in err
+    command += ("--allow-truncated",)
+    code, out, _ = run(capsys, *command)
+    assert code == 0
+    assert out.startswith(f"{path} (truncated: 3.00 s are there)\n")
+    _, out, _ = run(capsys, *command, "--format", "json")
+    told = json.loads(out)
+    assert told["truncated"] is True and told["duration"] == 3
+    _, out, _ = run(capsys, *command, "--format", "csv")
+    assert next(csv.DictReader(StringIO(out)))["truncated"] == "1"
+    code, _, err = run(capsys, "quality", path)
+    assert code == 1 and "--allow-truncated" in err
+    code, out, _ = run(capsys, "quality", path, "--allow-truncated")
+    assert code == 0
+    row = next(csv.DictReader(StringIO(out)))
+    assert (row["truncated"], float(row["end"])) == ("1", 3)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_channels_that_differ_are_told_in_their_place(recordings, jobs, capsys):
+    generator = np.random.default_rng(0)
+    for name in ("c", "d"):
+        samples = 0.1 * generator.standard_normal((2 * RATE, 2))
+        soundfile.write(recordings / f"{name}.wav", samples, RATE)
+    samples[:, 1] = -samples[:, 0]
+    soundfile.write(recordings / "e.wav", samples, RATE)
+    code, out, err = run(capsys, "quality", recordings, "--jobs", jobs)
+    assert code == 1
+    lines = err.splitlines()
+    for line, name in zip(lines[1:], ("c.wav", "d.wav", "e.wav")):
+        assert line.startswith(f"qlung: {recordings / name}: its channels")
+        assert "--channel N" in line
+    assert lines[4:] == ["qlung: 2 of 5 recordings failed"]
+    path = recordings / "e.wav"
+    code, out, err = run(capsys, "quality", path, "--channel", "1")
+    assert (code, err) == (0, "")
+    code, out, err = run(capsys, "quality", path, "--channel", "3")
+    assert code == 1 and "has no channel 3: it has 2" in err
+
+
+def test_what_cannot_be_reached_is_told_and_counted(recordings, capsys):
+    (recordings / "b" / "bad.wav").unlink()
+    (recordings / "gone.wav").symlink_to("nothing.wav")
+    os.mkfifo(recordings / "pipe.flac")
+    os.link(recordings / "a.wav", recordings / "z.wav")
+    code, out, err = run(capsys, "quality", recordings)
+    assert code == 1
+    assert len(list(csv.DictReader(StringIO(out)))) == 2
+    assert err.splitlines() == [
+        f"qlung: {recordings / 'gone.wav'} is a link to nothing",
+        f"qlung: {recordings / 'pipe.flac'} is no ordinary file",
+        f"qlung: {recordings / 'z.wav'} is the same file as"
+        f" {recordings / 'a.wav'}, and is left out",
+        "qlung: 2 could not be reached, 1 left out as second names",
+    ]
+    for name in ("gone.wav", "pipe.flac"):
+        (recordings / name).unlink()
+    assert run(capsys, "quality", recordings)[0] == 0
+
+
+def test_names_are_printed_escaped_and_kept_in_data(
+    recordings, tiny_model, capsys, monkeypatch
+):
+    """So are the labels of a stranger's model."""
+    monkeypatch.setattr(
+        tiny_model.hparams, "labels", ["normal", "\x1b[2Jx", "w\n", "both"]
+    )
+    path = recordings / "\x1b]0;title\x07.wav"
+    (recordings / "a.wav").rename(path)
+    broken = recordings / "\x1b[2J.wav"
+    broken.write_text("no audio")
+    command = "classify", path, broken, "--model", "m", "--cycles", "windows"
+    code, out, err = run(capsys, *command)
+    assert code == 1
+    assert "\\x1b]0;title\\x07.wav" in out and "p_\\x1b[2Jx" in out
+    assert "\\x1b[2J.wav is not readable" in err
+    assert (out + err).replace("\n", "").isprintable()
+    _, out, _ = run(capsys, *command, "--format", "json")
+    assert json.loads(out)["recording"] == str(path)
+    _, out, _ = run(capsys, *command, "--format", "csv")
+    row = list(csv.DictReader(StringIO(out, newline="")))[0]
+    assert row["recording"] == str(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+def test_names_that_a_terminal_cannot_show_stop_nothing(recordings, encoding):
+    latin = os.fsdecode(b"\xfcbung.wav")
+    for name in (latin, "\u547c\u5438.wav"):
+        shutil.copy(recordings / "a.wav", recordings / name)
+    output = subprocess.run(
+        [
+            *(sys.executable, "-m", "qlung_plugin.cli.main"),
+            *("quality", str(recordings)),
+        ],
+        capture_output=True,
+        cwd=FOLDER,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
+    )
+    assert output.returncode == 1
+    assert b"Traceback" not in output.stderr
+    assert output.stderr.endswith(b"1 of 5 recordings failed\n")
+    rows = list(csv.DictReader(StringIO(output.stdout.decode(encoding))))
+    assert len(rows) == 4
+    assert rows[-1]["recording"].endswith("\\udcfcbung.wav") or (
+        rows[-2]["recording"].endswith("\\udcfcbung.wav")
+    )
 
 
 def test_debug_tells_where_a_recording_failed(recordings, tiny_model, capsys):
@@ -227,7 +379,7 @@ def test_cycles_of_whole_recordings(recordings, capsys):
 def test_failure_names_the_recording_and_one_is_not_counted(
     recordings, tiny_model, capsys, monkeypatch
 ):
-    def overstrained(path, cycles):
+    def overstrained(path, **options):
         raise RuntimeError("not enough\nmemory")
 
     monkeypatch.setattr(tiny_model, "classify_file", overstrained)

@@ -102,6 +102,23 @@ def test_the_page_says_what_the_model_says(model, sound):
     )
 
 
+def test_cycles_without_a_class_are_told_and_drawn(model, tmp_path):
+    path = tmp_path / "half.wav"
+    samples = np.zeros(16 * 4000)
+    samples[: 8 * 4000] = np.random.default_rng(0).normal(0, 0.1, 8 * 4000)
+    soundfile.write(path, samples, 4000)
+    (tmp_path / "a.csv").write_text("start,end\n0,4\n9,12\n")
+    summary, figure, shown = analyse(model, path, tmp_path / "a.csv")
+    assert " of 1 cycle (" in summary
+    assert "1 cycle without sound, or too short, got no class." in summary
+    assert shown["class"][1] == "unusable"
+    assert set(shown[[f"{label} (%)" for label in LABELS]].iloc[1]) == {"-"}
+    assert texts(figure.axes[1])[1] == "2 unusable"
+    soundfile.write(path, 0 * samples, 4000)
+    summary, _, _ = analyse(model, path, tmp_path / "a.csv")
+    assert summary.startswith("### No usable cycle\n\n2 cycles without sound")
+
+
 def test_breaths_are_found(model, sound):
     summary, _, shown = analyse(model, sound(), "segmentation")
     assert "Cycles: segmentation, with a confidence of " in summary
@@ -111,8 +128,8 @@ def test_breaths_are_found(model, sound):
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("a.txt", "0.5\t2\t0\t1\n2\t99\t1\t0\n"),
-        ("a.csv", "start,end\n0.5,2\n2,99\n"),
+        ("a.txt", "0.5\t2\t0\t1\n2\t20.1\t1\t0\n"),
+        ("a.csv", "start,end\n0.5,2\n2,20.1\n"),
         (
             "a.json",
             json.dumps(
@@ -120,7 +137,7 @@ def test_breaths_are_found(model, sound):
                     "recording_annotation": "Normal",
                     "event_annotation": [
                         {"start": "500", "end": "2000", "type": "Normal"},
-                        {"start": "2000", "end": "99000", "type": "Rhonchi"},
+                        {"start": "2000", "end": "20100", "type": "Rhonchi"},
                     ],
                 }
             ),
