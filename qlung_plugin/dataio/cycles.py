@@ -114,6 +114,7 @@ class FixedLength(nn.Module):
         fade_in=True,
     ):
         super().__init__()
+        self.sample_rate = sample_rate
         self.length = round(duration * sample_rate)
         self.fade_samples = round(fade * sample_rate)
         self.fade_first, self.fade_in = fade_first, fade_in

@@ -9,15 +9,27 @@ Authors
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from qlung_plugin.dataio.cycles import (
     CycleFeatures,
     CycleResampler,
     FixedLength,
 )
+from qlung_plugin.inference.architecture import UNFIT
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.quality import QualityMeasure
 from qlung_plugin.nnet.classifiers import AngularClassifier, LinearClassifier
+
+# Bytes of what a step makes of one cycle, of which several are in memory at a
+# time: a backbone of 8 s has up to 25 MB, BEATs of 30 s has 102.
+LARGEST_ACTIVATION = 2**27
+# Values that a quality's short-time spectrum makes of a second; 51,200 by
+# default.
+MOST_POWERS = 2**21
 
 # The modules of a model, and what they have to be.
 PARTS = {
@@ -53,23 +65,24 @@ def check_kinds(model):
             raise ValueError(f"{name} is missing, or is something else")
 
 
-def check_parts(model, labels):
-    """Checks that the parts of a model are such and go together.
+def check_parts(outline, labels):
+    """Checks that the parts of a model go together and take bounded memory.
 
     Arguments
     ---------
-    model : dict
-        See :func:`check_kinds`.
+    outline : dict
+        See :func:`check_kinds`; the parameters may be on the device ``meta``.
     labels : object
         What is to be a list of different texts, one per class.
 
     Raises
     ------
     ValueError
-        If they do not.
+        If they do not, or a cycle takes more memory on its way than
+        :data:`LARGEST_ACTIVATION`; the message names the part.
     """
-    check_kinds(model)
-    cycle_features = model["cycle_features"]
+    check_kinds(outline)
+    cycle_features = outline["cycle_features"]
     if not (
         isinstance(cycle_features.resampler, CycleResampler)
         and isinstance(cycle_features.fix_length, FixedLength)
@@ -83,19 +96,91 @@ def check_parts(model, labels):
         and len(set(labels)) == len(labels)
     ):
         raise ValueError("labels is no list of different texts in one line")
-    try:
-        with torch.inference_mode():
-            embedding = torch.zeros(1, model["backbone"].embedding_dim)
-            logits, _ = model["classifier"](embedding)
-    except RuntimeError as error:
+    _check_rates(cycle_features)
+    _check_analyses(outline["quality"])
+    shape = _shape_of_logits(outline)
+    if shape != (1, len(labels)):
         raise ValueError(
-            f"backbone and classifier do not go together: {error}"
-        ) from error
-    if logits.shape[1] != len(labels):
-        raise ValueError(
-            f"{len(labels)} labels, but a classifier of {logits.shape[1]}"
-            " classes"
+            f"{len(labels)} labels, but a classifier of {shape[-1]} classes"
         )
+
+
+def _check_rates(cycle_features):
+    """The front end has one rate, a whole number."""
+    rates = {
+        f"cycle_features.{name}": module.sample_rate
+        for name, module in cycle_features.named_modules()
+        if hasattr(module, "sample_rate")
+    }
+    if len({*rates.values()}) > 1 or not all(
+        type(rate) is int for rate in rates.values()
+    ):
+        listed = ", ".join(f"{rate} Hz of {k}" for k, rate in rates.items())
+        raise ValueError(f"sample_rate has to be one whole number: {listed}")
+
+
+def _check_analyses(quality):
+    """The quality's frames do not make much more of a waveform than it is."""
+    for name, measure in quality.named_modules():
+        where = f"quality.{name}".rstrip(".")
+        rate = getattr(measure, "sample_rate", 1)
+        if type(rate) is not int:
+            raise ValueError(f"{where}: a sample_rate of {rate} Hz")
+        if hasattr(measure, "hop_samples"):
+            values = rate / measure.hop_samples * measure.n_fft
+            if values > MOST_POWERS:
+                raise ValueError(
+                    f"{where}: its sample_rate, n_fft (or window_length) and"
+                    f" hop_length make {values:.0f} values of a second, when"
+                    f" {MOST_POWERS} is the limit"
+                )
+
+
+def _shape_of_logits(outline):
+    """The way of a cycle through the model, of which nothing is computed."""
+    length = outline["cycle_features"].fix_length.length
+    way = {
+        "cycle_features": outline["cycle_features"].compute_features,
+        "backbone": outline["backbone"],
+        "classifier": outline["classifier"],
+    }
+    with FakeTensorMode(), torch.no_grad():
+        value = torch.empty(1, length)
+        for name, module in way.items():
+            state = {
+                key: torch.empty(tensor.shape, dtype=tensor.dtype)
+                for key, tensor in (
+                    *module.named_parameters(),
+                    *module.named_buffers(),
+                )
+            }
+            try:
+                with _Bounded():
+                    value = functional_call(module.eval(), state, (value,))
+            except UNFIT as error:
+                raise ValueError(
+                    f"{name} cannot take a cycle of fix_length, which has"
+                    f" {length} samples: {error}"
+                ) from error
+    logits, _ = value
+    return tuple(logits.shape)
+
+
+class _Bounded(TorchDispatchMode):
+    """Looks at the size of whatever is computed."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            size = tensor.numel() * tensor.element_size()
+            if size > LARGEST_ACTIVATION:
+                raise ValueError(
+                    f"one step makes {size} bytes of it, when"
+                    f" {LARGEST_ACTIVATION} is the limit"
+                )
+        return result
 
 
 def check_tensors(model, origin):

@@ -18,6 +18,7 @@ from hyperpyyaml import load_hyperpyyaml
 from torch import nn
 
 from qlung_plugin.inference.architecture import build, size_in_bytes
+from qlung_plugin.inference.checkpoint_files import check_state_file
 from qlung_plugin.inference.hub import download, is_hub_id
 from qlung_plugin.inference.model_checks import (
     PARTS,
@@ -37,7 +38,6 @@ from qlung_plugin.inference.run import (
 )
 from qlung_plugin.inference.safe_files import (
     LARGEST_WEIGHTS,
-    check_state_file,
     read_json,
     read_tensors,
 )
@@ -125,8 +125,8 @@ def open_exported(folder):
         raise FileNotFoundError(f"{folder} has no {WEIGHTS} beside its model")
     tensors = read_tensors(folder / WEIGHTS, folder, modules.state_dict())
     with _naming(path):
+        check_parts(outline, description["labels"])
         model = build(architecture)
-        check_parts(model, description["labels"])
     nn.ModuleDict({name: model[name] for name in PARTS}).load_state_dict(
         tensors
     )
@@ -198,14 +198,15 @@ def open_run(run_folder, checkpoint="selected", trust=False):
     path = folder / INFERENCE_YAML
     architecture = read_architecture(path, folder)
     with _naming(path):
-        _outline(architecture)
-        model = build(architecture)
-        check_parts(model, model.get("labels"))
+        outline = _outline(architecture)
     with _naming(folder):
         found = find_checkpoint(open_checkpoints(folder), checkpoint)
         description = describe_checkpoint(found)
-    for name in model.keys() & found.paramfiles.keys():
+    for name in outline.keys() & found.paramfiles.keys():
         check_state_file(found.paramfiles[name], folder)
+    with _naming(path):
+        check_parts(outline, architecture.get("labels"))
+        model = build(architecture)
     load_weights(model, found)
     check_tensors(model, found.path)
     return {**model, **description}

@@ -77,6 +77,67 @@ def parse_architecture(text, origin):
     return _Reader(origin, text).read()
 
 
+def read_nodes(path, folder):
+    """The nodes of any YAML, with tags and comments; nothing is made of them.
+
+    Arguments
+    ---------
+    path, folder
+        See :func:`qlung_plugin.inference.safe_files.check_file`.
+
+    Returns
+    -------
+    object
+        Nodes of ruamel.yaml.
+
+    Raises
+    ------
+    ValueError
+        If the file is no YAML, or has too many values, those counted each time
+        that an alias repeats.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "hyperparams.yaml"
+    >>> _ = path.write_text("loss: !new:anything.Loss {weights: [1, 2]}")
+    >>> read_nodes(path, path.parent)["loss"]["weights"]
+    [1, 2]
+    """
+    text, yaml = read_text(path, folder, LARGEST_YAML), YAML()
+    root = _compose(yaml, text, path)
+    if _size(root, {}) > MOST_VALUES:
+        raise ValueError(f"{path}: too many values, which aliases repeat")
+    try:
+        return None if root is None else YAML().load(text)
+    except (YAMLError, ValueError, LookupError) as error:
+        raise ValueError(f"{path} is no YAML ({error})") from error
+
+
+def _compose(yaml, text, path):
+    """The tree of a YAML, in which an alias is the node that it stands for."""
+    if text.count("[") + text.count("{") > MOST_BRACKETS:
+        raise ValueError(f"{path} has too many brackets")
+    try:
+        return yaml.compose(text)
+    except YAMLError as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} is nested too deeply") from error
+
+
+def _size(node, known):
+    """How many values a tree has without aliases; a long text is several."""
+    if isinstance(node, ScalarNode) or node is None:
+        return 1 + len(getattr(node, "value", "")) // LONGEST_LINE
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1  # if it is found within itself
+        parts = node.value
+        if isinstance(node, MappingNode):
+            parts = [part for pair in parts for part in pair]
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
+
+
 class _Reader:
     """Turns the tree of one file into plain data."""
 
@@ -87,14 +148,7 @@ class _Reader:
         self.budget = MOST_VALUES
 
     def read(self):
-        if self.text.count("[") + self.text.count("{") > MOST_BRACKETS:
-            raise ValueError(f"{self.path} has too many brackets")
-        try:
-            root = self.yaml.compose(self.text)
-        except YAMLError as error:
-            raise ValueError(f"{self.path} is no YAML: {error}") from error
-        except RecursionError as error:
-            raise ValueError(f"{self.path} is nested too deeply") from error
+        root = _compose(self.yaml, self.text, self.path)
         if not isinstance(root, MappingNode):
             raise ValueError(f"{self.path} holds no keys with values")
         if str(root.tag) != f"{STANDARD}map":

@@ -13,9 +13,9 @@ import yaml
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
 
+from qlung_plugin.inference.plain_yaml import read_nodes
 from qlung_plugin.inference.safe_files import read_text
 from qlung_plugin.lobes.quality.learned import plain_coefficients
 from qlung_plugin.utils.ordinary_files import read_json
@@ -153,7 +153,7 @@ def read_hyperparameters(run_folder):
     Raises
     ------
     ValueError
-        If it is no YAML.
+        If it is no YAML, or grows beyond all bounds.
 
     Example
     -------
@@ -165,10 +165,7 @@ def read_hyperparameters(run_folder):
     path = Path(run_folder) / HYPERPARAMETERS
     if not path.is_file():
         return {}
-    try:
-        keys = YAML().load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise ValueError(f"{path} is no YAML ({error})") from error
+    keys = read_nodes(path, path.parent)
     return keys if isinstance(keys, dict) else {}
 
 

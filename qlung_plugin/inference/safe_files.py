@@ -10,8 +10,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import pickletools
-import zipfile
 from pathlib import Path
 
 import torch
@@ -27,13 +25,6 @@ from qlung_plugin.utils.state_dicts import DAMAGED
 
 LARGEST_HEADER = 2**20  # bytes, of names and shapes of tensors
 LARGEST_WEIGHTS = 2**31  # bytes of a model: six times the largest backbone
-LARGEST_PICKLE = 2**22  # bytes, of names and shapes of tensors
-
-# What the pickle of a state dict calls, beside torch's storages. torch.load
-# refuses to run anything else that matters, but would make, say, a bytearray of
-# any length.
-PICKLED = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
-OTHER_CALLS = {"STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4"}
 
 # What safetensors calls the types that weights have.
 DTYPES = {
@@ -228,56 +219,3 @@ def read_tensors(path, folder, expected):
         return load_file(path)
     except (*DAMAGED, SafetensorError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def check_state_file(path, folder):
-    """Checks a file that ``torch.save`` wrote before it is read.
-
-    Arguments
-    ---------
-    path, folder
-        See :func:`check_file`, also for errors.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file, holds more than its size, being compressed, or
-        makes anything but tensors.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> torch.save({"weight": torch.zeros(2)}, folder / "a.ckpt")
-    >>> check_state_file(folder / "a.ckpt", folder)
-    """
-    size = check_file(path, folder, LARGEST_WEIGHTS)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            content = sum(info.file_size for info in members)
-            if content > size:
-                raise ValueError(
-                    f"it claims to hold {content} bytes in a file of {size}"
-                )
-            for info in members:
-                if info.filename.lower().endswith(".pkl"):
-                    _check_pickle(archive, info)
-    except (*DAMAGED, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is not a readable state dict: {error}"
-        ) from error
-
-
-def _check_pickle(archive, info):
-    """Checks what a pickle in an archive would call; nothing is called."""
-    if info.file_size > LARGEST_PICKLE:
-        raise ValueError(f"its {info.filename} has {info.file_size} bytes")
-    for opcode, argument, _ in pickletools.genops(archive.read(info)):
-        if opcode.name == "GLOBAL":
-            module, _, name = argument.partition(" ")
-            if argument not in PICKLED and not (
-                module == "torch" and name.endswith("Storage")
-            ):
-                raise ValueError(f"it makes {argument[:100]!r}")
-        elif opcode.name in OTHER_CALLS:
-            raise ValueError(f"it has the instruction {opcode.name}")

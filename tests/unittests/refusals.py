@@ -17,14 +17,14 @@ SECONDS = 5  # of the processor's, to refuse anything in
 MEMORY = 2**28  # bytes that refusing may take
 
 
-def refuses(folder, *phrases, error=ValueError):
+def refuses(folder, *phrases, error=ValueError, opened_by=open_model):
     """Opens a model, which has to be refused soon, cheaply and by name."""
     tracemalloc.start()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()  # whatever else the machine has to do
     try:
         with pytest.raises(error) as caught:
-            open_model(folder)
+            opened_by(folder)
     finally:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

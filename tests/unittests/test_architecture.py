@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qlung_plugin.inference.architecture import COMPONENTS, build, check
+from qlung_plugin.inference.model_checks import check_parts
 from qlung_plugin.inference.models import open_model
 from tests.unittests.refusals import edit_json, inference_yaml, refuses
+from tests.unittests.small_runs import LABELS
 
 
 def component(name, **arguments):
@@ -251,6 +253,85 @@ def test_model_that_would_fill_the_memory(run, exported):
         " {hidden_size: 65536, num_attention_heads: 2, num_hidden_layers: 100}}",
     )
     refuses(run, "inference.yaml", "is the limit")
+
+
+def fix_length(**arguments):
+    """Changes the fixed length of a model.json."""
+    return lambda model: model["cycle_features"]["arguments"]["fix_length"][
+        "arguments"
+    ].update(arguments)
+
+
+def all_rates(rate):
+    """Changes the rates of the cycles, but not the front end's, which is one."""
+
+    def change(model):
+        fix_length(sample_rate=rate)(model)
+        features = model["cycle_features"]["arguments"]
+        features["resampler"]["arguments"]["sample_rate"] = rate
+
+    return change
+
+
+def quality(**arguments):
+    return lambda model: model["quality"]["arguments"].update(arguments)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (fix_length(duration=0.01), "cycle_features cannot take a cycle of"),
+        (fix_length(sample_rate=192000), "sample_rate has to be one whole"),
+        (all_rates(192000), "sample_rate has to be one whole number"),
+        (all_rates(32000.0), "sample_rate has to be one whole number"),
+        (quality(sample_rate=192000, hop_length=1), "quality: its sample_rate"),
+        (quality(n_fft=2**17), "quality: its sample_rate, n_fft"),
+        (quality(sample_rate=16000.5), "quality: a sample_rate of 16000.5 Hz"),
+    ],
+)
+def test_lengths_and_rates_that_do_not_fit(exported, change, message):
+    edit_json(exported, lambda d: change(d["architecture"]))
+    refuses(exported, "model.json", message)
+
+
+@pytest.mark.parametrize(
+    "backbone, rate, features, dim",
+    [
+        (  # frames of a minute times bands times channels
+            component(EFFICIENTAT, width_mult=4),
+            32000,
+            component("lobes.features.EfficientATFeatures", n_mels=1024),
+            3840,
+        ),
+        (  # tokens of a minute, squared
+            component("lobes.models.beats.BEATs"),
+            16000,
+            component("lobes.features.BEATsFeatures"),
+            768,
+        ),
+    ],
+)
+def test_layers_that_would_fill_the_memory(backbone, rate, features, dim):
+    """The weights are within bounds, what is made with them is not."""
+    cycles = "dataio.cycles."
+    model = {
+        "quality": component("lobes.quality.ConstantQuality", value=1),
+        "cycle_features": component(
+            f"{cycles}CycleFeatures",
+            resampler=component(f"{cycles}CycleResampler", sample_rate=rate),
+            fix_length=component(
+                f"{cycles}FixedLength", sample_rate=rate, duration=60
+            ),
+            compute_features=features,
+        ),
+        "backbone": backbone,
+        "classifier": component(
+            "nnet.classifiers.LinearClassifier", input_size=dim, num_classes=4
+        ),
+    }
+    outline = build(model, "meta")
+    with pytest.raises(ValueError, match="backbone cannot .* is the limit"):
+        check_parts(outline, LABELS)
 
 
 @pytest.mark.parametrize("dim", [-1, 95, "wide", [96], 1e6])

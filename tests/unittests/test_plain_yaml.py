@@ -8,8 +8,10 @@ Authors
 
 import pytest
 
+from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.inference.plain_yaml import parse_architecture
+from qlung_plugin.inference.run import read_hyperparameters
 from tests.unittests.refusals import inference_yaml, refuses
 from tests.unittests.small_runs import LABELS
 
@@ -167,6 +169,45 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
 def test_yaml_that_is_none_or_too_much(run, text):
     inference_yaml(run).write_text(text)
     refuses(run)
+
+
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 7)}]}}\n"
+    for a, b in zip("abcdefghijklmn", "bcdefghijklmno")
+)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (f"{LAUGHS}loss: *j\n", "too many values"),
+        (f"{MERGES}loss: *o\n", "too many values"),
+        ("loss: &a {x: *a}\n", "too many values"),
+        (f"a: &a {'x' * 90_000}\nloss: [{'*a, ' * 5_000}]\n", "too many"),
+        (f"loss: {'[' * 30_000}\n", "too many brackets"),
+        (f"lr: {'9' * 100_000}\n", "is no YAML"),
+        ("lr: 2020-99-99\n", "is no YAML"),
+    ],
+)
+def test_hyperparameters_that_would_fill_the_memory(
+    run, tmp_path, text, message
+):
+    """They are no part of the model, but of what is told of it."""
+    (run / "hyperparams.yaml").write_text(text)
+
+    def export(folder):
+        export_run(folder, tmp_path / "out")
+
+    refuses(run, "hyperparams.yaml", message, opened_by=export)
+    assert not (tmp_path / "out").exists()
+
+
+def test_hyperparameters_may_have_anchors(run):
+    """HyperPyYAML writes them for its references."""
+    text = "a: &a !new:torch.nn.Linear [1, 2]\nb: [*a, *a]\n"
+    (run / "hyperparams.yaml").write_text(text)
+    read = read_hyperparameters(run)
+    assert read["b"][0] is read["b"][1] is read["a"]
 
 
 def test_yaml_too_large_or_no_text(run):

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import struct
 import zipfile
@@ -372,6 +373,49 @@ def test_checkpoint_that_makes_something_large(run, name, instructions):
                 content = b"\x80\x02" + instructions
             archive.writestr(member, content)
     refuses(run, "backbone.ckpt", "not a readable state dict")
+
+
+def archive(*members):
+    """A zip of a few texts by name."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as written:
+        for name, content in members:
+            written.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_checkpoint_that_is_another_file_to_another_reader(run):
+    """torch.load reads an older format from the start, zipfile from the end."""
+    (path,) = run.glob("save/CKPT*/backbone.ckpt")
+    bomb = b"\x80\x02cbuiltins\nbytearray\n(J\xff\xff\xff\x7ftR."
+    path.write_bytes(bomb + archive(("a/data.pkl", b"\x80\x02}.")))
+    refuses(run, "backbone.ckpt", "does not start as an archive")
+    whole = archive(("a/data.pkl", b"\x80\x02}."))
+    for content in (
+        archive(("a/data.pkl", bomb)) + whole,  # one before the other
+        whole[:-2] + b"\1\0#",  # a comment, which may hold another end
+    ):
+        path.write_bytes(content)
+        refuses(run, "backbone.ckpt", "not a readable state dict")
+
+
+@pytest.mark.parametrize("change", [1, 13])
+def test_checkpoint_whose_members_overlap(run, change):
+    """As a zip bomb's do: the same bytes are several tensors."""
+    (path,) = run.glob("save/CKPT*/backbone.ckpt")
+    content = bytearray(path.read_bytes())
+    start = struct.unpack("<I", content[-6:-2])[0]
+    entries = [
+        match.start()
+        for match in re.finditer(b"PK\1\2", content)
+        if match.start() >= start
+    ]
+    place = entries[change] + 42  # of where the member is
+    content[place : place + 4] = content[
+        entries[change + 1] + 42 : entries[change + 1] + 46
+    ]
+    path.write_bytes(content)
+    refuses(run, "backbone.ckpt", "is out of place")
 
 
 @pytest.mark.parametrize("kind", ["sparse", "another", "truncated"])
