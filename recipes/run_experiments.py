@@ -21,6 +21,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from qlung_plugin.utils.debris import sweep
 from qlung_plugin.utils.experiment_report import write_experiments
 from qlung_plugin.utils.experiments import FOLDS, collect_evaluations
 from qlung_plugin.utils.jobs import Step, execute, plan_slots
@@ -180,6 +181,7 @@ def main(arguments=None):
             " give the old configuration and options again, or delete what is"
             " to be made anew."
         )
+    sweep(options.output)
     try:
         broken = execute(runs, plan_slots(options.jobs))
     except KeyboardInterrupt:

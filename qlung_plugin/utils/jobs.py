@@ -55,8 +55,9 @@ class Step:
 
     Raises
     ------
-    ValueError
-        If the script's YAML is none, or an option does not fit it.
+    FileNotFoundError, ValueError
+        If the script's YAML is none, an option does not fit it, there are no
+        data, or something would be written where they are.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Step:
     def __post_init__(self):
         script, *arguments = self.command
         made_with = OutputFolder(script, *sb.parse_arguments(arguments))
+        made_with.check_places()
         self.made_with = {
             **made_with.configuration,
             # Of a finished run nobody looks at the data again.

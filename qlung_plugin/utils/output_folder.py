@@ -90,11 +90,23 @@ class OutputFolder:
 
         Raises
         ------
+        FileNotFoundError, ValueError
+            See :meth:`check_places`; or if another process works in the folder,
+            or it was made otherwise.
+        """
+        self.check_places()
+        if self.path.exists():
+            self._bind()
+
+    def check_places(self):
+        """Refuses data that are not there, and to write where they are.
+
+        Raises
+        ------
         FileNotFoundError
             If the data folder does not exist, or holds no recording.
         ValueError
-            If something would be written within the data folder, another
-            process works in the folder, or it was made otherwise.
+            If something would be written within the data folder.
         """
         check_data_folder(self.keys["data_folder"])
         places = {key: self.keys.get(key) for key in WRITTEN}
@@ -104,8 +116,6 @@ class OutputFolder:
         ):
             if data is not None:
                 check_outside(data, {k: v for k, v in places.items() if v})
-        if self.path.exists():
-            self._bind()
 
     def _bind(self):
         """Locks the folder, and compares what it was made with."""
@@ -181,8 +191,12 @@ class OutputFolder:
         threads : int
             Of this process.
         """
-        for line in self.told:
-            logger.warning("%s: the results before are replaced", line)
+        if self.told:
+            for line in self.told:
+                logger.warning("%s: the results before are replaced", line)
+            for folder in (self.path, self.keys.get("validation_folder")):
+                # Until then, it is not finished.
+                Path(folder or self.path, "metrics.json").unlink(True)
         write_json(
             {
                 **self.configuration,

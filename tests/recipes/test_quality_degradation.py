@@ -148,7 +148,10 @@ def test_another_seed_chooses_others_and_the_same_does_not(
     results = study(sprsound_corpus, tmp_path)
     for name in ("degradation.csv", "report.md"):
         assert (results / name).read_bytes() == (studied / name).read_bytes()
-    results = study(sprsound_corpus, tmp_path, seed=1, max_recordings=3)
+    (tmp_path / "other").mkdir()
+    results = study(
+        sprsound_corpus, tmp_path / "other", seed=1, max_recordings=3
+    )
     other = set(pd.read_csv(results / "degradation.csv")["recording"])
     assert len(other) == 3
     assert not other <= set(

@@ -93,8 +93,9 @@ def experiments(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         write_yaml(tmp_path / f"{name}.yaml")
-    (tmp_path / "ICBHI").mkdir()
-    (tmp_path / "SPRSound").mkdir()
+    for name in ("ICBHI", "SPRSound"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").touch()
     return module
 
 
@@ -617,6 +618,13 @@ def test_recipes_interrupted_and_continued(
     report = (tmp_path / "out" / "results.md").read_text()
     assert report.count("### Difference to ce") == 2
     assert "not ICBHI 2017's" in report and "Published" not in report
+
+
+@pytest.mark.parametrize("option", ["output", "cache_folder"])
+def test_nothing_is_written_into_the_data(experiments, tmp_path, option):
+    with pytest.raises(ValueError, match="ICBHI/in.* lies in the data folder"):
+        experiments.main([*CALL, f"--{option}", "ICBHI/in"])
+    assert not (tmp_path / "ICBHI" / "in").exists()
 
 
 def test_option_that_training_does_not_know(experiments, tmp_path):

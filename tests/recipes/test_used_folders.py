@@ -13,9 +13,11 @@ import pytest
 
 from tests.recipes.conftest import (
     RECIPE,
+    SPRSOUND,
     TINY,
     arguments,
     digest_tree,
+    run_script,
 )
 
 
@@ -103,6 +105,58 @@ def test_the_refusal_is_told_in_lines_and_by_the_exit_code(used, corpus):
         "Give another --output_folder, or the options of before; or delete"
         " the folder",
     ]
+
+
+def test_the_same_holds_for_a_training_on_sprsound(
+    sprsound_run, sprsound_corpus, tmp_path
+):
+    output = shutil.copytree(sprsound_run, tmp_path / "run")
+    recipe, before = SPRSOUND / "classification", digest_tree(output)
+    options = {
+        **TINY,
+        "data_folder": sprsound_corpus,
+        "output_folder": output,
+        "continuous": "drop",
+    }
+    with pytest.raises(ValueError, match="continuous: it was merge, now"):
+        run_script(
+            recipe / "train.py", recipe / "hparams" / "qlung.yaml", options
+        )
+    assert digest_tree(output) == before
+
+
+def test_an_evaluation_spoils_neither_a_run_nor_another(
+    used, sprsound_corpus, cache, tmp_path
+):
+    recipe = SPRSOUND / "cross_dataset"
+
+    def evaluate(**options):
+        options = {
+            "data_folder": sprsound_corpus,
+            "cache_folder": cache,
+            "run_folder": used,
+            "checkpoint": "last",
+            "output_folder": tmp_path / "evaluation",
+            **options,
+        }
+        hparams = recipe / "hparams" / "cross_dataset.yaml"
+        run_script(recipe / "evaluate.py", hparams, options)
+
+    before = digest_tree(used)
+    with pytest.raises(ValueError, match="script: it was train.py, now it is"):
+        evaluate(output_folder=used)
+    assert digest_tree(used) == before
+    evaluate()
+    evaluate()
+    before = digest_tree(tmp_path / "evaluation")
+    other = shutil.copytree(used, tmp_path / "other")
+    for options, message in (
+        ({"partition": "intra"}, "partition: it was inter, now it is intra"),
+        ({"run_folder": other}, "run_folder: it was .*run, now it is .*other"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate(**options)
+    assert digest_tree(tmp_path / "evaluation") == before
 
 
 def test_what_changes_no_result_passes(
