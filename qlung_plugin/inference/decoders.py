@@ -274,7 +274,7 @@ class MediaDecoder:
     def __init__(self, path):
         import av
 
-        self._error, self._broken = av.FFmpegError, None
+        self._broken = None
         self._file = open(path, "rb")
         try:
             self._container = av.open(
@@ -282,9 +282,9 @@ class MediaDecoder:
                 options={"format_whitelist": DEMUXERS},
                 metadata_errors="replace",
             )
-        except (self._error, ValueError) as error:
+        except (av.FFmpegError, OSError, ValueError) as error:
             self._file.close()
-            raise BrokenSound(getattr(error, "strerror", error)) from error
+            raise _broken(error) from error
         streams = self._container.streams.audio
         self._blocks = self._decoded(streams[0], av) if streams else iter(())
         try:
@@ -313,8 +313,8 @@ class MediaDecoder:
                 self.sample_rate = frame.sample_rate
                 for part in resampler.resample(frame):
                     yield part.to_ndarray().T
-        except (self._error, ValueError) as error:
-            raise BrokenSound(getattr(error, "strerror", error)) from error
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise _broken(error) from error
 
     def read(self, frames):
         """The next frames; see :meth:`SoundfileDecoder.read`."""
@@ -344,3 +344,8 @@ class MediaDecoder:
 
     def __exit__(self, *exception):
         self.close()
+
+
+def _broken(error):
+    """What is wrong, in the words of the library."""
+    return BrokenSound(getattr(error, "strerror", None) or error)
