@@ -6,6 +6,7 @@ Authors
 
 import argparse
 import logging
+import os
 import sys
 import traceback
 from functools import partial
@@ -114,7 +115,8 @@ def for_each(arguments, function, prepare, write):
         total=len(paths),
         unit="recording",
         disable=None,  # no bar where nobody looks: in a file or a pipe
-        dynamic_ncols=True,
+        # Of a terminal that does not know its size, tqdm would show nothing.
+        **({"dynamic_ncols": True} if sized() else {"ncols": 80, "nrows": 24}),
     )
     for path, outcome in progress:
         # The bar and the results may share a terminal.
@@ -143,6 +145,14 @@ def for_each(arguments, function, prepare, write):
     if counts:
         tell(", ".join(counts))
     return int(bool(failed or unreachable))
+
+
+def sized():
+    """Whether stderr is a terminal that knows its size."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return False
 
 
 def tell(message):

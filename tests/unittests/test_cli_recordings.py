@@ -5,12 +5,16 @@ Authors
 """
 
 import csv
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
 from io import StringIO
 from pathlib import Path
 
@@ -440,6 +444,29 @@ def test_histogram_that_is_no_figure_is_told_first(
     code, out, err = run(capsys, "quality", recordings, "--histogram", path)
     assert (code, out) == (2, "")
     assert str(path) in err and ".png" in err
+
+
+@pytest.mark.parametrize("size", [(0, 0), (24, 60)])
+def test_progress_is_shown_on_a_terminal(recordings, size):
+    """Also on one that does not know its size; the table goes elsewhere."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "qlung_plugin.cli.main"),
+            *("quality", str(recordings)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=end,
+        text=True,
+        cwd=FOLDER,
+    )
+    os.close(end)
+    shown = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert run.returncode == 1
+    assert "0/3" in shown and "3/3" in shown and "bad.wav is not" in shown
+    assert len(list(csv.reader(StringIO(run.stdout)))) == 3
 
 
 def test_processes_print_the_same_and_no_bar_into_a_pipe(recordings):
