@@ -5,8 +5,10 @@ Authors
 """
 
 import pickle
+import re
 import struct
 
+import numpy as np
 import torch
 
 # What torch.load raises on files that are truncated, overwritten, or pickles of
@@ -25,6 +27,22 @@ DAMAGED = (
     pickle.UnpicklingError,
     struct.error,
 )
+
+
+# What makes NumPy's arrays, under its names of before and since version 2: some
+# files of weights hold arrays beside them. Nothing else is called.
+_RECONSTRUCT = np.empty(0).__reduce__()[0]
+ARRAYS = [
+    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
+    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+    np.ndarray,
+    np.dtype,
+    *(
+        kind
+        for kind in vars(np.dtypes).values()
+        if isinstance(kind, type) and issubclass(kind, np.dtype)
+    ),
+]
 
 
 def read_state_dict(path, entry=None):
@@ -78,7 +96,7 @@ def read_file(path):
     Returns
     -------
     object
-        Tensors and plain Python values in containers.
+        Tensors, arrays and plain Python values in containers.
 
     Raises
     ------
@@ -93,8 +111,20 @@ def read_file(path):
     {'iteration': 3}
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(ARRAYS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGED as error:
         raise ValueError(
-            f"{path} is not a readable state dict: {error}"
+            f"{path} is not a readable state dict: {_reason(error)}"
         ) from error
+
+
+def _reason(error):
+    """What torch.load says, without its advice to run what the file holds."""
+    text = str(error)
+    found = re.search(
+        r"unsupported (global|class|operand).*?(?=\. |\n|$)", text, re.I
+    )
+    if found:
+        return found[0]
+    return "it is damaged" if "weights_only" in text else text

@@ -244,6 +244,15 @@ def test_a_tensor_too_many_is_named(published, tmp_path):
         AST(damaged(published, tmp_path, change), config=TINY)
 
 
+def test_weights_that_were_saved_from_data_parallel(published, tmp_path):
+    def change(tensors):
+        for name in list(tensors):
+            tensors[f"module.{name}"] = tensors.pop(name)
+
+    with pytest.raises(ValueError, match="'module.audio.*save_pretrained its"):
+        AST(damaged(published, tmp_path, change), config=TINY)
+
+
 def test_a_file_is_no_folder(published):
     with pytest.raises(ValueError, match="is a file: pass the folder"):
         AST(published / "model.safetensors", config=TINY)

@@ -4,12 +4,24 @@ Authors
  * qlung_plugin contributors
 """
 
+import hashlib
+import os
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
+from qlung_plugin.lobes.models import efficientat
 from qlung_plugin.lobes.models.backbone import Backbone
-from qlung_plugin.lobes.models.weights import fetch_weights, load_every_tensor
+from qlung_plugin.lobes.models.embedding import EmbeddingModel
+from qlung_plugin.lobes.models.panns import PANNs
+from qlung_plugin.lobes.models.weights import (
+    fetch_weights,
+    load_every_tensor,
+    without_wrapper,
+)
 
 URL = "https://example.org/files/"
 PUBLISHED = {
@@ -60,6 +72,79 @@ def test_checksum_of_the_first_download_is_kept(server, caplog):
     path.unlink()
     record.unlink()
     assert fetch_weights("large", PUBLISHED).read_bytes() == b"other weights"
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_published_checksum(server, kind):
+    published = hashlib.new(kind, b"the weights").hexdigest()
+    server.files[URL + "large.pt"] = b"the weights"
+    names = {"large": (URL + "large.pt", published)}
+    path = fetch_weights("large", names)
+    assert not path.with_suffix(".sha256").exists()
+    path.write_bytes(b"other weights")
+    with pytest.raises(ValueError, match=f"instead of {published}"):
+        fetch_weights("large", names)
+
+
+def test_the_weights_at_hand_are_the_published_ones():
+    data = os.environ.get("QLUNG_DATA", "")
+    path = Path(data, "weights", "mn04_as_mAP_432.pt")
+    if not path.is_file():
+        pytest.skip("the weights are not here")
+    published = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert efficientat.PUBLISHED["mn04_as"][1] == published
+
+
+def test_prefix_of_all_names_or_of_none():
+    assert without_wrapper({"module.a": 1, "b": 2}) == {"module.a": 1, "b": 2}
+    assert without_wrapper({"module.a.module.b": 1}) == {"a.module.b": 1}
+
+
+@pytest.mark.parametrize("name", ["mn", "Cnn6", "embedding"])
+def test_weights_that_were_saved_from_data_parallel(tmp_path, name):
+    path = tmp_path / "weights.pt"
+    if name == "mn":
+        made = efficientat._mobilenet_v3_large(0.1)
+        state = {
+            published_name(key): tensor[..., 0, 0]
+            if "fc" in key and key.endswith("weight")
+            else tensor
+            for key, tensor in made.state_dict().items()
+        }
+        load = lambda: efficientat.EfficientAT(0.1, path).features  # noqa: E731
+        made = made.features
+    elif name == "Cnn6":
+        made = PANNs("Cnn6")
+        state = {
+            re.sub(r"norm(\d)", r"bn\1", key): tensor
+            for key, tensor in made.state_dict().items()
+        }
+        state = {
+            re.sub(
+                r"conv_blocks\.(\d)",
+                lambda match: f"conv_block{int(match[1]) + 1}",
+                key,
+            ): tensor
+            for key, tensor in state.items()
+        }
+        load = lambda: PANNs("Cnn6", path)  # noqa: E731
+    else:
+        made = nn.Linear(3, 2)
+        state = made.state_dict()
+        load = lambda: EmbeddingModel(nn.Linear(3, 2), 2, path).model  # noqa: E731
+    state = {f"module.{key}": tensor for key, tensor in state.items()}
+    torch.save({"model": state} if name == "Cnn6" else state, path)
+    loaded = load().state_dict()
+    for key, tensor in made.state_dict().items():
+        assert torch.equal(loaded[key], tensor), key
+
+
+def published_name(key):
+    """EfficientAT's name of a tensor of torchvision's network."""
+    key = re.sub(r"\.(fc[12])\.", r".conc_se_layers.0.\1.", key)
+    return key.replace("classifier.3", "classifier.5").replace(
+        "classifier.0", "classifier.2"
+    )
 
 
 def test_a_query_is_no_part_of_the_file_name(server):

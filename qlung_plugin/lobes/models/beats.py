@@ -43,6 +43,7 @@ from qlung_plugin.lobes.models.weights import (
     fetch_weights,
     is_none,
     load_every_tensor,
+    without_wrapper,
 )
 from qlung_plugin.utils.state_dicts import read_file
 
@@ -247,7 +248,7 @@ def _read_model(path, config):
             f"{path} is of another architecture: {', '.join(differing)}. Pass"
             " what differs from the default as config"
         )
-    return model
+    return without_wrapper(model)
 
 
 def _own_tensors(model, layers):

@@ -30,6 +30,7 @@ from qlung_plugin.lobes.models.weights import (
     fetch_weights,
     is_none,
     load_every_tensor,
+    without_wrapper,
 )
 from qlung_plugin.utils.state_dicts import read_state_dict
 
@@ -277,7 +278,7 @@ def load_published_state_dict(network, path):
         network: the message names the first that occur twice, are missing,
         unknown or of another shape.
     """
-    published = read_state_dict(path)
+    published = without_wrapper(read_state_dict(path))
     load_every_tensor(
         network,
         (_rename(name, tensor) for name, tensor in published.items()),

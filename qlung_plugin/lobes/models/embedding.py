@@ -5,7 +5,11 @@ Authors
 """
 
 from qlung_plugin.lobes.models.backbone import Backbone
-from qlung_plugin.lobes.models.weights import is_none, load_every_tensor
+from qlung_plugin.lobes.models.weights import (
+    is_none,
+    load_every_tensor,
+    without_wrapper,
+)
 from qlung_plugin.utils.state_dicts import read_state_dict
 
 
@@ -53,7 +57,7 @@ class EmbeddingModel(Backbone):
         if not is_none(pretrained_weights):
             load_every_tensor(
                 model,
-                read_state_dict(pretrained_weights).items(),
+                without_wrapper(read_state_dict(pretrained_weights)).items(),
                 pretrained_weights,
                 "Are the arguments of the model those of the weights?",
             )

@@ -10,6 +10,7 @@ import re
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from qlung_plugin.lobes.models.weights import WRAPPER
 from qlung_plugin.utils.state_dicts import DAMAGED
 
 # What a damaged or foreign folder makes from_pretrained raise.
@@ -99,9 +100,20 @@ def pretrained_state(model_class, pretrained_weights, config, fields, left_out):
         )
     missing = sorted(report["missing_keys"]) + sorted(report["mismatched_keys"])
     if missing:
+        wrapped = [
+            name
+            for name in report["unexpected_keys"]
+            if name.startswith(WRAPPER)
+        ]
         raise ValueError(
             f"{source} lacks {len(missing)} tensors of {model_class.__name__},"
             f" such as {missing[0]}"
+            + (
+                f". It was saved from DataParallel, as {wrapped[0]!r} tells:"
+                " save_pretrained its module"
+                if wrapped
+                else ""
+            )
         )
     unknown = sorted(
         name

@@ -14,6 +14,8 @@ import torch
 
 logger = logging.getLogger(__name__)
 
+WRAPPER = "module."  # of torch.nn.DataParallel
+
 
 def is_none(pretrained_weights):
     """Whether no weights are asked for.
@@ -43,8 +45,8 @@ def fetch_weights(pretrained_weights, published):
     pretrained_weights : str or Path
         A file, or a name in ``published``.
     published : dict
-        By name the address of a file and its SHA-256, which is None where none
-        is published.
+        By name the address of a file and its SHA-256, or MD5, in hexadecimal;
+        None where neither is known.
 
     Returns
     -------
@@ -99,7 +101,8 @@ def _download(url, path):
 
 def _verify(path, checksum):
     """Compares with the known checksum, else with that of the first download."""
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
     record = path.with_suffix(".sha256")
     if checksum is None and record.exists():
         checksum = record.read_text().strip()
@@ -112,12 +115,40 @@ def _verify(path, checksum):
             digest,
             record,
         )
-    elif digest != checksum:
+        return
+    kind = "SHA-256"
+    if len(checksum) == 32:  # against a bad download, not a forger
+        kind = "MD5"
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if digest != checksum:
         raise ValueError(
-            f"{path} has SHA-256 {digest} instead of {checksum}: delete it to"
+            f"{path} has {kind} {digest} instead of {checksum}: delete it to"
             f" download it again, and {record.name} beside it, if there is one,"
             " where the first download was the bad one"
         )
+
+
+def without_wrapper(tensors):
+    """Named tensors without the prefix that DataParallel puts before each.
+
+    Arguments
+    ---------
+    tensors : dict
+        By name.
+
+    Returns
+    -------
+    dict
+        The same, unless all names have the prefix.
+
+    Example
+    -------
+    >>> without_wrapper({"module.weight": 1, "module.bias": 2})
+    {'weight': 1, 'bias': 2}
+    """
+    if not all(name.startswith(WRAPPER) for name in tensors):
+        return tensors
+    return {name.removeprefix(WRAPPER): t for name, t in tensors.items()}
 
 
 def load_every_tensor(module, tensors, origin, hint):
