@@ -12,6 +12,7 @@ Authors
 from speechbrain.dataio import audio_io
 from torch import nn
 
+from qlung_plugin.dataio.samples import check_samples
 from qlung_plugin.processing.cycles import fix_length, resample
 
 
@@ -34,8 +35,8 @@ def read_cycle(wav, data_root=""):
     Raises
     ------
     ValueError
-        If the cycle has no sample, or the file has several channels or ends
-        before the cycle does.
+        If the cycle has no sample, or such as no recording has, or the file has
+        several channels or ends before the cycle does.
     RuntimeError
         If the file cannot be read.
     """
@@ -45,7 +46,7 @@ def read_cycle(wav, data_root=""):
         raise ValueError(
             f"{path} has no cycle from sample {wav['start']} to {wav['stop']}"
         )
-    waveform, _ = audio_io.load(
+    waveform, sample_rate = audio_io.load(
         path, frame_offset=wav["start"], num_frames=frames
     )
     if waveform.shape[0] != 1:
@@ -55,6 +56,7 @@ def read_cycle(wav, data_root=""):
             f"{path} ends before sample {wav['stop']}: has it changed since the"
             " data preparation?"
         )
+    check_samples(waveform[0], path, wav["start"], sample_rate)
     return waveform[0]
 
 

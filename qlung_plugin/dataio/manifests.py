@@ -10,21 +10,31 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
 import logging
+import math
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import soundfile
 from tqdm import tqdm
 
 from qlung_plugin.dataio.fields import some
+from qlung_plugin.dataio.folders import report_problems
+from qlung_plugin.dataio.headers import TOLERANCE, sound_bytes
 from qlung_plugin.utils.files import write_json
+from qlung_plugin.utils.ordinary_files import (
+    LARGEST_TABLE,
+    ordinary_size,
+    read_json,
+)
 from qlung_plugin.utils.text import printable
 
 # Python's own: a preparation runs in one process, and what reads annotations
 # without SpeechBrain starts in a tenth of the time.
 logger = logging.getLogger(__name__)
+
+BLOCK = 2**16  # samples that are looked at together
 
 SEARCH_DEPTH = 8  # folders below the data folder, which may hold link loops
 
@@ -108,37 +118,75 @@ def check_data_folder(data_folder):
     raise FileNotFoundError(f"data_folder {data_folder} holds no recording")
 
 
-def read_headers(wavs):
-    """Sample rate and number of samples of mono recordings.
+class Header(NamedTuple):
+    """What a preparation knows of a recording's audio."""
+
+    sample_rate: int  # in Hz
+    frames: int  # number of samples that there are
+    silent: bool = False  # whether all of them are alike
+    promised: float | None = None  # number of samples, if there are fewer
+
+
+def read_headers(wavs, strict, warnings):
+    """Looks into mono recordings, no further than to a sound.
 
     Arguments
     ---------
     wavs : iterable
         Paths. A file that is no audio, not mono or empty is a ValueError.
+    strict : bool
+        Whether a recording that is truncated, or has no sound, is an error.
+    warnings : list
+        Gains how many are, or have none.
 
     Returns
     -------
     headers : dict
-        Pairs (Hz, samples) by path.
+        Header by path.
     """
     wavs = sorted(set(wavs))
     progress = tqdm(wavs, desc="Reading audio headers", disable=None)
-    return {wav: _read_header(wav) for wav in progress}
+    headers = {wav: _read_header(wav) for wav in progress}
+    truncated = [
+        f"{wav} ({header.frames / header.sample_rate:.4g} of"
+        f" {header.promised / header.sample_rate:.4g} s)"
+        for wav, header in headers.items()
+        if header.promised is not None
+    ]
+    silent = [str(wav) for wav, header in headers.items() if header.silent]
+    problems = {
+        "recordings truncated, shorter than their header says": truncated,
+        "recordings without sound, all samples being alike": silent,
+    }
+    report_problems(problems, "audio", strict, warnings)
+    return headers
 
 
 def _read_header(wav):
+    ordinary_size(wav, math.inf)
     try:
-        info = soundfile.info(wav)
+        with soundfile.SoundFile(wav) as file:
+            if file.channels != 1:
+                raise ValueError(
+                    f"{wav}: {file.channels} channels, mix down to mono"
+                )
+            if file.frames == 0:
+                raise ValueError(f"{wav}: holds no samples")
+            first = file.read(1)
+            silent = all((block == first).all() for block in file.blocks(BLOCK))
+            promised, held = sound_bytes(wav)
+            if held:
+                promised = file.frames * promised / held
+                if promised - file.frames > TOLERANCE * file.samplerate:
+                    return Header(
+                        *(file.samplerate, file.frames, silent, promised)
+                    )
+            return Header(file.samplerate, file.frames, silent)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{wav}: not readable as audio ({error})") from error
-    if info.channels != 1:
-        raise ValueError(f"{wav}: {info.channels} channels, mix down to mono")
-    if info.frames == 0:
-        raise ValueError(f"{wav}: holds no samples")
-    return info.samplerate, info.frames
 
 
-def locate_cycles(cycles, headers, warnings, noun="cycles"):
+def locate_cycles(cycles, headers, strict, warnings, noun="cycles"):
     """The cycles with their times in samples, clipped to their recording.
 
     Arguments
@@ -147,9 +195,12 @@ def locate_cycles(cycles, headers, warnings, noun="cycles"):
         Cycles; those whose ``wav`` is None are left out.
     headers : dict
         From `read_headers`.
+    strict : bool
+        Whether a cycle without sound or that is annotated twice is an error.
     warnings : list
         Gains how many cycles were clipped, and how many left out because
-        nothing of them lies in the recording.
+        nothing of them lies in the recording, it has no sound, or the stretch
+        is annotated twice: one of them stays, none if their labels differ.
     noun : str
         What the database calls its cycles.
 
@@ -162,27 +213,37 @@ def locate_cycles(cycles, headers, warnings, noun="cycles"):
     -------
     >>> warnings = []
     >>> cycle = {"wav": "a.wav", "start": 0.5, "end": 2.1, "where": "a.txt:1"}
-    >>> locate_cycles([cycle], {"a.wav": (4000, 8000)}, warnings)[0]["stop"]
+    >>> headers = {"a.wav": Header(4000, 8000)}
+    >>> located = locate_cycles([cycle], headers, False, warnings)
+    >>> located[0]["stop"]
     8000
     >>> warnings
     ['1 cycles clipped that end past the end of their recording, by up to \
 100.0 ms (a.txt:1)']
     """
-    located, excess, unusable = [], [], []
+    located, excess = {}, []
+    unusable, silent, repeated, contrary = [], [], [], set()
     for cycle in cycles:
         if cycle["wav"] is None:
             continue
-        rate, frames = headers[cycle["wav"]]
-        length = frames / rate
+        header, where = headers[cycle["wav"]], cycle["where"]
+        rate, length = header.sample_rate, header.frames / header.sample_rate
         start = round(min(cycle["start"], length) * rate)
         stop = round(min(cycle["end"], length) * rate)
+        place = cycle["wav"], start, stop
         if stop <= start:
-            unusable.append(cycle["where"])
-            continue
-        if (cycle["end"] - length) * rate > 0.5:
-            excess.append((1000 * (cycle["end"] - length), cycle["where"]))
-        samples = {"start": start, "stop": stop, "sample_rate": rate}
-        located.append({**cycle, **samples})
+            unusable.append(where)
+        elif header.silent:
+            silent.append(where)
+        elif place in located:
+            repeated.append(where)
+            if located[place]["label"] != cycle["label"]:
+                contrary.add(place)
+        else:
+            samples = {"start": start, "stop": stop, "sample_rate": rate}
+            located[place] = {**cycle, **samples}
+            if (cycle["end"] - length) * rate > 0.5:
+                excess.append((1000 * (cycle["end"] - length), where))
     if excess:
         most, where = max(excess)
         warnings.append(
@@ -194,7 +255,15 @@ def locate_cycles(cycles, headers, warnings, noun="cycles"):
             f"{len(unusable)} {noun} left out that have no length or start "
             f"past the end of their recording: {some(unusable)}"
         )
-    return located
+    contradicted = [located.pop(place)["where"] for place in sorted(contrary)]
+    problems = {
+        "left out, their recordings being without sound": silent,
+        "left out, being a stretch that is annotated already": repeated,
+        "left out, whose stretch has another label later": contradicted,
+    }
+    problems = {f"{noun} {what}": places for what, places in problems.items()}
+    report_problems(problems, "annotations", strict, warnings)
+    return list(located.values())
 
 
 def manifest_entry(cycle, data_folder, facts):
@@ -287,9 +356,50 @@ def read_summary(output_folder, manifests, summary_name):
     """
     output_folder = Path(output_folder).resolve()
     names = (*manifests, summary_name)
-    missing = [name for name in names if not (output_folder / name).is_file()]
+    missing = [name for name in names if not (output_folder / name).exists()]
     if missing:
         raise FileNotFoundError(
             f"skip_prep is set, but {output_folder} lacks {', '.join(missing)}"
         )
-    return json.loads((output_folder / summary_name).read_text("utf-8"))
+    return read_json(output_folder / summary_name)
+
+
+def read_manifest(path, data_folder):
+    """The entries of a manifest, with the data's folder in their paths.
+
+    Arguments
+    ---------
+    path : str or pathlib.Path
+        JSON as `write_manifests` writes it.
+    data_folder : str or pathlib.Path
+        What ``{data_root}`` stands for.
+
+    Returns
+    -------
+    entries : dict
+        By id.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read or is no manifest.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "test.json"
+    >>> entry = {"wav": {"file": "{data_root}/a.wav", "start": 0, "stop": 8}}
+    >>> write_json({"a_0": entry}, path)
+    >>> read_manifest(path, "/data")["a_0"]["wav"]["file"]
+    '/data/a.wav'
+    """
+    # Here, because annotations are read without it, and it takes seconds.
+    from speechbrain.dataio.dataio import load_data_json
+
+    # SpeechBrain hangs where it is a FIFO, and takes an id twice.
+    entries = read_json(path, LARGEST_TABLE)
+    if not isinstance(entries, dict) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("wav"), dict)
+        for entry in entries.values()
+    ):
+        raise ValueError(f"{path} is no manifest: entries with wav by their id")
+    return load_data_json(path, {"data_root": str(data_folder)})

@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import torch
 
+from qlung_plugin.dataio.headers import TOLERANCE
 from qlung_plugin.inference.annotations import (
     annotation_beside,
     annotation_in,
     read_times,
 )
 from qlung_plugin.inference.cycle_tables import CycleRows
-from qlung_plugin.inference.recordings import TOLERANCE
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
     segment_envelope,

@@ -13,7 +13,7 @@ import os
 import numpy as np
 import soundfile
 
-from qlung_plugin.inference.headers import counts_frames, sound_bytes
+from qlung_plugin.dataio.headers import counts_frames, sound_bytes
 
 VALUES = 2**18  # in a block, of all channels together: a megabyte
 FINE = 64  # frames that are read at a time where a file is broken

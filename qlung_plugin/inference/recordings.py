@@ -10,18 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from qlung_plugin.dataio.headers import TOLERANCE, sound_bytes
 from qlung_plugin.dataio.samples import check_samples
 from qlung_plugin.inference.channels import ChannelComparison
 from qlung_plugin.inference.decoders import VALUES, BrokenSound, open_decoder
-from qlung_plugin.inference.headers import sound_bytes
 from qlung_plugin.processing.segmentation import LOWEST_RATE
 
 HIGHEST_RATE = 192_000  # Hz; resampling from odd ones takes the more memory
-
-# In seconds. What a file lacks of the length that its header says, and what an
-# annotation goes beyond the end, is no error up to here: times are rounded, and
-# the last frame of a lossy format, of 72 ms at most, is counted differently.
-TOLERANCE = 0.1
 
 LOOKS = 60  # stretches of a long recording in which its channels are compared
 LOOK = 1.0  # s, of each

@@ -111,8 +111,9 @@ def prepare_icbhi(
         strict,
         annotation_folder,
     )
-    headers = read_headers(c["wav"] for c in cycles if c["wav"])
-    cycles = locate_cycles(cycles, headers, warnings)
+    wavs = [cycle["wav"] for cycle in cycles if cycle["wav"]]
+    headers = read_headers(wavs, strict, warnings)
+    cycles = locate_cycles(cycles, headers, strict, warnings)
     if not cycles:
         raise ValueError(f"{data_folder}: no recording has a usable cycle")
     for side in ("train", "test"):

@@ -145,10 +145,11 @@ def prepare_sprsound(
     data = _name_data(recordings, sides)
     for recording in recordings:
         recording["side"] = sides[recording["partition"]]
-    headers = read_headers(recording["wav"] for recording in recordings)
+    wavs = [recording["wav"] for recording in recordings]
+    headers = read_headers(wavs, strict, warnings)
     recordings = _leave_out_copies(recordings, warnings)
     events, mapping = _label_events(recordings, labels, warnings)
-    events = locate_cycles(events, headers, warnings, "events")
+    events = locate_cycles(events, headers, strict, warnings, "events")
     if not patients_of(events, "test"):
         raise ValueError(f"{data_folder}: no event to test on in {test}")
 
@@ -205,11 +206,13 @@ def prepare_recordings(data_folder, output_folder, partition="train"):
     sides = _sides(partition, None)
     data_folder, output_folder = check_folders(data_folder, output_folder)
     recordings, warnings = read_corpus(data_folder, sides)
-    headers = read_headers(recording["wav"] for recording in recordings)
+    wavs = [recording["wav"] for recording in recordings]
+    headers = read_headers(wavs, False, warnings)
     entries = {}
     for recording in recordings:
-        rate, frames = headers[recording["wav"]]
-        whole = {"start": 0, "stop": frames, "sample_rate": rate}
+        header = headers[recording["wav"]]
+        whole = {"start": 0, "stop": header.frames}
+        whole["sample_rate"] = header.sample_rate
         facts = (*PERSON, "partition", "annotation")
         entries[recording["recording"]] = manifest_entry(
             {**recording, **whole}, data_folder, facts

@@ -22,6 +22,7 @@ from qlung_plugin.dataio.icbhi_tables import (
     read_annotation,
     read_demographics,
 )
+from qlung_plugin.dataio.manifests import read_manifest
 from recipes.ICBHI.icbhi_prepare import prepare_icbhi
 
 PARTITIONS = ("train", "valid", "test")
@@ -40,7 +41,8 @@ SIDES = {**dict.fromkeys(TRAIN, "train"), **dict.fromkeys(TEST, "test")}
 
 
 def write_wav(path, seconds=4.0, rate=RATE, channels=1):
-    samples = np.zeros((int(seconds * rate), channels))
+    shape = int(seconds * rate), channels
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, shape)
     soundfile.write(path, samples, rate, format="WAV", subtype="PCM_16")
 
 
@@ -250,6 +252,26 @@ def test_a_reader_of_the_old_manifest_is_not_disturbed(data, output):
         prepare_icbhi(data, output, valid_fold=1)
         assert json.load(old) == before
     assert read_manifests(output)["train"] != before
+
+
+def test_what_is_no_manifest_is_refused(data, output):
+    prepare_icbhi(data, output)
+    path = output / "test.json"
+    expected = read_manifest(path, data)
+    assert expected.keys() == read_manifests(output)["test"].keys()
+    text = path.read_text()
+    for content in ("[]", "{}{}", '{"a": 1}', text[:-3] + "," + text[2:]):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=str(path)):
+            read_manifest(path, data)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is no ordinary file"):
+        read_manifest(path, data)
+    (output / "icbhi.json").unlink()
+    os.mkfifo(output / "icbhi.json")
+    with pytest.raises(ValueError, match="icbhi.json is no ordinary file"):
+        prepare_icbhi(data, output, skip_prep=True)
 
 
 def test_braces_in_a_path_are_refused(data, output):
@@ -485,6 +507,15 @@ def test_an_unreadable_wav_is_named(data, output, content):
         prepare_icbhi(data, output)
 
 
+@pytest.mark.parametrize("target", [None, "/dev/zero"])
+def test_a_wav_that_is_no_file_is_named(data, output, target):
+    wav = data / AUDIO / f"{TRAIN[3]}.wav"
+    wav.unlink()
+    wav.symlink_to(target) if target else os.mkfifo(wav)
+    with pytest.raises(ValueError, match=f"{wav} is no ordinary file"):
+        prepare_icbhi(data, output)
+
+
 def test_a_wav_that_was_cut_off_in_its_header_is_named(data, output):
     wav = data / AUDIO / f"{TRAIN[3]}.wav"
     wav.write_bytes(wav.read_bytes()[:44])
@@ -618,6 +649,66 @@ def test_cycles_without_length_are_left_out_and_reported(data, output):
     ids = [i for i in read_manifests(output)["test"] if i.startswith(TEST[0])]
     # The index is the annotation's, so an id never changes its cycle.
     assert ids == [f"{TEST[0]}_000", f"{TEST[0]}_006"]
+
+
+def test_a_stretch_that_is_annotated_twice_is_there_once(data, output):
+    path = data / AUDIO / f"{TEST[0]}.txt"
+    path.write_text("0 1 0 0\n0 2 0 0\n0 1 0 0\n1 2 0 1\n0 1.0001 0 0\n")
+    summary = prepare_icbhi(data, output)
+    warning = the_warning(summary, "2 cycles left out, being a stretch that")
+    assert f"{path}:3, {path}:5" in warning
+    ids = [i for i in read_manifests(output)["test"] if i.startswith(TEST[0])]
+    assert ids == [f"{TEST[0]}_{index:03d}" for index in (0, 1, 3)]
+    with pytest.raises(ValueError, match="2 cycles left out, being a stretch"):
+        prepare_icbhi(data, output, strict=True)
+
+
+def test_a_stretch_with_two_labels_has_none(data, output):
+    path = data / AUDIO / f"{TEST[0]}.txt"
+    path.write_text("0 1 0 0\n1 2 0 0\n0 1 1 0\n")
+    summary = prepare_icbhi(data, output)
+    assert f"{path}:1" in the_warning(summary, "1 cycles left out, whose")
+    assert f"{path}:3" in the_warning(summary, "1 cycles left out, being")
+    ids = [i for i in read_manifests(output)["test"] if i.startswith(TEST[0])]
+    assert ids == [f"{TEST[0]}_001"]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25])
+def test_recordings_without_sound_are_left_out(data, output, value):
+    wav = data / AUDIO / f"{TEST[0]}.wav"
+    soundfile.write(wav, np.full(4 * RATE, value), RATE)
+    summary = prepare_icbhi(data, output)
+    assert str(wav) in the_warning(summary, "1 recordings without sound")
+    assert the_warning(summary, "4 cycles left out, their recordings being")
+    assert summary["recordings"] == 11
+    found = read_manifests(output)["test"]
+    assert not any(cycle.startswith(TEST[0]) for cycle in found)
+    with pytest.raises(ValueError, match="1 recordings without sound"):
+        prepare_icbhi(data, output, strict=True)
+    # A sound somewhere is enough.
+    samples = np.full(30 * RATE, value)
+    samples[-1] = 0.5
+    soundfile.write(wav, samples, RATE)
+    assert prepare_icbhi(data, output)["warnings"] == []
+
+
+def test_truncated_recordings_are_counted(data, output):
+    """Of what they still hold, the cycles are used."""
+    wav = data / AUDIO / f"{TEST[0]}.wav"
+    content = wav.read_bytes()
+    wav.write_bytes(content[: 44 + 2 * round(2.5 * RATE)])
+    summary = prepare_icbhi(data, output)
+    warning = the_warning(summary, "1 recordings truncated, shorter than")
+    assert f"{wav} (2.5 of 4 s)" in warning
+    assert the_warning(summary, "1 cycles clipped")
+    assert the_warning(summary, "1 cycles left out")
+    ids = [i for i in read_manifests(output)["test"] if i.startswith(TEST[0])]
+    assert len(ids) == 3
+    with pytest.raises(ValueError, match="1 recordings truncated"):
+        prepare_icbhi(data, output, strict=True)
+    wav.write_bytes(content[:-2])  # as of times that were rounded
+    summary = prepare_icbhi(data, output)
+    assert not any("truncated" in w for w in summary["warnings"])
 
 
 # Demographics

@@ -209,14 +209,15 @@ def test_the_names_before_the_correction_give_the_same_cycles(
 
 @pytest.fixture
 def complete(annotations, tmp_path):
-    """All 920 annotations beside silence of their length."""
+    """All 920 annotations beside noise of their length."""
+    generator = np.random.default_rng(0)
     folder = tmp_path / "data" / "ICBHI_final_database"
     folder.mkdir(parents=True)
     for path in (annotations / "audio_and_txt_files").iterdir():
         (folder / path.name).symlink_to(path.resolve())
         last = float(path.read_text().split("\n")[-2].split()[1])
-        silence = np.zeros(int(100 * last) + 1)
-        soundfile.write(folder / f"{path.stem}.wav", silence, 100)
+        noise = generator.uniform(-0.5, 0.5, int(100 * last) + 1)
+        soundfile.write(folder / f"{path.stem}.wav", noise, 100)
     for name in ("ICBHI_challenge_train_test.txt", "demographic_info.txt"):
         (tmp_path / "data" / name).symlink_to((annotations / name).resolve())
     return tmp_path / "data"

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-from qlung_plugin.inference.headers import counts_frames, sound_bytes
+from qlung_plugin.dataio.headers import counts_frames, sound_bytes
 from qlung_plugin.inference.recordings import Recording
 from tests.unittests.recording_checks import breaths
 

@@ -519,6 +519,19 @@ def test_a_stereo_and_an_empty_wav_are_named(data, output):
         prepare_sprsound(data, output)
 
 
+def test_recordings_without_sound(data, output):
+    """No event of theirs is trained on or tested; experts judge them all."""
+    wav = wav_of(data, "inter")
+    soundfile.write(wav, np.zeros(7 * RATE), RATE)
+    summary = prepare_sprsound(data, output)
+    assert str(wav) in the_warning(summary, "1 recordings without sound")
+    assert the_warning(summary, "7 events left out, their recordings being")
+    assert recordings(read(output, "test")) == {NAMES["inter"][1]}
+    summary = prepare_recordings(data, output, "inter")
+    assert the_warning(summary, "1 recordings without sound")
+    assert set(read(output, "recordings")) == set(NAMES["inter"])
+
+
 def test_a_copy_under_another_name_is_left_out_of_training(data, output):
     """Its samples tell, not its bytes: here one is written with 24 bits."""
     samples, _ = soundfile.read(wav_of(data, "inter", 1))

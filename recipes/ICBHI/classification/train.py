@@ -16,7 +16,6 @@ import speechbrain as sb
 import torch
 import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataio import load_data_json
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
@@ -24,6 +23,7 @@ from speechbrain.utils.logger import get_logger
 
 from qlung_plugin.augment.mixing import mixed_loss
 from qlung_plugin.augment.waveforms import fix_lengths
+from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import (
     check_manifests,
     count_labels,
@@ -273,14 +273,15 @@ def dataio_prep(hparams):
     quality : dict
         Per quality measure, by its column's name, the cycles' quality by id.
     """
-    replacements = {"data_root": hparams["data_folder"]}
     annotations = {
         "train": hparams["train_annotation"],
         "valid": hparams["valid_annotation"],
         "test": hparams["test_annotation"],
     }
     manifests = {
-        name: with_labels(load_data_json(path, replacements), hparams["labels"])
+        name: with_labels(
+            read_manifest(path, hparams["data_folder"]), hparams["labels"]
+        )
         for name, path in annotations.items()
     }
     check_manifests(manifests, hparams["labels"])

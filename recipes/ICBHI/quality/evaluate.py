@@ -18,10 +18,10 @@ import soundfile
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataio import load_data_json
 from speechbrain.utils.logger import get_logger
 
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.utils.files import write_figure, write_json, write_text
@@ -63,9 +63,7 @@ def read_cycles(hparams):
     cycles = {}
     for name in PARTITIONS:
         path = Path(hparams["output_folder"]) / f"{name}.json"
-        cycles.update(
-            load_data_json(path, {"data_root": hparams["data_folder"]})
-        )
+        cycles.update(read_manifest(path, hparams["data_folder"]))
     recordings = {}
     for cycle in cycles.values():
         if cycle["recording"] not in recordings:

@@ -15,11 +15,11 @@ import sys
 import speechbrain as sb
 import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataio import load_data_json
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
+from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_run
@@ -100,9 +100,7 @@ def dataio_prep(hparams, run):
     quality : dict
         Per quality measure, by its column's name, the events' quality by id.
     """
-    manifest = load_data_json(
-        hparams["test_annotation"], {"data_root": hparams["data_folder"]}
-    )
+    manifest = read_manifest(hparams["test_annotation"], hparams["data_folder"])
     if not manifest:
         raise ValueError(f"{hparams['test_annotation']} holds no event")
     stored_inputs = run_on_main(

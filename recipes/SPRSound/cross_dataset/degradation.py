@@ -21,11 +21,11 @@ import pandas as pd
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataio import load_data_json
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_run
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
@@ -276,9 +276,7 @@ if __name__ == "__main__":
     # Data preparation
     data_summary = prepare_sprsound(**preparation)
     output.claim(manifests, threads)
-    manifest = load_data_json(
-        hparams["test_annotation"], {"data_root": hparams["data_folder"]}
-    )
+    manifest = read_manifest(hparams["test_annotation"], hparams["data_folder"])
     events = len(manifest)
     if hparams["max_cycles"] is not None and hparams["max_cycles"] < events:
         chosen = random.Random(hparams["seed"]).sample(

@@ -21,11 +21,11 @@ import pandas as pd
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataio import load_data_json
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
 from qlung_plugin.utils.degradation_study import (
     median_scores,
@@ -300,9 +300,8 @@ if __name__ == "__main__":
     # Data preparation
     data_summary = prepare_recordings(**preparation)
     output.claim(manifests, threads)
-    manifest = load_data_json(
-        hparams["recordings_annotation"],
-        {"data_root": hparams["data_folder"]},
+    manifest = read_manifest(
+        hparams["recordings_annotation"], hparams["data_folder"]
     )
 
     # Every recording in every version

@@ -17,10 +17,10 @@ from pathlib import Path
 import pandas as pd
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataio import load_data_json
 from speechbrain.utils.logger import get_logger
 
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.output_folder import OutputFolder
@@ -55,9 +55,8 @@ def measure_recordings(hparams):
         One row per annotated recording: what the manifest knows of it,
         ``poor``, and a column per measure.
     """
-    manifest = load_data_json(
-        hparams["recordings_annotation"],
-        {"data_root": hparams["data_folder"]},
+    manifest = read_manifest(
+        hparams["recordings_annotation"], hparams["data_folder"]
     )
     # Those of which the experts said nothing are counted by the preparation.
     manifest = {
@@ -102,9 +101,8 @@ def choose_examples(table, hparams):
     list of dict
         Panels of a figure, poor recordings first.
     """
-    manifest = load_data_json(
-        hparams["recordings_annotation"],
-        {"data_root": hparams["data_folder"]},
+    manifest = read_manifest(
+        hparams["recordings_annotation"], hparams["data_folder"]
     )
     panels = []
     shuffled = table.sample(frac=1, random_state=hparams["seed"])

@@ -29,11 +29,11 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, brier_score_loss
-from speechbrain.dataio.dataio import load_data_json
 from speechbrain.utils.logger import get_logger
 from threadpoolctl import threadpool_limits
 
 from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.sprsound import ANNOTATIONS
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.lobes.quality import (
@@ -128,9 +128,8 @@ def recordings_table(hparams):
         As :mod:`qlung_plugin.utils.quality_learning` describes it, with ``id``
         and what the manifest knows; without measurements and copies.
     """
-    manifest = load_data_json(
-        hparams["recordings_annotation"],
-        {"data_root": hparams["data_folder"]},
+    manifest = read_manifest(
+        hparams["recordings_annotation"], hparams["data_folder"]
     )
     # Those of which the experts said nothing are counted by the preparation.
     manifest = {

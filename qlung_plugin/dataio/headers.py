@@ -11,6 +11,11 @@ import os
 import struct
 from typing import NamedTuple
 
+# In seconds. What a file lacks of the length that its header says, and what an
+# annotation goes beyond the end, is no error up to here: times are rounded, and
+# the last frame of a lossy format, of 72 ms at most, is counted differently.
+TOLERANCE = 0.1
+
 # From here on a 32-bit size is none. Who writes to a pipe cannot come back to
 # fill it in: ffmpeg leaves 2**32 - 1 there, arecord 2**31, SoX 0x7FFFF000.
 UNKNOWN_32 = 0x7FFFF000
