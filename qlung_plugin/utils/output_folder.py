@@ -189,7 +189,7 @@ class OutputFolder:
         manifests : list of str
             The files that are used.
         threads : int
-            Of this process.
+            Of this process; what was begun keeps the number of its start.
         """
         if self.told:
             for line in self.told:
@@ -201,7 +201,7 @@ class OutputFolder:
             {
                 **self.configuration,
                 **describe_data(manifests, self.keys["data_folder"]),
-                "threads": threads,
+                "threads": self.threads or threads,
             },
             self.path / CONFIGURATION,
         )

@@ -26,6 +26,7 @@ test_annotation: !ref <manifest_folder>/test.json
 cache_folder: cache
 train_log: !ref <output_folder>/train_log.txt
 lr: 0.1
+number_of_epochs: 2
 """
 
 
@@ -52,7 +53,12 @@ def start(tmp_path, data):
         (output_folder / "test.json").write_text(text)
 
     def start(
-        *options, label="normal", script="train.py", results=True, output="run"
+        *options,
+        threads=2,
+        label="normal",
+        script="train.py",
+        results=True,
+        output="run",
     ):
         (tmp_path / "a.yaml").write_text(YAML)
         arguments = {
@@ -82,7 +88,7 @@ def start(tmp_path, data):
 
         folder.check_data(manifests, prepare_in, preparation)
         prepare_in(**preparation)
-        folder.claim(manifests, threads=2)
+        folder.claim(manifests, threads)
         (folder.path / "hyperparams.yaml").write_text(
             YAML.replace("!PLACEHOLDER", "x").replace(
                 "lr: 0.1", f"lr: {folder.keys['lr']}"
@@ -169,6 +175,19 @@ def test_what_broke_before_any_result_binds_nobody(start):
     folder = start("lr", "0.2").path
     known = json.loads((folder / "configuration.json").read_text())
     assert known["options"]["lr"] == 0.2
+
+
+def test_it_goes_on_with_the_threads_of_its_start(start):
+    start(threads=2)
+    folder = start(threads=3).path
+    known = json.loads((folder / "configuration.json").read_text())
+    assert known["threads"] == 2
+
+
+def test_with_more_epochs_it_is_not_finished(start):
+    assert (start().path / "metrics.json").is_file()
+    folder = start("number_of_epochs", "3", results=False).path
+    assert not (folder / "metrics.json").exists()
 
 
 def test_half_a_training_binds(start):
