@@ -67,17 +67,15 @@ ALLOWED = {
 UPWARDS = ("number_of_epochs", "epoch_counter.limit")
 
 
-def resolve_yaml(hparams_file, overrides=None, must_match=True):
+def resolve_yaml(hparams_file, overrides):
     """Reads a HyperPyYAML of which nothing is made.
 
     Arguments
     ---------
     hparams_file : str or Path
         The YAML.
-    overrides : str or dict, optional
+    overrides : str
         What the command line changed in it.
-    must_match : bool
-        Whether an override of a key that the YAML lacks is an error.
 
     Returns
     -------
@@ -89,18 +87,44 @@ def resolve_yaml(hparams_file, overrides=None, must_match=True):
     ValueError
         If it is no YAML of keys, or an override does not fit it.
     """
-    with open(hparams_file, encoding="utf-8") as file:
-        try:
-            text = resolve_references(file, overrides, must_match)
-            keys = YAML().load(text)
-        except KeyError as error:
-            raise ValueError(f"{hparams_file}: {error.args[0]}") from error
-        except YAMLError as error:
-            raise ValueError(
-                f"{hparams_file}, or an option, is no YAML: {error}"
-            ) from error
+    try:
+        with open(hparams_file, encoding="utf-8") as file:
+            text = resolve_references(file, overrides, True)
+    except KeyError as error:
+        raise ValueError(f"{hparams_file}: {error.args[0]}") from error
+    except YAMLError as error:
+        raise ValueError(
+            f"{hparams_file}, or an option, is no YAML: {error}"
+        ) from error
+    return parse_yaml(text, hparams_file)
+
+
+def parse_yaml(text, origin):
+    """Reads a YAML that is resolved, of which nothing is made or called.
+
+    Arguments
+    ---------
+    text : str
+        The YAML.
+    origin : str or Path
+        Where it comes from, for the message.
+
+    Returns
+    -------
+    ruamel.yaml.comments.CommentedMap
+        See :func:`resolve_yaml`.
+
+    Raises
+    ------
+    ValueError
+        If it is no YAML of keys.
+    """
+    try:
+        keys = YAML().load(text)
+    except YAMLError as error:
+        raise ValueError(f"{origin} is no YAML: {error}") from error
     if not isinstance(keys, dict):
-        raise ValueError(f"{hparams_file} holds no keys with values")
+        raise ValueError(f"{origin} holds no keys with values")
     return keys
 
 
@@ -173,11 +197,19 @@ def _plain(value, place):
     text = str(value)
     # Only what looks like a file: "official" may be one by chance.
     if "." in text and not _is_allowed(place) and os.path.isfile(text):
-        digest = hashlib.sha256(Path(text).read_bytes()).hexdigest()
-        return f"{Path(text).name} (sha256 {digest})"
+        return f"{Path(text).name} (sha256 {digest_file(text)})"
     if place.endswith("run_folder"):
         return os.path.realpath(text)
     return text
+
+
+def digest_file(path):
+    """SHA-256 of a file, hexadecimal, a block at a time."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def run_options(run_opts, keys):

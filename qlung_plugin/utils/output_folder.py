@@ -19,14 +19,22 @@ from tempfile import TemporaryDirectory
 
 from qlung_plugin.dataio.manifests import check_data_folder, check_outside
 from qlung_plugin.utils.configuration import (
+    digest_file,
     find_differences,
     flatten,
+    parse_yaml,
     resolve_yaml,
     run_options,
 )
 from qlung_plugin.utils.debris import sweep
 from qlung_plugin.utils.files import write_json
-from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_json
+from qlung_plugin.utils.ordinary_files import (
+    LARGEST_TABLE,
+    LARGEST_TEXT,
+    ordinary_size,
+    read_json,
+    read_ordinary,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -276,14 +284,17 @@ def read_configuration(folder):
                 " --output_folder, or delete it"
             )
         return known
+    path = Path(folder) / HYPERPARAMETERS
     manifests = [Path(folder) / name for name in MANIFESTS]
-    scripts = sorted(path.name for path in Path(folder).glob("*.py"))
+    scripts = sorted(script.name for script in Path(folder).glob("*.py"))
     return {
         "script": scripts[0] if len(scripts) == 1 else None,
-        "options": flatten(resolve_yaml(Path(folder) / HYPERPARAMETERS)),
+        "options": flatten(parse_yaml(read_ordinary(path), path)),
         "run_options": None,
         "manifests": {
-            path.name: _digest(path) for path in manifests if path.is_file()
+            manifest.name: digest_file(manifest)
+            for manifest in manifests
+            if manifest.is_file()
         },
         "recordings": None,
         "threads": None,
@@ -346,20 +357,12 @@ def describe_data(manifests, data_folder):
     names = sorted(files)
     paths = [name.replace("{data_root}", str(data_folder)) for name in names]
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_digest, paths))
+        digests = list(pool.map(digest_file, paths))
     every = json.dumps(list(zip(names, digests))).encode()
     return {
-        "manifests": {path.name: _digest(path) for path in manifests},
+        "manifests": {path.name: digest_file(path) for path in manifests},
         "recordings": hashlib.sha256(every).hexdigest(),
     }
-
-
-def _digest(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def lock(folder):
@@ -373,11 +376,14 @@ def lock(folder):
     Raises
     ------
     ValueError
-        If another process has locked it.
+        If another process has locked it, or what is locked is no file.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     # A file that is there in every run folder: nothing is left behind.
-    file = open(Path(folder) / HYPERPARAMETERS, "a", encoding="utf-8")
+    path = Path(folder) / HYPERPARAMETERS
+    if path.exists():
+        ordinary_size(path, LARGEST_TEXT)
+    file = open(path, "a", encoding="utf-8")
     status = os.fstat(file.fileno())
     key = (status.st_dev, status.st_ino)
     if key in _locks:

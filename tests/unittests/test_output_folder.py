@@ -5,6 +5,7 @@ Authors
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -159,6 +160,24 @@ def test_a_folder_of_an_older_version(start):
     assert digest_tree(folder) == before
     assert start().threads is None
     assert (folder / "configuration.json").is_file()
+
+
+def test_a_folder_of_an_older_version_runs_no_code(start, tmp_path):
+    folder = start().path
+    (folder / "configuration.json").unlink()
+    with open(folder / "hyperparams.yaml", "a") as file:
+        file.write(f"x: !applyref:os.mkdir\n    - {tmp_path / 'created'}\n")
+    with pytest.raises(ValueError, match="x: it was !applyref:os.mkdir, now"):
+        start()
+    assert not (tmp_path / "created").exists()
+
+
+def test_what_hangs_its_reader_is_refused(start):
+    folder = start().path
+    (folder / "hyperparams.yaml").unlink()
+    os.mkfifo(folder / "hyperparams.yaml")
+    with pytest.raises(ValueError, match="hyperparams.yaml"):
+        start()
 
 
 def test_results_of_unknown_making_are_refused(tmp_path, start):
