@@ -15,13 +15,15 @@ from qlung_plugin.cli.recordings import (
     csv_field,
     for_each,
 )
+from qlung_plugin.utils.text import printable
 
 EXAMPLES = f"""\
 The table is CSV, a row per recording or cycle: scores in [0, 1], 1 being best,
 and what some of them are computed from. No model is needed.
 
-  learned_quality    probability that SPRSound's experts call it usable; with
-                     another stethoscope, compare within one device only
+  learned_quality    probability that SPRSound's experts call it usable, for
+                     recordings like SPRSound's: how many are not is said on
+                     stderr. Use --normalisation fitted for others
   audio_quality      the score of the QLung paper: tonal and loud is good
   snr_quality, flatness_quality, clipping_quality
                      from snr_db, spectral_flatness and clipping_ratio
@@ -37,7 +39,11 @@ and count for their share of the time as the worst (an entropy and flatness of
 examples:
   qlung quality recordings/ > quality.csv
   qlung quality recordings/ --histogram quality.png > quality.csv
+  qlung quality icbhi/ --normalisation fitted > quality.csv
   qlung quality breath.wav --by cycle --cycles breath.txt"""
+
+# Share of rows outside what was learned from that is worth a note.
+UNUSUAL = 0.1
 
 
 def add_parser(subparsers):
@@ -56,6 +62,15 @@ def add_parser(subparsers):
         help="what a row is of (default: recording); --cycles needs cycle",
     )
     add_cycles(parser)
+    parser.add_argument(
+        "--normalisation",
+        default="absolute",
+        choices=("absolute", "fitted"),
+        help="what learned_quality and audio_quality are relative to: absolute,"
+        " the recordings that they were made for; fitted, the recordings given:"
+        " a score then says which of these are better, with any stethoscope,"
+        " and the table is printed at the end (default: absolute)",
+    )
     parser.add_argument(
         "--histogram",
         metavar="FILE",
@@ -86,6 +101,7 @@ def run(arguments):
     from qlung_plugin.inference.quality import (
         COLUMNS,
         MEASURES,
+        fit_scores,
         make_measures,
         measure_recording,
     )
@@ -94,20 +110,27 @@ def run(arguments):
         raise ValueError(
             "--cycles needs --by cycle: whole recordings have none"
         )
-    scores = {name: [] for name in MEASURES}
     table = csv.writer(sys.stdout, lineterminator="\n")
     # Not before it is known that there are recordings.
     header = [["recording", *COLUMNS]]
+    found = []  # pairs of a path and a row
+    on_terminal = sys.stdout.isatty()
 
-    def write(path, rows):
+    def write_rows(pairs):
         if header:
             table.writerow(header.pop())
-        for row in rows:
+        for path, row in pairs:
             values = [csv_field(row[name]) for name in COLUMNS]
-            table.writerow([path, *values])
-            for name, column in scores.items():
-                column.append(row[name])
+            name = printable(path) if on_terminal else path
+            table.writerow([name, *values])
 
+    def write(path, rows):
+        pairs = [(path, row) for row in rows]
+        found.extend(pairs)
+        if not fitted:
+            write_rows(pairs)
+
+    fitted = arguments.normalisation == "fitted"
     function = partial(
         measure_recording,
         unit=arguments.by,
@@ -118,10 +141,47 @@ def run(arguments):
     if arguments.histogram:
         check_figure(arguments.histogram)
     code = for_each(arguments, function, make_measures, write)
-    write(None, [])  # the header, where all failed
+    rows = [row for _, row in found]
+    if fitted:
+        try:
+            fit_scores(rows)
+        except ValueError as error:
+            raise ValueError(
+                f"--normalisation fitted needs more recordings: {error}"
+            ) from error
+    write_rows(found if fitted else [])  # the header alone, where all failed
+    if not fitted:
+        note_outside(rows, arguments.by)
     if arguments.histogram:
+        scores = {name: [row[name] for row in rows] for name in MEASURES}
         draw(scores, arguments.by, arguments.histogram)
     return code
+
+
+def note_outside(rows, unit):
+    """Says on stderr if many rows are unlike what was learned from.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Of :func:`qlung_plugin.inference.quality.measure_recording`.
+    unit : str
+        ``recording`` or ``cycle``.
+    """
+    from qlung_plugin.inference.quality import count_outside
+    from qlung_plugin.lobes.quality import read_coefficients
+
+    outside = count_outside(rows)
+    if outside <= UNUSUAL * len(rows):
+        return
+    database = read_coefficients().supervision["database"]
+    print(
+        f"qlung: {outside:,} of {len(rows):,} {unit}s are unlike the recordings"
+        f" that learned_quality was learned from ({database}): of them it is no"
+        " probability. Use --normalisation fitted to compare them with each"
+        " other",
+        file=sys.stderr,
+    )
 
 
 def check_figure(path):

@@ -43,15 +43,29 @@ COLUMNS = (
 )
 
 
-def make_measures():
+# Measures that have a form that is fitted to the recordings at hand.
+FITTED = ("audio_quality", "learned_quality")
+
+
+def make_measures(fitted=False):
     """All measures that need no model and no training set.
+
+    Arguments
+    ---------
+    fitted : bool
+        Whether those that can be are to be fitted, see :func:`fit_scores`.
 
     Returns
     -------
     dict
         QualityMeasure by the name of its column.
     """
-    return {name: make(rate) for name, (make, rate) in MEASURES.items()}
+    return {
+        name: make(rate, normalisation="fitted")
+        if fitted and name in FITTED
+        else make(rate)
+        for name, (make, rate) in MEASURES.items()
+    }
 
 
 def measure_recording(
@@ -88,7 +102,8 @@ def measure_recording(
         Per recording or cycle: ``start`` and ``end`` in seconds,
         ``sample_rate`` in Hz, ``channels``, ``truncated`` (1 if the file holds
         less than its header says, else 0), scores in [0, 1] under the names of
-        the measures, 1 being best, and measurements, NaN in silence.
+        the measures, 1 being best, and measurements, NaN in silence; and under
+        ``measured`` all measurements of each measure, per stretch.
 
     Raises
     ------
@@ -128,7 +143,7 @@ def _measure(measures, recording, start, end):
     """Means over the stretches of a recording or cycle."""
     count = math.ceil((end - start) / LONGEST)
     length = (end - start) / count
-    parts = []
+    parts, measured = [], {name: [] for name in measures}
     for number in range(count):
         first = start + number * length
         stretch = recording.read(first, first + length)
@@ -138,10 +153,12 @@ def _measure(measures, recording, start, end):
                 measure, stretch, recording.sample_rate
             )
             part.update(zip(measure.names, values))
+            measured[name].append(values)
         parts.append(part)
     told = [name for name in COLUMNS if name in parts[0]]
     means = torch.tensor([[part[name] for name in told] for part in parts])
-    return dict(zip(told, means.nanmean(dim=0).tolist()))
+    told = dict(zip(told, means.nanmean(dim=0).tolist()))
+    return {**told, "measured": measured}
 
 
 @torch.inference_mode()
@@ -149,3 +166,48 @@ def _values(measure, stretch, native_rate):
     """Score and measurements of a stretch."""
     measurements = measure.measure_recorded([stretch], [native_rate])
     return measure.score(measurements).item(), measurements[0].tolist()
+
+
+def fit_scores(rows):
+    """Scores recordings anew, relative to each other.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Of :func:`measure_recording`; scores of :data:`FITTED` are replaced.
+
+    Raises
+    ------
+    ValueError
+        If there are too few recordings, or too much alike.
+    """
+    measures = make_measures(fitted=True)
+    for name in FITTED:
+        parts = [torch.tensor(row["measured"][name]) for row in rows]
+        if parts:
+            measures[name].fit(torch.cat(parts))
+        for row, part in zip(rows, parts):
+            row[name] = measures[name].score(part).mean().item()
+
+
+def count_outside(rows):
+    """How many recordings are unlike those of the learned score.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Of :func:`measure_recording`.
+
+    Returns
+    -------
+    int
+        Those of which more than half of the stretches lie outside; see
+        :meth:`qlung_plugin.lobes.quality.LearnedQualityScore.find_outside`.
+    """
+    make, rate = MEASURES["learned_quality"]
+    score = make(rate)
+    outside = (
+        score.find_outside(torch.tensor(row["measured"]["learned_quality"]))
+        for row in rows
+    )
+    return sum(part.float().mean().item() > 0.5 for part in outside)

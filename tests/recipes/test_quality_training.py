@@ -117,7 +117,7 @@ def test_score_of_the_coefficients_finds_what_it_was_fitted_to(
 ):
     score = LearnedQualityScore(8000, learned / "coefficients.json")
     assert (
-        len(score.names)
+        len(score.measurements.names)
         == read(learned / "metrics.json")["setting"]["measurements"]
     )
     qualities = {True: [], False: []}
@@ -126,6 +126,14 @@ def test_score_of_the_coefficients_finds_what_it_was_fitted_to(
         poor = entry["annotation"] == "Poor Quality"
         qualities[poor].append(score(waveform[None]).item())
     assert np.mean(qualities[True]) + 0.3 < np.mean(qualities[False])
+
+
+def test_ranges_are_those_of_most_recordings(learned):
+    measurements = read(learned / "coefficients.json")["measurements"]
+    for measured in measurements.values():
+        low, high = measured["range"]
+        assert low < measured["mean"] < high
+        assert high - low < 12 * measured["scale"]
 
 
 def test_coefficients_say_where_they_come_from(learned):
@@ -212,7 +220,7 @@ def test_file_that_is_not_the_model_is_refused(learned, tmp_path):
         rng.standard_normal((10, len(MEASUREMENTS))), columns=MEASUREMENTS
     )
     score = LearnedQualityScore(8000, learned / "coefficients.json")
-    values = torch.tensor(table[list(score.names)].to_numpy())
+    values = torch.tensor(table[list(score.measurements.names)].to_numpy())
     expected = score.score(values).numpy()
     check = recipe()["check_coefficients"]
     hparams = {"sample_rate": 8000}

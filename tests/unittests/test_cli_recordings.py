@@ -407,8 +407,8 @@ def test_quality_of_recordings(recordings, capsys):
     rows = list(csv.DictReader(StringIO(out)))
     assert [Path(row["recording"]).name for row in rows] == ["a.wav", "c.wav"]
     (expected,) = measure_recording(make_measures(), recordings / "a.wav")
-    for name, value in expected.items():
-        assert float(rows[0][name]) == pytest.approx(value, abs=1e-6)
+    for name in COLUMNS:
+        assert float(rows[0][name]) == pytest.approx(expected[name], abs=1e-6)
 
 
 def test_quality_of_cycles(recordings, capsys):

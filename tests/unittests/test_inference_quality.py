@@ -16,9 +16,12 @@ from qlung_plugin.inference import quality
 from qlung_plugin.inference.quality import (
     COLUMNS,
     MEASURES,
+    count_outside,
+    fit_scores,
     make_measures,
     measure_recording,
 )
+from qlung_plugin.lobes.quality import LearnedQualityScore
 
 RATE = 4000
 
@@ -41,7 +44,7 @@ def noise(seconds, seed=0):
 def test_row_is_what_each_measure_says(measures, tmp_path):
     samples = noise(5)
     (row,) = measure_recording(measures, write(tmp_path / "a.wav", samples))
-    assert set(row) == set(COLUMNS)
+    assert set(row) == {*COLUMNS, "measured"}
     waveform = torch.from_numpy(samples).float()
     for name, measure in measures.items():
         found = CycleMeasurements(measure)(waveform, RATE)[None]
@@ -75,6 +78,47 @@ def test_long_recording_is_the_mean_of_its_stretches(
         assert whole[name] == pytest.approx(np.mean([r[name] for r in alone]))
     assert alone[2]["audio_quality"] == 0 and math.isnan(alone[2]["rms"])
     assert whole["rms"] == pytest.approx(np.mean([r["rms"] for r in alone[:2]]))
+
+
+def test_fitted_scores_are_those_of_fitted_measures(
+    measures, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(quality, "LONGEST", 3.0)
+    sounds = [(0.2 + 0.2 * i) * noise(3 + i, seed=i) for i in range(4)]
+    for i, sound in enumerate(sounds):
+        sounds[i] = np.convolve(sound, np.ones(i + 1), "same")
+    rows = [
+        measure_recording(measures, write(tmp_path / f"{i}.wav", sound))[0]
+        for i, sound in enumerate(sounds)
+    ]
+    before = [dict(row) for row in rows]
+    fit_scores(rows)
+    for name, measure in make_measures(fitted=True).items():
+        measured = [torch.tensor(row["measured"][name]) for row in rows]
+        assert [len(part) for part in measured] == [1, 2, 2, 2]
+        measure.fit(torch.cat(measured))
+        for row, old, part in zip(rows, before, measured):
+            expected = measure.score(part).mean().item()
+            assert row[name] == pytest.approx(expected)
+            if name not in quality.FITTED:
+                assert row[name] == old[name]
+    learned = [row["learned_quality"] for row in rows]
+    assert max(learned) - min(learned) > 0.1
+
+
+def test_one_recording_cannot_be_fitted_to(measures, tmp_path):
+    rows = measure_recording(measures, write(tmp_path / "a.wav", noise(5)))
+    with pytest.raises(ValueError, match="spread"):
+        fit_scores(rows)
+    fit_scores([])
+
+
+def test_count_of_those_outside(measures, tmp_path):
+    rows = measure_recording(measures, write(tmp_path / "a.wav", noise(5)))
+    usual = LearnedQualityScore(8000).values[:, 0].tolist()
+    row = {"measured": {"learned_quality": [[*usual, 0.0]]}}
+    assert count_outside([*rows, row, row]) == 1
+    assert count_outside([]) == 0
 
 
 def test_unknown_unit(measures, tmp_path):

@@ -19,6 +19,7 @@ from qlung_plugin.lobes.quality import (
     RecordingMeasurements,
     read_coefficients,
 )
+from qlung_plugin.lobes.quality.learned import plain_coefficients
 
 RATE = 8000
 
@@ -470,3 +471,69 @@ class TestFitted:
     def test_unknown_normalisation(self, path):
         with pytest.raises(ValueError, match="neither absolute nor fitted"):
             LearnedQualityScore(RATE, path, normalisation="ranged")
+
+
+class TestRanges:
+    RANGES = [[-3.0, -1.0], [0.0, 20.0], [-40.0, -20.0], [0.5, 1.5]]
+
+    def score(self, ranges=None):
+        whole = content()
+        for measured, ends in zip(
+            whole["measurements"].values(), ranges or self.RANGES
+        ):
+            measured["range"] = ends
+        return LearnedQualityScore(RATE, whole)
+
+    @pytest.mark.parametrize(
+        "row, outside",
+        [
+            ([-2.0, 12.0, -30.0, 1.0], False),
+            ([-3.0, 20.0, -40.0, 0.5], False),  # the ends are inside
+            ([-3.1, 12.0, -30.0, 1.0], True),  # one of four is over an eighth
+            ([-2.0, 12.0, -30.0, 1.6], True),
+            ([-2.0, 12.0, math.nan, math.nan], False),
+            ([math.nan] * 4, False),
+        ],
+    )
+    def test_more_than_an_eighth_outside(self, row, outside):
+        rows = torch.tensor([row])
+        assert self.score().find_outside(rows).tolist() == [outside]
+        with_silence = torch.tensor([[*row, 0.9]])
+        assert self.score().find_outside(with_silence).tolist() == [outside]
+
+    def test_two_of_sixteen_are_not_outside(self):
+        score = LearnedQualityScore(RATE)
+        rows = score.values[:, 0].repeat(2, 1)
+        rows[0, :2] += 1e3
+        rows[1, :3] -= 1e3
+        assert score.find_outside(rows).tolist() == [False, True]
+
+    def test_a_file_without_ranges_tells_nothing(self, score):
+        rows = torch.full((2, 4), 1e6)
+        assert score.find_outside(rows).tolist() == [False, False]
+
+    def test_they_are_kept_as_plain_data(self, tmp_path, path):
+        written = tmp_path / "ranges.json"
+        whole = content()
+        whole["measurements"]["flatness"]["range"] = [-3.0, -1.0]
+        written.write_text(json.dumps(whole))
+        plain = plain_coefficients(written)
+        assert plain["measurements"]["flatness"]["range"] == [-3.0, -1.0]
+        assert "range" not in plain["measurements"]["crest_factor"]
+        again = read_coefficients(plain)
+        assert again.ranges[0].tolist() == [-3.0, -1.0]
+        assert again.ranges[1:].isnan().all()
+        assert "range" not in str(plain_coefficients(path))
+
+    @pytest.mark.parametrize(
+        "ends", [[1.0, 1.0], [2.0, 1.0], [0.0, math.nan], [1.0], "ab", None, 3]
+    )
+    def test_what_is_no_range_is_refused(self, ends):
+        with pytest.raises(ValueError, match="coefficients"):
+            self.score([ends, *self.RANGES[1:]])
+
+    def test_of_the_shipped_file(self):
+        model = read_coefficients()
+        low, high = model.ranges.T
+        mean = model.values[:, 0]
+        assert ((low < mean) & (mean < high)).all()

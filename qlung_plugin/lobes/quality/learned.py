@@ -20,6 +20,7 @@ from qlung_plugin.processing.quality import average_with_silence
 
 SHIPPED = files("qlung_plugin.lobes.quality") / "learned.json"
 LARGEST = 1e6  # of a mean or scale; most are in dB
+UNKNOWN = (math.nan, math.nan)
 SILENT_SHARE = "silent_share"
 NUMBERS = ("mean", "scale", "coefficient")
 
@@ -29,6 +30,7 @@ class Coefficients(NamedTuple):
 
     names: tuple  # of the measurements
     values: torch.Tensor  # mean, scale and coefficient, [measurement, 3]
+    ranges: torch.Tensor  # what most recordings have, [measurement, 2], or NaN
     intercept: float
     limit: float  # of a standardised measurement, either way
     supervision: dict  # the database, and the patients, that it is learned from
@@ -54,8 +56,8 @@ def read_coefficients(path=None):
         If there is no such file.
     ValueError
         If it is truncated, incomplete, of measurements that this version does
-        not make, or holds a number that is not finite or a scale or a limit
-        that is not above 0.
+        not make, or holds a number that is not finite, a scale or a limit that
+        is not above 0, or a range that is none.
 
     Example
     -------
@@ -74,6 +76,10 @@ def read_coefficients(path=None):
         names = tuple(measurements)
         values = torch.tensor(
             [[float(m[key]) for key in NUMBERS] for m in measurements.values()]
+        )
+        ranges = torch.tensor(
+            # Files that are older have none.
+            [_pair(m.get("range", UNKNOWN)) for m in measurements.values()]
         )
         intercept = float(content["intercept"])
         limit = float(content["limit"])
@@ -99,6 +105,7 @@ def read_coefficients(path=None):
             f" {', '.join(unknown) or 'none at all'}"
         )
     usable = values.isfinite().all(dim=-1) & (values[:, 1] > 0)
+    usable &= ranges.isnan().all(dim=-1) | (ranges[:, 0] < ranges[:, 1])
     wrong = [name for name, fine in zip(names, usable.tolist()) if not fine]
     if not math.isfinite(intercept):
         wrong.append("intercept")
@@ -106,10 +113,15 @@ def read_coefficients(path=None):
         wrong.append("limit")
     if wrong:
         raise ValueError(
-            f"{path} holds a number that is not finite, or a scale or a limit"
-            f" that is not above 0: {', '.join(wrong)}"
+            f"{path} holds a number that is not finite, a scale or a limit"
+            f" that is not above 0, or a range that is none: {', '.join(wrong)}"
         )
-    return Coefficients(names, values, intercept, limit, supervision)
+    return Coefficients(names, values, ranges, intercept, limit, supervision)
+
+
+def _pair(ends):
+    low, high = ends
+    return float(low), float(high)
 
 
 def plain_coefficients(path=None):
@@ -134,8 +146,13 @@ def plain_coefficients(path=None):
     model = read_coefficients(path)
     return {
         "measurements": {
-            name: dict(zip(NUMBERS, row))
-            for name, row in zip(model.names, model.values.tolist())
+            name: {
+                **dict(zip(NUMBERS, row)),
+                **({} if math.isnan(ends[0]) else {"range": ends}),
+            }
+            for name, row, ends in zip(
+                model.names, model.values.tolist(), model.ranges.tolist()
+            )
         },
         "intercept": model.intercept,
         "limit": model.limit,
@@ -206,6 +223,7 @@ class LearnedQualityScore(QualityMeasure):
         self.supervision = model.supervision
         # Not persistent: the file says it all, and may be another one.
         self.register_buffer("values", model.values, persistent=False)
+        self.ranges = model.ranges
         # Columns: mean, scale.
         unfitted = torch.full((len(model.names), 2), torch.nan)
         self.register_buffer("standards", unfitted)
@@ -280,6 +298,35 @@ class LearnedQualityScore(QualityMeasure):
         usable = (known.sum(dim=0) >= 2) & (scale > 1e-6 * shipped[:, 1])
         fitted = torch.stack([mean, scale], dim=-1)
         self.standards.copy_(torch.where(usable[:, None], fitted, shipped))
+
+    def find_outside(self, measurements):
+        """Which recordings are unlike those that the score was learned from.
+
+        They have more than an eighth of their measurements outside the range of
+        98 % of those recordings. What the absolute score says of them is no
+        probability.
+
+        Arguments
+        ---------
+        measurements : torch.Tensor
+            ``[batch, measurement]``; NaN where missing.
+
+        Returns
+        -------
+        torch.Tensor
+            Boolean, ``[batch]``; False where the file states no ranges.
+
+        Example
+        -------
+        >>> score = LearnedQualityScore(8000)
+        >>> score.find_outside(score.measure(torch.randn(1, 80000)))
+        tensor([True])
+        """
+        measurements = measurements[..., : len(self.values)]
+        low, high = self.ranges.to(measurements).unbind(dim=-1)
+        outside = (measurements < low) | (measurements > high)
+        known = ~measurements.isnan()
+        return 8 * outside.sum(dim=-1) > known.sum(dim=-1)
 
     def check_fitted(self):
         """Checks the standards; see :class:`QualityMeasure`."""

@@ -77,6 +77,7 @@ MODELS = ("quality_logistic", "quality_gradient_boosting")
 BEST = "best_single_measurement"
 REPORTED = 15  # single measurements; metrics.json has all
 DIGITS = 6  # significant ones, of the coefficients
+RANGE = (1, 99)  # percentiles: what lies outside is unlike the recordings
 TOLERANCE = 1e-4  # of the probability with so many digits
 FOLDERS = ("data_folder", "output_folder", "cache_folder")
 
@@ -383,13 +384,35 @@ def compare(table, names, hparams):
     return dict(sorted(found.items(), key=lambda item: -item[1]["area"]))
 
 
-def coefficients_content(coefficients, intercept, provenance, hparams):
+def measurement_ranges(table, names):
+    """Between which values the measurements of most recordings lie.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        Of :func:`measure_recordings`.
+    names : list of str
+        Of the measurements.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By measurement, the percentiles of :data:`RANGE` over the recordings,
+        the poor ones included and the degraded copies not, in two columns.
+    """
+    recordings = table.loc[~table["degraded"], names]
+    return recordings.quantile([end / 100 for end in RANGE]).T
+
+
+def coefficients_content(coefficients, ranges, intercept, provenance, hparams):
     """The file that :class:`LearnedQualityScore` reads.
 
     Arguments
     ---------
     coefficients : pandas.DataFrame
         By measurement ``mean``, ``scale``, ``coefficient``, ``low``, ``high``.
+    ranges : pandas.DataFrame
+        Of :func:`measurement_ranges`.
     intercept : float
         Of the logit of being usable.
     provenance : dict
@@ -409,6 +432,7 @@ def coefficients_content(coefficients, intercept, provenance, hparams):
                 "scale": _rounded(row.scale),
                 "coefficient": _rounded(row.coefficient),
                 "interval": [_rounded(row.low), _rounded(row.high)],
+                "range": [_rounded(end) for end in ranges.loc[row.Index]],
             }
             for row in ordered.itertuples()
         },
@@ -675,7 +699,13 @@ if __name__ == "__main__":
         "scikit-learn": sklearn.__version__,
     }
     write_json(
-        coefficients_content(coefficients, intercept, provenance, hparams),
+        coefficients_content(
+            coefficients,
+            measurement_ranges(table, list(coefficients.index)),
+            intercept,
+            provenance,
+            hparams,
+        ),
         folder / "coefficients.json",
     )
     recordings = table[~table["degraded"]]

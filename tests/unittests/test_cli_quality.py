@@ -1,0 +1,108 @@
+"""Tests of what `qlung quality` says beside its table.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import csv
+import sys
+from io import StringIO
+
+import numpy as np
+import pytest
+import soundfile
+
+from qlung_plugin.cli.main import main
+from qlung_plugin.inference.quality import COLUMNS, MEASURES
+from qlung_plugin.lobes.quality import LearnedQualityScore
+
+RATE = 4000
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Noises of several colours: unlike any recording of a chest."""
+    generator = np.random.default_rng(0)
+    for i in range(4):
+        samples = 0.02 * (i + 1) * generator.standard_normal(6 * RATE)
+        samples = np.convolve(samples, np.ones(i + 1), "same")
+        soundfile.write(tmp_path / f"{i}.wav", samples, RATE)
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    code = main(["quality", *map(str, arguments), "--jobs", "1"])
+    captured = capsys.readouterr()
+    return code, list(csv.DictReader(StringIO(captured.out))), captured.err
+
+
+def test_recordings_unlike_those_learned_from_are_counted(recordings, capsys):
+    code, rows, err = run(capsys, recordings)
+    assert code == 0 and len(rows) == 4
+    assert err.startswith("qlung: 4 of 4 recordings are unlike")
+    assert "SPRSound 2022" in err and "--normalisation fitted" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("unlike, told", [(1, False), (2, True)])
+def test_a_tenth_of_them_is_not_told(
+    recordings, capsys, monkeypatch, unlike, told
+):
+    windows = ("--by", "cycle", "--cycles", "windows")
+    calls = iter(range(10))
+    monkeypatch.setattr(
+        LearnedQualityScore,
+        "find_outside",
+        lambda self, rows: rows[:, 0] * 0 + (next(calls) < unlike),
+    )
+    for i in range(4, 10):
+        data = (recordings / f"{i % 4}.wav").read_bytes()
+        (recordings / f"{i}.wav").write_bytes(data)
+    _, rows, err = run(capsys, recordings, *windows)
+    assert len(rows) == 10
+    assert (f"{unlike} of 10 cycles are unlike" in err) == told
+
+
+def test_fitted_scores_are_relative_to_each_other(recordings, capsys):
+    _, absolute, _ = run(capsys, recordings)
+    code, fitted, err = run(capsys, recordings, "--normalisation", "fitted")
+    assert (code, err) == (0, "")
+    for column in COLUMNS:
+        same = [a[column] == b[column] for a, b in zip(absolute, fitted)]
+        changes = column in ("learned_quality", "audio_quality")
+        assert all(same) != changes
+    learned = [float(row["learned_quality"]) for row in fitted]
+    assert max(learned) - min(learned) > 0.1
+
+
+def test_too_few_to_fit_to(recordings, capsys):
+    code, rows, err = run(
+        capsys, recordings / "0.wav", "--normalisation", "fitted"
+    )
+    assert (code, rows) == (2, [])
+    assert "--normalisation fitted needs more recordings" in err
+
+
+def test_none_to_fit_to(tmp_path, capsys):
+    (tmp_path / "bad.wav").write_text("no audio")
+    code = main(["quality", str(tmp_path), "--normalisation", "fitted"])
+    out = capsys.readouterr().out
+    assert (code, out) == (1, ",".join(["recording", *COLUMNS]) + "\n")
+
+
+def test_a_name_controls_no_terminal(recordings, capsys, monkeypatch):
+    odd = recordings / "\x1b[2J.wav"
+    (recordings / "0.wav").rename(odd)
+    _, rows, _ = run(capsys, odd)
+    assert rows[0]["recording"] == str(odd)  # in a file, as it is
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    _, rows, _ = run(capsys, odd)
+    assert rows[0]["recording"] == str(odd).replace("\x1b", r"\x1b")
+
+
+def test_help_names_what_is_not_absolute(capsys):
+    with pytest.raises(SystemExit):
+        main(["quality", "--help"])
+    out = capsys.readouterr().out
+    assert "--normalisation {absolute,fitted}" in out
+    assert all(name in out for name in MEASURES)
