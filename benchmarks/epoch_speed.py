@@ -17,7 +17,7 @@ the second epoch. Use an idle machine.
 
 > python benchmarks/epoch_speed.py --data_folder /path/to/ICBHI
 > python benchmarks/epoch_speed.py --patients 4 --recordings 1 \\
->     --embedding_dim 96 --width_mult 0.1
+>     --width_mult 0.1
 
 Authors
  * qlung_plugin contributors
@@ -105,9 +105,9 @@ def bare_passes(recipe, passes, batches_in_memory):
     sizes = [min(size, cycles - done) for done in range(0, cycles, size)]
     backbone = copy.deepcopy(hparams["backbone"]).to(device).train()
     front_end = hparams["compute_features"].to(device)
-    head = nn.Linear(hparams["embedding_dim"], hparams["num_classes"]).to(
-        device
-    )
+    head = nn.Linear(
+        hparams["backbone"].embedding_dim, hparams["num_classes"]
+    ).to(device)
     parameters = [*backbone.parameters(), *head.parameters()]
     optimizer = hparams["opt_class"](parameters)
     targets = torch.arange(size, device=device) % hparams["num_classes"]

@@ -36,10 +36,11 @@ CHECKPOINTS = {
 def write_inference_yaml(hparams_file, overrides, keys, folder):
     """Writes the part of a training YAML that is needed to use the model.
 
-    References are resolved, a top-level ``!apply:`` is replaced by what it
-    gives, and a file of coefficients by what it holds, so that the file says it
-    all in plain words; ``pretrained_weights`` are set to null wherever they
-    occur: the checkpoint holds the weights, so nothing is to be downloaded.
+    References are resolved, a top-level ``!apply:`` and an attribute such as
+    ``<backbone.embedding_dim>`` are replaced by what they give, and a file of
+    coefficients by what it holds, so that the file says it all in plain words;
+    ``pretrained_weights`` are set to null wherever they occur: the checkpoint
+    holds the weights, so nothing is to be downloaded.
 
     Arguments
     ---------
@@ -73,9 +74,12 @@ def write_inference_yaml(hparams_file, overrides, keys, folder):
     kept = CommentedMap((key, resolved[key]) for key in keys)
     _clean(kept)
     write_out_coefficients(kept)
-    for key, value in kept.items():
-        if str(getattr(value, "tag", None)).startswith("!apply:"):
-            kept[key] = _apply(value)
+    # Without a trace in the random numbers of the training that comes.
+    with torch.random.fork_rng():
+        _look_up(kept)
+        for key, value in kept.items():
+            if str(getattr(value, "tag", None)).startswith("!apply:"):
+                kept[key] = _apply(value)
     text = StringIO()
     text.write(
         "# Generated: what is needed to load the checkpoints of this folder.\n"
@@ -87,6 +91,18 @@ def write_inference_yaml(hparams_file, overrides, keys, folder):
     partial.write_text(text.getvalue(), encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def _look_up(node):
+    """Replaces attributes of objects, of which references are made of."""
+    if not isinstance(node, (CommentedMap, CommentedSeq)):
+        return
+    pairs = node.items() if hasattr(node, "items") else enumerate(node)
+    for key, value in pairs:
+        if str(getattr(value, "tag", None)) == "!apply:getattr":
+            node[key] = _apply(value)
+        else:
+            _look_up(value)
 
 
 def _apply(node):

@@ -30,15 +30,15 @@ VALUES = {
     "WeightedQuality.measures": [New("SNRScore", {}), New("ClippingScore", {})],
     "WeightedQuality.weights": [0.5, 0.5],
     "backbone.pretrained_weights": "!ref <pretrained_weights>",
-    "backbone.embedding_dim": "!ref <embedding_dim>",
+    "backbone.embedding_dim": 192,
     "backbone.config": {},  # which the command line may fill, unlike null
     "EfficientAT.width_mult": "!ref <width_mult>",
     "EfficientAT.first_block": "!ref <frozen_blocks>",
     "EmbeddingModel.model": New(
         "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
-        {"input_size": 80, "lin_neurons": "!ref <embedding_dim>"},
+        {"input_size": 80, "lin_neurons": 192},
     ),
-    "classifier.input_size": "!ref <embedding_dim>",
+    "classifier.input_size": "!ref <backbone.embedding_dim>",
     "classifier.num_classes": "!ref <num_classes>",
     "margin.num_classes": "!ref <num_classes>",
     "FixedMargin.margin": 0.2,

@@ -34,7 +34,6 @@ TINY = {
     "pretrained_weights": "none",
     "number_of_epochs": "2",
     "batch_size": "8",
-    "embedding_dim": "96",
     "width_mult": "0.1",
     "fix_length": "{duration: 1.0}",
 }

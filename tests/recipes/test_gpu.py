@@ -24,7 +24,6 @@ AST = {
     "pretrained_weights": "none",
     "number_of_epochs": "2",
     "fix_length": "{duration: 1.0}",
-    "embedding_dim": "32",
     "backbone": "{frames: 98, config: {hidden_size: 32, num_hidden_layers: 1,"
     " num_attention_heads: 2, intermediate_size: 32}}",
 }

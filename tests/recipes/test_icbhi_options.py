@@ -19,7 +19,6 @@ BLOCKS = re.findall(
     r"```yaml\n(.*?)```", (RECIPE / "README.md").read_text(), re.DOTALL
 )
 TINY_AST = {
-    "embedding_dim": "32",
     "width_mult": None,
     "backbone": "{frames: 98, config: {hidden_size: 32, num_hidden_layers: 1,"
     " num_attention_heads: 2, intermediate_size: 32}}",
@@ -104,13 +103,11 @@ def test_patch_mix_half_precision_and_accumulation(options):
 
 
 def test_a_speechbrain_embedding_model_by_yaml_alone(options):
-    run = options(
-        "ECAPA_TDNN", embedding_dim="16", sample_rate="16000", width_mult=None
-    )
+    run = options("ECAPA_TDNN", sample_rate="16000", width_mult=None)
     loaded = load_run(run)
     assert type(loaded["backbone"].model).__name__ == "ECAPA_TDNN"
     embeddings = loaded["backbone"](torch.randn(2, 101, 80))
-    assert embeddings.shape == (2, 16)
+    assert embeddings.shape == (2, 192)
 
 
 def test_a_compiled_backbone_trains_the_same(options, monkeypatch):

@@ -322,7 +322,6 @@ def test_real_recordings_and_weights(train, real_data):
         valid_fraction=0,
         number_of_epochs=1,
         pretrained_weights=real_data / "weights" / "mn04_as_mAP_432.pt",
-        embedding_dim=384,
         width_mult="0.4",
     )
     metrics = read_metrics(output)

@@ -34,7 +34,6 @@ lr: 0.001
 pretrained_weights: {weights}
 labels: !apply:qlung_plugin.dataio.partitions.class_labels [4]
 sample_rate: {rate}
-embedding_dim: {dim}
 quality: {quality}
 resampler: !new:qlung_plugin.dataio.cycles.CycleResampler
     sample_rate: !ref <sample_rate>
@@ -48,7 +47,7 @@ cycle_features: !new:qlung_plugin.dataio.cycles.CycleFeatures
     fix_length: !ref <fix_length>
 backbone: {backbone}
 classifier: !new:qlung_plugin.nnet.classifiers.{classifier}
-    input_size: !ref <embedding_dim>
+    input_size: !ref <backbone.embedding_dim>
     num_classes: 4
 loss: !new:qlung_plugin.nnet.losses.FocalLoss
     gamma: 2.0

@@ -44,7 +44,6 @@ SMALL = {
     "BEATs": {"backbone": {"config": {"encoder_layers": 1}}},
     "PANNs": {"backbone": {"variant": "Cnn6"}},
     "EmbeddingModel": {
-        "embedding_dim": 16,
         "backbone": {
             "model": {
                 "channels": [8, 8, 8, 8, 24],
@@ -75,7 +74,7 @@ def with_references(block):
     recipe["pretrained_weights"] = "pretrained_weights: null\n"
     needed, queue = {}, [block]
     while queue:
-        for key in re.findall(r"<(\w+)>", queue.pop()):
+        for key in re.findall(r"<(\w+)[.>]", queue.pop()):
             if key not in needed:
                 needed[key] = recipe[key]
                 queue.append(recipe[key])

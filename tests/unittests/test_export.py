@@ -324,6 +324,7 @@ class OwnBackbone(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
+        self.embedding_dim = 128
         self.scale = torch.nn.Parameter(torch.rand(128))
 
     def forward(self, features):

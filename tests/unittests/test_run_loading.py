@@ -119,6 +119,18 @@ def test_what_a_function_gives_is_written_out(write, training_yaml):
     assert f"labels: {labels}\n" in write().read_text()
 
 
+def test_an_attribute_is_written_out(write, training_yaml):
+    """Without random numbers that the training would miss."""
+    text = training_yaml.read_text()
+    attribute = text.replace("!ref <dim>", "!ref <backbone.embedding_dim>")
+    assert attribute != text
+    training_yaml.write_text(attribute)
+    state = torch.get_rng_state()
+    written = write().read_text()
+    assert "in_features: 96\n" in written and "getattr" not in written
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize("own", [False, True])
 def test_coefficients_are_written_out(write, training_yaml, tmp_path, own):
     coefficients = plain_coefficients()
