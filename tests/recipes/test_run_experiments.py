@@ -559,7 +559,7 @@ def real_experiments(experiments, tmp_path, monkeypatch):
         ("TRAIN", recipes / "ICBHI" / "classification" / "train.py"),
         ("EVALUATE", recipes / "SPRSound" / "cross_dataset" / "evaluate.py"),
     ):
-        launcher = tmp_path / f"{name}.py"
+        launcher = tmp_path / script.name
         launcher.write_text(WITHOUT_FIGURES.format(script=str(script)))
         monkeypatch.setattr(experiments, name, launcher)
     return experiments
