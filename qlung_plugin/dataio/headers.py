@@ -69,21 +69,103 @@ def sound_bytes(path):
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        head = file.read(40)
-        if head[:4] in (b".snd", b"dns.") and len(head) >= 12:
-            order = ">" if head[:4] == b".snd" else "<"
-            start, promised = struct.unpack(f"{order}II", head[4:12])
-            unknown = UNKNOWN_32
-        else:
-            layout = _layout(head)
-            found = layout and _find(file, layout, size)
-            if not found:
-                return None, None
-            (start, promised), unknown = found, layout.unknown
+        layout, start, promised = _sound(file, size)
+    if not promised:
+        return None, None
     held = max(size - start, 0)
-    if promised == 0 or (promised >= unknown and promised > held):
+    if promised >= layout.unknown and promised > held:
         return None, None
     return promised, min(promised, held)
+
+
+def bytes_behind(path):
+    """The bytes that follow the end of the sound and may be more of it.
+
+    As of several files one after the other, or of a recorder that failed before
+    it brought its header up to date. libsndfile reads none of them.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    int
+        0 if all is as it should be, or the format is none of WAV, AIFF, MP3
+        with a count of its frames, and Ogg.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, [0.0] * 100, 4000)
+    >>> bytes_behind(path)
+    0
+    >>> _ = path.write_bytes(2 * path.read_bytes())
+    >>> bytes_behind(path)
+    244
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        layout, start, promised = _sound(file, size)
+        if layout is not None:
+            return _no_chunks(file, layout, start + promised, size)
+        file.seek(0)
+        if file.read(4) == b"OggS":
+            return size - _end_of_ogg(file, size)
+        end = _end_of_mp3(file)
+        file.seek(end or size)
+        follows = file.read(3)
+    more = follows == ID3 or (follows[:1] == b"\xff" and follows[1:] >= b"\xe0")
+    return size - end if end and more else 0
+
+
+def _sound(file, size):
+    """Layout, where the sound starts, its bytes; None, 0 and 0 if unknown."""
+    head = file.read(40)
+    if head[:4] in (b".snd", b"dns.") and len(head) >= 12:
+        order = ">" if head[:4] == b".snd" else "<"
+        start, promised = struct.unpack(f"{order}II", head[4:12])
+        return _Layout(0, "", b""), start, promised
+    layout = _layout(head)
+    found = layout and _find(file, layout, size)
+    return (layout, *found) if found else (None, 0, 0)
+
+
+def _no_chunks(file, layout, place, size):
+    """How much at the end of a file is no chunk with a name."""
+    if layout.header not in ("<4sI", ">4sI"):
+        return 0
+    for _ in range(MOST_CHUNKS):
+        place += -place % layout.align
+        file.seek(place)
+        header = file.read(8)
+        if len(header) < 8:
+            break
+        name, length = struct.unpack(layout.header, header)
+        # A file that was appended begins like a chunk.
+        other = name in (b"RIFF", b"FORM", b"RF64")
+        if other or not (name.isascii() and name.decode().isprintable()):
+            break
+        place += 8 + length
+    return max(size - place, 0)
+
+
+def _end_of_ogg(file, size):
+    """Where the first streams of an Ogg file end, and others begin."""
+    place, begun = 0, False
+    while place < size:
+        file.seek(place)
+        head = file.read(27)
+        if len(head) < 27 or head[:4] != b"OggS":
+            return size  # damaged, which is another matter
+        starts = bool(head[5] & 2)
+        if starts and begun:
+            return place
+        begun = not starts
+        place += 27 + head[26] + sum(file.read(head[26]))
+    return size
 
 
 def _layout(head):
@@ -142,16 +224,29 @@ def counts_frames(path):
     bool
     """
     with open(path, "rb") as file:
-        while (head := file.read(10))[:3] == ID3 and len(head) == 10:
-            # Seven bits of each byte; the cover picture may be in there.
-            size = sum(
-                (byte & 127) << 7 * i for i, byte in enumerate(head[:5:-1])
-            )
-            file.seek(size, os.SEEK_CUR)
-        first = head + file.read(INFO_WITHIN)
+        _, fields = _count_of_mp3(file)
+    return len(fields) >= 4 and bool(fields[3] & 1)
+
+
+def _count_of_mp3(file):
+    """Where the first frame of an MP3 file starts; the fields of its count."""
+    file.seek(0)
+    while (head := file.read(10))[:3] == ID3 and len(head) == 10:
+        # Seven bits of each byte; the cover picture may be in there.
+        size = sum((byte & 127) << 7 * i for i, byte in enumerate(head[:5:-1]))
+        file.seek(size, os.SEEK_CUR)
+    start = file.tell() - len(head)
+    first = head + file.read(INFO_WITHIN)
     for name in (b"Xing", b"Info"):
         place = first.find(name)
         if place >= 0:
-            flags = first[place + 4 : place + 8]
-            return len(flags) == 4 and bool(flags[3] & 1)
-    return False
+            return start, first[place + 4 : place + 16]
+    return start, b""
+
+
+def _end_of_mp3(file):
+    """Where an MP3 file ends, by its count of bytes, or None."""
+    start, fields = _count_of_mp3(file)
+    if len(fields) < 12 or fields[3] & 3 != 3:
+        return None
+    return start + int.from_bytes(fields[8:12], "big")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qlung_plugin.dataio.headers import TOLERANCE, sound_bytes
+from qlung_plugin.dataio.headers import TOLERANCE, bytes_behind, sound_bytes
 from qlung_plugin.dataio.samples import check_samples
 from qlung_plugin.inference.channels import ChannelComparison
 from qlung_plugin.inference.decoders import VALUES, BrokenSound, open_decoder
@@ -106,6 +106,7 @@ class Recording:
         self._chosen = [0] if channel is None else [channel - 1]
         if comparison is not None:
             self._choose(comparison)
+        self._warn_of_more()
         self._stream = None  # of what cannot be read from everywhere
 
     def _check_rate(self):
@@ -177,6 +178,18 @@ class Recording:
         if comparison.cancelled():
             raise ValueError(message)
         logger.warning("%s", message)
+
+    def _warn_of_more(self):
+        behind = bytes_behind(self.path)
+        before = self.path.stat().st_size - behind
+        seconds = self.duration * behind / before
+        if seconds > TOLERANCE:
+            logger.warning(
+                "%s: %s bytes, some %.3g s, follow the end of its sound, and"
+                " are not read: is its header out of date, or are these several"
+                " files?",
+                *(self.path, f"{behind:,}", seconds),
+            )
 
     @property
     def duration(self):

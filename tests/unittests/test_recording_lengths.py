@@ -167,6 +167,55 @@ def test_headers_without_sound(tmp_path, content):
     assert sound_bytes(path) == (None, None)
 
 
+# --- more than the header says -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        ("wav", "PCM_16"),
+        ("aiff", "PCM_16"),
+        ("mp3", "MPEG_LAYER_III"),
+        ("ogg", "VORBIS"),
+        ("ogg", "OPUS"),
+    ],
+)
+def test_several_files_in_one_are_told(tmp_path, suffix, subtype, caplog):
+    """Of which libsndfile reads the first."""
+    path = written(tmp_path, suffix, subtype)
+    assert Recording(path).duration == 12
+    assert not caplog.records
+    content = path.read_bytes()
+    path.write_bytes(2 * content)
+    assert Recording(path).duration == 12
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert text.startswith(f"{path}: {len(content):,} bytes, some 12 s, follow")
+
+
+def test_a_header_that_is_out_of_date(tmp_path, caplog):
+    path = written(tmp_path, "wav", "PCM_16")
+    content = bytearray(path.read_bytes())
+    content[40:44] = struct.pack("<I", 2 * RATE)
+    path.write_bytes(content)
+    assert Recording(path).duration == 1
+    (record,) = caplog.records
+    assert "some 11 s, follow the end of its sound" in record.getMessage()
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "ogg"])
+def test_what_programs_add_is_no_sound(tmp_path, suffix, caplog):
+    path = written(tmp_path, suffix, None)
+    more = b"TAG" + bytes(125)
+    if suffix == "wav":
+        more = b"id3 " + struct.pack("<I", 50_001) + bytes(50_002) + more
+    if suffix == "mp3":
+        more = b"APETAGEX" + bytes(50_000) + more
+    path.write_bytes(path.read_bytes() + more)
+    assert Recording(path).duration == pytest.approx(12, abs=0.1)
+    assert not caplog.records
+
+
 # --- what is decoded to be counted --------------------------------------------
 
 
