@@ -6,11 +6,9 @@ Authors
 
 import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from qlung_plugin.utils.figures import COLORS
+from qlung_plugin.utils.figures import COLORS, PlainFigure
 from qlung_plugin.utils.spectrograms import RATE, mel, mel_levels
 
 # A second cue beside the colour, in the order of the classes.
@@ -69,8 +67,7 @@ def cycles_figure(recording, cycles, labels):
     """
     length, rows = _rows(recording.duration)
     height = HEADER + rows * ROW_HEIGHT + FOOTER
-    figure = Figure(figsize=(WIDTH, height), dpi=150)
-    FigureCanvasAgg(figure)  # attaches itself
+    figure = PlainFigure(figsize=(WIDTH, height), dpi=150)
     patches = [Patch(label=name, **_look(labels, name)) for name in labels]
     figure.legend(
         handles=patches,

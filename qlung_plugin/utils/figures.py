@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from qlung_plugin.utils.metric_stats import LABELS, label_codes
@@ -27,6 +28,36 @@ CURVES = {
     "valid score": (1, COLORS[1], "--"),
     "test score": (1, COLORS[2], ":"),
 }
+
+
+class PlainFigure(Figure):
+    """A figure whose texts are what they say: no ``$`` begins a formula.
+
+    Names of classes, devices and data may hold one, and what is no formula
+    stops matplotlib.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        See :class:`matplotlib.figure.Figure`.
+
+    Example
+    -------
+    >>> figure = PlainFigure()
+    >>> text = figure.text(0.5, 0.5, "$x^{$")
+    >>> FigureCanvasAgg(figure).draw()
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        FigureCanvasAgg(self)  # attaches itself
+
+    def draw(self, renderer):
+        """Draws the figure; some of its texts are only made meanwhile."""
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        with matplotlib.rc_context({"text.parse_math": False}):
+            super().draw(renderer)
 
 
 def confusion_matrix_figure(confusion, labels=LABELS, title="Confusion matrix"):
@@ -268,8 +299,7 @@ def make_figure(size, title, grid=(1, 1)):
     >>> figure.get_suptitle(), len(figure.axes)
     ('Two panels', 2)
     """
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)  # attaches itself
+    figure = PlainFigure(figsize=size, dpi=150, layout="constrained")
     figure.suptitle(textwrap.fill(title, int(8 * size[0])), fontsize=13)
     axes = figure.subplots(*grid, squeeze=False, sharex="col", sharey="col")
     axes = axes.ravel()

@@ -1,5 +1,7 @@
 """Figures say what they were given, and leave no global state."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -258,3 +260,20 @@ def test_no_global_state():
     training_curves_figure(HISTORY)
     assert pyplot.get_fignums() == []
     assert dict(rcParams) == before
+
+
+# Names of strangers
+
+
+@pytest.mark.parametrize("name", ["$x^{$", "5 $ to 10 $", r"\frac{$a$"])
+def test_what_looks_like_a_formula_is_text(name):
+    labels = ["normal", name]
+    for figure in (
+        confusion_matrix_figure([[9, 1], [2, 3]], labels, f"Of {name}"),
+        quality_histogram_figure([0.2, 0.4], labels, labels, name),
+        training_curves_figure(HISTORY, name),
+    ):
+        with pyplot.rc_context({"svg.fonttype": "none"}):
+            figure.savefig(file := io.StringIO(), format="svg")
+        assert f">{name}" in file.getvalue() or f"Of {name}" in file.getvalue()
+    assert rcParams["text.parse_math"]  # of others' figures
