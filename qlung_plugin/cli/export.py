@@ -5,6 +5,7 @@ Authors
 """
 
 from qlung_plugin.cli.models import add_opening
+from qlung_plugin.utils.text import printable
 
 EXAMPLES = """\
 examples:
@@ -62,11 +63,12 @@ def run(arguments):
         onnx=arguments.onnx,
         trust=arguments.trust,
     )
-    print(
+    for line in (
         f"{arguments.out}: the {exported['checkpoint']} checkpoint (epoch"
-        f" {exported['epoch']}) of {arguments.run_folder}"
-    )
-    print(f"classes: {', '.join(exported['labels'])}")
-    print(f"files: {', '.join(exported['files'])}")
+        f" {exported['epoch']}) of {arguments.run_folder}",
+        f"classes: {', '.join(exported['labels'])}",
+        f"files: {', '.join(exported['files'])}",
+    ):
+        print(printable(line))
     if not exported["plain"]:
         print("It has components of its own, and loads with --trust only.")

@@ -23,16 +23,16 @@ from qlung_plugin.cli import (
     quality,
     report,
 )
-from qlung_plugin.utils.text import printable
+from qlung_plugin.utils.text import log_printable, printable
 
 COMMANDS = (classify, quality, report, export, demo, components)
 
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    some recordings failed, or cannot be reached (links to nothing or to a
-       folder, unreadable folders, FIFOs), which stderr explains; the others are
-       done
+  1    some recordings or runs failed, or recordings cannot be reached (links to
+       nothing or to a folder, unreadable folders, FIFOs), which stderr
+       explains; the others are done
   2    wrong usage or input, which a line on stderr explains
   130  interrupted
 """
@@ -66,6 +66,7 @@ def main(arguments=None):
     0
     """
     _print_any_text()
+    log_printable()
     arguments = _parser().parse_args(arguments)
     try:
         code = arguments.run(arguments) or 0

@@ -19,6 +19,7 @@ from qlung_plugin.utils.published import (
     published_results,
 )
 from qlung_plugin.utils.supervision import set_supervised_apart
+from qlung_plugin.utils.text import printable_lines
 
 CHECKPOINTS = {
     "selected": "selected",
@@ -87,7 +88,7 @@ def write_experiments(folder, evaluations, configurations=(), notes=()):
     folder.mkdir(parents=True, exist_ok=True)
     style = {"float_format": "%.4f", "lineterminator": "\n"}
     write_text(table.to_csv(index=False, **style), folder / "results.csv")
-    write_text(text, folder / "results.md")
+    write_text(printable_lines(text), folder / "results.md")
     write_figure(scores_figure(table), folder / "scores.png")
     return text
 

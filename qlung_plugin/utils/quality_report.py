@@ -17,6 +17,7 @@ from qlung_plugin.utils.quality_figures import (
     quality_and_errors_figure,
 )
 from qlung_plugin.utils.roc import format_area
+from qlung_plugin.utils.text import printable_lines
 
 ERRORS_NOTE = """\
 A prediction is right if it is the exact class. AURC: mean error rate of the
@@ -63,7 +64,7 @@ def write_quality_analysis(table, folder, about, labels=LABELS):
     analysis = compare_with_errors(table, labels)
     write_json(analysis, folder / "quality_analysis.json")
     write_text(
-        format_quality_analysis(analysis, about),
+        printable_lines(format_quality_analysis(analysis, about)),
         folder / "quality_analysis.txt",
     )
     title = (

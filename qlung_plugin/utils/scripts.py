@@ -13,7 +13,11 @@ import threading
 import traceback
 from pathlib import Path
 
-from qlung_plugin.utils.text import printable
+from qlung_plugin.utils.text import (
+    log_printable,
+    printable,
+    printable_lines,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ def start_script(about):
         The script's docstring, which has its command in it.
     """
     explain_errors()
+    log_printable()
     own = os.getpid()
 
     def terminate(signum, frame):
@@ -104,7 +109,8 @@ def explain_errors(log=None):
         if log is not None:
             _log_traceback(kind, error, trace)
         if "--debug" in sys.argv:
-            traceback.print_exception(kind, error, trace)
+            lines = traceback.format_exception(kind, error, trace)
+            print(printable_lines("".join(lines)), file=sys.stderr)
         for line in describe_error(error).splitlines():
             print(printable(line), file=sys.stderr)
         if "--debug" not in sys.argv and not issubclass(kind, USER_ERRORS):
@@ -141,10 +147,10 @@ def describe_error(error):
 
 
 def _log_traceback(kind, error, trace):
-    record = logging.LogRecord(
-        __name__, logging.ERROR, __file__, 0, "Exception:", (), None
+    record = logging.getLogRecordFactory()(
+        *(__name__, logging.ERROR, __file__, 0, "Exception:", ()),
+        (kind, error, trace),
     )
-    record.exc_info = (kind, error, trace)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.handle(record)
