@@ -22,10 +22,12 @@ import sys
 from pathlib import Path
 
 from qlung_plugin.utils.debris import sweep
+from qlung_plugin.utils.evaluations import Damage
 from qlung_plugin.utils.experiment_report import write_experiments
 from qlung_plugin.utils.experiments import FOLDS, collect_evaluations
 from qlung_plugin.utils.jobs import Step, execute, plan_slots
 from qlung_plugin.utils.scripts import INTERRUPTED, explain_errors
+from qlung_plugin.utils.text import printable, printable_lines
 
 RECIPES = Path(__file__).resolve().parent
 TRAIN = RECIPES / "ICBHI" / "classification" / "train.py"
@@ -153,15 +155,20 @@ def plan_run(options, others, hparams, seed, fold):
 
 
 def collect(folder, output, configurations):
-    """Writes the tables of a folder of runs."""
+    """Writes the tables of a folder of runs; returns the exit code."""
     try:
         evaluations, notes = collect_evaluations(folder)
         if not evaluations:
             raise ValueError("No run is finished:\n" + "\n".join(notes))
         write_experiments(output, evaluations, configurations, notes)
     except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(f"No tables: {error}") from error
+        text = printable_lines(f"No tables: {error}")
+        raise SystemExit(text) from error
+    damaged = [note for note in notes if isinstance(note, Damage)]
+    for note in damaged:
+        print(printable(note), file=sys.stderr)
     print(f"Tables: {Path(output, 'results.md')}, results.csv, scores.png")
+    return int(bool(damaged))
 
 
 def main(arguments=None):
@@ -169,8 +176,9 @@ def main(arguments=None):
     options, others = parse_arguments(arguments)
     names = [Path(path).stem for path in options.hparams or ()]
     if options.collect:
-        collect(options.collect, options.output or options.collect, names)
-        return 0
+        return collect(
+            options.collect, options.output or options.collect, names
+        )
 
     runs = plan_runs(options, others)
     steps = [step for steps in runs.values() for step in steps]
@@ -187,9 +195,9 @@ def main(arguments=None):
     except KeyboardInterrupt:
         raise SystemExit(f"Interrupted: {INTERRUPTED}") from None
     for name, message in broken.items():
-        print(f"\n{name}: {message}", file=sys.stderr)
-    collect(options.output, options.output, names)
-    return 1 if broken else 0
+        print(f"\n{name}: {printable_lines(message)}", file=sys.stderr)
+    damaged = collect(options.output, options.output, names)
+    return 1 if broken else damaged
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Authors
 import argparse
 
 from qlung_plugin.cli.models import add_device, add_opening
+from qlung_plugin.utils.text import printable
 
 EXAMPLES = """\
 The page is one file, which opens offline. It holds recordings: mind their
@@ -77,10 +78,15 @@ def run(arguments):
     arguments : argparse.Namespace
         What the parser made.
 
+    Returns
+    -------
+    int
+        1 if a run is damaged and left out, else 0.
+
     Raises
     ------
     OSError, ValueError
-        If a folder holds no results, or they do not fit together.
+        If no folder holds results, or they do not fit together.
     """
     import sys
     from pathlib import Path
@@ -89,6 +95,7 @@ def run(arguments):
     from qlung_plugin.report.page import render_page
     from qlung_plugin.report.recordings import use_recordings
     from qlung_plugin.report.sources import find_runs
+    from qlung_plugin.utils.evaluations import Damage
     from qlung_plugin.utils.files import write_text
 
     if Path(arguments.output).is_dir():
@@ -106,11 +113,13 @@ def run(arguments):
         trust=arguments.trust,
     )
     for note in notes + recordings.notes:
-        print(note, file=sys.stderr)
+        print(f"qlung: {printable(note)}", file=sys.stderr)
     page = render_page(runs, evaluations, notes, recordings, arguments.map)
     write_text(page, arguments.output)
     size = Path(arguments.output).stat().st_size / 1e6
-    print(f"{arguments.output} ({size:.1f} MB, {len(recordings.media)} sounds)")
+    about = f"({size:.1f} MB, {len(recordings.media)} sounds)"
+    print(printable(f"{arguments.output} {about}"))
+    return int(any(isinstance(note, Damage) for note in notes))
 
 
 def _count(text):

@@ -7,13 +7,14 @@ Authors
  * qlung_plugin contributors
 """
 
+import os
 from pathlib import Path
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.inference.hub import is_hub_id
 from qlung_plugin.inference.run import find_save_folder, read_hyperparameters
-from qlung_plugin.utils.evaluations import METRICS, read_json
+from qlung_plugin.utils.evaluations import METRICS, read_evaluations
 
 # What is told of a run's hyperparams.yaml, where it has it.
 SETTINGS = (
@@ -47,9 +48,8 @@ DATA = (
     "manifests",
 )
 
-# What is told of each result in it.
+# What is told of each result, besides its selection.
 RESULTS = (
-    "selection",
     "sp",
     "se",
     "score",
@@ -86,8 +86,9 @@ def describe_training(run_folder, checkpoint):
 
     Raises
     ------
-    ValueError
-        If a file is damaged; the message names it.
+    OSError, ValueError
+        If a file is damaged, or predictions are missing or give other figures;
+        the message names it.
     """
     folder = find_save_folder(run_folder).parent
     results, training = [], None
@@ -95,15 +96,21 @@ def describe_training(run_folder, checkpoint):
         folder / METRICS,
         *sorted(folder.glob(f"*/{METRICS}")),
     ):
-        if not path.is_file():
+        if not os.path.lexists(path):
             continue
-        metrics = read_json(path)
-        data = _chosen(metrics["data"], DATA)
+        found = read_evaluations(path.parent, folder.parent.name, folder.name)
+        data = _chosen(found[0].data, DATA)
         if path.parent == folder:
             training = data
-        if checkpoint in metrics:
-            result = _chosen(metrics[checkpoint], RESULTS)
-            results.append({**result, "data": data})
+        results += [
+            {
+                "selection": one.selection,
+                **_chosen(one.figures, RESULTS),
+                "data": data,
+            }
+            for one in found
+            if one.checkpoint == checkpoint
+        ]
     return {
         "settings": read_settings(folder),
         "data": training,

@@ -17,8 +17,6 @@ from qlung_plugin import __version__
 from qlung_plugin.report import tables
 from qlung_plugin.report.charts import stack_panels, svg
 from qlung_plugin.report.media import frequency_ticks
-from qlung_plugin.report.trainings import find_training, read_history
-from qlung_plugin.utils.evaluations import read_json
 from qlung_plugin.utils.experiment_report import SHOWN
 from qlung_plugin.utils.figures import (
     COLORS,
@@ -137,7 +135,7 @@ def _quality(runs):
     found = []
     for number, run in enumerate(runs):
         table, labels = run.predictions, run.evaluation.labels
-        analysis = _analysis(run)
+        analysis = compare_with_errors(table, labels)
         histogram = quality_histogram_figure(
             table["quality"], table["label"], labels, ""
         )
@@ -171,43 +169,22 @@ def _quality(runs):
     return found
 
 
-def _analysis(run):
-    """How quality and confidence go with the errors of what is shown."""
-    path = run.folder / "quality_analysis.json"
-    first = next(name for name in run.metrics if name != "data")
-    # The file is of the first checkpoint.
-    if path.is_file() and run.evaluation.checkpoint == first:
-        return _with_nan(read_json(path))
-    return compare_with_errors(run.predictions, run.evaluation.labels)
-
-
-def _with_nan(values):
-    """Undefined figures, which JSON has as null, as NaN again."""
-    if isinstance(values, dict):
-        return {key: _with_nan(value) for key, value in values.items()}
-    if isinstance(values, list):
-        return [_with_nan(value) for value in values]
-    return math.nan if values is None else values
-
-
 def _training(runs):
     """Curves of the trainings by their run, where there is a history."""
     found = []
     for number, run in enumerate(runs):
-        training = find_training(run)
-        history = training and read_history(training)
-        if history is None:
+        if run.history is None:
             continue
-        figure = stack_panels(training_curves_figure(history))
+        figure = stack_panels(training_curves_figure(run.history))
         database = run.evaluation.database
-        trained = run.metrics["data"].get("training") or {}
+        trained = run.evaluation.data.get("training") or {}
         if trained.get("data"):
             database = trained["data"]["database"]
         found.append(
             {
                 "run": run.name,
                 "database": database,
-                "epochs": len(history),
+                "epochs": len(run.history),
                 "curves": svg(figure, f"training-{number}"),
             }
         )

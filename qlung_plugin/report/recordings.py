@@ -8,8 +8,10 @@ import base64
 import tempfile
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
+from pathlib import Path
 
 import numpy as np
+import soundfile
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
@@ -18,12 +20,14 @@ from qlung_plugin.inference.models import open_model
 from qlung_plugin.report.embeddings import embed_cycles, project
 from qlung_plugin.report.media import encode_picture, encode_sound
 from qlung_plugin.report.trainings import find_recordings_of, find_training
+from qlung_plugin.utils.ordinary_files import ordinary_size
 from qlung_plugin.utils.quality_analysis import with_confidence
 
 # Between the probabilities of a run and those that its model gives again;
 # another machine rounds otherwise.
 TOLERANCE = 0.01
 READ_ERRORS = (OSError, RuntimeError, ValueError)
+LARGEST_RECORDING = 2**40  # bytes; a slice of it is read at a time
 
 
 @dataclass
@@ -170,35 +174,56 @@ def _spread(items):
 
 def _readable(manifest, root, notes):
     """The cycles whose recordings are there."""
-    files = {}
-    for entry in manifest.values():
-        name = entry["wav"]["file"]
-        if name not in files:
-            path = name.replace("{data_root}", str(root))
-            try:
-                with open(path, "rb"):
-                    files[name] = None
-            except OSError as error:
-                files[name] = error
-    there = {
-        key: entry
-        for key, entry in manifest.items()
-        if files[entry["wav"]["file"]] is None
-    }
-    missing = [error for error in files.values() if error is not None]
-    if not there:
+    rates, errors = {}, {}
+    for name in dict.fromkeys(e["wav"]["file"] for e in manifest.values()):
+        try:
+            rates[name] = _sample_rate(name, root)
+        except READ_ERRORS as error:
+            errors[name] = error
+    if not rates:
         raise FileNotFoundError(
-            f"none of {len(files)} recordings is there, such as"
-            f" {missing[0].filename}: give --data_folder"
+            f"none of {len(errors)} recordings can be read, such as"
+            f" {_reason(errors)}: give --data_folder"
         )
-    if missing:
+    there = {}
+    for key, entry in manifest.items():
+        name, rate = entry["wav"]["file"], entry["sample_rate"]
+        if name not in rates:
+            continue
+        if rate != rates[name]:
+            raise ValueError(
+                f"the manifest says that {key} has {rate} Hz, but {name} has"
+                f" {rates[name]} Hz"
+            )
+        there[key] = entry
+    if errors:
         notes.append(
-            f"{len(missing)} of {len(files)} recordings cannot be read, such as"
-            f" {missing[0].filename}: their"
+            f"{len(errors)} of {len(errors) + len(rates)} recordings cannot be"
+            f" read, such as {_reason(errors)}: their"
             f" {len(manifest) - len(there)} cycles have no sound and are not in"
             " the map."
         )
     return there
+
+
+def _sample_rate(name, root):
+    """Of a recording, which has to be under the data folder.
+
+    A manifest may be a stranger's: a page that is passed on holds no other
+    sound of this machine.
+    """
+    path = Path(name.replace("{data_root}", str(root))).resolve()
+    if not path.is_relative_to(Path(root).resolve()):
+        raise ValueError(f"{name}, which is not in the data folder {root}")
+    ordinary_size(path, LARGEST_RECORDING)
+    return soundfile.info(path).samplerate
+
+
+def _reason(errors):
+    """The first of the errors, with the name of its file."""
+    name, error = next(iter(errors.items()))
+    text = _line(error)
+    return text if name.rpartition("/")[2] in text else f"{name} ({text})"
 
 
 def _make_media(found, manifest, root):
@@ -229,15 +254,14 @@ def _make_media(found, manifest, root):
 
 def _make_map(found, run, manifest, root, cache, method, device, trust):
     """Adds the map of a run, and whether its model does as it did."""
-    training = find_training(run)
-    if training is None:
-        found.notes.append(
-            f"No map of {run.name}: its trained model is neither in"
-            f" {run.folder} nor where it was trained."
-        )
-        return
     ids = list(manifest)
     try:
+        training = find_training(run)
+        if training is None:
+            raise FileNotFoundError(
+                f"its trained model is neither in {run.folder} nor where it was"
+                " trained"
+            )
         model = open_model(training, run.evaluation.checkpoint, trust)
         # Runs with the same front end share what it makes.
         features = store_cycles(

@@ -4,16 +4,19 @@ Authors
  * qlung_plugin contributors
 """
 
+import os
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
+from qlung_plugin.report.trainings import read_training
 from qlung_plugin.utils.evaluations import (
     METRICS,
+    Damage,
     Evaluation,
     read_evaluations,
-    read_json,
 )
 from qlung_plugin.utils.experiments import (
     FOLDS,
@@ -21,7 +24,7 @@ from qlung_plugin.utils.experiments import (
     collect_evaluations,
     identify_run,
 )
-from qlung_plugin.utils.results import METADATA, read_predictions
+from qlung_plugin.utils.ordinary_files import read_ordinary
 
 
 @dataclass
@@ -32,20 +35,16 @@ class Run:
     ---------
     evaluation : Evaluation
         Of the checkpoint that is shown.
-    metrics : dict
-        Its ``metrics.json``, all checkpoints.
-    predictions : pandas.DataFrame
-        Of the checkpoint that is shown: ``id``, the metadata, ``label``,
-        ``prediction``, ``p_<label>`` per class, and columns of quality.
     others : list of Evaluation
         All evaluations of the run: of all its checkpoints, and on other
         databases.
+    history : pandas.DataFrame, optional
+        A row per epoch of its training, where that is known.
     """
 
     evaluation: Evaluation
-    metrics: dict
-    predictions: pd.DataFrame = field(repr=False)
     others: list = field(default_factory=list, repr=False)
+    history: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
     def name(self):
@@ -59,8 +58,13 @@ class Run:
 
     @property
     def figures(self):
-        """The metrics of the checkpoint that is shown."""
-        return self.metrics[self.evaluation.checkpoint]
+        """The figures of the checkpoint that is shown."""
+        return self.evaluation.figures
+
+    @property
+    def predictions(self):
+        """Those of the checkpoint that is shown."""
+        return self.evaluation.predictions
 
 
 def find_runs(folders, checkpoint="selected"):
@@ -86,24 +90,25 @@ def find_runs(folders, checkpoint="selected"):
         All that were found, the first configuration being what the others are
         compared with.
     notes : list of str
-        What the reader has to know besides, in sentences.
+        What the reader has to know besides, in sentences: of what is left out
+        because it is damaged, :class:`qlung_plugin.utils.evaluations.Damage`.
 
     Raises
     ------
     FileNotFoundError
         If a folder holds no result.
     ValueError
-        If a file is damaged, a run is there twice, or the runs were not judged
-        on the same cycles.
+        If no run is left to be shown, a run is there twice, or the runs were not
+        judged on the same cycles.
     """
     evaluations, notes, runs, seeds = [], [], [], []
     for folder in map(Path, folders):
         found, remarks = _collect(folder)
-        if not found:
-            raise ValueError(
-                f"{folder} holds no finished run: {'; '.join(remarks)}"
-            )
-        found = _ordered(found, folder)
+        if not found and not any(isinstance(r, Damage) for r in remarks):
+            text = f"{folder} holds no finished run: {'; '.join(remarks)}"
+            remarks = [Damage(text)]
+        notes += remarks
+        found = _ordered(found, folder, notes)
         for one in found:
             other = next((e for e in evaluations if _same(one, e)), None)
             if other is None:
@@ -113,16 +118,23 @@ def find_runs(folders, checkpoint="selected"):
                     f"{other.folder} and {one.folder} are both"
                     f" {one.configuration}, seed {one.seed}: rename one"
                 )
-        notes += remarks
-        if (folder / METRICS).is_file():
-            runs.append(_read_run(found, folder, checkpoint))
+        if os.path.lexists(folder / METRICS):
+            runs += _find_run(found, folder, checkpoint, notes)
             continue
         for name in dict.fromkeys(one.configuration for one in found):
             # The first is that of the training itself, of the first seed.
             first = next(e for e in found if e.configuration == name)
-            run = _read_run(_unpooled(found, first), first.folder, checkpoint)
-            runs.append(run)
-            seeds.append(run.name)
+            ones = _unpooled(found, first)
+            run = _find_run(ones, first.folder, checkpoint, notes)
+            runs += run
+            seeds += [one.name for one in run]
+    if not runs:
+        raise ValueError("; ".join(notes))
+    for run in runs:
+        try:
+            run.history = read_training(run)
+        except (OSError, ValueError) as error:
+            notes.append(f"No curves of the training of {run.name}: {error}.")
     if seeds:
         notes.append(
             "Of each configuration the first seed is shown in detail:"
@@ -134,11 +146,14 @@ def find_runs(folders, checkpoint="selected"):
 
 def _collect(folder):
     """Evaluations and notes; of validation or a single fold if asked for."""
-    if not (folder / METRICS).is_file():
+    if not os.path.lexists(folder / METRICS):
         return collect_evaluations(folder)
     validation = folder.name == VALIDATION
     run = folder.parent if validation else folder
-    configuration, seed, fold = identify_run(run, run)
+    try:
+        configuration, seed, fold = identify_run(run, run)
+    except (OSError, ValueError) as error:
+        return [], [Damage(f"{folder} is left out: {error}")]
     if fold is None and not validation:
         return collect_evaluations(folder)
     places = [folder]
@@ -146,11 +161,13 @@ def _collect(folder):
         seed = _name_fold(seed, fold)
         others = (path.parent for path in folder.glob(f"*/{METRICS}"))
         places += sorted(p for p in others if p.name != VALIDATION)
-    return [
-        one
-        for place in places
-        for one in read_evaluations(place, configuration, seed)
-    ], []
+    found, notes = [], []
+    for place in places:
+        try:
+            found += read_evaluations(place, configuration, seed)
+        except (OSError, ValueError) as error:
+            notes.append(Damage(f"{place} is left out: {error}"))
+    return found, notes
 
 
 def _name_fold(seed, fold):
@@ -176,12 +193,15 @@ def _unpooled(evaluations, first):
     ]
 
 
-def _ordered(evaluations, folder):
+def _ordered(evaluations, folder, notes):
     """In the order of the tables that lie in the folder, if any."""
-    order = []
-    if (folder / "results.csv").is_file():
-        table = pd.read_csv(folder / "results.csv", dtype=str)
-        order = list(table.get("configuration", pd.Series(dtype=str)).unique())
+    order, path = [], folder / "results.csv"
+    if os.path.lexists(path):
+        try:
+            table = pd.read_csv(StringIO(read_ordinary(path)), dtype=str)
+            order = list(table["configuration"].unique())
+        except (KeyError, OSError, ValueError) as error:
+            notes.append(f"The order is that of the names: {path}: {error}.")
     rank = {name: place for place, name in enumerate(order)}
     return sorted(
         evaluations, key=lambda one: rank.get(one.configuration, len(rank))
@@ -193,29 +213,20 @@ def _same(one, other):
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
-def _read_run(evaluations, folder, checkpoint):
-    """The run whose results are in the folder, one of those collected."""
+def _find_run(evaluations, folder, checkpoint, notes):
+    """The run whose results are in the folder, in a list; or a note."""
     here = [one for one in evaluations if one.folder == folder]
     evaluation = next((e for e in here if e.checkpoint == checkpoint), None)
     if evaluation is None:
-        known = ", ".join(one.checkpoint for one in here)
-        raise ValueError(
-            f"{folder} has no result of the checkpoint {checkpoint}"
-            + (f", only of {known}" if known else "")
-        )
-    suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
-    path = folder / f"predictions{suffix}.csv"
-    table = read_predictions(path)
-    needed = [*METADATA, *(f"p_{k}" for k in evaluation.labels), "quality"]
-    lacking = [name for name in needed if name not in table]
-    if lacking:
-        raise ValueError(f"{path} lacks the columns {', '.join(lacking)}")
-    _check_values(path, table, needed[len(METADATA) :])
-    table = table.sort_values("id", ignore_index=True)
-    metrics = read_json(folder / METRICS)
-    for name in ("interval", "strata", "confusion", "macro_f1", "patients"):
-        if name not in metrics[checkpoint]:
-            raise ValueError(f"{folder / METRICS} lacks {name}")
+        if here:  # else there is a note on its damage
+            known = ", ".join(one.checkpoint for one in here)
+            notes.append(
+                Damage(
+                    f"{folder} is left out: it has no result of the checkpoint"
+                    f" {checkpoint}, only of {known}"
+                )
+            )
+        return []
     others = [
         one
         for one in evaluations
@@ -223,23 +234,7 @@ def _read_run(evaluations, folder, checkpoint):
         and one.seed == evaluation.seed
         and one.fold == evaluation.fold
     ]
-    return Run(evaluation, metrics, table, others)
-
-
-def _check_values(path, table, columns):
-    """Refuses what is no share; the quality may be missing."""
-    if not table["id"].is_unique:
-        twice = table["id"][table["id"].duplicated()].iloc[0]
-        raise ValueError(f"{path} has the cycle {twice} twice")
-    for name in columns:
-        fine = table[name].between(0, 1)
-        if name == "quality":
-            fine |= table[name].isna()
-        if not fine.all():
-            row = table[~fine].iloc[0]
-            raise ValueError(
-                f"{path}: {name} of {row['id']} is {row[name]}, not in [0, 1]"
-            )
+    return [Run(evaluation, others)]
 
 
 def _check_alike(runs):

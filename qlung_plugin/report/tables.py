@@ -1,4 +1,4 @@
-"""The tables of a page, from what runs wrote; nothing is computed anew.
+"""The tables of a page, from the figures of runs.
 
 Authors
  * qlung_plugin contributors
@@ -8,7 +8,6 @@ import math
 from typing import NamedTuple
 
 from qlung_plugin.utils.comparison import compare_configurations
-from qlung_plugin.utils.evaluations import METRICS, read_json
 from qlung_plugin.utils.experiment_report import (
     CHECKPOINTS,
     SHOWN,
@@ -44,14 +43,14 @@ def score_tables(runs):
     -------
     list of dict
         ``title``, and ``rows`` with ``run``, ``checkpoint``, ``epoch`` and
-        ``scores``: per score its ``name``, ``value``, ``low`` and ``high``, as
-        ``metrics.json`` has them. The first table is of what is shown.
+        ``scores``: per score its ``name``, ``value``, ``low`` and ``high``. The
+        first table is of what is shown.
     """
     tables = {}
     for run in runs:
         shown = run.evaluation
         for one in sorted(run.others, key=lambda e: e.folder != shown.folder):
-            figures = read_json(one.folder / METRICS)[one.checkpoint]
+            figures = one.figures
             tables.setdefault(f"{one.database}: {one.partition}", []).append(
                 {
                     "run": run.name,
@@ -61,18 +60,15 @@ def score_tables(runs):
                         {
                             "name": text,
                             "value": figures[name],
-                            **_ends(figures, name),
+                            **dict(
+                                zip(("low", "high"), figures["interval"][name])
+                            ),
                         }
                         for name, text in SHOWN.items()
                     ],
                 }
             )
     return [{"title": title, "rows": rows} for title, rows in tables.items()]
-
-
-def _ends(figures, name):
-    low, high = figures.get("interval", {}).get(name) or (None, None)
-    return {"low": low, "high": high}
 
 
 class Axis(NamedTuple):
@@ -194,7 +190,7 @@ def confusion_table(figures):
     Arguments
     ---------
     figures : dict
-        Of a checkpoint in ``metrics.json``.
+        Of an evaluation.
 
     Returns
     -------

@@ -4,7 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +14,12 @@ from qlung_plugin.inference.run import (
     INFERENCE_YAML,
     read_hyperparameters,
 )
-from qlung_plugin.utils.evaluations import read_json
 from qlung_plugin.utils.experiments import VALIDATION
+from qlung_plugin.utils.figures import CURVES
+from qlung_plugin.utils.ordinary_files import read_json
+from qlung_plugin.utils.run_schema import HISTORY, check, check_cycle
+
+LARGEST_MANIFEST = 2**26  # bytes: several hundred thousand cycles
 
 
 def find_training(run):
@@ -30,7 +34,7 @@ def find_training(run):
     -------
     Path or None
     """
-    training = run.metrics["data"].get("training") or {}
+    training = run.evaluation.data.get("training") or {}
     places = [run.folder, run.folder.parent]
     if training.get("folder"):
         places.insert(0, Path(training["folder"]))
@@ -40,32 +44,40 @@ def find_training(run):
     return None
 
 
-def read_history(training):
-    """The statistics of a training's epochs.
+def read_training(run):
+    """The statistics of the epochs of a run's training.
 
     Arguments
     ---------
-    training : Path
-        Its output folder.
+    run : qlung_plugin.report.sources.Run
+        The run.
 
     Returns
     -------
     pandas.DataFrame or None
-        A row per epoch, as the last checkpoint has them.
+        A row per epoch, as the last checkpoint has them; None if the training
+        is not there, or keeps none.
 
     Raises
     ------
-    ValueError
-        If the file is damaged.
+    OSError, ValueError
+        If a file is damaged; the message names it.
     """
-    longest = []
-    for path in sorted(training.glob("save/CKPT+*/history.ckpt")):
-        try:
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path} is no JSON ({error})") from error
-        longest = max(longest, rows, key=len)
-    return pd.DataFrame(longest) if longest else None
+    training, longest = find_training(run), []
+    if training is not None:
+        for path in sorted(training.glob("save/CKPT+*/history.ckpt")):
+            rows = read_json(path)
+            check(rows, HISTORY, path)
+            longest = max(longest, rows, key=len)
+    curves = [
+        {
+            name: row.get(name, row.get(name.replace(" ", "_")))
+            for name in ("epoch", *CURVES)
+        }
+        for row in longest
+    ]
+    table = pd.DataFrame(curves, dtype=float).dropna(axis=1, how="all")
+    return table if table.shape[1] > 1 else None
 
 
 def find_recordings_of(run, data_folder=None):
@@ -100,7 +112,7 @@ def find_recordings_of(run, data_folder=None):
     places = [home / f"{partition}.json"]
     if settings.get(f"{partition}_annotation"):
         places.append(Path(str(settings[f"{partition}_annotation"])))
-    path = next((place for place in places if place.is_file()), None)
+    path = next((place for place in places if os.path.lexists(place)), None)
     if path is None:
         raise FileNotFoundError(
             f"there is no manifest {places[0]}, which says where the cycles are"
@@ -116,7 +128,8 @@ def find_recordings_of(run, data_folder=None):
         raise FileNotFoundError(
             f"the recordings are not in {data_folder}: give --data_folder"
         )
-    manifest = read_json(path)
+    manifest = read_json(path, LARGEST_MANIFEST)
+    check(manifest, {}, path)
     lacking = [key for key in run.predictions["id"] if key not in manifest]
     if lacking:
         raise ValueError(
@@ -125,22 +138,5 @@ def find_recordings_of(run, data_folder=None):
         )
     entries = {key: manifest[key] for key in run.predictions["id"]}
     for key, entry in entries.items():
-        if not _locates(entry):
-            raise ValueError(
-                f"{path} does not say where the cycle {key} is: it needs"
-                " sample_rate, and wav with file, start and stop"
-            )
+        check_cycle(entry, key, path)
     return entries, Path(data_folder)
-
-
-def _locates(entry):
-    """Whether an entry of a manifest says where its cycle is."""
-    try:
-        ends = entry["wav"]["start"], entry["wav"]["stop"]
-        return (
-            isinstance(entry["wav"]["file"], str)
-            and all(isinstance(end, int) for end in ends)
-            and entry["sample_rate"] > 0
-        )
-    except (KeyError, TypeError):
-        return False

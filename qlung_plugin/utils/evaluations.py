@@ -4,20 +4,32 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from qlung_plugin.utils import ordinary_files
+from qlung_plugin.utils.files import plain
 from qlung_plugin.utils.metric_stats import prediction_metrics
-from qlung_plugin.utils.results import read_predictions
+from qlung_plugin.utils.results import evaluate_predictions, read_predictions
 from qlung_plugin.utils.run_folder import SELECTIONS
+from qlung_plugin.utils.run_schema import (
+    CHECKPOINT,
+    DATA,
+    NAME,
+    check,
+    check_figures,
+    excerpt,
+)
 
 METRICS = "metrics.json"
 SCORES = ("sp", "se", "score", "se_two_class", "score_two_class")
-COLUMNS = ("id", "patient", "label", "prediction")
+
+
+class Damage(str):
+    """A note on what is left out because a file of it is damaged."""
 
 
 @dataclass
@@ -46,8 +58,8 @@ class Evaluation:
     labels : tuple of str
         All classes, in order, normal first.
     predictions : pandas.DataFrame
-        ``id``, ``patient``, ``label`` and ``prediction`` of every cycle,
-        sorted.
+        A row per cycle, sorted by ``id``, as
+        :func:`qlung_plugin.utils.results.read_predictions` returns it.
     folder : Path
         Where it was found; of pooled folds, the folder of the first.
     fold : str
@@ -55,6 +67,8 @@ class Evaluation:
     supervision : dict, optional
         ``database`` and ``patients`` that the run's quality measure was
         learned from.
+    data : dict
+        What was evaluated, as ``metrics.json`` has it.
     """
 
     configuration: str
@@ -70,6 +84,12 @@ class Evaluation:
     folder: Path
     fold: str = ""
     supervision: dict | None = None
+    data: dict = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def figures(self):
+        """All figures, from the predictions; those undefined are None."""
+        return plain(evaluate_predictions(self.predictions, self.labels))
 
 
 def read_evaluations(folder, configuration, seed):
@@ -90,42 +110,68 @@ def read_evaluations(folder, configuration, seed):
 
     Raises
     ------
-    FileNotFoundError
-        If a file is missing.
+    OSError
+        If a file is missing or cannot be read.
     ValueError
-        If one is damaged, or predictions and metrics do not fit together.
+        If one is damaged, or the figures in ``metrics.json`` are not those of
+        the predictions; the message names file and key.
     """
-    metrics = read_json(folder / METRICS)
-    try:
-        about = {
-            "configuration": configuration,
-            "seed": seed,
-            "folder": folder,
+    metrics = read_metrics(folder)
+    return [
+        Evaluation(
+            configuration=configuration,
+            seed=seed,
+            folder=folder,
             **_describe(metrics["data"]),
-        }
-        checkpoints = [name for name in SELECTIONS if name in metrics]
-        if not checkpoints:
-            raise KeyError(f"any of {', '.join(SELECTIONS)}")
-        return [
-            Evaluation(
-                **about,
-                checkpoint=name,
-                epoch=str(metrics[name]["epoch"]),
-                selection=metrics[name]["selection"],
-                labels=tuple(metrics[name]["counts"]),
-                predictions=_read_cycles(folder, name, metrics[name]),
+            checkpoint=name,
+            epoch=str(metrics[name]["epoch"]),
+            selection=metrics[name]["selection"],
+            labels=tuple(metrics[name]["counts"]),
+            predictions=_read_cycles(folder, name, metrics[name]),
+            data=metrics["data"],
+        )
+        for name in SELECTIONS
+        if name in metrics
+    ]
+
+
+def read_metrics(folder):
+    """Reads ``metrics.json``, and checks what it says besides its figures.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds it.
+
+    Returns
+    -------
+    dict
+        ``data``, and an object per checkpoint.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is not what a run writes; the message names
+        file and key.
+    """
+    path = folder / METRICS
+    metrics = read_json(path)
+    check(metrics, {"data": DATA}, path)
+    if not metrics.keys() & SELECTIONS.keys():
+        raise ValueError(f"{path} lacks any of {', '.join(SELECTIONS)}")
+    for name in metrics.keys() & SELECTIONS.keys():
+        check(metrics, {name: CHECKPOINT}, path)
+        labels = list(metrics[name]["counts"])
+        if len(labels) < 2 or not all(map(NAME.holds, labels)):
+            raise ValueError(
+                f"{path}: {name}.counts is of {excerpt(labels)}, not of two"
+                " classes or more, each with a name"
             )
-            for name in checkpoints
-        ]
-    except KeyError as error:
-        raise ValueError(
-            f"{folder / METRICS} is not what a run writes: it lacks"
-            f" {error.args[0]}"
-        ) from error
+    return metrics
 
 
 def read_json(path):
-    """Reads a JSON object; anything else is a ValueError with the file's name.
+    """Reads a JSON object strictly, from an ordinary file of bounded size.
 
     Arguments
     ---------
@@ -135,13 +181,14 @@ def read_json(path):
     Returns
     -------
     dict
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or holds anything else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no JSON object")
+    content = ordinary_files.read_json(path)
+    check(content, {}, path)
     return content
 
 
@@ -169,25 +216,15 @@ def _read_cycles(place, checkpoint, metrics):
     """The predictions of a checkpoint, checked against its metrics."""
     suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
     path = place / f"predictions{suffix}.csv"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing, though {METRICS} has {checkpoint}"
-        )
+    labels = tuple(metrics["counts"])
+    table = read_predictions(path, labels)
     try:
-        table = read_predictions(path)
-        missing = set(COLUMNS) - set(table)
-        if missing:
-            raise ValueError(f"it lacks the columns {sorted(missing)}")
-        found = prediction_metrics(
-            table["label"], table["prediction"], tuple(metrics["counts"])
+        computed = prediction_metrics(
+            table["label"], table["prediction"], labels
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    for name in SCORES:
-        value = np.nan if metrics[name] is None else metrics[name]
-        if not np.isclose(found[name], value, atol=0.01, equal_nan=True):
-            raise ValueError(
-                f"{path} gives {name} {found[name]:.2f}, but {METRICS} beside"
-                f" it says {value:.2f}: they are not of the same run"
-            )
-    return table[list(COLUMNS)].sort_values("id", ignore_index=True)
+    computed["patients"] = int(table["patient"].nunique())
+    where = f"{place / METRICS}: {checkpoint}"
+    check_figures(metrics, computed, where, path.name)
+    return table.sort_values("id", ignore_index=True)

@@ -9,13 +9,21 @@ Authors
  * qlung_plugin contributors
 """
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from qlung_plugin.utils.evaluations import METRICS, read_evaluations, read_json
+from qlung_plugin.utils import run_schema
+from qlung_plugin.utils.evaluations import (
+    METRICS,
+    Damage,
+    read_evaluations,
+    read_json,
+    read_metrics,
+)
 from qlung_plugin.utils.run_folder import SELECTIONS
 
 EXPERIMENT = "experiment.json"
@@ -43,16 +51,15 @@ def collect_evaluations(folder):
     evaluations : list of Evaluation
         By configuration and seed, in their natural order.
     notes : list of str
-        What is unfinished and therefore missing, in sentences.
+        What is unfinished or damaged and therefore missing, in sentences: of
+        what is damaged, :class:`qlung_plugin.utils.evaluations.Damage`.
 
     Raises
     ------
     FileNotFoundError
-        If the folder is none, or holds no run, or a run lacks a file of
-        predictions.
+        If the folder is none, or holds no run.
     ValueError
-        If a file is damaged, predictions and metrics do not fit together, two
-        folders are the same run, or folds do not complete each other.
+        If two folders are the same run, or folds do not complete each other.
 
     Example
     -------
@@ -101,12 +108,18 @@ def _read_runs(folder, notes):
     found = {}
     for run, places in _find_runs(folder).items():
         name = run.relative_to(folder)
-        if not (run / METRICS).is_file():
+        if not os.path.lexists(run / METRICS):
             notes.append(f"{name} has no {METRICS}: unfinished or broken")
             continue
-        configuration, seed, fold = identify_run(run, folder)
-        split = read_json(run / METRICS).get("data", {}).get("split")
+        try:
+            configuration, seed, fold = identify_run(run, folder)
+            split = read_metrics(run)["data"].get("split")
+        except (OSError, ValueError) as error:
+            notes.append(Damage(f"{run} is left out: {error}"))
+            continue
         out_of_fold = fold is not None and split != "patient_folds"
+        if out_of_fold and run / VALIDATION not in places:
+            notes.append(f"{name} has no results of its validation patients")
         for place in places:
             part = place.relative_to(run).as_posix()
             if (part == VALIDATION) != out_of_fold and part in (
@@ -114,7 +127,7 @@ def _read_runs(folder, notes):
                 VALIDATION,
             ):
                 continue
-            if not (place / METRICS).is_file():
+            if not os.path.lexists(place / METRICS):
                 notes.append(
                     f"{name / part} has no {METRICS}: unfinished or broken"
                 )
@@ -127,8 +140,11 @@ def _read_runs(folder, notes):
                     f" configuration {configuration}, seed {seed}: rename one,"
                     " or collect them apart"
                 )
-            folds[fold] = read_evaluations(place, configuration, seed)
-    return found
+            try:
+                folds[fold] = read_evaluations(place, configuration, seed)
+            except (OSError, ValueError) as error:
+                notes.append(Damage(f"{place} is left out: {error}"))
+    return {key: folds for key, folds in found.items() if folds}
 
 
 def _find_runs(folder):
@@ -166,19 +182,18 @@ def identify_run(run, folder):
 
     Raises
     ------
-    ValueError
-        If the ``experiment.json`` of the run lacks one of them.
+    OSError, ValueError
+        If the ``experiment.json`` of the run cannot be read, or does not say
+        them.
 
     Example
     -------
     >>> identify_run(Path("results/ce/1/fold_2"), Path("results"))
     ('ce', '1', 2)
     """
-    if (run / EXPERIMENT).is_file():
+    if os.path.lexists(run / EXPERIMENT):
         known = read_json(run / EXPERIMENT)
-        missing = {"configuration", "seed", "fold"} - set(known)
-        if missing:
-            raise ValueError(f"{run / EXPERIMENT} lacks {sorted(missing)}")
+        run_schema.check(known, run_schema.EXPERIMENT, run / EXPERIMENT)
         return known["configuration"], str(known["seed"]), known["fold"]
     inside, fold = run.relative_to(folder).parts, None
     if inside and FOLD.fullmatch(inside[-1]):

@@ -22,7 +22,7 @@ def write_json(obj, path):
     path : str or pathlib.Path
         The file; it is replaced at once, never left half written.
     """
-    text = json.dumps(_plain(obj), indent=2, allow_nan=False)
+    text = json.dumps(plain(obj), indent=2, allow_nan=False)
     write_text(text + "\n", path)
 
 
@@ -78,12 +78,18 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
-def _plain(obj):
-    """The object in Python's own types, with None for NaN."""
+def plain(obj):
+    """The object in Python's own types, with None for NaN.
+
+    Example
+    -------
+    >>> plain({"a": np.array([1.0, np.nan])})
+    {'a': [1.0, None]}
+    """
     if isinstance(obj, dict):
-        return {key: _plain(value) for key, value in obj.items()}
+        return {key: plain(value) for key, value in obj.items()}
     if isinstance(obj, (list, tuple)):
-        return [_plain(value) for value in obj]
+        return [plain(value) for value in obj]
     if isinstance(obj, (np.generic, np.ndarray)):
-        return _plain(obj.tolist())
+        return plain(obj.tolist())
     return None if isinstance(obj, float) and np.isnan(obj) else obj

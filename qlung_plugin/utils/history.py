@@ -5,6 +5,7 @@ Authors
 """
 
 import json
+import math
 
 import pandas as pd
 from speechbrain.utils.checkpoints import (
@@ -12,6 +13,8 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
+
+from qlung_plugin.utils.files import plain
 
 
 @register_checkpoint_hooks
@@ -43,10 +46,14 @@ class TrainingHistory:
     @mark_as_saver
     def _save(self, path):
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(self.rows, file)
+            json.dump(plain(self.rows), file)
 
     @mark_as_loader
     def _load(self, path, end_of_epoch):
         del end_of_epoch
         with open(path, encoding="utf-8") as file:
-            self.rows = json.load(file)
+            rows = json.load(file)
+        self.rows = [
+            {name: math.nan if v is None else v for name, v in row.items()}
+            for row in rows
+        ]

@@ -17,11 +17,13 @@ from qlung_plugin.utils.figures import (
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.quality_report import write_quality_analysis
 from qlung_plugin.utils.results import (
+    DECIMALS,
     evaluate_predictions,
     format_references,
     format_report,
     write_predictions,
 )
+from qlung_plugin.utils.text import printable_lines
 
 logger = get_logger(__name__)
 
@@ -87,6 +89,8 @@ def write_run_results(
     if data["subset"]:
         database += f", subset ({data['subset']})"
     metrics, reports, abouts = {}, [], {}
+    # What is computed of a table is what the file gives again.
+    tables = {name: table.round(DECIMALS) for name, table in tables.items()}
     for name, table in tables.items():
         selection = SELECTIONS[name]
         if name == "selected" and not validated:
@@ -126,7 +130,7 @@ def write_run_results(
             folder / "figures" / "training.png",
         )
     reports.append(format_references(metrics, published))
-    report = "\n\n".join(reports)
+    report = printable_lines("\n\n".join(reports))
     write_text(report, folder / "report.txt")
     logger.info("Results in %s:\n%s", folder, report)
     metrics["data"] = {**data, "partition": partition}

@@ -13,7 +13,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.inference.run import write_inference_yaml
 from qlung_plugin.utils.files import write_json
-from qlung_plugin.utils.results import evaluate_predictions
+from qlung_plugin.utils.results import evaluate_predictions, write_predictions
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
 KEYS = [
@@ -241,13 +241,16 @@ def randomise(module):
 
 
 def write_results(folder, epoch):
-    """Writes ``metrics.json`` of a few invented predictions."""
+    """Writes what a few invented predictions of a checkpoint give."""
     table = pd.DataFrame({"label": LABELS * 3, "prediction": LABELS * 3})
     table["prediction"] = table["prediction"].where(table.index != 5, "normal")
+    table["id"] = table["recording"] = [f"cycle {i}" for i in table.index]
     table["patient"] = [str(100 + i // 2) for i in range(len(table))]
     table["device"] = table["sex"] = table["location"] = "unknown"
-    table["age"] = 5.0
-    metrics = evaluate_predictions(table, LABELS, n_resamples=9)
+    table["age"], table["quality"] = 5.0, 0.5
+    for label in LABELS:
+        table[f"p_{label}"] = (table["prediction"] == label).astype(float)
+    metrics = evaluate_predictions(table, LABELS)
     data = {
         "database": "ICBHI 2017",
         "subset": None,
@@ -267,10 +270,8 @@ def write_results(folder, epoch):
         "warnings": ["/home/somebody/ICBHI/101.wav is odd"],
     }
     selected = {"epoch": epoch, "selection": "best validation score", **metrics}
-    write_json({"selected": selected, "data": data}, folder / "metrics.json")
     further = {**data, "database": "SPRSound 2022", "partition": "intra"}
     further["training"] = {"folder": "/home/somebody/results"}
-    write_json(
-        {"selected": selected, "data": further},
-        folder / "sprsound" / "metrics.json",
-    )
+    for place, of in ((folder, data), (folder / "sprsound", further)):
+        write_json({"selected": selected, "data": of}, place / "metrics.json")
+        write_predictions(table, place / "predictions.csv")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from qlung_plugin.utils.comparison import results_table
+from qlung_plugin.utils.evaluations import Damage
 from qlung_plugin.utils.experiment_report import write_experiments
 from qlung_plugin.utils.experiments import collect_evaluations
 from qlung_plugin.utils.files import write_json
@@ -61,14 +62,20 @@ def write_evaluation(
                 "patient": [f"{prefix}{i % 2:03d}" for i in range(len(truth))],
                 "label": [LABELS[int(digit)] for digit in truth],
                 "prediction": [LABELS[int(digit)] for digit in digits],
+                **{
+                    f"p_{name}": [0.7 if int(d) == k else 0.1 for d in digits]
+                    for k, name in enumerate(LABELS)
+                },
             }
         )
+        table[["recording", "device", "age", "sex", "location", "quality"]] = ""
         suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
         table.to_csv(folder / f"predictions{suffix}.csv", index=False)
         metrics[checkpoint] = {
             "epoch": epoch,
             "selection": SELECTIONS[checkpoint],
             **prediction_metrics(table["label"], table["prediction"]),
+            "patients": table["patient"].nunique(),
         }
     write_json(metrics, folder / "metrics.json")
     return folder
@@ -145,8 +152,8 @@ def test_experiment_json_says_better_than_the_folder(tmp_path):
     [one], _ = collect_evaluations(tmp_path)
     assert (one.configuration, one.seed) == ("qlung", "4")
     write_json({"seed": 4}, folder / "experiment.json")
-    with pytest.raises(ValueError, match="experiment.json lacks .*'config"):
-        collect_evaluations(tmp_path)
+    _, [note] = collect_evaluations(tmp_path)
+    assert note.endswith("experiment.json lacks configuration")
 
 
 def test_unfinished_runs_are_noted(tmp_path):
@@ -304,30 +311,37 @@ def spoil_label(run):
 
 
 def spoil_figures(run):
-    table = pd.read_csv(run / "predictions.csv")
-    table.loc[0, "prediction"] = "both"
+    table = pd.read_csv(run / "predictions.csv", dtype=str)
+    table.loc[0, ["prediction", "p_normal", "p_both"]] = ["both", "0.1", "0.7"]
     table.to_csv(run / "predictions.csv", index=False)
 
 
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (spoil_json, "ce/1/metrics.json is no JSON"),
-        (spoil_list, "ce/1/metrics.json holds no JSON object"),
-        (spoil_checkpoints, "ce/1/metrics.json is not .* any of selected"),
-        (spoil_data, "ce/1/metrics.json is not .* protocol"),
-        (spoil_epoch, "ce/1/metrics.json is not .* epoch"),
-        (spoil_predictions, "ce/1/predictions.csv is missing"),
-        (spoil_columns, r"ce/1/predictions.csv: it lacks .*\['patient'\]"),
-        (spoil_all, "ce/1/predictions.csv: No columns"),
-        (spoil_label, "ce/1/predictions.csv: .*'rhonchi'"),
-        (spoil_figures, "ce/1/predictions.csv gives sp 50.00, but .* 100.00"),
+        (spoil_json, "ce/1/metrics.json is no valid JSON"),
+        (spoil_list, r"ce/1/metrics.json holds \[\], not an object"),
+        (spoil_checkpoints, "ce/1/metrics.json lacks any of selected"),
+        (spoil_data, "ce/1/metrics.json lacks data.protocol"),
+        (spoil_epoch, "ce/1/metrics.json lacks selected.epoch"),
+        (spoil_predictions, "No such file.*ce/1/predictions.csv"),
+        (spoil_columns, "ce/1/predictions.csv: it lacks the columns patient"),
+        (spoil_all, "ce/1/predictions.csv: it lacks the columns id"),
+        (spoil_label, "ce/1/predictions.csv: .*rhonchi"),
+        (
+            spoil_figures,
+            "ce/1/metrics.json: selected: sp is 100.0, but predictions.csv"
+            " gives 50.0",
+        ),
     ],
 )
-def test_malformed_folders(tmp_path, spoil, message):
+def test_a_damaged_run_is_left_out_and_named(tmp_path, spoil, message):
     spoil(write_evaluation(tmp_path / "ce" / "1"))
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        collect_evaluations(tmp_path)
+    write_evaluation(tmp_path / "ce" / "2")
+    evaluations, [note] = collect_evaluations(tmp_path)
+    assert {one.seed for one in evaluations} == {"2"}
+    assert isinstance(note, Damage)
+    assert re.match(".*/ce/1 is left out: ", note) and re.search(message, note)
 
 
 def test_one_run_twice(tmp_path):

@@ -292,13 +292,13 @@ def test_the_command_writes_a_page_and_says_what_it_lacks(
     arguments = parser.parse_args(
         [str(results / "ce/1"), "-o", str(output), "--sounds", "5"]
     )
-    assert command.run(arguments) is None
+    assert command.run(arguments) == 0
     captured = capsys.readouterr()
     assert "report.html" in captured.out and "5 sounds" in captured.out
     # It has no model: no map, and why.
     [line] = captured.err.splitlines()
-    assert line.startswith("No map of ce/1") and str(results) in line
-    assert line in output.read_text(encoding="utf-8")
+    assert line.startswith("qlung: No map of ce/1") and str(results) in line
+    assert line.removeprefix("qlung: ") in output.read_text(encoding="utf-8")
     data = json.loads(Tables(output.read_text(encoding="utf-8")).scripts[0])
     assert sum(one is not None for one in data["media"]) == 5
     with pytest.raises(ValueError, match="is a folder"):
