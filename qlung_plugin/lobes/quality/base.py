@@ -90,19 +90,32 @@ class Measurements(nn.Module, ABC):
         torch.Tensor
             See :meth:`measure`, also for errors.
         """
-        resampled, masks = [], []
-        for waveform, rate in zip(waveforms, native_rates):
-            silent = find_silence(waveform.unsqueeze(0), rate)[0]
-            resampled.append(resample(waveform, rate, self.sample_rate))
-            masks.append(resample_mask(silent, rate, self.sample_rate))
+        rate = self.sample_rate
+        pairs = list(zip(waveforms, native_rates))
+        resampled = [
+            resample(waveform, native, rate) for waveform, native in pairs
+        ]
         padded = pad_sequence(resampled, batch_first=True)
         lengths = [len(waveform) for waveform in resampled]
         lengths = torch.tensor(lengths, dtype=torch.double)
+        masks = [
+            find_silence(wave.unsqueeze(0), native) for wave, native in pairs
+        ]
+        if any(mask.any() for mask in masks):
+            silent = pad_sequence(
+                [
+                    resample_mask(mask[0], native, rate)
+                    for mask, (_, native) in zip(masks, pairs)
+                ],
+                batch_first=True,
+            )
+        else:  # as in most recordings: none to be resampled
+            silent = torch.zeros_like(padded[:, :1], dtype=torch.bool)
         return self.measure(
             padded,
             (lengths / max(padded.shape[1], 1)).to(padded.device),
             torch.tensor(native_rates, device=padded.device),
-            pad_sequence(masks, batch_first=True),
+            silent,
         )
 
     def measure(
