@@ -228,7 +228,7 @@ def _sweep(folder):
             for path in debris if alone else []:
                 logger.info("Removing %s, left by a run that was killed", path)
                 shutil.rmtree(path, ignore_errors=True)
-    except PermissionError:  # somebody else's folder
+    except OSError:  # somebody else's folder, or one that is read only
         pass
 
 

@@ -5,6 +5,7 @@ Authors
 """
 
 import copy
+import errno
 import json
 import os
 import pickle
@@ -500,6 +501,24 @@ def test_debris_is_swept_where_nothing_is_to_be_computed(
     (tmp_path / "cache" / "partial-0").mkdir()
     build(corpus)
     assert folders(tmp_path) == [folder.name]
+
+
+def test_a_cache_that_is_read_only_is_used_as_it_is(
+    build, corpus, audio, tmp_path, monkeypatch
+):
+    folder = build(corpus).folder
+    (tmp_path / "cache" / "partial-0").mkdir()
+    opened = os.open
+
+    def read_only(path, flags, *mode):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, "Read-only file system", path)
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", read_only)
+    stored = build(corpus)
+    assert stored.folder == folder
+    assert torch.equal(stored["a_0"], 2 * audio("a_0"))
 
 
 class Waits(Scale):
