@@ -91,7 +91,11 @@ def resolve_yaml(hparams_file, overrides):
         with open(hparams_file, encoding="utf-8") as file:
             text = resolve_references(file, overrides, True)
     except KeyError as error:
-        raise ValueError(f"{hparams_file}: {error.args[0]}") from error
+        # "Override 'x' not found in: ", and a hundred names
+        name = str(error.args[0]).split("'")[1]
+        raise ValueError(
+            f"{name} is no option of {hparams_file}: --help lists them"
+        ) from error
     except YAMLError as error:
         raise ValueError(
             f"{hparams_file}, or an option, is no YAML: {error}"

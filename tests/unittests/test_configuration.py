@@ -172,7 +172,7 @@ def test_options_of_speechbrain_count(arguments, expected, monkeypatch):
         ("a: [", "", "is no YAML"),
         (YAML, "lr: 1\nlr: 2", "an option, is no YAML: .* duplicate key"),
         ("- a", "", "structure of the overrides"),
-        (YAML, "nonsense: 3", "Override 'nonsense' not found"),
+        (YAML, "nonsense: 3", "nonsense is no option of"),
         (YAML.replace("<quality>", "<none>"), "", '"none" is not valid'),
     ],
 )
