@@ -827,15 +827,26 @@ def test_measured_together_as_one_by_one(corpus, audio, tmp_path):
         )
 
 
-def test_the_one_of_many_that_cannot_be_measured_is_named(tmp_path, corpus):
-    for name, value in (("c", np.nan), ("d", 0.5)):
-        soundfile.write(
-            tmp_path / "data" / f"{name}.wav",
-            np.full(900, value),
-            RATE,
-            "FLOAT",
-        )
-        corpus[f"{name}_0"] = entry(f"{name}.wav", 0, 900)
-    measurements = CycleMeasurements(AudioQualityScore(16000))
-    with pytest.raises(ValueError, match="cycle c_0: .*NaN"):
-        store_cycles([corpus], measurements, tmp_path, tmp_path / "data")
+class Together(Fails):
+    """Several cycles at once, none of which may be short."""
+
+    def batch(self, waveforms, native_rates):
+        if min(map(len, waveforms)) < 300:
+            raise self.error
+        return torch.stack([waveform[:300] for waveform in waveforms])
+
+
+def test_the_one_of_many_that_cannot_be_computed_is_named(build, corpus):
+    with pytest.raises(ValueError, match="cycle b_0: odd"):
+        build(corpus, process=Together(ValueError("odd")))
+
+
+def test_samples_that_are_no_numbers_are_named(build, corpus, tmp_path):
+    path = tmp_path / "data" / "c.wav"
+    samples = np.full(900, 0.5)
+    samples[400] = np.nan
+    soundfile.write(path, samples, RATE, "FLOAT")
+    corpus["c_0"] = entry("c.wav", 0, 900)
+    with pytest.raises(ValueError, match="c.wav holds NaN.* at 0.1 s"):
+        build(corpus, process=CycleMeasurements(AudioQualityScore(16000)))
+    assert folders(tmp_path) == []
