@@ -135,19 +135,52 @@ def write_model_card(folder, name, model, provenance):
 
 def _summary(model, provenance):
     rate = model["cycle_features"].resampler.sample_rate
-    parameters = sum(
-        parameter.numel() for parameter in model["backbone"].parameters()
-    )
+    total, trainable = count_parameters(model)
     classes = ", ".join(f"`{label}`" for label in model["labels"])
     return (
         f"Classifies respiratory cycles as {classes}, and scores the quality of"
         " their recording. Made with qlung_plugin"
         f" {provenance['made_with']['qlung_plugin']}.\n\n"
-        f"- backbone: {type(model['backbone']).__name__},"
-        f" {parameters / 1e6:.2f} M parameters\n"
+        f"- parameters: {total / 1e6:.2f} M of front end, backbone and"
+        f" classifier, of which {trainable / 1e6:.2f} M are trainable\n"
+        f"- backbone: {type(model['backbone']).__name__}\n"
         f"- classifier: {type(model['classifier']).__name__}\n"
         f"- quality: {type(model['quality']).__name__}\n"
         f"- sample rate: {rate} Hz; other rates are resampled"
+    )
+
+
+def count_parameters(model):
+    """The parameters of all that a class is computed with.
+
+    Arguments
+    ---------
+    model : dict
+        With ``cycle_features``, ``backbone`` and ``classifier``.
+
+    Returns
+    -------
+    total : int
+        Of all three; the first blocks of a backbone may be in the front end.
+    trainable : int
+        Of which are not frozen.
+
+    Example
+    -------
+    >>> from torch import nn
+    >>> frozen = nn.Linear(3, 2).requires_grad_(False)
+    >>> model = {"cycle_features": frozen, "backbone": nn.Linear(2, 5)}
+    >>> count_parameters({**model, "classifier": nn.Linear(5, 4)})
+    (47, 39)
+    """
+    parameters = [
+        parameter
+        for name in ("cycle_features", "backbone", "classifier")
+        for parameter in model[name].parameters()
+    ]
+    return (
+        sum(parameter.numel() for parameter in parameters),
+        sum(p.numel() for p in parameters if p.requires_grad),
     )
 
 

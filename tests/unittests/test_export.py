@@ -223,6 +223,13 @@ def test_model_card(exported):
         assert told[database, "specificity"] == round(metrics["sp"], 2)
         assert told[database, "sensitivity"] == round(metrics["se"], 2)
     text = card.content
+    model = open_model(out)
+    parameters = sum(
+        parameter.numel()
+        for name in ("cycle_features", "backbone", "classifier")
+        for parameter in model[name].parameters()
+    )
+    assert f"parameters: {parameters / 1e6:.2f} M of front end" in text
     low, high = metrics["interval"]["se"]
     assert (
         f"| sensitivity | {metrics['se']:.2f} | {low:.2f} to {high:.2f} |"
