@@ -207,14 +207,23 @@ class RespiratoryScore(MetricStats):
                 f"probabilities must be [{len(ids)}, {n_classes}] (ids by "
                 f"classes), got {list(probabilities.shape)}"
             )
-        # 0.01 leaves room for half precision; NaN fails the comparison too.
+        finite = probabilities.isfinite().all(1).tolist()
+        if not all(finite):
+            bad = [key for key, fine in zip(ids, finite) if not fine]
+            raise ValueError(
+                f"the probabilities of {len(bad)} cycles are not finite:"
+                f" {', '.join(map(repr, bad[:3]))}"
+                f"{', ...' if len(bad) > 3 else ''}: the model has diverged, or"
+                " its weights are damaged"
+            )
+        # 0.01 leaves room for half precision.
         valid = (probabilities.sum(1) - 1).abs() < 0.01
         valid &= (probabilities >= 0).all(1)
         if not valid.all():
             raise ValueError(
                 f"{int((~valid).sum())} items have no probabilities (>= 0, of "
                 f"sum 1), such as {ids[int(valid.int().argmin())]!r}: logits "
-                "need a softmax first; NaN means a diverged model"
+                "need a softmax first"
             )
         targets = _one_per_item("targets", targets, len(ids))
         wrong = set(targets) - set(range(n_classes))

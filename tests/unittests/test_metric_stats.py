@@ -248,7 +248,19 @@ def test_ids_appended_twice():
         (["a"], torch.full((1, 4), 0.25), [-1], "class positions"),
         (["a"], torch.tensor([[2.0, -1.0, 0.0, 0.0]]), [0], "softmax"),
         (["a"], torch.tensor([[3.0, 1.0, 0.0, 2.0]]), [0], "softmax"),
-        (["a"], torch.full((1, 4), torch.nan), [0], "'a'.*diverged"),
+        (
+            ["a"],
+            torch.full((1, 4), torch.nan),
+            [0],
+            "1 cycles .*'a': .*diverged",
+        ),
+        (["a"], torch.tensor([[1.0, torch.inf, 0, 0]]), [0], "not finite: 'a'"),
+        (
+            list("abcdefg"),
+            torch.tensor([[1.0], *[[torch.nan]] * 5, [1.0]]).repeat(1, 4) / 4,
+            [0] * 7,
+            "5 cycles are not finite: 'b', 'c', 'd', ...: ",
+        ),
     ],
 )
 def test_wrong_batches(ids, probabilities, targets, message):
