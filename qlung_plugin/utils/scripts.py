@@ -43,7 +43,7 @@ def start_script(about):
 
     def terminate(signum, frame):
         if os.getpid() == own:  # not a process of a DataLoader
-            print(f"Terminated: {INTERRUPTED}", file=sys.stderr)
+            print(f"\nTerminated: {INTERRUPTED}", file=sys.stderr)
         sys.exit(128 + signum)
 
     signal.signal(signal.SIGTERM, terminate)
