@@ -98,7 +98,6 @@ def run(arguments):
     )
     function = partial(
         classify,
-        cycles=arguments.cycles,
         channel=arguments.channel,
         allow_truncated=arguments.allow_truncated,
         shortest=arguments.shortest,

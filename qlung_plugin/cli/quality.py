@@ -134,7 +134,6 @@ def run(arguments):
     function = partial(
         measure_recording,
         unit=arguments.by,
-        cycles=arguments.cycles,
         channel=arguments.channel,
         allow_truncated=arguments.allow_truncated,
     )

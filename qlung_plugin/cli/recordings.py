@@ -18,7 +18,7 @@ CYCLES = """\
 cycles:
   auto          the annotation beside a recording, of its name and with the
                 suffix .txt (ICBHI), .json (SPRSound) or .csv (columns start and
-                end, in seconds); without one, segmentation
+                end, in seconds), if its content is one; else segmentation
   segmentation  breaths that are found in the recording, with how sure that is
   windows       of 8 s, every 4 s
   FILE          an annotation, or a .csv of several recordings with a column
@@ -82,7 +82,9 @@ def for_each(arguments, function, prepare, write):
     ---------
     arguments : argparse.Namespace
         With ``paths``, ``cycles``, ``jobs`` and ``debug``.
-    function, prepare : callable
+    function : callable
+        ``function(prepared, path, cycles=...)``.
+    prepare : callable
         See :func:`qlung_plugin.utils.pool.over_files`.
     write : callable
         ``write(path, result)``, called in the order of the recordings.
@@ -101,24 +103,31 @@ def for_each(arguments, function, prepare, write):
     """
     from tqdm import tqdm
 
+    from qlung_plugin.inference.cycle_tables import share_out
     from qlung_plugin.inference.finding import find_recordings
     from qlung_plugin.utils.pool import default_jobs, over_files
 
     paths, unreachable, repeated = find_recordings(arguments.paths)
     check_cycles(arguments.cycles, len(paths))
-    for sentence in unreachable + repeated:
+    shares, notes = share_out(arguments.cycles, paths)
+    for sentence in unreachable + repeated + notes:
         tell(sentence)
     jobs = arguments.jobs or default_jobs(len(paths))
     failed = 0
     progress = tqdm(
-        over_files(partial(with_warnings, function), paths, prepare, jobs),
+        over_files(
+            partial(with_warnings, function),
+            zip(paths, shares),
+            prepare,
+            jobs,
+        ),
         total=len(paths),
         unit="recording",
         disable=None,  # no bar where nobody looks: in a file or a pipe
         # Of a terminal that does not know its size, tqdm would show nothing.
         **({"dynamic_ncols": True} if sized() else {"ncols": 80, "nrows": 24}),
     )
-    for path, outcome in progress:
+    for (path, _), outcome in progress:
         # The bar and the results may share a terminal.
         with tqdm.external_write_mode(sys.stdout):
             if not isinstance(outcome, Exception):
@@ -160,7 +169,7 @@ def tell(message):
     print(f"qlung: {printable(message)}", file=sys.stderr)
 
 
-def with_warnings(function, prepared, path):
+def with_warnings(function, prepared, item):
     """The result of a function, and what this package logged meanwhile.
 
     So that a warning of another process is told in its place, too.
@@ -168,15 +177,18 @@ def with_warnings(function, prepared, path):
     Arguments
     ---------
     function : callable
-        ``function(prepared, path)``.
-    prepared, path
+        ``function(prepared, path, cycles=...)``.
+    prepared
         See :func:`qlung_plugin.utils.pool.over_files`.
+    item : tuple
+        The recording's path, and where its cycles come from.
 
     Returns
     -------
     tuple
         The result, and a list of messages.
     """
+    path, cycles = item
     messages = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: messages.append(record.getMessage())
@@ -184,7 +196,7 @@ def with_warnings(function, prepared, path):
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
-        return function(prepared, path), messages
+        return function(prepared, path, cycles=cycles), messages
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate

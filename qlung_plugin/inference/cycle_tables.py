@@ -169,6 +169,48 @@ def read_table(path):
     return CycleTable(path, read, RECORDING in columns)
 
 
+def share_out(source, recordings):
+    """What the cycles of each of several recordings come from.
+
+    Arguments
+    ---------
+    source : str
+        See :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+    recordings : list of Path
+        All that there are.
+
+    Returns
+    -------
+    shares : list
+        For each recording its rows, as CycleRows, if the source is a table;
+        else the source.
+    notes : list of str
+        What is to be said: how many rows name none of the recordings.
+
+    Raises
+    ------
+    OSError, ValueError
+        If a table cannot be read, has no names for several recordings, or one
+        that means several of them.
+    """
+    path = Path(source)
+    if path.suffix.lower() != ".csv" or path.is_dir():
+        return [source] * len(recordings), []
+    table = read_table(path)
+    if not table.named and len(recordings) > 1:
+        raise ValueError(
+            f"{path} needs a column recording: there are {len(recordings)}"
+        )
+    assigned, strangers = table.assign(recordings)
+    notes = []
+    if strangers:
+        notes.append(
+            f"{path}: {len(strangers)} of {len(table.rows)} rows name no"
+            f" recording given: {some(list(dict.fromkeys(strangers)))}"
+        )
+    return [assigned[recording] for recording in recordings], notes
+
+
 def columns_of(text):
     """The names in the first line of a table; none if it is no CSV.
 

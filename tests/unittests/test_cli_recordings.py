@@ -179,6 +179,43 @@ def test_cycles_without_a_class_in_all_formats(recordings, tiny_model, capsys):
     assert "%" not in out
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_rows_of_no_recording_are_counted(recordings, capsys, jobs):
+    (recordings / "b" / "bad.wav").unlink()
+    table = recordings.parent / "cycles.csv"
+    table.write_text(
+        "recording,start,end\n" + r"D:\lungs\A.WAV,0,2" + "\n"
+        "c.wav,1,2\nother.wav,0,1\nother.wav,1,2\n/x/d.wav,0,1\nc,3,5\n"
+    )
+    command = "quality", recordings, "--by", "cycle", "--cycles", table
+    code, out, err = run(capsys, *command, "--jobs", jobs)
+    assert code == 0
+    assert err.startswith(
+        f"qlung: {table}: 3 of 6 rows name no recording given: other.wav,"
+        " /x/d.wav\n"
+    )
+    rows = csv.DictReader(StringIO(out))
+    found = [(Path(r["recording"]).name, float(r["end"])) for r in rows]
+    assert found == [("a.wav", 2), ("c.wav", 2), ("c.wav", 5)]
+    table.write_text("recording,start,end\nc.wav,0,1\nc.wav,0,x\n")
+    code, out, err = run(capsys, *command, "--jobs", jobs)
+    assert code == 1
+    assert "cycles.csv has no cycle of a.wav\n" in err
+    assert "cycles.csv:3: 'x' is not a number" in err
+    assert "qlung: 2 of 2 recordings failed\n" in err
+
+
+def test_rows_without_names_are_of_one_recording(recordings, capsys):
+    """All had them, whatever they are of."""
+    table = recordings / "a.csv"
+    command = "quality", "--by", "cycle", "--cycles", table
+    code, out, err = run(capsys, *command, recordings)
+    assert (code, out) == (2, "")
+    assert err == f"qlung: {table} needs a column recording: there are 3\n"
+    code, _, err = run(capsys, *command, recordings / "a.wav")
+    assert code == 0 and table.name not in err
+
+
 @pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "long"])
 def test_shortest_that_is_no_time(seconds, capsys):
     with pytest.raises(SystemExit) as stopped:
