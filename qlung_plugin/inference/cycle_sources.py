@@ -6,6 +6,7 @@ Authors
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 class Cycles(NamedTuple):
     """The cycles of a recording."""
 
-    times: list  # tuples of start and end, in seconds
+    times: Sequence  # tuples of start and end, in seconds
     source: str  # where they come from, in words
     confidence: float | None = None  # of the segmentation, in [0, 1]
 
@@ -87,7 +88,7 @@ def find_cycles(recording, cycles=None):
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, [0.0] * 40000, 4000)
     >>> recording = Recording(path)
-    >>> find_cycles(recording, "windows").times
+    >>> list(find_cycles(recording, "windows").times)
     [(0.0, 8.0), (2.0, 10.0)]
     >>> _ = path.with_suffix(".csv").write_text("start,end\\n0.5,2\\n2,10.1\\n")
     >>> find_cycles(recording).times
@@ -107,7 +108,7 @@ def find_cycles(recording, cycles=None):
         return segment_recording(recording)
     if cycles == "windows":
         source = f"windows of {WINDOW:g} s every {HOP:g} s"
-        return Cycles(windows(recording.duration), source)
+        return Cycles(Windows(recording.duration), source)
     path = Path(cycles)
     if path.is_dir():
         path = annotation_in(path, recording.path)
@@ -120,32 +121,45 @@ def find_cycles(recording, cycles=None):
     return Cycles(check_times(times, recording, path), str(path))
 
 
-def windows(duration, length=WINDOW, hop=HOP):
+class Windows(Sequence):
     """Overlapping windows of one length, the last of which ends at the end.
+
+    They are computed when they are asked for: a file may claim a length of
+    years.
 
     Arguments
     ---------
     duration : float
-        Of the recording, in seconds.
+        Of the recording, in seconds. One window is all of it if it is shorter
+        than a window.
     length, hop : float
         In seconds.
 
-    Returns
-    -------
-    list of tuple
-        Start and end, in seconds; one window of the whole recording if that is
-        shorter than a window.
-
     Example
     -------
-    >>> windows(17)
+    >>> list(Windows(17))
     [(0.0, 8.0), (4.0, 12.0), (8.0, 16.0), (9.0, 17.0)]
+    >>> Windows(17)[1:3]
+    [(4.0, 12.0), (8.0, 16.0)]
     """
-    if duration <= length:
-        return [(0.0, duration)]
-    count = math.ceil((duration - length) / hop - 1e-9) + 1
-    starts = [min(i * hop, duration - length) for i in range(count)]
-    return [(start, start + length) for start in starts]
+
+    def __init__(self, duration, length=WINDOW, hop=HOP):
+        self.duration, self.hop = float(duration), hop
+        self.length = min(length, self.duration)
+        self.count = math.ceil((self.duration - self.length) / hop - 1e-9) + 1
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        numbers = range(self.count)[index]
+        if isinstance(index, slice):
+            return [self._window(number) for number in numbers]
+        return self._window(numbers)
+
+    def _window(self, number):
+        start = min(number * self.hop, self.duration - self.length)
+        return float(start), float(start + self.length)
 
 
 def segment_recording(recording):

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from qlung_plugin.dataio.icbhi import read_corpus
 from qlung_plugin.inference import cycle_sources
 from qlung_plugin.inference.cycle_sources import (
+    Windows,
     find_cycles,
     segment_recording,
-    windows,
 )
 from qlung_plugin.inference.recordings import Recording
 
@@ -307,7 +307,8 @@ def test_what_is_not_there(recording, tmp_path):
 def test_windows_cover_a_recording(duration, length, hop):
     hop = min(hop, length)
     duration = min(duration, 1000 * hop)
-    found = windows(duration, length, hop)
+    found = Windows(duration, length, hop)
+    assert len(found) == len(list(found))
     starts, ends = map(np.array, zip(*found))
     assert starts[0] == 0
     assert ends[-1] == pytest.approx(duration)
@@ -318,9 +319,18 @@ def test_windows_cover_a_recording(duration, length, hop):
 
 
 def test_windows_of_whole_hops_are_not_repeated():
-    assert windows(16) == [(0, 8), (4, 12), (8, 16)]
-    assert windows(8) == [(0, 8)]
-    assert windows(3) == [(0, 3)]
+    assert list(Windows(16)) == [(0, 8), (4, 12), (8, 16)]
+    assert list(Windows(8)) == [(0, 8)]
+    assert list(Windows(3)) == [(0, 3)]
+
+
+def test_windows_of_a_million_years_are_not_made_before_they_are_read():
+    years = Windows(1e6 * 365 * 86400)
+    assert years[0] == (0, 8)
+    assert years[2:4] == [(8, 16), (12, 20)]
+    assert years[-1] == (years.duration - 8, years.duration)
+    with pytest.raises(IndexError):
+        years[len(years)]
 
 
 @pytest.mark.parametrize("rate", [4000, 7919, 11025])
