@@ -344,3 +344,11 @@ def test_the_page_imports_without_gradio():
         "import sys; sys.modules['gradio'] = None;import qlung_plugin.demo.page"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_gradio_takes_the_figure(model, sound):
+    gradio = pytest.importorskip("gradio")
+    figure = analyse(model, sound(), "windows").figure
+    shown = gradio.Plot(format="png").postprocess(figure)
+    assert shown.type == "matplotlib"
+    assert shown.plot.startswith("data:image/png;base64,")
