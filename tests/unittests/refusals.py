@@ -11,6 +11,9 @@ import tracemalloc
 
 import pytest
 
+# Importing them, which a backbone does when it is made, is no part of refusing.
+from transformers import ASTModel, ClapAudioModelWithProjection  # noqa: F401
+
 from qlung_plugin.inference.models import open_model
 
 SECONDS = 5  # of the processor's, to refuse anything in
