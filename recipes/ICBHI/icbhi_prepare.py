@@ -101,6 +101,8 @@ def prepare_icbhi(
     if skip_prep:
         return read_summary(output_folder, MANIFESTS, SUMMARY)
     data_folder, output_folder = check_folders(data_folder, output_folder)
+    if annotation_folder is not None:
+        check_folders(annotation_folder, output_folder)
     cycles, protocol, warnings = read_corpus(
         data_folder,
         split,

@@ -352,6 +352,12 @@ def test_annotations_may_lie_in_another_folder(data, output, tmp_path):
     (data / AUDIO / f"{TEST[0]}.txt").write_text("nothing to read")
     again = prepare_icbhi(data, output, annotation_folder=tmp_path / "labels")
     assert again == summary
+    with pytest.raises(ValueError, match="lies in the data folder .*labels"):
+        prepare_icbhi(
+            data,
+            tmp_path / "labels" / "manifests",
+            annotation_folder=tmp_path / "labels",
+        )
 
 
 def test_two_different_folders_of_annotations_are_an_error(data, output):
