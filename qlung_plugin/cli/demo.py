@@ -60,7 +60,8 @@ def run(arguments):
         raise RuntimeError(
             'the page needs Gradio: pip install "qlung_plugin[demo]"'
         )
-    from qlung_plugin.demo.page import serve
+    from qlung_plugin.demo.page import describe_model, serve
+    from qlung_plugin.inference.provenance import describe_training
 
     model = load(
         arguments.model,
@@ -70,7 +71,15 @@ def run(arguments):
     )
     # Ended by its service manager, too, it deletes what was uploaded.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    serve(model, arguments.port)
+    provenance = getattr(model.hparams, "provenance", None)
+    if not provenance:  # a training's folder
+        provenance = {
+            "checkpoint": arguments.checkpoint,
+            "epoch": model.hparams.epoch,
+            **describe_training(arguments.model, arguments.checkpoint),
+        }
+    about = describe_model(arguments.model, provenance)
+    serve(model, about, arguments.port)
 
 
 def port(text):

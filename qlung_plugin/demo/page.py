@@ -9,20 +9,23 @@ Authors
 
 import html
 import os
-import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from qlung_plugin.demo.guard import OwnPageOnly, temporary_folder
 from qlung_plugin.inference.classifier import NORMAL, UNUSABLE
 from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.utils import run_schema
 from qlung_plugin.utils.cycle_figures import cycles_figure
+from qlung_plugin.utils.text import printable
 
 HOST = "127.0.0.1"  # this machine alone, whatever the environment says
 LONGEST = 10  # minutes of a recording
 LARGEST = 200  # MiB of a file: ten minutes of stereo at 48 kHz and 24 bits
+KEPT_MB = 1000  # MiB of all files that are kept
 WAITING = 8  # recordings in the queue; one is classified at a time
 KEPT = 3600  # s that an uploaded file is kept, unless the server ends before
 CLEANED = 60  # s between looks for files that are older
@@ -190,13 +193,74 @@ def tabulate(cycles, labels):
     return pd.DataFrame(shown, dtype=str)
 
 
-def build(model):
+def describe_model(source, provenance):
+    """Which model it is, and what it has scored.
+
+    Arguments
+    ---------
+    source : str
+        Where it was loaded from.
+    provenance : dict
+        See :func:`qlung_plugin.inference.provenance.describe_training`, with
+        ``checkpoint`` and ``epoch``; it may be a stranger's.
+
+    Returns
+    -------
+    str
+        Markdown, in which what it quotes is text.
+
+    Example
+    -------
+    >>> about = {"checkpoint": "last", "epoch": 3, "results": []}
+    >>> print(describe_model("results/ce/1", about))
+    Model: `results/ce/1`, last checkpoint, epoch 3. No result of it is known.
+    Its probabilities are not calibrated.
+    """
+    run_schema.check(provenance, run_schema.PROVENANCE, f"{source}: provenance")
+    settings = provenance.get("settings", {})
+    configuration = [
+        f"{name} {settings[name]}"
+        for name in ("split", "seed")
+        if name in settings
+    ]
+    if isinstance(settings.get("loss"), dict):
+        loss = str(settings["loss"].get("class", "")).rpartition(".")[2]
+        configuration.append(f"loss {loss}")
+    facts = [
+        _code(source),
+        f"{_code(provenance['checkpoint'], '')} checkpoint",
+        f"epoch {provenance['epoch']}",
+        *(_code(text) for text in configuration),
+    ]
+    lines = [f"Model: {', '.join(facts)}."]
+    for one in provenance.get("results", []):
+        data = one["data"]
+        where = f"{data['database']}: {data.get('partition', '')}"
+        about = f"{where} ({data['protocol']})"
+        score = "n/a" if one["score"] is None else f"{one['score']:.2f} %"
+        lines.append(
+            f"Score (mean of specificity and sensitivity, exact class): {score}"
+            f" on {_code(about)}, checkpoint by {_code(one['selection'])}."
+        )
+    if len(lines) == 1:
+        lines[0] += " No result of it is known."
+    return "\n".join([*lines, "Its probabilities are not calibrated."])
+
+
+def _code(text, mark="`"):
+    """A stranger's text in Markdown, which makes nothing of it."""
+    return f"{mark}{printable(text).replace('`', chr(39))}{mark}"
+
+
+def build(model, about):
     """Makes the page.
 
     Arguments
     ---------
     model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
         The model.
+    about : str
+        From :func:`describe_model`.
 
     Returns
     -------
@@ -236,6 +300,7 @@ def build(model):
         fill_width=False,
     ) as page:
         gr.Markdown(INTRODUCTION)
+        gr.Markdown(about)
         with gr.Row():
             sound = gr.Audio(
                 sources=["upload", "microphone"],
@@ -286,13 +351,15 @@ def build(model):
     return page
 
 
-def serve(model, port=None):
+def serve(model, about, port=None):
     """Serves the page to this machine, until it is interrupted.
 
     Arguments
     ---------
     model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
         The model.
+    about : str
+        From :func:`describe_model`.
     port : int, optional
         Else the first free one from 7860 on.
 
@@ -301,14 +368,17 @@ def serve(model, port=None):
     OSError
         If the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="qlung_demo_") as folder:
+    with temporary_folder() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
         # Gradio asks its own server whether it is there; a proxy is not to.
         os.environ["NO_PROXY"] = os.environ["no_proxy"] = HOST
-        page = build(model)
+        page = build(model, about)
         import gradio as gr
+        from starlette.middleware import Middleware
 
+        guard = Middleware(OwnPageOnly, folder=folder, largest=KEPT_MB * 2**20)
         _, address, _ = page.launch(
+            app_kwargs={"middleware": [guard]},
             server_name=HOST,
             server_port=port,
             share=False,

@@ -100,6 +100,15 @@ CHECKPOINT = {
     "selection": TEXT,
     "counts": {ANY: COUNT},
 }
+# What an exported model tells of its training, as far as it is shown.
+PROVENANCE = {
+    "checkpoint": TEXT,
+    "epoch": whole(0, 10**6),
+    "settings?": {},
+    "results?": [
+        {"score": Nullable(number(0, 100)), "selection": TEXT, "data": DATA}
+    ],
+}
 HISTORY = [{"epoch": whole(0, 10**6), ANY: Nullable(number(-1e12, 1e12))}]
 EXPERIMENT = {
     "configuration": NAME,

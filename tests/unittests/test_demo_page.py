@@ -17,7 +17,13 @@ import soundfile
 from qlung_plugin.cli import demo
 from qlung_plugin.cli.main import main
 from qlung_plugin.demo import page
-from qlung_plugin.demo.page import analyse, build, describe, tabulate
+from qlung_plugin.demo.page import (
+    analyse,
+    build,
+    describe,
+    describe_model,
+    tabulate,
+)
 from qlung_plugin.inference.classifier import (
     Classification,
 )
@@ -312,7 +318,7 @@ def event_loops(monkeypatch):
 
 def test_the_page_is_built_quietly(model, event_loops):
     pytest.importorskip("gradio")
-    built = build(model)
+    built = build(model, "Model: `a`.")
     assert built.analytics_enabled is False
     assert built.delete_cache == (page.CLEANED, page.KEPT)
 
@@ -352,3 +358,25 @@ def test_gradio_takes_the_figure(model, sound):
     shown = gradio.Plot(format="png").postprocess(figure)
     assert shown.type == "matplotlib"
     assert shown.plot.startswith("data:image/png;base64,")
+
+
+def test_the_model_and_its_results_are_named():
+    data = {"database": "ICBHI `x`", "subset": None, "protocol": "official"}
+    result = {"score": 57.123, "selection": "best\n\n# big", "data": data}
+    about = {
+        "checkpoint": "selected",
+        "epoch": 7,
+        "settings": {"seed": 1, "split": "official", "loss": {"class": "a.B"}},
+        "results": [{**result, "data": {**data, "partition": "test side"}}],
+    }
+    text = describe_model("<b>ce</b>", about)
+    assert text.startswith(
+        "Model: `<b>ce</b>`, selected checkpoint, epoch 7, `split official`,"
+        " `seed 1`, `loss B`."
+    )
+    assert "57.12 % on `ICBHI 'x': test side (official)`" in text
+    assert "checkpoint by `best # big`" in text
+    assert text.endswith("Its probabilities are not calibrated.")
+    about["results"][0]["score"] = 107
+    with pytest.raises(ValueError, match=r"results\[0\].score is 107, not"):
+        describe_model("ce", about)
