@@ -273,7 +273,8 @@ def test_a_run_that_names_code(name, copied_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, message", [("evaluate", "NaN means"), ("degradation", "are NaN or")]
+    "name, message",
+    [("evaluate", "are not finite"), ("degradation", "are NaN or")],
 )
 def test_finite_weights_that_overflow(
     name, message, copied_run, sprsound_corpus, cache, tmp_path
