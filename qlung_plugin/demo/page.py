@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from qlung_plugin.demo.guard import OwnPageOnly, temporary_folder
+from qlung_plugin.demo.player import make_player
 from qlung_plugin.inference.classifier import NORMAL, UNUSABLE
 from qlung_plugin.inference.recordings import Recording
 from qlung_plugin.utils import run_schema
-from qlung_plugin.utils.cycle_figures import cycles_figure
+from qlung_plugin.utils.cycle_figures import (
+    NARROW,
+    WIDE,
+    cycles_figure,
+    picture,
+)
 from qlung_plugin.utils.text import printable
 
 HOST = "127.0.0.1"  # this machine alone, whatever the environment says
@@ -48,11 +53,20 @@ page's server ends, or after an hour. At most {LONGEST} minutes and {LARGEST}
 MiB.
 """
 
-# Narrow screens scroll the picture instead of shrinking its letters.
+# Of the picture's two shapes, the one that fits is seen. Its letters and lines
+# are in the colour of the page's text, dark or light.
 STYLE = """\
-.picture, .picture div { overflow-x: auto; place-content: start; }
-.picture div { align-items: start !important; }
-.picture img { min-width: 900px; width: 100%; height: auto; max-height: none; }
+.picture { color: var(--body-text-color); }
+.block.picture .html-container, .block.player .html-container { padding: 0; }
+.picture svg { display: block; width: 100%; height: auto; }
+.picture .narrow { display: none; max-width: 600px; }
+@media (max-width: 800px) {
+  .picture .wide { display: none; }
+  .picture .narrow { display: block; }
+}
+.player audio { display: block; width: 100%; max-width: 600px; }
+.dark .player audio { color-scheme: dark; }
+.player p { margin: 0 0 0.5em; }
 footer { display: none !important; }
 """
 
@@ -61,8 +75,10 @@ class Analysis(NamedTuple):
     """What the page shows of a recording."""
 
     summary: str  # in Markdown
-    figure: Figure
+    picture: str  # HTML, for wide and for narrow screens
     table: pd.DataFrame  # a row per cycle, numbers as text
+    recording: Recording  # to hear the cycles
+    times: list  # of (start, end) of each cycle in seconds
 
 
 def analyse(model, path, cycles="segmentation"):
@@ -104,10 +120,40 @@ def analyse(model, path, cycles="segmentation"):
             f" takes at most {LONGEST}; `qlung classify` has no limit"
         )
     classification = model.classify_file(path, cycles)
+    cycles = classification.cycles
     return Analysis(
         describe(classification),
-        cycles_figure(recording, classification.cycles, model.labels),
-        tabulate(classification.cycles, model.labels),
+        draw(recording, cycles, model.labels),
+        tabulate(cycles, model.labels),
+        recording,
+        list(zip(cycles["start"], cycles["end"])),
+    )
+
+
+def draw(recording, cycles, labels):
+    """The picture of the page, of which the style shows the one that fits.
+
+    Arguments
+    ---------
+    recording : qlung_plugin.inference.recordings.Recording
+        The recording.
+    cycles : pandas.DataFrame
+        Of a ``Classification``.
+    labels : list of str
+        The classes.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    shapes = {"wide": WIDE, "narrow": NARROW}
+    about = "Spectrogram, and below it the cycles of the table"
+    return "".join(
+        f'<div class="{name}">'
+        f"{picture(cycles_figure(recording, cycles, labels, shape), about)}"
+        "</div>"
+        for name, shape in shapes.items()
     )
 
 
@@ -280,15 +326,30 @@ def build(model, about):
         if cycles is None:
             raise _error("Choose the annotation file of this recording.")
         try:
-            return gr.update(visible=True), *analyse(model, path, cycles)
+            found = analyse(model, path, cycles)
         except (OSError, ValueError) as error:
-            message = str(error)
-            for file in filter(None, (path, annotation)):
-                # People know the names of their files, not our folders.
-                message = message.replace(str(file), Path(file).name)
-            raise _error(message) from error
+            raise _error(error, path, annotation) from error
+        return (
+            gr.update(visible=True),
+            *(found.summary, found.picture, found.table),
+            (found.recording, found.times),
+            "",
+        )
 
-    def _error(message):
+    def hear(cuts, event: gr.SelectData):
+        recording, times = cuts
+        # The row tells its cycle, as the table may be sorted.
+        number = int(event.row_value[0])
+        try:
+            return make_player(recording, number, *times[number - 1])
+        except (OSError, ValueError) as error:
+            raise _error(error, recording.path) from error
+
+    def _error(error, *files):
+        message = str(error)
+        for file in filter(None, files):
+            # People know the names of their files, not our folders.
+            message = message.replace(str(file), Path(file).name)
         return gr.Error(
             html.escape(message), duration=None, print_exception=False
         )
@@ -323,10 +384,12 @@ def build(model, about):
         # There when there is something to see, and of this recording.
         with gr.Column(visible=False) as results:
             summary = gr.Markdown()
-            figure = gr.Plot(
-                show_label=False, elem_classes="picture", format="png"
+            figure = gr.HTML(elem_classes="picture")
+            player = gr.HTML(elem_classes="player")
+            table = gr.Dataframe(
+                label="Cycles (choose one to hear it)", interactive=False
             )
-            table = gr.Dataframe(label="Cycles", interactive=False)
+        cuts = gr.State()
         sound.change(
             lambda: gr.update(visible=False),
             None,
@@ -344,7 +407,14 @@ def build(model, about):
         button.click(
             show,
             [sound, source, annotation],
-            [results, summary, figure, table],
+            [results, summary, figure, table, cuts, player],
+            api_visibility="private",
+        )
+        table.select(
+            hear,
+            cuts,
+            player,
+            show_progress="hidden",
             api_visibility="private",
         )
     page.queue(max_size=WAITING, default_concurrency_limit=1)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.browser.conftest import OPTIONS, PATIENCE, chromium_path
+from tests.browser.conftest import OPTIONS, PATIENCE, WIDTHS, chromium_path
 from tests.unittests.small_runs import make_run
 
 # What Gradio's client says whenever it closes a stream of events, and its
@@ -140,7 +140,8 @@ def classify(page):
 
 
 def picture(page):
-    return page.locator(".picture img")
+    """The shape of the picture that is seen."""
+    return page.locator(".picture svg").filter(visible=True)
 
 
 def failure(page):
@@ -170,10 +171,15 @@ def test_a_sound_in_an_answer_out(visit, sound, width, tmp_path):
     upload(page, sound())
     classify(page)
     picture(page).wait_for()
-    size = picture(page).evaluate(
-        "i => i.decode().then(() => [i.naturalWidth, i.naturalHeight])"
-    )
-    assert size[0] > size[1] > 300
+    # As wide as the screen, with letters that are large enough to be read, in
+    # the colour of the page's other text.
+    box = picture(page).bounding_box()
+    assert box["width"] > 0.8 * WIDTHS[width][0]
+    letters = picture(page).get_by_text("time (s)")
+    assert letters.bounding_box()["height"] >= 10
+    fill = letters.evaluate("l => getComputedStyle(l).fill")
+    light = width == "phone"  # on dark
+    assert (int(re.search(r"\d+", fill)[0]) > 128) == light
     page.get_by_text(re.compile(r"\d of 4 cycles \(\d+ %\)")).wait_for()
     assert [row[:3] for row in rows(page, 4)] == [
         ["1", "0.00", "8.00"],
@@ -245,6 +251,32 @@ def test_what_cannot_be_classified_is_told(
     assert reason in message
     assert str(server.temporary) not in message and "Traceback" not in message
     assert not picture(page).is_visible()
+
+
+def test_a_cycle_is_heard(visit, sound, width):
+    page = visit(width)
+    page.get_by_label("Windows of 8 s").check()
+    upload(page, sound())
+    classify(page)
+    assert rows(page, 4)[2][:3] == ["3", "8.00", "16.00"]
+    player = page.locator(".player audio")
+    assert player.count() == 0
+    for number, times in (("3", "8.00 to 16.00 s"), ("1", "0.00 to 8.00 s")):
+        page.get_by_role("gridcell", name=number, exact=True).first.click()
+        page.get_by_text(f"Cycle {number}, {times}").wait_for()
+        played = player.evaluate(
+            """async a => {
+                if (a.readyState < 1)
+                    await new Promise(done => a.onloadedmetadata = done);
+                await a.play();
+                await new Promise(done => a.ontimeupdate = done);
+                return [a.src.slice(0, 15), a.duration, a.error];
+            }"""
+        )
+        assert played == ["data:audio/mpeg", pytest.approx(8, abs=0.1), None]
+    # The next answer has its own cycles.
+    classify(page)
+    player.wait_for(state="detached")
 
 
 def test_a_new_sound_takes_the_old_answer_away(visit, sound):
