@@ -48,8 +48,6 @@ class PlainFigure(Figure):
     >>> FigureCanvasAgg(figure).draw()
     """
 
-    __module__ = Figure.__module__  # by which Gradio knows whose it is
-
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         FigureCanvasAgg(self)  # attaches itself
