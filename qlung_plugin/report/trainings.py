@@ -103,7 +103,8 @@ def find_recordings_of(run, data_folder=None):
     FileNotFoundError
         If there is no manifest, or no such folder.
     ValueError
-        If the manifest is damaged, or of other cycles.
+        If the manifest is damaged, or of other cycles; or the run names a
+        folder in which the user's home is, too.
     """
     home, partition = run.folder, "test"
     if home.name == VALIDATION:
@@ -123,6 +124,13 @@ def find_recordings_of(run, data_folder=None):
             raise FileNotFoundError(
                 f"no {home / HYPERPARAMETERS} says where the recordings are:"
                 " give --data_folder"
+            )
+        # A stranger's run must not choose among all files of this machine.
+        if Path.home().resolve().is_relative_to(Path(data_folder).resolve()):
+            raise ValueError(
+                f"{home / HYPERPARAMETERS} says that the recordings are in"
+                f" {data_folder}, which holds more than a database: give"
+                " --data_folder"
             )
     if not Path(data_folder).is_dir():
         raise FileNotFoundError(

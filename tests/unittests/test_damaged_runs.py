@@ -333,6 +333,24 @@ def test_only_sounds_in_the_data_folder_get_into_the_page(results, capsys):
         assert f"{name}, which is not in the data folder" in note
 
 
+def test_a_run_does_not_choose_among_all_files(results, monkeypatch):
+    run, data = results / "ce" / "1", results / "data"
+    monkeypatch.setenv("HOME", str(results / "home"))
+    content = json.loads((run / "test.json").read_text())
+    for entry in content.values():
+        name = entry["wav"]["file"].replace("{data_root}/", "")
+        entry["wav"]["file"] = f"{{data_root}}{data / name}"
+    (run / "test.json").write_text(json.dumps(content))
+    for folder in ("/", results, results / "home"):
+        (run / "hyperparams.yaml").write_text(f"data_folder: {folder}")
+        _, page_data, [note] = render(run)
+        assert f"{folder}, which holds more than a database" in note
+        assert not any(page_data["media"] or [])
+    # Who reads the report may.
+    _, page_data, _ = render(run, data_folder="/")
+    assert any(page_data["media"])
+
+
 def test_a_rate_that_is_not_the_recording_s_is_told(results):
     run = results / "ce" / "1"
     (run / "hyperparams.yaml").write_text(f"data_folder: {results / 'data'}")
