@@ -8,7 +8,7 @@ Authors
 """
 
 import os
-import struct
+import re
 from typing import NamedTuple
 
 # In seconds. What a file lacks of the length that its header says, and what an
@@ -16,140 +16,231 @@ from typing import NamedTuple
 # the last frame of a lossy format, of 72 ms at most, is counted differently.
 TOLERANCE = 0.1
 
-# From here on a 32-bit size is none. Who writes to a pipe cannot come back to
-# fill it in: ffmpeg leaves 2**32 - 1 there, arecord 2**31, SoX 0x7FFFF000.
-UNKNOWN_32 = 0x7FFFF000
-UNKNOWN_64 = 2**63 - 1
+# Who writes to a pipe cannot come back to fill in the size. What stands there
+# is the largest number or a little less: ffmpeg leaves 2**32 - 1, arecord
+# 2**31, SoX 0x7FFFF000.
+LARGEST = (2**31, 2**32, 2**63, 2**64)
+LITTLE_LESS = 2**16
 MOST_CHUNKS = 10_000  # before the sound; more are no recording
 
 ID3, INFO_WITHIN = b"ID3", 4096  # bytes, from the start of the first MP3 frame
+LARGEST_PAGE = 27 + 255 + 255 * 255  # bytes, of Ogg
+SDS_HEADER, SDS_BLOCK = 21, 127  # bytes
+
+
+class Extent(NamedTuple):
+    """How far the sound of a file is to go, and goes."""
+
+    # Bytes of sound that the header says, and those that are there; None if it
+    # says none, or gives a number because it does not know.
+    promised: int | None = None
+    held: int | None = None
+    # Frames that the header says, of formats in which it counts them.
+    counted: int | None = None
+    # Whether it ends within a page of Ogg, which says no length.
+    cut: bool = False
+    # Bytes that follow its end and may be more of it, as of several files one
+    # after the other, or of a recorder that failed before it brought its header
+    # up to date. libsndfile reads none of them.
+    behind: int = 0
+    # Whether, if it is MP3, it does not say how many frames it has. libsndfile
+    # then estimates it from the first one and reads no further.
+    estimated: bool = False
+
+    def frames(self, there):
+        """The frames that the header promises, if these can be read."""
+        if self.held:
+            return there * self.promised / self.held
+        return max(self.counted or 0, there)
 
 
 class _Layout(NamedTuple):
     """How a format writes its chunks."""
 
     start: int  # of the first chunk, in bytes
-    header: str  # of a chunk, for struct: its name and its size
     sound: bytes  # the name of the chunk with the samples
-    counted: int = 0  # bytes of its header that its size counts
+    order: str = "little"
+    name: int = 4  # bytes of a chunk's name
+    size: int = 4  # bytes of its size, which follows
+    counted: int = 0  # bytes of both that the size counts
     align: int = 1  # to which chunks are padded
     before: int = 0  # bytes in the chunk before the samples
-    unknown: int = UNKNOWN_32
 
 
-_W64_RIFF = bytes.fromhex("726966662e91cf11a5d628db04c10000")
 _W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
+_RIFF = _Layout(12, b"data", align=2)
+_IFF = _RIFF._replace(order="big")
+# What a file begins with, and its layout.
+_LAYOUTS = (
+    (rb"(RIFF|RF64|BW64)....WAVE", _RIFF),
+    (rb"RIFX....WAVE", _IFF),
+    (rb"FORM....AIF[FC]", _IFF._replace(sound=b"SSND", before=8)),
+    (rb"FORM....(8SVX|16SV)", _IFF._replace(sound=b"BODY")),
+    (rb"caff", _Layout(8, b"data", "big", size=8, before=4)),
+    (
+        rb"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0",
+        _Layout(40, _W64_DATA, name=16, size=8, counted=24, align=8),
+    ),
+    # The sound of VOC is a block of kind 1, with two bytes before it, or of
+    # kind 9, with twelve.
+    (
+        rb"Creative Voice File\x1a\x1a\0",
+        _Layout(26, b"\1\x09", name=1, size=3, before=2),
+    ),
+)
+# Headers that count frames, in the order of bytes that is given: AVR, MPC2K,
+# WVE, MAT4 and MAT5, and in words NIST.
+_COUNTS = (
+    (rb"2BIT.{22}(....)", "big"),
+    (rb"\x01\x04.{28}(....)", "little"),
+    (rb"ALawSoundFile\*\*.{3}(....)", "big"),
+    (rb"(?:\0{4}\x01\0|MATLAB 5.{118}IM).*?(....).{8}wavedata", "little"),
+    (rb"(?:\0\0\x03\xe8|MATLAB 5.{118}MI).*?(....).{8}wavedata", "big"),
+    (rb"NIST_1A\n.*?sample_count -i (\d{1,18})", None),
+)
+HEAD = 1024  # bytes, in which all of these are
 
 
-def sound_bytes(path):
-    """The bytes of sound that a file promises, and those that it holds.
+def read_extent(path):
+    """Reads how far the sound of a file is to go, and goes.
 
     Arguments
     ---------
     path : str or Path
-        The file.
+        The file, of any kind: what says nothing of a length is complete.
 
     Returns
     -------
-    promised, held : int
-        None and None if the format is none of WAV, RF64, W64, AIFF, AU and CAF,
-        if no sound is found, or if its size is unknown, as that of what was
-        written to a pipe.
+    Extent
 
     Example
     -------
     >>> import soundfile
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, [0.0] * 100, 4000)
-    >>> sound_bytes(path)
-    (200, 200)
-    >>> _ = path.write_bytes(path.read_bytes()[:-50])
-    >>> sound_bytes(path)
-    (200, 150)
-    """
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
-        layout, start, promised = _sound(file, size)
-    if not promised:
-        return None, None
-    held = max(size - start, 0)
-    if promised >= layout.unknown and promised > held:
-        return None, None
-    return promised, min(promised, held)
-
-
-def bytes_behind(path):
-    """The bytes that follow the end of the sound and may be more of it.
-
-    As of several files one after the other, or of a recorder that failed before
-    it brought its header up to date. libsndfile reads none of them.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    int
-        0 if all is as it should be, or the format is none of WAV, AIFF, MP3
-        with a count of its frames, and Ogg.
-
-    Example
-    -------
-    >>> import soundfile
-    >>> path = getfixture("tmp_path") / "a.wav"
-    >>> soundfile.write(path, [0.0] * 100, 4000)
-    >>> bytes_behind(path)
-    0
-    >>> _ = path.write_bytes(2 * path.read_bytes())
-    >>> bytes_behind(path)
+    >>> extent = read_extent(path)
+    >>> extent.promised, extent.held, extent.behind
+    (200, 200, 0)
+    >>> content = path.read_bytes()
+    >>> _ = path.write_bytes(content[:-50])
+    >>> extent = read_extent(path)
+    >>> extent.promised, extent.held, extent.frames(75)
+    (200, 150, 100.0)
+    >>> _ = path.write_bytes(2 * content)
+    >>> read_extent(path).behind
     244
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
-        layout, start, promised = _sound(file, size)
-        if layout is not None:
-            return _no_chunks(file, layout, start + promised, size)
-        file.seek(0)
-        if file.read(4) == b"OggS":
-            return size - _end_of_ogg(file, size)
-        end = _end_of_mp3(file)
-        file.seek(end or size)
-        follows = file.read(3)
-    more = follows == ID3 or (follows[:1] == b"\xff" and follows[1:] >= b"\xe0")
-    return size - end if end and more else 0
+        head = file.read(HEAD)
+        if head[:4] == b"OggS":
+            return Extent(
+                cut=_within_page(file, size),
+                behind=size - _end_of_ogg(file, size),
+            )
+        for pattern, order in _COUNTS:
+            if match := re.match(pattern, head, re.DOTALL):
+                count = match[1]
+                return Extent(
+                    counted=int.from_bytes(count, order)
+                    if order
+                    else int(count)
+                )
+        layout, start, promised = _sound(file, head, size)
+        if layout is None:
+            return _extent_of_mp3(file, size)
+        behind = _no_chunks(file, layout, start + promised, size)
+    held = max(size - start, 0)
+    unknown = any(0 <= most - promised <= LITTLE_LESS for most in LARGEST)
+    if promised <= 0 or (unknown and promised > held):
+        return Extent(behind=behind)
+    return Extent(promised, min(promised, held), behind=behind)
 
 
-def _sound(file, size):
+def _sound(file, head, size):
     """Layout, where the sound starts, its bytes; None, 0 and 0 if unknown."""
-    head = file.read(40)
+    plain = _Layout(0, b"")
     if head[:4] in (b".snd", b"dns.") and len(head) >= 12:
-        order = ">" if head[:4] == b".snd" else "<"
-        start, promised = struct.unpack(f"{order}II", head[4:12])
-        return _Layout(0, "", b""), start, promised
-    layout = _layout(head)
-    found = layout and _find(file, layout, size)
-    return (layout, *found) if found else (None, 0, 0)
+        order = "big" if head[:4] == b".snd" else "little"
+        start, promised = (
+            int.from_bytes(head[i : i + 4], order) for i in (4, 8)
+        )
+        return plain, start, promised
+    if (
+        head[:2] == b"\xf0\x7e"
+        and head[3:4] == b"\1"
+        and len(head) > SDS_HEADER
+    ):
+        # Blocks of 120 bytes, of seven bits each.
+        samples = 120 // max(-(-head[6] // 7), 1)
+        count = sum(byte << 7 * i for i, byte in enumerate(head[10:13]))
+        return plain, SDS_HEADER, -(-count // samples) * SDS_BLOCK
+    for pattern, layout in _LAYOUTS:
+        if re.match(pattern, head, re.DOTALL):
+            found = _find(file, layout, size)
+            return (layout, *found) if found else (None, 0, 0)
+    return None, 0, 0
+
+
+def _find(file, layout, size):
+    """Where the sound starts and how many bytes it is to have, or None."""
+    place, large = layout.start, None
+    for _ in range(MOST_CHUNKS):
+        chunk = _chunk(file, layout, place)
+        if chunk is None:
+            return None
+        name, promised = chunk
+        if name == b"ds64":  # of RF64: sizes that do not fit into 32 bits
+            large = int.from_bytes(file.read(16)[8:], "little")
+        place += layout.name + layout.size
+        if name in layout.sound:
+            if promised == 2**32 - 1 and large is not None:
+                promised = large
+            return place + layout.before, promised - layout.before
+        place += max(promised, 0)
+        place += -place % layout.align
+        if place >= size:
+            return None
+    return None
+
+
+def _chunk(file, layout, place):
+    """Name and size of the chunk there, or None at the end."""
+    file.seek(place)
+    header = file.read(layout.name + layout.size)
+    if len(header) < layout.name + layout.size:
+        return None
+    size = int.from_bytes(header[layout.name :], layout.order)
+    return header[: layout.name], size - layout.counted
 
 
 def _no_chunks(file, layout, place, size):
     """How much at the end of a file is no chunk with a name."""
-    if layout.header not in ("<4sI", ">4sI"):
+    if layout.align != 2:
         return 0
     for _ in range(MOST_CHUNKS):
         place += -place % layout.align
-        file.seek(place)
-        header = file.read(8)
-        if len(header) < 8:
+        chunk = _chunk(file, layout, place)
+        if chunk is None:
             break
-        name, length = struct.unpack(layout.header, header)
+        name, length = chunk
         # A file that was appended begins like a chunk.
         other = name in (b"RIFF", b"FORM", b"RF64")
         if other or not (name.isascii() and name.decode().isprintable()):
             break
         place += 8 + length
     return max(size - place, 0)
+
+
+def _within_page(file, size):
+    """Whether an Ogg file ends within a page."""
+    file.seek(max(size - LARGEST_PAGE, 0))
+    tail = file.read()
+    page = tail[tail.rfind(b"OggS") :]
+    if len(page) < 27:
+        return True
+    segments = page[27 : 27 + page[26]]
+    return len(page) < 27 + page[26] + sum(segments)
 
 
 def _end_of_ogg(file, size):
@@ -168,85 +259,24 @@ def _end_of_ogg(file, size):
     return size
 
 
-def _layout(head):
-    kind, form = head[:4], head[8:12]
-    if form == b"WAVE" and kind in (b"RIFF", b"RF64", b"BW64"):
-        return _Layout(12, "<4sI", b"data", align=2)
-    if form == b"WAVE" and kind == b"RIFX":
-        return _Layout(12, ">4sI", b"data", align=2)
-    if kind == b"FORM" and form in (b"AIFF", b"AIFC"):
-        return _Layout(12, ">4sI", b"SSND", align=2, before=8)
-    if kind == b"caff":
-        return _Layout(8, ">4sQ", b"data", before=4, unknown=UNKNOWN_64)
-    if head[:16] == _W64_RIFF:
-        return _Layout(*(40, "<16sQ", _W64_DATA, 24, 8), unknown=UNKNOWN_64)
-    return None
-
-
-def _find(file, layout, size):
-    """Where the sound starts and how many bytes it is to have, or None."""
-    place, large = layout.start, None
-    length = struct.calcsize(layout.header)
-    for _ in range(MOST_CHUNKS):
-        file.seek(place)
-        header = file.read(length)
-        if len(header) < length:
-            return None
-        name, promised = struct.unpack(layout.header, header)
-        promised -= layout.counted
-        if name == b"ds64":  # of RF64: sizes that do not fit into 32 bits
-            large = struct.unpack("<Q", file.read(16).ljust(16, b"\0")[8:])[0]
-        place += length
-        if name == layout.sound:
-            if promised == 2**32 - 1 and large is not None:
-                promised = large
-            return place + layout.before, promised - layout.before
-        place += max(promised, 0)
-        place += -place % layout.align
-        if place >= size:
-            return None
-    return None
-
-
-def counts_frames(path):
-    """Whether an MP3 file says how many frames it has.
-
-    If not, libsndfile estimates it from the bit rate of the first one and reads
-    no further.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    bool
-    """
-    with open(path, "rb") as file:
-        _, fields = _count_of_mp3(file)
-    return len(fields) >= 4 and bool(fields[3] & 1)
-
-
-def _count_of_mp3(file):
-    """Where the first frame of an MP3 file starts; the fields of its count."""
+def _extent_of_mp3(file, size):
     file.seek(0)
     while (head := file.read(10))[:3] == ID3 and len(head) == 10:
         # Seven bits of each byte; the cover picture may be in there.
-        size = sum((byte & 127) << 7 * i for i, byte in enumerate(head[:5:-1]))
-        file.seek(size, os.SEEK_CUR)
+        length = sum(
+            (byte & 127) << 7 * i for i, byte in enumerate(head[:5:-1])
+        )
+        file.seek(length, os.SEEK_CUR)
     start = file.tell() - len(head)
     first = head + file.read(INFO_WITHIN)
-    for name in (b"Xing", b"Info"):
-        place = first.find(name)
-        if place >= 0:
-            return start, first[place + 4 : place + 16]
-    return start, b""
-
-
-def _end_of_mp3(file):
-    """Where an MP3 file ends, by its count of bytes, or None."""
-    start, fields = _count_of_mp3(file)
+    # Flags, number of frames, of bytes.
+    found = re.search(rb"(?:Xing|Info)(.{,12})", first, re.DOTALL)
+    fields = found[1] if found else b""
+    estimated = len(fields) < 4 or not fields[3] & 1
     if len(fields) < 12 or fields[3] & 3 != 3:
-        return None
-    return start + int.from_bytes(fields[8:12], "big")
+        return Extent(estimated=estimated)
+    end = start + int.from_bytes(fields[8:12], "big")
+    file.seek(end)
+    follows = file.read(3)
+    more = follows == ID3 or (follows[:1] == b"\xff" and follows[1:] >= b"\xe0")
+    return Extent(estimated=estimated, behind=(size - end) * more)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from qlung_plugin.dataio.fields import some
 from qlung_plugin.dataio.folders import report_problems
-from qlung_plugin.dataio.headers import TOLERANCE, sound_bytes
+from qlung_plugin.dataio.headers import TOLERANCE, read_extent
 from qlung_plugin.utils.files import write_json
 from qlung_plugin.utils.ordinary_files import (
     LARGEST_TABLE,
@@ -174,14 +174,10 @@ def _read_header(wav):
                 raise ValueError(f"{wav}: holds no samples")
             first = file.read(1)
             silent = all((block == first).all() for block in file.blocks(BLOCK))
-            promised, held = sound_bytes(wav)
-            if held:
-                promised = file.frames * promised / held
-                if promised - file.frames > TOLERANCE * file.samplerate:
-                    return Header(
-                        *(file.samplerate, file.frames, silent, promised)
-                    )
-            return Header(file.samplerate, file.frames, silent)
+            promised = read_extent(wav).frames(file.frames)
+            if promised - file.frames <= TOLERANCE * file.samplerate:
+                promised = None
+            return Header(file.samplerate, file.frames, silent, promised)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{wav}: not readable as audio ({error})") from error
 

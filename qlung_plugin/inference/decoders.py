@@ -8,12 +8,13 @@ Authors
  * qlung_plugin contributors
 """
 
+import math
 import os
 
 import numpy as np
 import soundfile
 
-from qlung_plugin.dataio.headers import counts_frames, sound_bytes
+from qlung_plugin.dataio.headers import read_extent
 
 VALUES = 2**18  # in a block, of all channels together: a megabyte
 FINE = 64  # frames that are read at a time where a file is broken
@@ -75,12 +76,12 @@ def open_decoder(path):
     try:
         return SoundfileDecoder(path)
     except soundfile.LibsndfileError as error:
-        promised, held = sound_bytes(path)
+        extent = read_extent(path)
         reason = error.error_string
-        if promised is not None and held < promised:
+        if extent.promised is not None and extent.held < extent.promised:
             reason = (
-                f"it is truncated: its header says {promised:,} bytes of sound,"
-                f" and {held:,} are there"
+                f"it is truncated: its header says {extent.promised:,} bytes of"
+                f" sound, and {extent.held:,} are there"
             )
         cause = error
     suffix = path.suffix.lower()
@@ -95,6 +96,8 @@ def open_decoder(path):
     except BrokenSound as error:
         if suffix in MEDIA:
             reason = error
+    if suffix == ".raw":
+        reason = "it has no header that says its rate: save it as WAV"
     if suffix in PROPRIETARY:
         reason = (
             f"only {PROPRIETARY[suffix]} opens such files: export it as WAV"
@@ -108,6 +111,15 @@ class _Forward(soundfile.SoundFile):
 
     def seekable(self):
         return False
+
+    @classmethod
+    def of(cls, path):
+        """Opens a file."""
+        if path.suffix.lower() == ".raw":
+            # soundfile goes by this name, and asks for the rate.
+            return cls(os.open(path, os.O_RDONLY))
+        # In bytes: soundfile takes no name that is no text.
+        return cls(os.fsencode(path))
 
 
 class _Endless:
@@ -165,9 +177,9 @@ class SoundfileDecoder:
     def __init__(self, path):
         self._path = path
         self._place, self._source = 0, None
-        # In bytes: soundfile takes no name that is no text.
-        self._file = file = _Forward(os.fsencode(path))
-        if file.format == "MP3" and not counts_frames(path):
+        self._file = file = _Forward.of(path)
+        extent = read_extent(path)
+        if file.format == "MP3" and extent.estimated:
             file.close()
             self._source = _Endless(path)
             file = self._file = _Forward(self._source)
@@ -182,6 +194,11 @@ class SoundfileDecoder:
         # Without an end, libsndfile says 2**63 - 1.
         sure = self._source is None and file.frames < 2**62
         self.promised = file.frames if sure else None
+        self._end = math.inf
+        if file.format == "SDS" and extent.promised:
+            # What is missing of it, libsndfile makes up.
+            self._end = file.frames * extent.held // extent.promised
+            self.frames = None
 
     def read(self, frames):
         """The next frames.
@@ -201,6 +218,7 @@ class SoundfileDecoder:
         BrokenSound
             If none can be read, and it is not the end.
         """
+        frames = min(frames, self._end - self._place)
         try:
             block = self._read(frames)
         except soundfile.LibsndfileError:
@@ -227,7 +245,8 @@ class SoundfileDecoder:
         self._file.close()
         if self._source is not None:
             self._source.seek(0)
-        self._file = _Forward(self._source or os.fsencode(self._path))
+        source = self._source
+        self._file = _Forward(source) if source else _Forward.of(self._path)
         left, most = self._place, max(1, VALUES // self.channels)
         while left:
             block = self._read(min(left, most))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from qlung_plugin.dataio.headers import TOLERANCE, bytes_behind, sound_bytes
+from qlung_plugin.dataio.headers import TOLERANCE, read_extent
 from qlung_plugin.dataio.samples import check_samples
 from qlung_plugin.inference.channels import ChannelComparison
 from qlung_plugin.inference.decoders import VALUES, BrokenSound, open_decoder
@@ -96,7 +96,10 @@ class Recording:
             comparison = None
             if self.channels > 1 and channel is None:
                 comparison = ChannelComparison(self.channels)
-            self.frames = self._look(decoder, comparison, allow_truncated)
+            extent = read_extent(path)
+            self.frames = self._look(
+                decoder, comparison, extent, allow_truncated
+            )
             self._seekable = decoder.frames is not None
         if self.frames == 0:
             raise ValueError(
@@ -106,7 +109,7 @@ class Recording:
         self._chosen = [0] if channel is None else [channel - 1]
         if comparison is not None:
             self._choose(comparison)
-        self._warn_of_more()
+        self._warn_of_more(extent.behind)
         self._stream = None  # of what cannot be read from everywhere
 
     def _check_rate(self):
@@ -121,7 +124,7 @@ class Recording:
                 " the limit: is its header right?"
             )
 
-    def _look(self, decoder, comparison, allow_truncated):
+    def _look(self, decoder, comparison, extent, allow_truncated):
         """The true number of frames; the comparison gets to see channels."""
         block = max(1, VALUES // self.channels)
         frames, broken = decoder.frames, None
@@ -141,14 +144,21 @@ class Recording:
                 decoder.seek(round(first))
                 comparison.add(decoder.read(length))
         there = frames / self.sample_rate
-        promised = self._promised(decoder, frames) / self.sample_rate
-        self.truncated = broken is not None or promised - there > TOLERANCE
+        promised = max(decoder.promised or 0, extent.frames(frames))
+        promised /= self.sample_rate
+        short = promised - there > TOLERANCE
+        self.truncated = short or extent.cut or broken is not None
         if not self.truncated or (allow_truncated and frames):
             return frames
-        if promised - there > TOLERANCE:
+        if short:
             problem = (
                 f"is truncated or damaged: its header says {promised:,.6g} s,"
                 f" and {there:,.6g} s can be read"
+            )
+        elif extent.cut:
+            problem = (
+                "is truncated: it ends within a page of Ogg, and"
+                f" {there:,.6g} s can be read"
             )
         else:
             problem = f"is damaged after {there:,.6g} s"
@@ -158,13 +168,6 @@ class Recording:
             f"{self.path} {problem}; --allow-truncated (allow_truncated=True)"
             " takes what there is"
         )
-
-    def _promised(self, decoder, frames):
-        """The number of frames that its header says, or those there are."""
-        promised, held = sound_bytes(self.path)
-        if held:
-            frames = frames * promised / held
-        return max(decoder.promised or 0, frames)
 
     def _choose(self, comparison):
         self._chosen = comparison.sounding()
@@ -179,8 +182,7 @@ class Recording:
             raise ValueError(message)
         logger.warning("%s", message)
 
-    def _warn_of_more(self):
-        behind = bytes_behind(self.path)
+    def _warn_of_more(self, behind):
         before = self.path.stat().st_size - behind
         seconds = self.duration * behind / before
         if seconds > TOLERANCE:

@@ -7,6 +7,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import os
 import struct
 import subprocess
 import sys
@@ -243,6 +244,9 @@ def test_two_gigabytes_at_a_glance(check, tmp_path):
     assert Recording(path).duration == 24600
     table = check.classified(path, [(0, 2), (24590, 24600)])
     assert len(table) == 2
+    os.truncate(path, 10**9)
+    with pytest.raises(ValueError, match="says 24,600 s, and 11,337.9 s can"):
+        Recording(path)
 
 
 MEMORY = """\
