@@ -56,6 +56,24 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture
+def microphone_page(browser):
+    """A page with a microphone into which chromium beeps once a second."""
+    fake = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+    ]
+    chromium = browser.browser_type.launch(
+        executable_path=chromium_path(), args=[*OPTIONS, *fake]
+    )
+    try:
+        context = chromium.new_context(permissions=["microphone"])
+        context.set_default_timeout(PATIENCE)
+        yield context.new_page()
+    finally:
+        chromium.close()
+
+
 @pytest.fixture(params=list(WIDTHS))
 def width(request):
     """Name of a screen's width, once per kind of screen."""

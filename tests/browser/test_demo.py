@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.browser.conftest import OPTIONS, PATIENCE, WIDTHS, chromium_path
+from tests.browser.conftest import PATIENCE, WIDTHS
 from tests.unittests.small_runs import make_run
 
 # What Gradio's client says whenever it closes a stream of events, and its
@@ -338,30 +338,17 @@ def test_what_is_too_large_is_not_taken(server):
     assert all(p.stat().st_size <= LARGEST * 2**20 for p in kept)
 
 
-def test_the_microphone(browser, server):
-    """Chromium beeps into a microphone that it pretends to have."""
-    fake = [
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-    ]
-    chromium = browser.browser_type.launch(
-        executable_path=chromium_path(), args=[*OPTIONS, *fake]
-    )
-    try:
-        context = chromium.new_context(permissions=["microphone"])
-        context.set_default_timeout(PATIENCE)
-        page = context.new_page()
-        page.goto(server.address)
-        page.get_by_label("Windows of 8 s").check()
-        page.get_by_label("Record audio").click()
-        page.get_by_role("button", name="Record", exact=True).click()
-        page.wait_for_timeout(2500)
-        page.get_by_role("button", name="Stop", exact=True).click()
-        page.get_by_role("button", name="Trim audio to selection").wait_for()
-        classify(page)
-        picture(page).wait_for()
-        number, start, end, *_ = rows(page, 1)[0]
-        assert (number, start) == ("1", "0.00")
-        assert float(end) > 1
-    finally:
-        chromium.close()
+def test_the_microphone(microphone_page, server):
+    page = microphone_page
+    page.goto(server.address)
+    page.get_by_label("Windows of 8 s").check()
+    page.get_by_label("Record audio").click()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(2500)
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Trim audio to selection").wait_for()
+    classify(page)
+    picture(page).wait_for()
+    number, start, end, *_ = rows(page, 1)[0]
+    assert (number, start) == ("1", "0.00")
+    assert float(end) > 1
