@@ -376,6 +376,39 @@ def memory(path):
     return int(run.stdout) / 1024
 
 
+LIMITED = """\
+import resource, sys
+from qlung_plugin.inference.recordings import Recording
+path, warm, limit = sys.argv[1:]
+Recording(warm).read(0, 1)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+limit = used + int(limit) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+recording = Recording(path)
+print(len(recording.read(0, 20)), sum(map(len, recording.blocks(10**9))))
+"""
+
+
+def test_many_channels_within_a_limit_of_memory(tmp_path):
+    """4 KB on the disk, of 20 s in 1,024 channels: 625 MiB as floats."""
+    path, warm = tmp_path / "wide.wav", tmp_path / "warm.wav"
+    soundfile.write(warm, np.full((RATE, 8), 0.1), RATE)
+    soundfile.write(path, np.zeros((1, 1024)), RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    place, size = content.index(b"data") + 4, 20 * RATE * 1024 * 2
+    content[place : place + 4] = struct.pack("<I", size)
+    path.write_bytes(content)
+    os.truncate(path, place + 4 + size)
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path), str(warm), "150"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert run.stdout.split() == [str(20 * RATE)] * 2, run.stderr
+
+
 def test_unknown_length_takes_no_memory(tmp_path):
     path = written(tmp_path, "flac", "PCM_16")
     content = bytearray(path.read_bytes())
