@@ -234,6 +234,30 @@ def changed(published, tmp_path, change):
     return tmp_path / "changed.pt"
 
 
+def test_it_was_saved_from_data_parallel(published, tmp_path):
+    """With its classifier, too, which has the prefix as well."""
+
+    def wrap(content):
+        state = {**content["model"], "predictor.bias": torch.zeros(527)}
+        content["model"] = {f"module.{name}": t for name, t in state.items()}
+
+    wrapped = BEATs(changed(published, tmp_path, wrap), config=TINY)
+    for name, tensor in BEATs(published[1], config=TINY).state_dict().items():
+        assert torch.equal(wrapped.state_dict()[name], tensor), name
+
+
+def test_a_prefix_of_some_names_is_named(published, tmp_path):
+    def wrap(content):
+        tensor = content["model"].pop("layer_norm.weight")
+        content["model"]["module.layer_norm.weight"] = tensor
+
+    with pytest.raises(
+        ValueError,
+        match="missing: layer_norm.weight; unknown: module.layer_norm.weight",
+    ):
+        BEATs(changed(published, tmp_path, wrap), config=TINY)
+
+
 def set_cfg(**fields):
     return lambda content: content["cfg"].update(fields)
 
