@@ -70,6 +70,14 @@ STYLE = """\
 footer { display: none !important; }
 """
 
+# A new sound takes the answer of the old one away.
+FOLLOW = """\
+sound => [
+  {__type__: "update", visible: false},
+  {__type__: "update", interactive: sound !== null},
+]
+"""
+
 
 class Analysis(NamedTuple):
     """What the page shows of a recording."""
@@ -318,8 +326,6 @@ def build(model, about):
     import gradio as gr
 
     def show(path, source, annotation):
-        if path is None:
-            raise _error("Choose or record a sound first.")
         cycles = CYCLES[source]
         if cycles == "file":
             cycles = annotation
@@ -380,7 +386,9 @@ def build(model, about):
                     height=120,
                     visible=False,
                 )
-                button = gr.Button("Classify", variant="primary")
+                button = gr.Button(
+                    "Classify", variant="primary", interactive=False
+                )
         # There when there is something to see, and of this recording.
         with gr.Column(visible=False) as results:
             summary = gr.Markdown()
@@ -390,13 +398,6 @@ def build(model, about):
                 label="Cycles (choose one to hear it)", interactive=False
             )
         cuts = gr.State()
-        sound.change(
-            lambda: gr.update(visible=False),
-            None,
-            results,
-            show_progress="hidden",
-            api_visibility="private",
-        )
         source.change(
             lambda chosen: gr.update(visible=CYCLES[chosen] == "file"),
             source,
@@ -404,10 +405,20 @@ def build(model, about):
             show_progress="hidden",
             api_visibility="private",
         )
-        button.click(
+        classified = button.click(
             show,
             [sound, source, annotation],
             [results, summary, figure, table, cuts, player],
+            api_visibility="private",
+        )
+        # In the browser, at once: what is still on its way there cannot be
+        # classified, and no answer stands beside another sound.
+        sound.change(
+            None,
+            sound,
+            [results, button],
+            js=FOLLOW,
+            cancels=classified,
             api_visibility="private",
         )
         table.select(

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +132,28 @@ def sound(tmp_path):
 
 def upload(page, path):
     page.locator("input[type=file]").first.set_input_files(path)
-    page.get_by_role("button", name="Classify").wait_for()
     page.get_by_role("button", name="Trim audio to selection").wait_for()
 
 
+def button(page):
+    return page.get_by_role("button", name="Classify")
+
+
 def classify(page):
-    page.get_by_role("button", name="Classify").click()
+    """Clicks, as soon as there is a sound to classify."""
+    button(page).click()
+
+
+@contextmanager
+def held(page, path):
+    """Keeps a request from its server until the end of the block."""
+    waiting = []
+    page.route(path, lambda route: waiting.append(route))
+    with page.expect_request(path):
+        yield
+    for route in waiting:
+        route.continue_()
+    page.unroute(path)
 
 
 def picture(page):
@@ -219,10 +236,12 @@ def test_an_annotation_of_one_s_own(visit, sound, tmp_path):
     page.get_by_text("Cycles: cycles.csv.").wait_for()
 
 
-def test_nothing_chosen(visit):
+def test_without_a_sound_nothing_is_classified(visit, sound):
     page = visit()
-    classify(page)
-    assert "Choose or record a sound first" in failure(page)
+    assert button(page).is_disabled()
+    upload(page, sound())
+    page.get_by_label("Clear").first.click()
+    page.locator("button:disabled", has_text="Classify").wait_for()
 
 
 @pytest.mark.parametrize(
@@ -287,6 +306,16 @@ def test_a_new_sound_takes_the_old_answer_away(visit, sound):
     picture(page).wait_for()
     page.get_by_label("Clear").first.click()
     picture(page).wait_for(state="hidden")
+    # Also an answer that is on its way.
+    upload(page, sound())
+    with held(page, "**/queue/data?*"):
+        classify(page)
+        page.get_by_label("Clear").first.click()
+        page.locator("button:disabled", has_text="Classify").wait_for()
+        upload(page, sound("short.wav", seconds=5))
+        classify(page)
+    picture(page).wait_for()
+    assert [row[:3] for row in rows(page, 1)] == [["1", "0.00", "5.00"]]
 
 
 def test_it_listens_to_this_machine_alone(server):
@@ -344,9 +373,12 @@ def test_the_microphone(microphone_page, server):
     page.get_by_label("Windows of 8 s").check()
     page.get_by_label("Record audio").click()
     page.get_by_role("button", name="Record", exact=True).click()
-    page.wait_for_timeout(2500)
-    page.get_by_role("button", name="Stop", exact=True).click()
-    page.get_by_role("button", name="Trim audio to selection").wait_for()
+    # Of what is recorded, which may begin late.
+    page.get_by_text("0:02", exact=True).wait_for()
+    with held(page, "**/upload"):
+        page.get_by_role("button", name="Stop", exact=True).click()
+        page.get_by_role("button", name="Trim audio to selection").wait_for()
+        assert button(page).is_disabled()
     classify(page)
     picture(page).wait_for()
     number, start, end, *_ = rows(page, 1)[0]
