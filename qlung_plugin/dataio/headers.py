@@ -220,7 +220,8 @@ def _no_chunks(file, layout, place, size):
         return 0
     for _ in range(MOST_CHUNKS):
         place += -place % layout.align
-        chunk = _chunk(file, layout, place)
+        # A size of 64 bits may lie beyond what can be sought.
+        chunk = _chunk(file, layout, place) if place < size else None
         if chunk is None:
             break
         name, length = chunk

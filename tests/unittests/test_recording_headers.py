@@ -163,6 +163,19 @@ def test_more_than_four_gigabytes(tmp_path):
         Recording(path)
 
 
+def test_more_than_any_file_has(tmp_path):
+    path = tmp_path / "a.rf64"
+    content = write(path, subtype="PCM_16")
+    old = (2 * RATE * SECONDS).to_bytes(8, "little")
+    path.write_bytes(
+        content.replace(old, (2**63 + 2**40).to_bytes(8, "little"))
+    )
+    extent = read_extent(path)
+    assert extent.promised == 2**63 + 2**40 and extent.held < len(content)
+    with pytest.raises(ValueError, match=r"a\.rf64 "):
+        Recording(path)
+
+
 def test_a_preparation_tells_too(tmp_path):
     """Corpora of speech call NIST files .wav."""
     path = tmp_path / "a.wav"
