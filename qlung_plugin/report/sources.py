@@ -19,6 +19,7 @@ from qlung_plugin.utils.evaluations import (
     read_evaluations,
 )
 from qlung_plugin.utils.experiments import (
+    FOLD,
     FOLDS,
     VALIDATION,
     collect_evaluations,
@@ -27,7 +28,7 @@ from qlung_plugin.utils.experiments import (
 from qlung_plugin.utils.ordinary_files import read_ordinary
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """A run that is shown in detail.
 
@@ -91,17 +92,17 @@ def find_runs(folders, checkpoint="selected"):
         compared with.
     notes : list of str
         What the reader has to know besides, in sentences: of what is left out
-        because it is damaged, :class:`qlung_plugin.utils.evaluations.Damage`.
+        because it is damaged, or was not judged on the same cycles as most,
+        :class:`qlung_plugin.utils.evaluations.Damage`.
 
     Raises
     ------
     FileNotFoundError
         If a folder holds no result.
     ValueError
-        If no run is left to be shown, a run is there twice, or the runs were not
-        judged on the same cycles.
+        If no run is left to be shown, or a run is there twice.
     """
-    evaluations, notes, runs, seeds = [], [], [], []
+    evaluations, notes, runs, collected = [], [], [], []
     for folder in map(Path, folders):
         found, remarks = _collect(folder)
         if not found and not any(isinstance(r, Damage) for r in remarks):
@@ -121,26 +122,30 @@ def find_runs(folders, checkpoint="selected"):
         if os.path.lexists(folder / METRICS):
             runs += _find_run(found, folder, checkpoint, notes)
             continue
-        for name in dict.fromkeys(one.configuration for one in found):
-            # The first is that of the training itself, of the first seed.
-            first = next(e for e in found if e.configuration == name)
+        # The first is that of the training itself, of the first seed.
+        firsts = {}
+        for one in found:
+            if not _is_within(one.folder, folder):
+                firsts.setdefault(one.configuration, one)
+        for first in firsts.values():
             ones = _unpooled(found, first)
             run = _find_run(ones, first.folder, checkpoint, notes)
             runs += run
-            seeds += [one.name for one in run]
+            collected += run
     if not runs:
         raise ValueError("; ".join(notes))
+    runs = _alike(runs, notes)
     for run in runs:
         try:
             run.history = read_training(run)
         except (OSError, ValueError) as error:
             notes.append(f"No curves of the training of {run.name}: {error}.")
+    seeds = [run.name for run in runs if run in collected]
     if seeds:
         notes.append(
             "Of each configuration the first seed is shown in detail:"
             f" {'; '.join(seeds)}."
         )
-    _check_alike(runs)
     return runs, evaluations, notes
 
 
@@ -237,17 +242,36 @@ def _find_run(evaluations, folder, checkpoint, notes):
     return [Run(evaluation, others)]
 
 
-def _check_alike(runs):
-    first = runs[0]
-    for run in runs[1:]:
-        facts = ["id", "label"]
-        if run.evaluation.labels != first.evaluation.labels or not (
-            run.predictions[facts].equals(first.predictions[facts])
-        ):
-            raise ValueError(
-                f"{run.folder} and {first.folder} were not judged on the same"
-                " cycles and classes: make a page of each"
-            )
+def _is_within(place, folder):
+    """Whether a place is of a run whose own results are above it.
+
+    Those may be damaged: others are not shown in their stead.
+    """
+    top = place.parent if place.name == VALIDATION else place
+    above = (path for path in top.parents if path.is_relative_to(folder))
+    return not FOLD.fullmatch(top.name) and any(
+        os.path.lexists(path / METRICS) for path in above
+    )
+
+
+def _alike(runs, notes):
+    """The runs that were judged on the same cycles, which most are."""
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise ValueError(f"a run is given twice: {', '.join(names)}")
+    groups = {}
+    for run in runs:
+        cycles = run.predictions[["id", "label"]].itertuples(index=False)
+        judged_on = (run.evaluation.labels, *map(tuple, cycles))
+        groups.setdefault(judged_on, []).append(run)
+    alike = max(groups.values(), key=len)
+    for run in runs:
+        if run not in alike:
+            notes.append(
+                Damage(
+                    f"{run.folder} is left out: it was not judged on the same"
+                    f" cycles and classes as {alike[0].folder}: make a page of"
+                    " each"
+                )
+            )
+    return alike

@@ -13,7 +13,11 @@ import pandas as pd
 from qlung_plugin.utils import ordinary_files
 from qlung_plugin.utils.files import plain
 from qlung_plugin.utils.metric_stats import prediction_metrics
-from qlung_plugin.utils.results import evaluate_predictions, read_predictions
+from qlung_plugin.utils.results import (
+    METADATA,
+    evaluate_predictions,
+    read_predictions,
+)
 from qlung_plugin.utils.run_folder import SELECTIONS
 from qlung_plugin.utils.run_schema import (
     CHECKPOINT,
@@ -117,7 +121,7 @@ def read_evaluations(folder, configuration, seed):
         the predictions; the message names file and key.
     """
     metrics = read_metrics(folder)
-    return [
+    evaluations = [
         Evaluation(
             configuration=configuration,
             seed=seed,
@@ -133,6 +137,17 @@ def read_evaluations(folder, configuration, seed):
         for name in SELECTIONS
         if name in metrics
     ]
+    facts = ["id", *METADATA, "label"]
+    cycles = [one.predictions[facts] for one in evaluations]
+    for one, table in zip(evaluations, cycles):
+        if not table.equals(cycles[0]):
+            raise ValueError(
+                f"{_table(folder, one.checkpoint)} says other things of the"
+                " cycles, or of other cycles, than"
+                f" {_table(folder, evaluations[0].checkpoint).name}: one of"
+                " them is altered, or of another run"
+            )
+    return evaluations
 
 
 def read_metrics(folder):
@@ -208,14 +223,19 @@ def _describe(data):
 
 def _database(data):
     """The name of a database, and which part of it was there."""
-    subset = f", subset ({data['subset']})" if data["subset"] else ""
-    return data["database"] + subset
+    subset = data.get("subset")  # a model's own training may not say
+    return data["database"] + (f", subset ({subset})" if subset else "")
+
+
+def _table(place, checkpoint):
+    """The file of the predictions of a checkpoint."""
+    suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
+    return place / f"predictions{suffix}.csv"
 
 
 def _read_cycles(place, checkpoint, metrics):
     """The predictions of a checkpoint, checked against its metrics."""
-    suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
-    path = place / f"predictions{suffix}.csv"
+    path = _table(place, checkpoint)
     labels = tuple(metrics["counts"])
     table = read_predictions(path, labels)
     try:

@@ -59,7 +59,7 @@ def collect_evaluations(folder):
     FileNotFoundError
         If the folder is none, or holds no run.
     ValueError
-        If two folders are the same run, or folds do not complete each other.
+        If two folders are the same run.
 
     Example
     -------
@@ -76,7 +76,12 @@ def collect_evaluations(folder):
         if not is_fold:
             evaluations += folds[None]
         elif set(folds) == set(FOLDS):
-            evaluations += _pool(part, [folds[fold] for fold in FOLDS])
+            try:
+                evaluations += _pool(part, [folds[fold] for fold in FOLDS])
+            except ValueError as error:
+                notes.append(
+                    Damage(f"{configuration}, seed {seed} is left out: {error}")
+                )
         else:
             notes.append(
                 f"{configuration}, seed {seed}: of {len(FOLDS)} folds only"

@@ -252,7 +252,7 @@ def test_folds_beside_a_run_without(tmp_path):
     assert len({one.partition for one in selected}) == 2
 
 
-def test_folds_that_overlap_are_refused(tmp_path):
+def test_folds_that_overlap_are_left_out(tmp_path):
     write_folds(tmp_path / "ce" / "1", test=FOLD)
     write_evaluation(
         tmp_path / "ce" / "1" / "fold_4",
@@ -261,8 +261,12 @@ def test_folds_that_overlap_are_refused(tmp_path):
         data=FOLD,
         prefix="0_",
     )
-    with pytest.raises(ValueError, match="do not complete each other"):
-        collect_evaluations(tmp_path)
+    write_evaluation(tmp_path / "other" / "1")
+    evaluations, [note] = collect_evaluations(tmp_path)
+    assert {one.configuration for one in evaluations} == {"other"}
+    assert isinstance(note, Damage)
+    assert note.startswith("ce, seed 1 is left out: ")
+    assert "do not complete each other" in note
 
 
 # Malformed folders

@@ -15,6 +15,7 @@ from qlung_plugin.report.page import render_page
 from qlung_plugin.report.recordings import Recordings
 from qlung_plugin.report.sources import find_runs
 from qlung_plugin.report.tables import comparison_tables, score_tables
+from qlung_plugin.utils.evaluations import Damage
 from tests.unittests.report_runs import (
     CYCLES,
     DATA,
@@ -26,6 +27,7 @@ from tests.unittests.report_runs import (
 )
 
 FOLDS = 5
+OTHER = {"database": "SPRSound", "training": {"data": {"database": "ICBHI"}}}
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +155,50 @@ def test_runs_on_other_cycles_are_not_set_side_by_side(
 ):
     manifest = make_manifest()
     manifest.pop("003_1b1_002")
-    write_run(tmp_path / "other" / "1", data_folder, manifest=manifest)
-    with pytest.raises(ValueError, match="make a page of each"):
-        find_runs([results / "ce/1", tmp_path / "other" / "1"])
+    other = write_run(tmp_path / "other" / "1", data_folder, manifest=manifest)
+    run = results / "ce/1"
+    for folders in ([run, other], [other, run]):
+        [shown], evaluations, [note] = find_runs(folders)
+        assert shown.folder == folders[0]
+        assert {one.folder for one in evaluations} == {run, other}
+        assert isinstance(note, Damage) and note == (
+            f"{folders[1]} is left out: it was not judged on the same cycles"
+            f" and classes as {folders[0]}: make a page of each"
+        )
+    # What most were judged on is shown.
+    third = write_run(tmp_path / "third" / "1", data_folder, seed=3)
+    runs, _, [note] = find_runs([other, run, third])
+    assert [one.folder for one in runs] == [run, third]
+    assert str(other) in note
+
+
+def test_other_results_are_not_shown_in_the_stead_of_damaged_ones(
+    tmp_path, data_folder
+):
+    """Of the training itself: not what it got on another database."""
+    for name in ("ce", "qlung"):
+        run = write_run(tmp_path / name / "1", data_folder)
+        write_run(run / "ood", data_folder, seed=3, data={**DATA, **OTHER})
+    (tmp_path / "qlung" / "1" / "predictions.csv").write_text("id\n")
+    runs, evaluations, notes = find_runs([tmp_path])
+    assert [run.folder for run in runs] == [tmp_path / "ce" / "1"]
+    assert isinstance(notes[0], Damage) and "qlung/1 is left out" in notes[0]
+    assert "first seed is shown in detail: ce/1." in notes[1]
+    assert tmp_path / "qlung/1/ood" in {one.folder for one in evaluations}
+
+
+def test_checkpoints_of_a_run_are_judged_on_the_same_cycles(
+    tmp_path, data_folder
+):
+    """Two ids that are exchanged change no figure."""
+    path = write_run(tmp_path / "ce" / "1", data_folder) / "predictions.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for name in ("id", "age", "device"):
+        altered = table.copy()
+        altered.loc[[0, 9], name] = table.loc[[9, 0], name].to_numpy()
+        altered.to_csv(path, index=False)
+        with pytest.raises(ValueError, match="_last.csv says other things"):
+            find_runs([path.parent])
 
 
 def test_an_evaluation_of_another_database_names_its_training(
