@@ -40,8 +40,9 @@ def annotation_beside(recording):
     Returns
     -------
     Path or None
-        A file of its name that is an annotation by its content. One that nearly
-        is, is told in a warning.
+        A file of its name that is an annotation by its content: the first of
+        :data:`ANNOTATIONS`. If there are more, a warning names them, and one
+        that nearly is.
 
     Example
     -------
@@ -53,6 +54,7 @@ def annotation_beside(recording):
     >>> annotation_beside(path).name
     'breath.csv'
     """
+    found = []
     for suffix in ANNOTATIONS:
         for variant in (suffix, suffix.upper()):
             path = recording.with_suffix(variant)
@@ -60,13 +62,22 @@ def annotation_beside(recording):
                 continue
             known, lack = recognise(path)
             if known:
-                return path
-            if lack:
+                found.append(path)
+            elif lack:
                 logger.warning(
                     "%s is not read as the annotation of %s: %s",
                     *(path, recording.name, lack),
                 )
-    return None
+    # Where letter case does not count, one file has two names.
+    others = [p for p in found[1:] if not os.path.samefile(p, found[0])]
+    if others:
+        logger.warning(
+            "%s has %d annotations: %s is read, and not %s; name the one that"
+            " is meant, or remove the others",
+            *(recording.name, 1 + len(others), found[0]),
+            some([str(path) for path in others]),
+        )
+    return found[0] if found else None
 
 
 def annotation_in(folder, recording):

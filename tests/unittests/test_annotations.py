@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from qlung_plugin.cli.classify import WRITERS
+from qlung_plugin.cli.main import main
 from qlung_plugin.inference.annotations import annotation_beside, recognise
 from qlung_plugin.inference.classifier import Classification
 from qlung_plugin.inference.cycle_sources import find_cycles
@@ -153,6 +154,36 @@ def test_the_next_kind_is_looked_at(recording):
     assert annotation_beside(recording.path) is None
     recording.path.with_suffix(".csv").write_text(CSV)
     assert find_cycles(recording).times == TIMES
+
+
+def test_of_several_annotations_it_is_told_which_is_read(recording, caplog):
+    names = {".txt": "0 9 0 0\n", ".json": sprsound(TIMES), ".csv": CSV}
+    paths = [recording.path.with_suffix(suffix) for suffix in names]
+    for path, content in zip(paths, names.values()):
+        path.write_text(content)
+    assert find_cycles(recording).times == [(0.0, 9.0)]
+    [record] = caplog.records
+    assert record.getMessage() == (
+        f"breath.wav has 3 annotations: {paths[0]} is read, and not {paths[1]},"
+        f" {paths[2]}; name the one that is meant, or remove the others"
+    )
+    # Who names one is left alone, and so is who has one under two names.
+    caplog.clear()
+    assert find_cycles(recording, paths[1]).times == TIMES
+    paths[2].unlink()
+    paths[1].unlink()
+    os.link(paths[0], paths[0].with_suffix(".TXT"))
+    assert find_cycles(recording).times == [(0.0, 9.0)]
+    assert caplog.records == []
+
+
+def test_several_annotations_are_told_on_the_command_line(recording, capsys):
+    recording.path.with_suffix(".txt").write_text("0 9 0 0\n")
+    recording.path.with_suffix(".csv").write_text(CSV)
+    assert main(["quality", str(recording.path), "--by", "cycle"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("\n") == 2
+    assert "qlung: breath.wav has 2 annotations: " in printed.err
 
 
 def test_a_folder_of_annotations_and_other_files(recording, tmp_path):
