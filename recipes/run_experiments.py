@@ -26,8 +26,12 @@ from qlung_plugin.utils.evaluations import Damage
 from qlung_plugin.utils.experiment_report import write_experiments
 from qlung_plugin.utils.experiments import FOLDS, collect_evaluations
 from qlung_plugin.utils.jobs import Step, execute, plan_slots
-from qlung_plugin.utils.scripts import INTERRUPTED, explain_errors
-from qlung_plugin.utils.text import printable, printable_lines
+from qlung_plugin.utils.scripts import (
+    INTERRUPTED,
+    explain_errors,
+    refuse_repeated,
+)
+from qlung_plugin.utils.text import guard_terminal, printable, printable_lines
 
 RECIPES = Path(__file__).resolve().parent
 TRAIN = RECIPES / "ICBHI" / "classification" / "train.py"
@@ -60,7 +64,11 @@ def parse_arguments(arguments):
     add("--partition", default="inter", help="of SPRSound (default: inter)")
     add("--output", metavar="FOLDER", help="for all runs and the tables")
     add("--cache_folder", metavar="FOLDER", help="default: OUTPUT/cache")
-    add("--jobs", type=int, help="runs at a time (default: GPUs, else cores)")
+    add(
+        "--jobs",
+        type=int,
+        help="runs at a time (default: GPUs, else free cores)",
+    )
     add(
         "--folds",
         choices=list(FOLD_OPTIONS),
@@ -73,6 +81,7 @@ def parse_arguments(arguments):
         " gives the order of the configurations",
     )
     options, others = parser.parse_known_args(arguments)
+    refuse_repeated(sys.argv[1:] if arguments is None else arguments)
     if options.collect:
         if others:
             parser.error(f"--collect trains nothing: what is {others[0]}?")
@@ -167,7 +176,8 @@ def collect(folder, output, configurations):
     damaged = [note for note in notes if isinstance(note, Damage)]
     for note in damaged:
         print(printable(note), file=sys.stderr)
-    print(f"Tables: {Path(output, 'results.md')}, results.csv, scores.png")
+    tables = Path(output, "results.md")
+    print(printable(f"Tables: {tables}, results.csv, scores.png"))
     return int(bool(damaged))
 
 
@@ -185,9 +195,10 @@ def main(arguments=None):
     conflicts = [c for c in (step.find_conflict() for step in steps) if c]
     if conflicts:
         raise SystemExit(
-            "\n".join(conflicts) + "\nNothing was run. Choose another --output,"
-            " give the old configuration and options again, or delete what is"
-            " to be made anew."
+            printable_lines("\n".join(conflicts))
+            + "\nNothing was run. Choose another --output, give the old"
+            " configuration and options again, or delete what is to be made"
+            " anew."
         )
     sweep(options.output)
     try:
@@ -195,11 +206,12 @@ def main(arguments=None):
     except KeyboardInterrupt:
         raise SystemExit(f"Interrupted: {INTERRUPTED}") from None
     for name, message in broken.items():
-        print(f"\n{name}: {printable_lines(message)}", file=sys.stderr)
+        print(printable_lines(f"\n{name}: {message}"), file=sys.stderr)
     damaged = collect(options.output, options.output, names)
     return 1 if broken else damaged
 
 
 if __name__ == "__main__":
+    guard_terminal()
     explain_errors()
     sys.exit(main())

@@ -175,19 +175,23 @@ def heading(summary):
 def csv_writer(file):
     """Writes a row per cycle; arguments as for :func:`table_writer`.
 
-    The last column is 1 if the recording is truncated, else 0.
+    The last column is 1 if the recording is truncated, else 0. On a terminal,
+    names are printable.
     """
     rows = csv.writer(file, lineterminator="\n")
+    on_terminal = file.isatty()
     header = []
+
+    def write_row(values):
+        rows.writerow(map(printable, values) if on_terminal else values)
 
     def write(path, classification):
         cycles, summary = classification
         if not header:
             header.extend(["recording", *cycles.columns, "truncated"])
-            rows.writerow(header)
+            write_row(header)
         for row in cycles.itertuples(index=False):
-            values = map(csv_field, row)
-            rows.writerow([path, *values, int(summary["truncated"])])
+            write_row([path, *map(csv_field, row), int(summary["truncated"])])
 
     return write
 

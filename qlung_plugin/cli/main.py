@@ -23,7 +23,7 @@ from qlung_plugin.cli import (
     quality,
     report,
 )
-from qlung_plugin.utils.text import log_printable, printable
+from qlung_plugin.utils.text import guard_terminal, printable
 
 COMMANDS = (classify, quality, report, export, demo, components)
 
@@ -66,7 +66,7 @@ def main(arguments=None):
     0
     """
     _print_any_text()
-    log_printable()
+    guard_terminal()
     arguments = _parser().parse_args(arguments)
     try:
         code = arguments.run(arguments) or 0

@@ -8,11 +8,10 @@ import argparse
 import logging
 import os
 import sys
-import traceback
 from functools import partial
 from pathlib import Path
 
-from qlung_plugin.utils.text import printable
+from qlung_plugin.utils.text import print_traceback, printable
 
 CYCLES = """\
 cycles:
@@ -139,7 +138,7 @@ def for_each(arguments, function, prepare, write):
                 continue
             failed += 1
             if arguments.debug:
-                traceback.print_exception(outcome)
+                print_traceback(type(outcome), outcome, outcome.__traceback__)
             message = str(outcome)
             if str(path) not in message:
                 message = f"{path}: {message}"

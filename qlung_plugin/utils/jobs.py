@@ -30,7 +30,8 @@ from qlung_plugin.utils.output_folder import (
     compare,
     read_configuration,
 )
-from qlung_plugin.utils.scripts import PARENT
+from qlung_plugin.utils.scripts import PARENT, free_cores
+from qlung_plugin.utils.text import printable
 
 CONSOLE = "console.txt"  # what a script printed, in its folder
 TAIL = 15  # lines of it that are shown where it broke
@@ -147,13 +148,15 @@ def plan_slots(jobs=None):
     Arguments
     ---------
     jobs : int, optional
-        So many; else as many as there are GPUs, or cores where there are none.
+        So many; else as many as there are GPUs, or where there are none, cores
+        that have nothing to do.
 
     Returns
     -------
     list of dict
         Environment variables per run at a time: a GPU, or a number of threads
-        (unless the environment has one already).
+        (unless the environment has one already). That does not depend on what
+        else the machine does, for it changes the last digits of a result.
 
     Example
     -------
@@ -170,9 +173,8 @@ def plan_slots(jobs=None):
             {"CUDA_VISIBLE_DEVICES": devices[slot % count]}
             for slot in range(jobs or count)
         ]
-    cores = len(os.sched_getaffinity(0))
-    jobs = jobs or cores
-    threads = str(max(1, cores // jobs))
+    threads = str(max(1, len(os.sched_getaffinity(0)) // jobs) if jobs else 1)
+    jobs = jobs or free_cores()
     key = "OMP_NUM_THREADS"
     return [{key: os.environ.get(key, threads)} for _ in range(jobs)]
 
@@ -219,7 +221,8 @@ def execute(runs, slots):
                     del running[slot]
                     if process.returncode or not step.is_finished():
                         broken[name] = step.describe_failure(process.returncode)
-                        progress.write(f"{name} broke: {step.folder / CONSOLE}")
+                        place = f"{name} broke: {step.folder / CONSOLE}"
+                        progress.write(printable(place))
                         later = []
                     if later:
                         queue.appendleft((name, later))
@@ -231,7 +234,7 @@ def execute(runs, slots):
                     running[slot] = name, steps, process
             current = ", ".join(name for name, *_ in running.values())
             if current != shown:
-                progress.set_postfix_str(current)
+                progress.set_postfix_str(printable(current))
                 shown = current
             time.sleep(POLL)
     finally:

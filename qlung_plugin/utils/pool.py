@@ -15,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 
+from qlung_plugin.utils.text import guard_terminal
+
 # What a bad file raises; anything else is a mistake of this package.
 FILE_ERRORS = (MemoryError, OSError, RuntimeError, ValueError)
 
@@ -185,6 +187,7 @@ def _no_interruption():
 
 def _prepare(pickled):
     global _prepared
+    guard_terminal()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Interrupted, a process ends without a word: the parent has the last one.
     # Of a job in the background, which ignores it, all have to.

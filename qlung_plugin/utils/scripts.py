@@ -10,12 +10,12 @@ import re
 import signal
 import sys
 import threading
-import traceback
+from collections import Counter
 from pathlib import Path
 
 from qlung_plugin.utils.text import (
-    log_printable,
-    printable,
+    guard_terminal,
+    print_traceback,
     printable_lines,
 )
 
@@ -37,8 +37,9 @@ def start_script(about):
     about : str
         The script's docstring, which has its command in it.
     """
+    guard_terminal()
     explain_errors()
-    log_printable()
+    refuse_repeated(sys.argv[1:])
     own = os.getpid()
 
     def terminate(signum, frame):
@@ -53,7 +54,35 @@ def start_script(about):
             target=_end_with_parent, args=[descriptor], daemon=True
         ).start()
     if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
-        print(describe_options(about, sys.argv))
+        print(printable_lines(describe_options(about, sys.argv)))
+
+
+def refuse_repeated(arguments):
+    """Refuses a command line on which an option is given twice.
+
+    Arguments
+    ---------
+    arguments : list of str
+        Of the process, without its name.
+
+    Raises
+    ------
+    ValueError
+        Which names the option.
+
+    Example
+    -------
+    >>> refuse_repeated(["a.yaml", "--lr", "0.1", "--seed=1", "--lr=0.2"])
+    Traceback (most recent call last):
+    ...
+    ValueError: --lr is given 2 times: which one is meant?
+    """
+    names = [a.split("=")[0] for a in arguments if a.startswith("--")]
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise ValueError(
+                f"{name} is given {count} times: which one is meant?"
+            )
 
 
 def describe_options(about, arguments):
@@ -109,10 +138,8 @@ def explain_errors(log=None):
         if log is not None:
             _log_traceback(kind, error, trace)
         if "--debug" in sys.argv:
-            lines = traceback.format_exception(kind, error, trace)
-            print(printable_lines("".join(lines)), file=sys.stderr)
-        for line in describe_error(error).splitlines():
-            print(printable(line), file=sys.stderr)
+            print_traceback(kind, error, trace)
+        print(printable_lines(describe_error(error)), file=sys.stderr)
         if "--debug" not in sys.argv and not issubclass(kind, USER_ERRORS):
             more = f"in {log}" if log else "with --debug"
             print(f"The traceback is {more}", file=sys.stderr)

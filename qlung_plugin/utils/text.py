@@ -4,7 +4,14 @@ Authors
  * qlung_plugin contributors
 """
 
+import argparse
 import logging
+import sys
+import traceback
+import warnings
+
+_format_warning = warnings.formatwarning
+_refuse = argparse.ArgumentParser.error
 
 
 def printable(text):
@@ -54,12 +61,42 @@ def printable_lines(text):
     return "\n".join(map(_escape, text.split("\n")))
 
 
-def log_printable():
-    """What is logged from now on does not control a terminal.
+def guard_terminal():
+    """From now on, what this process says on its own controls no terminal.
 
-    Whoever logs and wherever to: warnings name files, and libraries do, too.
+    To be called where a program starts, and in the processes that it starts.
+    What is logged, warned of, raised and not caught, or refused on a command
+    line may quote names and files of strangers, whoever writes it: libraries
+    do, too. What is printed is left to whoever prints it.
     """
     logging.setLogRecordFactory(_PrintableRecord)
+    warnings.formatwarning = _printable_warning
+    argparse.ArgumentParser.error = _printable_refusal
+    sys.excepthook = print_traceback
+
+
+def print_traceback(kind, error, trace):
+    """Prints on stderr what ``sys.excepthook`` does, with the same arguments.
+
+    Arguments
+    ---------
+    kind : type
+        Of the exception.
+    error : BaseException
+        What was raised.
+    trace : traceback
+        Where.
+    """
+    lines = traceback.format_exception(kind, error, trace)
+    print(printable_lines("".join(lines)), end="", file=sys.stderr)
+
+
+def _printable_warning(*args, **kwargs):
+    return printable_lines(_format_warning(*args, **kwargs))
+
+
+def _printable_refusal(parser, message):
+    _refuse(parser, printable_lines(message))
 
 
 class _PrintableRecord(logging.LogRecord):

@@ -117,6 +117,19 @@ def write_yaml(path, behaviour="", lr=0.1):
 CALL = (
     "--hparams a.yaml b.yaml --seeds 1 2 --icbhi ICBHI --output out --jobs 2"
 ).split()
+
+
+def call(*changes):
+    """The command line with other options, or others besides."""
+    options = {}
+    for word in (*CALL, *changes):
+        if word.startswith("--"):
+            options[word] = values = []
+        else:
+            values.append(word)
+    return [word for name in options for word in (name, *options[name])]
+
+
 RUNS = [f"{name}/{seed}" for name in ("a", "b") for seed in (1, 2)]
 
 
@@ -333,7 +346,7 @@ def test_another_yaml_is_refused(experiments, tmp_path):
     experiments.main(CALL)
     write_yaml(tmp_path / "b.yaml", lr=3)
     with pytest.raises(SystemExit) as caught:
-        experiments.main([*CALL, "--seeds", "1", "2", "3"])
+        experiments.main(call("--seeds", "1", "2", "3"))
     message = str(caught.value.code)
     assert "out/b/1 was made otherwise: lr: it was 0.1, now it is 3" in message
     assert "out/b/2" in message and "out/a" not in message
@@ -346,9 +359,9 @@ def test_another_option_is_refused_even_before_the_end(experiments, tmp_path):
     experiments.main(CALL)
     for further in (["--lr", "3"], ["--seeds", "1", "--icbhi", "SPRSound"]):
         with pytest.raises(SystemExit, match="out/b/1 was made otherwise"):
-            experiments.main([*CALL, *further])
+            experiments.main(call(*further))
     # Where the cache is, changes no result.
-    experiments.main([*CALL, "--cache_folder", "elsewhere", "--jobs", "1"])
+    experiments.main(call("--cache_folder", "elsewhere", "--jobs", "1"))
     start = starts(tmp_path / "out" / "b" / "1")[-1]
     assert options_of(start)["--cache_folder"] == "elsewhere"
 
@@ -429,8 +442,7 @@ def test_results_of_unknown_making_are_refused(experiments, tmp_path):
     ],
 )
 def test_folds_are_pooled(experiments, tmp_path, folds, expected, patients):
-    call = [*CALL, "--seeds", "1", "--folds", folds]
-    assert experiments.main(call) == 0
+    assert experiments.main(call("--seeds", "1", "--folds", folds)) == 0
     for k in range(5):
         folder = tmp_path / "out" / "a" / "1" / f"fold_{k}"
         [start] = starts(folder)
@@ -452,6 +464,7 @@ def test_folds_are_pooled(experiments, tmp_path, folds, expected, patients):
 def test_cores_are_shared(experiments, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     assert jobs.plan_slots() == [{"OMP_NUM_THREADS": "1"}] * 6
     assert jobs.plan_slots(2) == [{"OMP_NUM_THREADS": "3"}] * 2
     assert jobs.plan_slots(8) == [{"OMP_NUM_THREADS": "1"}] * 8
@@ -461,6 +474,10 @@ def test_cores_are_shared(experiments, tmp_path, monkeypatch):
     record = tmp_path / "out" / "a" / "1" / "experiment.json"
     environment = json.loads(record.read_text())["environment"]
     assert environment == {"OMP_NUM_THREADS": "3"}
+    # Beside other work there are fewer at a time, and the numbers are the same.
+    monkeypatch.setattr(os, "getloadavg", lambda: (3.9, 0.0, 0.0))
+    assert jobs.plan_slots() == [{"OMP_NUM_THREADS": "1"}] * 2
+    assert jobs.plan_slots(2) == [{"OMP_NUM_THREADS": "3"}] * 2
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert jobs.plan_slots(6) == [{"OMP_NUM_THREADS": "4"}] * 6
 
@@ -491,11 +508,11 @@ def test_each_run_has_one_gpu(monkeypatch, visible, jobs_at_once, expected):
     [
         (CALL[3:], "--hparams is missing"),
         (CALL[:-4], "--output is missing"),
-        ([*CALL, "--jobs", "0"], "--jobs must be 1 or more"),
-        ([*CALL, "--seeds", "1", "1"], "different"),
-        ([*CALL, "--hparams", "a.yaml", "./a.yaml"], "different"),
-        ([*CALL, "--hparams", "c.yaml"], "c.yaml is no file"),
-        ([*CALL, "--icbhi", "nowhere"], "nowhere is no folder"),
+        (call("--jobs", "0"), "--jobs must be 1 or more"),
+        (call("--seeds", "1", "1"), "different"),
+        (call("--hparams", "a.yaml", "./a.yaml"), "different"),
+        (call("--hparams", "c.yaml"), "c.yaml is no file"),
+        (call("--icbhi", "nowhere"), "nowhere is no folder"),
         ([*CALL, "--seed", "3"], "--seed is set by this script"),
         ([*CALL, "--seed=3"], "--seed=3 is set by this script"),
         (
@@ -628,11 +645,17 @@ def test_recipes_interrupted_and_continued(
 @pytest.mark.parametrize("option", ["output", "cache_folder"])
 def test_nothing_is_written_into_the_data(experiments, tmp_path, option):
     with pytest.raises(ValueError, match="ICBHI/in.* lies in the data folder"):
-        experiments.main([*CALL, f"--{option}", "ICBHI/in"])
+        experiments.main(call(f"--{option}", "ICBHI/in"))
     assert not (tmp_path / "ICBHI" / "in").exists()
 
 
 def test_option_that_training_does_not_know(experiments, tmp_path):
     with pytest.raises(ValueError, match="nonsense is no option of"):
         experiments.main([*CALL, "--nonsense", "3"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_given_twice_is_not_dropped(experiments, tmp_path):
+    with pytest.raises(ValueError, match="--hparams is given 2 times"):
+        experiments.main([*CALL, "--hparams", "b.yaml"])
     assert not (tmp_path / "out").exists()
