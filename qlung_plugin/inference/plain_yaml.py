@@ -15,6 +15,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from qlung_plugin.inference.architecture import COMPONENTS, DEEPEST, MOST_VALUES
 from qlung_plugin.inference.safe_files import read_text
+from qlung_plugin.utils.configuration import parse_yaml
 
 STANDARD = "tag:yaml.org,2002:"
 SCALARS = {f"{STANDARD}{name}" for name in ("bool", "float", "int", "null")}
@@ -78,7 +79,9 @@ def parse_architecture(text, origin):
 
 
 def read_nodes(path, folder):
-    """The nodes of any YAML, with tags and comments; nothing is made of them.
+    """The nodes of a YAML of keys, with tags and comments.
+
+    Nothing is made of them.
 
     Arguments
     ---------
@@ -87,14 +90,14 @@ def read_nodes(path, folder):
 
     Returns
     -------
-    object
-        Nodes of ruamel.yaml.
+    ruamel.yaml.comments.CommentedMap
+        Nodes by key.
 
     Raises
     ------
     ValueError
-        If the file is no YAML, or has too many values, those counted each time
-        that an alias repeats.
+        If the file is no YAML of keys, or has too many values, those counted
+        each time that an alias repeats.
 
     Example
     -------
@@ -107,10 +110,7 @@ def read_nodes(path, folder):
     root = _compose(yaml, text, path)
     if _size(root, {}) > MOST_VALUES:
         raise ValueError(f"{path}: too many values, which aliases repeat")
-    try:
-        return None if root is None else YAML().load(text)
-    except (YAMLError, ValueError, LookupError) as error:
-        raise ValueError(f"{path} is no YAML ({error})") from error
+    return parse_yaml(text, path)
 
 
 def _compose(yaml, text, path):

@@ -169,7 +169,7 @@ def read_hyperparameters(run_folder):
     Raises
     ------
     ValueError
-        If it is no YAML, or grows beyond all bounds.
+        If it is no YAML of keys, or grows beyond all bounds.
 
     Example
     -------
@@ -181,8 +181,7 @@ def read_hyperparameters(run_folder):
     path = Path(run_folder) / HYPERPARAMETERS
     if not path.is_file():
         return {}
-    keys = read_nodes(path, path.parent)
-    return keys if isinstance(keys, dict) else {}
+    return read_nodes(path, path.parent)
 
 
 def load_run(run_folder, checkpoint="selected", device="cpu"):

@@ -20,6 +20,7 @@ from qlung_plugin.utils.ordinary_files import (
     LARGEST_TEXT,
     ordinary_size,
     parse_json,
+    read_ordinary,
 )
 from qlung_plugin.utils.state_dicts import DAMAGED
 
@@ -98,10 +99,7 @@ def read_text(path, folder, largest=LARGEST_TEXT):
     str
     """
     check_file(path, folder, largest)
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}") from error
+    return read_ordinary(path, largest)
 
 
 def read_json(path, folder):

@@ -125,7 +125,8 @@ def parse_yaml(text, origin):
     """
     try:
         keys = YAML().load(text)
-    except YAMLError as error:
+    # Such as of a date that is none.
+    except (YAMLError, ValueError, LookupError) as error:
         raise ValueError(f"{origin} is no YAML: {error}") from error
     if not isinstance(keys, dict):
         raise ValueError(f"{origin} holds no keys with values")

@@ -4,11 +4,11 @@ Authors
  * qlung_plugin contributors
 """
 
-import hashlib
 from pathlib import Path
 
 from speechbrain.utils.logger import get_logger
 
+from qlung_plugin.utils.configuration import digest_file
 from qlung_plugin.utils.figures import (
     confusion_matrix_figure,
     quality_histogram_figure,
@@ -158,7 +158,4 @@ def file_checksums(paths):
     >>> file_checksums([path])["test.json"][:8]
     '44136fa3'
     """
-    return {
-        Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest()
-        for path in paths
-    }
+    return {Path(path).name: digest_file(path) for path in paths}
