@@ -8,7 +8,7 @@ Authors
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import confusion_matrix
 from speechbrain.utils.distributed import is_distributed_initialized
 from speechbrain.utils.metric_stats import MetricStats
 
@@ -124,16 +124,14 @@ def prediction_metrics(label, prediction, labels=LABELS):
     predicted = label_codes(prediction, labels)
     classes = range(len(labels))
     confusion = confusion_matrix(truth, predicted, labels=classes)
-    counts = confusion.sum(1)
+    right, counts = confusion.diagonal(), confusion.sum(1)
     with np.errstate(invalid="ignore"):
-        recall = 100 * confusion.diagonal() / counts
-    macro_f1 = f1_score(
-        truth, predicted, labels=classes, average="macro", zero_division=np.nan
-    )
+        recall = 100 * right / counts
+        f1 = 2 * right / (counts + confusion.sum(0))
     scores = respiratory_scores(confusion)
     return {
         **{name: float(value) for name, value in scores.items()},
-        "macro_f1": 100 * float(macro_f1),
+        "macro_f1": 100 * float(np.nanmean(f1)),
         "recall": dict(zip(labels, recall.tolist())),
         "counts": dict(zip(labels, counts.tolist())),
         "confusion": confusion.tolist(),

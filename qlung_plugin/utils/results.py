@@ -21,6 +21,7 @@ from qlung_plugin.utils.metric_stats import (
     SENSITIVITY_RULES,
     confusion_text,
     prediction_metrics,
+    respiratory_scores,
 )
 from qlung_plugin.utils.ordinary_files import read_ordinary
 from qlung_plugin.utils.published import MARK, published_results
@@ -376,9 +377,13 @@ def format_references(metrics, published=None):
 
 def _stratum(rows, labels):
     """The figures of a part of a table of predictions."""
-    metrics = prediction_metrics(rows["label"], rows["prediction"], labels)
-    size = {"cycles": len(rows), "patients": int(rows["patient"].nunique())}
-    return {**size, **{key: metrics[key] for key in ("sp", "se", "score")}}
+    confusions = patient_confusions(rows, labels)
+    scores = respiratory_scores(confusions.sum(0))
+    size = {"cycles": len(rows), "patients": len(confusions)}
+    return {
+        **size,
+        **{key: float(scores[key]) for key in ("sp", "se", "score")},
+    }
 
 
 def _text(table, corner=""):
