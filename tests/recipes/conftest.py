@@ -60,7 +60,10 @@ def icbhi_run(corpus, cache, tmp_path_factory):
     """One run of two epochs, uninterrupted, which several tests look at."""
     output = tmp_path_factory.mktemp("run") / "qlung"
     options = {**TINY, "data_folder": corpus, "output_folder": output}
-    run_train(RECIPE / "hparams/qlung.yaml", {**options, "cache_folder": cache})
+    options["cache_folder"] = cache
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_figures(patch)
+        run_train(RECIPE / "hparams/qlung.yaml", options)
     return output
 
 
@@ -70,11 +73,12 @@ def sprsound_run(sprsound_corpus, cache, tmp_path_factory):
     output = tmp_path_factory.mktemp("run") / "sprsound_qlung"
     recipe = SPRSOUND / "classification"
     options = {**TINY, "data_folder": sprsound_corpus}
-    run_script(
-        recipe / "train.py",
-        recipe / "hparams" / "qlung.yaml",
-        {**options, "output_folder": output, "cache_folder": cache},
-    )
+    options |= {"output_folder": output, "cache_folder": cache}
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_figures(patch)
+        run_script(
+            recipe / "train.py", recipe / "hparams" / "qlung.yaml", options
+        )
     return output
 
 
@@ -86,13 +90,8 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def train(tmp_path, cache, monkeypatch):
-    """Runs train.py in this process; the output folder is returned.
-
-    Without figures, which take longer than the training and are drawn by the
-    runs of the recipes' rows.
-    """
-    for module in (run_folder, quality_report):
-        monkeypatch.setattr(module, "write_figure", lambda figure, path: None)
+    """Runs train.py in this process; the output folder is returned."""
+    leave_out_figures(monkeypatch)
 
     def run(data_folder, output="run", hparams="qlung.yaml", **overrides):
         output = tmp_path / output
@@ -109,6 +108,16 @@ def train(tmp_path, cache, monkeypatch):
         return output
 
     return run
+
+
+def leave_out_figures(patch):
+    """Draws none of a run's figures, which take longer than the training.
+
+    They are drawn by the runs of the recipes' rows.
+    """
+    for module in (run_folder, quality_report):
+        for name in [name for name in vars(module) if "_figure" in name]:
+            patch.setattr(module, name, lambda *args, **kwargs: None)
 
 
 def arguments(options):

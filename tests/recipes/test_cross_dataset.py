@@ -7,8 +7,6 @@ Authors
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -18,9 +16,8 @@ import torch.nn.functional as F
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.inference.run import load_run
-from qlung_plugin.utils import quality_report, run_folder
 from qlung_plugin.utils.results import read_predictions
-from tests.recipes.conftest import SPRSOUND, arguments, run_script
+from tests.recipes.conftest import SPRSOUND, leave_out_figures, run_script
 
 RECIPE = SPRSOUND / "cross_dataset"
 HPARAMS = RECIPE / "hparams" / "cross_dataset.yaml"
@@ -33,8 +30,7 @@ COLUMNS = (
 @pytest.fixture
 def evaluate(tmp_path, cache, sprsound_corpus, icbhi_run, monkeypatch):
     """Runs evaluate.py in this process; the output folder is returned."""
-    for module in (run_folder, quality_report):
-        monkeypatch.setattr(module, "write_figure", lambda figure, path: None)
+    leave_out_figures(monkeypatch)
 
     def evaluate(output="ood", hparams=HPARAMS, **overrides):
         options = {
@@ -174,27 +170,18 @@ def test_further_quality_measures(evaluate, tmp_path):
 # --- what must not become a silent score ------------------------------------
 
 
-def last_line(result):
-    return result.stderr.strip().splitlines()[-1]
-
-
 def test_no_run_is_one_friendly_line(tmp_path, sprsound_corpus):
-    options = arguments(
-        {"data_folder": sprsound_corpus, "output_folder": tmp_path / "out"}
-    )
-    script = RECIPE / "evaluate.py"
-    for further, expected in (
-        ([], "--run_folder"),
-        (["--run_folder", str(tmp_path)], "is no run folder"),
+    options = {
+        "data_folder": sprsound_corpus,
+        "output_folder": tmp_path / "out",
+    }
+    for further, kind, expected in (
+        ({}, SystemExit, "--run_folder"),
+        ({"run_folder": tmp_path}, FileNotFoundError, "is no run folder"),
     ):
-        result = subprocess.run(
-            [sys.executable, script, HPARAMS, *options, *further],
-            capture_output=True,
-            text=True,
-        )
-        assert result.returncode != 0
-        assert "Traceback" not in result.stderr
-        assert expected in last_line(result)
+        with pytest.raises(kind, match=expected) as caught:
+            run_script(*SCRIPTS["evaluate"], {**options, **further})
+        assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 

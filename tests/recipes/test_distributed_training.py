@@ -26,6 +26,9 @@ from tests.recipes.conftest import (
     run_script,
 )
 
+# Of `make test` is what two processes do without a training: test_distributed.
+pytestmark = pytest.mark.slow
+
 
 def run_by_two(script, hparams, options):
     """Runs a script by torchrun on two CPU processes."""

@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import itertools
 import json
 import re
 import signal
@@ -13,6 +14,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import speechbrain as sb
 import torch
 from speechbrain.dataio.dataio import load_data_json
 
@@ -171,22 +173,61 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("batches", [4, 8])
-def test_killed_and_resumed_run_equals_an_uninterrupted_one(
-    run, train, corpus, cache, tmp_path, batches
-):
-    """SIGKILL in the middle of the first or the second epoch."""
+SAVED_OFTEN = {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 2}
+# In the middle of the first and of the second epoch.
+MIDDLES = pytest.mark.parametrize("batches", [4, 8])
+
+
+@pytest.fixture
+def assert_resumed(run, train, corpus):
+    """Trains on in a folder: it ends as the uninterrupted run did."""
     cycles = len(json.loads((run / "train.json").read_text()))
     steps = -(-cycles // 8)
-    assert 4 < steps < 8, "the corpus changed: kill within an epoch"
+    assert 4 < steps < 8, "the corpus changed: stop within an epoch"
+
+    def assert_resumed(output):
+        assert not (output / "metrics.json").exists()
+        train(corpus, output.name, **SAVED_OFTEN)
+        for name in (
+            *("predictions.csv", "predictions_last.csv", "metrics.json"),
+            "train_log.txt",
+        ):
+            assert (output / name).read_bytes() == (run / name).read_bytes()
+
+    return assert_resumed
+
+
+@MIDDLES
+def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(
+    assert_resumed, train, corpus, tmp_path, monkeypatch, batches
+):
+    fit_batch, count = sb.Brain.fit_batch, itertools.count(1)
+
+    def fit_or_stop(self, batch):
+        if next(count) == batches:
+            raise KeyboardInterrupt
+        return fit_batch(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sb.Brain, "fit_batch", fit_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(corpus, "stopped", **SAVED_OFTEN)
+    assert_resumed(tmp_path / "stopped")
+
+
+@pytest.mark.slow
+@MIDDLES
+def test_killed_and_resumed_run_equals_an_uninterrupted_one(
+    assert_resumed, corpus, cache, tmp_path, batches
+):
+    """By SIGKILL, which leaves debris."""
     output = tmp_path / "killed"
     options = {
         **TINY,
+        **SAVED_OFTEN,
         "data_folder": corpus,
         "output_folder": output,
         "cache_folder": cache,
-        "ckpt_interval_minutes": 0,
-        "ckpt_interval_steps": 2,
     }
     argv = [
         str(RECIPE / "train.py"),
@@ -200,18 +241,12 @@ def test_killed_and_resumed_run_equals_an_uninterrupted_one(
     )
     _, error = killed.communicate()
     assert killed.returncode == -signal.SIGKILL, error.decode()[-2000:]
-    assert not (output / "metrics.json").exists()
     # What the kill of another moment leaves.
     (output / "save" / "CKPT+half").mkdir()
     (output / f".metrics.{killed.pid}.json").touch()
     with open(output / "train_log.txt", "a") as log:
         log.write("epoch: 2, lr: 1.00e-03 - train loss: 4.57\n")
-    train(corpus, "killed", ckpt_interval_minutes=0, ckpt_interval_steps=2)
-    for name in (
-        *("predictions.csv", "predictions_last.csv", "metrics.json"),
-        "train_log.txt",
-    ):
-        assert (output / name).read_bytes() == (run / name).read_bytes()
+    assert_resumed(output)
     assert not (output / "save" / "CKPT+half").exists()
     assert not list(output.glob(".metrics*"))
 
@@ -296,11 +331,11 @@ def test_patient_folds(train, corpus):
     assert "patient fold 1" in read_metrics(output)["data"]["protocol"]
 
 
-@pytest.mark.parametrize("folder", [ROOT, RECIPE])
-def test_missing_data_folder_is_one_friendly_line(folder):
+def test_missing_data_folder_is_one_friendly_line():
+    """At the clone's root, where both are links."""
     result = subprocess.run(
         [sys.executable, "train.py", "hparams/qlung.yaml"],
-        cwd=folder,
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

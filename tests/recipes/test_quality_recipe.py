@@ -178,6 +178,7 @@ REAL_AREAS = {
 }
 
 
+@pytest.mark.slow
 def test_areas_on_real_recordings(real_data, tmp_path):
     hparams = changed(
         EXPERTS_YAML,

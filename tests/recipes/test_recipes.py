@@ -14,7 +14,7 @@ import yaml
 from speechbrain.utils.run_opts import RunOptions
 
 from qlung_plugin.utils import quality_report, run_folder
-from tests.recipes.conftest import ROOT, run_script
+from tests.recipes.conftest import ROOT, leave_out_figures, run_script
 
 TABLES = sorted((ROOT / "tests" / "recipes").glob("*.csv"))
 COLUMNS = (
@@ -59,15 +59,31 @@ FOLDERS = {
 }
 
 
-# The same figures of the same script, which take longer than the training.
+# A row of each script draws its figures: the others' are the same.
 FIGURES_ELSEWHERE = re.compile(
-    r"ICBHI/classification/hparams/(ladder/|\w+_(ast|clap|expert)|reproduce/)"
+    r"classification/hparams/(ce|ladder/|\w+_(ast|clap|expert)|reproduce/)"
 )
 
 
-@pytest.mark.parametrize("row", DISTINCT, ids=lambda row: row["Hparam_file"])
+# Scripts that run in the tests of their own subject, and YAMLs of which all
+# blocks are in those of another row.
+RUN_ELSEWHERE = re.compile(
+    r"SPRSound/(quality|cross_dataset|classification/hparams/evaluate)"
+    r"|classification/hparams/(reproduce/)?ce_"
+)
+
+
+def as_case(row):
+    """A row of the tables as a case that is slow, if it runs elsewhere too."""
+    name = row["Hparam_file"]
+    marks = [pytest.mark.slow] if RUN_ELSEWHERE.search(name) else []
+    return pytest.param(row, id=name, marks=marks)
+
+
+@pytest.mark.parametrize("row", map(as_case, DISTINCT))
 def test_recipe_runs(row, request, cache, tmp_path, monkeypatch):
     if FIGURES_ELSEWHERE.search(row["Hparam_file"]):
+        leave_out_figures(monkeypatch)
         for module in (run_folder, quality_report):
             monkeypatch.setattr(
                 module, "write_figure", lambda figure, path: touch(path)

@@ -16,8 +16,7 @@ from qlung_plugin.report import recordings as module
 from qlung_plugin.report.page import render_page
 from qlung_plugin.report.recordings import use_recordings
 from qlung_plugin.report.sources import find_runs
-from qlung_plugin.utils import quality_report, run_folder
-from tests.recipes.conftest import SPRSOUND, run_script
+from tests.recipes.conftest import SPRSOUND, leave_out_figures, run_script
 
 EVALUATION = SPRSOUND / "cross_dataset"
 
@@ -107,8 +106,7 @@ def test_a_broken_model_costs_the_map_alone(icbhi_run, tmp_path):
 @pytest.fixture
 def evaluation(icbhi_run, sprsound_corpus, cache, tmp_path, monkeypatch):
     """The run on another database."""
-    for changed in (run_folder, quality_report):
-        monkeypatch.setattr(changed, "write_figure", lambda figure, path: None)
+    leave_out_figures(monkeypatch)
     folder = tmp_path / "ood"
     options = {"data_folder": sprsound_corpus, "run_folder": icbhi_run}
     options |= {"output_folder": folder, "cache_folder": cache}

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from qlung_plugin.utils import jobs
+from qlung_plugin.utils import experiment_report, jobs
 from tests.recipes.conftest import RECIPE, ROOT, TINY, arguments
 
 SCRIPT = ROOT / "recipes" / "run_experiments.py"
@@ -95,6 +95,11 @@ def experiments(tmp_path, monkeypatch):
     for name in ("TRAIN", "EVALUATE"):
         monkeypatch.setattr(module, name, tmp_path / "stand_in.py")
     monkeypatch.setattr(jobs, "POLL", 0.01)
+    # The figure takes longer than all the rest; test_experiments draws it.
+    monkeypatch.setattr(experiment_report, "scores_figure", lambda table: None)
+    monkeypatch.setattr(
+        experiment_report, "write_figure", lambda figure, path: path.touch()
+    )
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
@@ -587,20 +592,50 @@ def real_experiments(experiments, tmp_path, monkeypatch):
     return experiments
 
 
-def real_call(corpus, cache, *further):
-    hparams = [str(RECIPE / "hparams" / f"{n}.yaml") for n in ("ce", "qlung")]
-    return [
-        *("--hparams", *hparams, "--seeds", "1", "2", "--jobs", "2"),
-        *("--icbhi", str(corpus), "--output", "out"),
-        *("--cache_folder", str(cache), *further),
-        *arguments({**TINY, "number_of_epochs": 1}),
-    ]
+@pytest.fixture
+def real_call(real_experiments, corpus, sprsound_corpus, cache):
+    """The arguments of a short training and evaluation of some YAMLs."""
+
+    def real_call(*names):
+        hparams = [str(RECIPE / "hparams" / f"{name}.yaml") for name in names]
+        return [
+            *("--hparams", *hparams, "--seeds", "1", "--jobs", "2"),
+            *("--icbhi", str(corpus), "--sprsound", str(sprsound_corpus)),
+            *("--output", "out", "--cache_folder", str(cache)),
+            *arguments({**TINY, "number_of_epochs": 1}),
+        ]
+
+    return real_call
 
 
+def check_tables(out, runs):
+    """What is in the table is what the runs' own files say."""
+    table = pd.read_csv(out / "results.csv")
+    assert len(table) == runs * 2 * 3  # databases, checkpoints
+    for row in table.itertuples():
+        folder = out / row.configuration / str(row.seed)
+        if "SPRSound" in row.database:
+            folder /= "sprsound"
+        metrics = json.loads((folder / "metrics.json").read_text())
+        expected = metrics[row.checkpoint]
+        assert row.score == pytest.approx(expected["score"], abs=1e-4)
+        assert row.epoch == expected["epoch"] == 1
+        assert row.patients == expected["patients"]
+    report = (out / "results.md").read_text()
+    assert report.count("### Difference to ce") == 2 * (runs > 1)
+    assert "not ICBHI 2017's" in report and "Published" not in report
+
+
+def test_recipes_are_run_and_collected(real_experiments, real_call, tmp_path):
+    assert real_experiments.main(real_call("ce")) == 0
+    check_tables(tmp_path / "out", runs=1)
+
+
+@pytest.mark.slow
 def test_recipes_interrupted_and_continued(
-    real_experiments, corpus, sprsound_corpus, cache, tmp_path
+    real_experiments, real_call, tmp_path
 ):
-    call = real_call(corpus, cache, "--sprsound", str(sprsound_corpus))
+    call = real_call("ce", "qlung")
 
     def interrupt():
         while not list((tmp_path / "out").glob("*/*/metrics.json")):
@@ -625,21 +660,7 @@ def test_recipes_interrupted_and_continued(
     assert 1 <= len(finished) <= 2
     assert real_experiments.main(call) == 0
     assert all(path.stat().st_mtime_ns == finished[path] for path in finished)
-
-    table = pd.read_csv(tmp_path / "out" / "results.csv")
-    assert len(table) == 4 * 2 * 3
-    for row in table.itertuples():
-        folder = tmp_path / "out" / row.configuration / str(row.seed)
-        if "SPRSound" in row.database:
-            folder /= "sprsound"
-        metrics = json.loads((folder / "metrics.json").read_text())
-        expected = metrics[row.checkpoint]
-        assert row.score == pytest.approx(expected["score"], abs=1e-4)
-        assert row.epoch == expected["epoch"] == 1
-        assert row.patients == expected["patients"]
-    report = (tmp_path / "out" / "results.md").read_text()
-    assert report.count("### Difference to ce") == 2
-    assert "not ICBHI 2017's" in report and "Published" not in report
+    check_tables(tmp_path / "out", runs=2)
 
 
 @pytest.mark.parametrize("option", ["output", "cache_folder"])

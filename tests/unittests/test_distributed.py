@@ -108,7 +108,9 @@ def _worker(rank, processes, folder):
 def processes(tmp_path_factory):
     """What each of three processes found."""
     folder = tmp_path_factory.mktemp("processes")
-    context = torch.multiprocessing.get_context("spawn")
+    # They import SpeechBrain once for all.
+    context = torch.multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["speechbrain"])
     started = [
         context.Process(target=_worker, args=(rank, 3, str(folder)))
         for rank in range(3)

@@ -21,6 +21,7 @@ from qlung_plugin.utils.scripts import (
     free_cores,
     set_threads,
 )
+from tests.recipes.conftest import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "recipes" / "ICBHI" / "classification" / "train.py"
@@ -143,14 +144,11 @@ def test_every_script_names_a_yaml_to_describe(script):
     assert "\n--output_folder " in said and "--data_folder !PLACE" in said
 
 
-def test_help_of_a_training():
-    said = subprocess.run(
-        [sys.executable, "train.py", "--help"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+def test_help_of_a_training(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_script(TRAIN, TRAIN.parent / "hparams/qlung.yaml", {"help": ""})
+    assert not ended.value.code
+    said = capsys.readouterr().out
     assert "--test_fold 0  # of the 5 patient folds" in said
     assert "--batch_size 16" in said
     assert "--max_grad_norm" in said  # SpeechBrain's own
