@@ -98,7 +98,7 @@ def find_runs(folders, checkpoint="selected"):
     Raises
     ------
     FileNotFoundError
-        If a folder holds no result.
+        If a folder is none.
     ValueError
         If no run is left to be shown, or a run is there twice.
     """
@@ -152,7 +152,12 @@ def find_runs(folders, checkpoint="selected"):
 def _collect(folder):
     """Evaluations and notes; of validation or a single fold if asked for."""
     if not os.path.lexists(folder / METRICS):
-        return collect_evaluations(folder)
+        try:
+            return collect_evaluations(folder)
+        except FileNotFoundError as error:
+            if not folder.is_dir():
+                raise
+            return [], [Damage(error)]  # such as of a run that was stopped
     validation = folder.name == VALIDATION
     run = folder.parent if validation else folder
     try:

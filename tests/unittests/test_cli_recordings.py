@@ -29,6 +29,7 @@ from qlung_plugin.inference.quality import (
     make_measures,
     measure_recording,
 )
+from qlung_plugin.utils.text import printable
 from tests.unittests.test_classifier import LABELS, make_model
 
 RATE = 4000
@@ -88,6 +89,20 @@ def test_csv_of_cycles(recordings, tiny_model, capsys):
         for label in LABELS:
             value = getattr(cycle, f"p_{label}")
             assert float(row[f"p_{label}"]) == pytest.approx(value, abs=1e-6)
+
+
+def test_csv_on_a_terminal_is_printable(
+    tmp_path, tiny_model, capsys, monkeypatch
+):
+    odd = tmp_path / "\x1b[2J\u202e.wav"
+    soundfile.write(odd, [0.0, 0.1] * 4000, 4000)
+    odd.with_suffix(".csv").write_text("start,end\n0,1\n")
+    call = "classify", odd, "--model", "m", "--format", "csv"
+    assert run(capsys, *call)[1].count(f"\n{odd},") == 1
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, out, _ = run(capsys, *call)
+    assert code == 0 and f"\n{printable(odd)}," in out
+    assert all(line.isprintable() for line in out.splitlines())
 
 
 def test_json_is_a_line_per_recording(recordings, tiny_model, capsys):

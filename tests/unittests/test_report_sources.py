@@ -111,8 +111,11 @@ def test_a_manifest_of_other_cycles_is_refused(tmp_path, data_folder):
 def test_folders_that_are_no_results(tmp_path, results, data_folder):
     with pytest.raises(FileNotFoundError, match="is no folder"):
         find_runs([tmp_path / "absent"])
-    with pytest.raises(FileNotFoundError, match="holds no result"):
+    with pytest.raises(ValueError, match="holds no result"):
         find_runs([tmp_path])
+    [run], _, [note] = find_runs([tmp_path, results / "ce/1"])
+    assert run.name == "ce/1" and isinstance(note, Damage)
+    assert note.startswith(f"{tmp_path} holds no result")
     with pytest.raises(ValueError, match="is given twice: ce/1, ce/1"):
         find_runs([results / "ce/1", results / "ce/1"])
     folder = write_run(tmp_path / "ce" / "1", data_folder)
