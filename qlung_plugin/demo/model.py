@@ -1,0 +1,67 @@
+"""What the demo's page says of its model.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from qlung_plugin.utils import run_schema
+from qlung_plugin.utils.text import printable
+
+
+def describe_model(source, provenance):
+    """Which model it is, and what it has scored.
+
+    Arguments
+    ---------
+    source : str
+        Where it was loaded from.
+    provenance : dict
+        See :func:`qlung_plugin.inference.provenance.describe_training`, with
+        ``checkpoint`` and ``epoch``; it may be a stranger's.
+
+    Returns
+    -------
+    str
+        Markdown, in which what it quotes is text.
+
+    Example
+    -------
+    >>> about = {"checkpoint": "last", "epoch": 3, "results": []}
+    >>> print(describe_model("results/ce/1", about))
+    Model: `results/ce/1`, last checkpoint, epoch 3. No result of it is known.
+    Its probabilities are not calibrated.
+    """
+    run_schema.check(provenance, run_schema.PROVENANCE, f"{source}: provenance")
+    settings = provenance.get("settings", {})
+    configuration = [
+        f"{name} {settings[name]}"
+        for name in ("split", "seed")
+        if name in settings
+    ]
+    if isinstance(settings.get("loss"), dict):
+        loss = str(settings["loss"].get("class", "")).rpartition(".")[2]
+        configuration.append(f"loss {loss}")
+    facts = [
+        _code(source),
+        f"{_code(provenance['checkpoint'], '')} checkpoint",
+        f"epoch {provenance['epoch']}",
+        *(_code(text) for text in configuration),
+    ]
+    lines = [f"Model: {', '.join(facts)}."]
+    for one in provenance.get("results", []):
+        data = one["data"]
+        where = f"{data['database']}: {data.get('partition', '')}"
+        about = f"{where} ({data['protocol']})"
+        score = "n/a" if one["score"] is None else f"{one['score']:.2f} %"
+        lines.append(
+            f"Score (mean of specificity and sensitivity, exact class): {score}"
+            f" on {_code(about)}, checkpoint by {_code(one['selection'])}."
+        )
+    if len(lines) == 1:
+        lines[0] += " No result of it is known."
+    return "\n".join([*lines, "Its probabilities are not calibrated."])
+
+
+def _code(text, mark="`"):
+    """A stranger's text in Markdown, which makes nothing of it."""
+    return f"{mark}{printable(text).replace('`', chr(39))}{mark}"
