@@ -44,7 +44,10 @@ $(VENV)/installed-all: $(VENV)/installed
 	    ".[test,dev,browser,demo,onnx]"
 	touch $@
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+# The recipes' files, of few but long tests, are begun first: at the end, no
+# process is left with one of them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile \
+    --no-loadscope-reorder
 
 test: $(VENV)/installed
 	$(PYTEST) -m "not browser and not slow"

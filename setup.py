@@ -60,7 +60,12 @@ setup(
         "tensorboard": ["tensorboard<3"],
         "umap": ["umap-learn<1"],
         "wandb": ["wandb<1"],
-        "test": ["av>=14,<19", "hypothesis<7", "pytest<10", "pytest-xdist<4"],
+        "test": [
+            "av>=14,<19",
+            "hypothesis<7",
+            "pytest<10",
+            "pytest-xdist>=3.7,<4",
+        ],
         "browser": ["playwright<2"],
         "dev": ["codespell<3", "ruff==0.12.4", "yamllint<2"],
     },

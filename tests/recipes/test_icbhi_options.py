@@ -103,7 +103,12 @@ def test_patch_mix_half_precision_and_accumulation(options):
 
 
 def test_a_speechbrain_embedding_model_by_yaml_alone(options):
-    run = options("ECAPA_TDNN", sample_rate="16000", width_mult=None)
+    run = options(
+        "ECAPA_TDNN",
+        sample_rate="16000",
+        width_mult=None,
+        number_of_epochs="1",
+    )
     loaded = load_run(run)
     assert type(loaded["backbone"].model).__name__ == "ECAPA_TDNN"
     embeddings = loaded["backbone"](torch.randn(2, 101, 80))

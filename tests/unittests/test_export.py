@@ -38,9 +38,8 @@ FILES = [
 
 
 @pytest.fixture
-def exported(tmp_path):
+def exported(run, tmp_path):
     """A run, and what was exported of it."""
-    run = make_run(tmp_path / "run")
     export_run(run, tmp_path / "out")
     return run, tmp_path / "out"
 
@@ -266,14 +265,14 @@ def test_training_without_results(tmp_path):
         ("metrics.json", "[]"),
     ],
 )
-def test_damaged_results_are_named(tmp_path, name, content):
-    run = make_run(tmp_path / "run")
+def test_damaged_results_are_named(run, tmp_path, name, content):
     (run / name).write_text(content)
     with pytest.raises(ValueError, match=f"{name} (is no|holds)"):
         export_run(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_folder_works_where_there_is_only_the_package(exported):
     _, out = exported
     code = (
@@ -302,9 +301,7 @@ def test_only_a_new_or_empty_folder_is_written(tmp_path, exported):
     assert open_model(tmp_path / "a" / "b")["epoch"] == 1
 
 
-def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
-    run = make_run(tmp_path / "run")
-
+def test_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("disk full")
 

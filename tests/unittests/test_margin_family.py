@@ -245,7 +245,9 @@ def _share_statistics(rank, folder):
 
 
 def test_adaface_statistics_are_those_of_all_processes(tmp_path):
-    context = torch.multiprocessing.get_context("spawn")
+    # They import PyTorch once for both.
+    context = torch.multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch"])
     processes = [
         context.Process(target=_share_statistics, args=(rank, str(tmp_path)))
         for rank in range(2)
