@@ -47,19 +47,22 @@ def describe_model(source, provenance):
         f"epoch {provenance['epoch']}",
         *(_code(text) for text in configuration),
     ]
-    lines = [f"Model: {', '.join(facts)}."]
+    model = f"Model: {', '.join(facts)}."
+    calibration = "Its probabilities are not calibrated."
+    scores = []
     for one in provenance.get("results", []):
         data = one["data"]
         where = f"{data['database']}: {data.get('partition', '')}"
         about = f"{where} ({data['protocol']})"
         score = "n/a" if one["score"] is None else f"{one['score']:.2f} %"
-        lines.append(
-            f"Score (mean of specificity and sensitivity, exact class): {score}"
-            f" on {_code(about)}, checkpoint by {_code(one['selection'])}."
+        scores.append(
+            f"- {score} on {_code(about)}, checkpoint by"
+            f" {_code(one['selection'])}"
         )
-    if len(lines) == 1:
-        lines[0] += " No result of it is known."
-    return "\n".join([*lines, "Its probabilities are not calibrated."])
+    if not scores:
+        return f"{model} No result of it is known.\n{calibration}"
+    rule = "Score (mean of specificity and sensitivity, exact class):"
+    return "\n".join([f"{model} {calibration}", "", rule, "", *scores])
 
 
 def _code(text, mark="`"):

@@ -40,9 +40,12 @@ page's server ends, or after an hour. At most {LONGEST} minutes and {LARGEST}
 MiB.
 """
 
-# Of the picture's two shapes, the one that fits is seen. Its letters and lines
-# are in the colour of the page's text, dark or light.
+# What the description of the model quotes is code, lest it be Markdown, and
+# looks like the text around it. Of the picture's two shapes, the one that fits
+# is seen. Its letters and lines are in the colour of the page's text, dark or
+# light.
 STYLE = """\
+.about code { all: unset; }
 .picture { color: var(--body-text-color); }
 .block.picture .html-container, .block.player .html-container { padding: 0; }
 .picture svg { display: block; width: 100%; height: auto; }
@@ -127,7 +130,7 @@ def build(model, about):
         fill_width=False,
     ) as page:
         gr.Markdown(INTRODUCTION)
-        gr.Markdown(about)
+        gr.Markdown(about, elem_classes="about")
         with gr.Row():
             sound = gr.Audio(
                 sources=["upload", "microphone"],

@@ -181,6 +181,10 @@ def rows(page, count):
 def test_a_sound_in_an_answer_out(visit, sound, width, tmp_path):
     page = visit(width, scheme="dark" if width == "phone" else "light")
     page.get_by_text("This is no medical device").wait_for()
+    # What is quoted of the model flows with the text, without boxes.
+    quoted = page.locator(".about code").first
+    ground = quoted.evaluate("code => getComputedStyle(code).backgroundColor")
+    assert ground == "rgba(0, 0, 0, 0)"
     assert page.get_by_text("Nothing leaves this machine").is_visible()
     assert not picture(page).is_visible()
     page.get_by_label("Windows of 8 s").check()
@@ -295,6 +299,22 @@ def test_a_cycle_is_heard(visit, sound, width):
     # The next answer has its own cycles.
     classify(page)
     player.wait_for(state="detached")
+
+
+def test_in_a_sorted_table_the_chosen_row_is_heard(visit, sound):
+    page = visit()
+    page.get_by_label("Windows of 8 s").check()
+    upload(page, sound())
+    classify(page)
+    rows(page, 4)
+    header = page.get_by_role("columnheader", name="cycle").first
+    header.hover()  # shows the button
+    header.get_by_label("Open cell menu").click(timeout=15000)
+    page.get_by_text("Sort descending").click(timeout=15000)
+    page.get_by_role("gridcell").first.filter(has_text="4").wait_for()
+    assert [row[0] for row in rows(page, 4)] == ["4", "3", "2", "1"]
+    page.get_by_role("gridcell", name="4.00", exact=True).click()
+    page.get_by_text("Cycle 2, 4.00 to 12.00 s").wait_for()
 
 
 def test_a_new_sound_takes_the_old_answer_away(visit, sound):

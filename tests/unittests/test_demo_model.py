@@ -21,11 +21,13 @@ def test_the_model_and_its_results_are_named():
     text = describe_model("<b>ce</b>", about)
     assert text.startswith(
         "Model: `<b>ce</b>`, selected checkpoint, epoch 7, `split official`,"
-        " `seed 1`, `loss B`."
+        " `seed 1`, `loss B`. Its probabilities are not calibrated.\n\nScore ("
     )
-    assert "57.12 % on `ICBHI 'x': test side (official)`" in text
-    assert "checkpoint by `best # big`" in text
-    assert text.endswith("Its probabilities are not calibrated.")
+    # An item of a list
+    assert text.endswith(
+        "\n\n- 57.12 % on `ICBHI 'x': test side (official)`,"
+        " checkpoint by `best # big`"
+    )
     about["results"][0]["score"] = 107
     with pytest.raises(ValueError, match=r"results\[0\].score is 107, not"):
         describe_model("ce", about)
