@@ -40,7 +40,7 @@ def run_by_two(script, hparams, options):
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
     )
     assert run.returncode == 0, run.stderr[-3000:]
 

@@ -38,12 +38,12 @@ with open(output / "starts.txt", "a") as file:
     file.write(json.dumps(about) + "\\n")
 if f"hang {seed};" in behaviour and not (output / "half.txt").exists():
     (output / "half.txt").touch()
-    time.sleep(60)
+    time.sleep(600)
 if f"break {seed};" in behaviour and not pathlib.Path("mended").exists():
     for line in range(100):
         print("line", line)
     sys.exit("the loss is not finite")
-time.sleep(0.2 if "slow" in behaviour else 0)
+time.sleep(0.5 if "slow" in behaviour else 0)
 
 split = options.get("--split", "official")
 fold = options.get("--test_fold", options.get("--valid_fold", "0"))
@@ -272,7 +272,7 @@ def test_interruption_ends_the_scripts(experiments, tmp_path, signum, code):
     handler = signal.getsignal(signal.SIGTERM)
 
     def interrupt():
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 300
         while not all((f / "half.txt").exists() for f in hanging):
             if time.monotonic() > deadline:
                 break
@@ -302,7 +302,7 @@ from qlung_plugin.utils.scripts import start_script
 
 start_script("hparams/a.yaml")
 print("pid", os.getpid(), flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 LAUNCHER = """
 from pathlib import Path
@@ -324,7 +324,7 @@ def is_running(process):
 
 
 def wait_for(condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

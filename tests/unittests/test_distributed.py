@@ -118,7 +118,7 @@ def processes(tmp_path_factory):
     for process in started:
         process.start()
     for process in started:
-        process.join(120)
+        process.join(600)
         assert process.exitcode == 0
     return [
         torch.load(folder / f"{rank}.pt", weights_only=True)

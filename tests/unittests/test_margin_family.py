@@ -255,7 +255,7 @@ def test_adaface_statistics_are_those_of_all_processes(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(600)
         assert process.exitcode == 0
     cosines, embeddings, targets = batch_of(size=12)
     whole = AdaFaceLoss(FixedMargin(0.4))

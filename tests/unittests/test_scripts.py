@@ -88,7 +88,7 @@ from qlung_plugin.utils.scripts import start_script
 
 start_script("")
 print("started", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
