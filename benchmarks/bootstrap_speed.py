@@ -19,8 +19,8 @@ import time
 import numpy as np
 from scipy import stats
 
-from qlung_plugin.utils.intervals import bootstrap_differences
-from qlung_plugin.utils.metric_stats import respiratory_scores
+from qlung_plugin.scores.icbhi_score import respiratory_scores
+from qlung_plugin.scores.intervals import bootstrap_differences
 
 SEEDS, RESAMPLES, CONFIDENCE = 5, 10000, 0.95
 TARGET = 2.0  # seconds

@@ -21,12 +21,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from qlung_plugin.utils.debris import sweep
-from qlung_plugin.utils.evaluations import Damage
-from qlung_plugin.utils.experiment_report import write_experiments
-from qlung_plugin.utils.experiments import FOLDS, collect_evaluations
-from qlung_plugin.utils.jobs import Step, execute, plan_slots
-from qlung_plugin.utils.scripts import (
+from qlung_plugin.runs.debris import sweep
+from qlung_plugin.runs.evaluations import Damage
+from qlung_plugin.runs.experiment_report import write_experiments
+from qlung_plugin.runs.experiments import FOLDS, collect_evaluations
+from qlung_plugin.runs.jobs import Step, execute, plan_slots
+from qlung_plugin.runs.scripts import (
     INTERRUPTED,
     explain_errors,
     refuse_repeated,

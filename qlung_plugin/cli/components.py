@@ -56,7 +56,7 @@ def run(arguments):
     ValueError
         If there is no such component, or no place for a table in the file.
     """
-    from qlung_plugin.utils.components import find_components
+    from qlung_plugin.inference.components import find_components
 
     components = find_components()
     if arguments.update:
@@ -64,7 +64,7 @@ def run(arguments):
     elif arguments.name is None:
         print(text_list(components))
     elif arguments.name in components:
-        from qlung_plugin.utils.component_blocks import yaml_block
+        from qlung_plugin.inference.component_blocks import yaml_block
 
         print(yaml_block(arguments.name, components))
     else:
@@ -77,7 +77,7 @@ def text_list(components):
     Arguments
     ---------
     components : dict
-        :class:`qlung_plugin.utils.components.Component` by name.
+        :class:`qlung_plugin.inference.components.Component` by name.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def markdown_table(components):
     Arguments
     ---------
     components : dict
-        :class:`qlung_plugin.utils.components.Component` by name.
+        :class:`qlung_plugin.inference.components.Component` by name.
 
     Returns
     -------

@@ -212,8 +212,8 @@ def draw(scores, unit, path):
     path : str
         The file.
     """
+    from qlung_plugin.figures.quality import score_histograms_figure
     from qlung_plugin.utils.files import write_figure
-    from qlung_plugin.utils.quality_figures import score_histograms_figure
 
     count = len(next(iter(scores.values())))
     noun = unit if count == 1 else f"{unit}s"

@@ -95,7 +95,7 @@ def run(arguments):
     from qlung_plugin.report.page import render_page
     from qlung_plugin.report.recordings import use_recordings
     from qlung_plugin.report.sources import find_runs
-    from qlung_plugin.utils.evaluations import Damage
+    from qlung_plugin.runs.evaluations import Damage
     from qlung_plugin.utils.files import write_text
 
     if Path(arguments.output).is_dir():

@@ -7,7 +7,7 @@ Authors
 import re
 
 from qlung_plugin.dataio.fields import add_once, quantity
-from qlung_plugin.utils.labels import LABELS
+from qlung_plugin.dataio.labels import LABELS
 from qlung_plugin.utils.ordinary_files import read_ordinary
 
 RECORDING = re.compile(

@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from qlung_plugin.utils.labels import LABELS, TWO_CLASSES
+from qlung_plugin.dataio.labels import LABELS, TWO_CLASSES
 
 
 def patients_of(cycles, side):

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from qlung_plugin.inference.classifier import NORMAL, UNUSABLE
-from qlung_plugin.inference.recordings import Recording
-from qlung_plugin.utils.cycle_figures import (
+from qlung_plugin.figures.cycles import (
     NARROW,
     WIDE,
     cycles_figure,
     picture,
 )
+from qlung_plugin.inference.classifier import NORMAL, UNUSABLE
+from qlung_plugin.inference.recordings import Recording
 
 LONGEST = 10  # minutes of a recording
 

@@ -4,7 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from qlung_plugin.utils import run_schema
+from qlung_plugin.runs import schema as run_schema
 from qlung_plugin.utils.text import printable
 
 

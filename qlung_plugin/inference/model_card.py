@@ -8,9 +8,9 @@ import re
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from qlung_plugin.runs.results import ROWS
+from qlung_plugin.scores.icbhi_score import SENSITIVITY_RULES
 from qlung_plugin.utils.files import write_text
-from qlung_plugin.utils.metric_stats import SENSITIVITY_RULES
-from qlung_plugin.utils.results import ROWS
 
 CARD = "README.md"
 

@@ -15,7 +15,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
 from qlung_plugin.inference.architecture import COMPONENTS, DEEPEST, MOST_VALUES
 from qlung_plugin.inference.safe_files import read_text
-from qlung_plugin.utils.configuration import parse_yaml
+from qlung_plugin.runs.configuration import parse_yaml
 
 STANDARD = "tag:yaml.org,2002:"
 SCALARS = {f"{STANDARD}{name}" for name in ("bool", "float", "int", "null")}

@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.inference.hub import is_hub_id
 from qlung_plugin.inference.run import find_save_folder, read_hyperparameters
-from qlung_plugin.utils.evaluations import METRICS, read_evaluations
+from qlung_plugin.runs.evaluations import METRICS, read_evaluations
 
 # What is told of a run's hyperparams.yaml, where it has it.
 SETTINGS = (

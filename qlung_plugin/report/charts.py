@@ -26,7 +26,7 @@ def stack_panels(figure, panel_height=PANEL):
     Arguments
     ---------
     figure : matplotlib.figure.Figure
-        Of :mod:`qlung_plugin.utils.figures` or its neighbours.
+        Of :mod:`qlung_plugin.figures.results` or its neighbours.
     panel_height : float
         In inches.
 
@@ -84,7 +84,7 @@ def svg(figure, name):
 
     Example
     -------
-    >>> from qlung_plugin.utils.figures import confusion_matrix_figure
+    >>> from qlung_plugin.figures.results import confusion_matrix_figure
     >>> figure = confusion_matrix_figure([[9, 1], [2, 3]], ["normal", "<b>"])
     >>> element = svg(figure, "example")
     >>> element.startswith("<svg"), "<b>" in element, "&lt;b&gt;" in element

@@ -12,8 +12,8 @@ import soundfile
 import torch
 from PIL import Image
 
+from qlung_plugin.figures.spectrograms import mel, mel_levels
 from qlung_plugin.processing.cycles import resample
-from qlung_plugin.utils.spectrograms import mel, mel_levels
 
 # All browsers play MP3 of this rate; breath sounds lie far below its half.
 SOUND_RATE = 16000  # Hz

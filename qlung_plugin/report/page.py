@@ -14,22 +14,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qlung_plugin import __version__
-from qlung_plugin.report import tables
-from qlung_plugin.report.charts import stack_panels, svg
-from qlung_plugin.report.media import frequency_ticks
-from qlung_plugin.utils.experiment_report import SHOWN
-from qlung_plugin.utils.figures import (
+from qlung_plugin.figures.quality import (
+    measure_name,
+    quality_and_errors_figure,
+)
+from qlung_plugin.figures.results import (
     COLORS,
     quality_histogram_figure,
     training_curves_figure,
 )
-from qlung_plugin.utils.metric_stats import SENSITIVITY_RULES
-from qlung_plugin.utils.quality_analysis import compare_with_errors
-from qlung_plugin.utils.quality_figures import (
-    measure_name,
-    quality_and_errors_figure,
-)
-from qlung_plugin.utils.roc import format_area
+from qlung_plugin.report import tables
+from qlung_plugin.report.charts import stack_panels, svg
+from qlung_plugin.report.media import frequency_ticks
+from qlung_plugin.runs.experiment_report import SHOWN
+from qlung_plugin.scores.icbhi_score import SENSITIVITY_RULES
+from qlung_plugin.scores.quality_analysis import compare_with_errors
+from qlung_plugin.scores.roc import format_area
 
 METADATA = ("recording", "patient", "device", "age", "sex", "location")
 MAP_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}

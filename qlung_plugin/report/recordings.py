@@ -20,8 +20,8 @@ from qlung_plugin.inference.models import open_model
 from qlung_plugin.report.embeddings import embed_cycles, project
 from qlung_plugin.report.media import encode_picture, encode_sound
 from qlung_plugin.report.trainings import find_recordings_of, find_training
+from qlung_plugin.scores.quality_analysis import with_confidence
 from qlung_plugin.utils.ordinary_files import ordinary_size
-from qlung_plugin.utils.quality_analysis import with_confidence
 
 # Between the probabilities of a run and those that its model gives again;
 # another machine rounds otherwise.

@@ -12,13 +12,13 @@ from pathlib import Path
 import pandas as pd
 
 from qlung_plugin.report.trainings import read_training
-from qlung_plugin.utils.evaluations import (
+from qlung_plugin.runs.evaluations import (
     METRICS,
     Damage,
     Evaluation,
     read_evaluations,
 )
-from qlung_plugin.utils.experiments import (
+from qlung_plugin.runs.experiments import (
     FOLD,
     FOLDS,
     VALIDATION,
@@ -93,7 +93,7 @@ def find_runs(folders, checkpoint="selected"):
     notes : list of str
         What the reader has to know besides, in sentences: of what is left out
         because it is damaged, or was not judged on the same cycles as most,
-        :class:`qlung_plugin.utils.evaluations.Damage`.
+        :class:`qlung_plugin.runs.evaluations.Damage`.
 
     Raises
     ------

@@ -7,15 +7,15 @@ Authors
 import math
 from typing import NamedTuple
 
-from qlung_plugin.utils.comparison import compare_configurations
-from qlung_plugin.utils.experiment_report import (
+from qlung_plugin.runs.comparison import compare_configurations
+from qlung_plugin.runs.experiment_report import (
     CHECKPOINTS,
     SHOWN,
     format_difference,
     format_interval,
     format_mean,
 )
-from qlung_plugin.utils.supervision import set_supervised_apart
+from qlung_plugin.runs.supervision import set_supervised_apart
 
 
 def percent(value):

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from qlung_plugin.figures.results import CURVES
 from qlung_plugin.inference.run import (
     HYPERPARAMETERS,
     INFERENCE_YAML,
     read_hyperparameters,
 )
-from qlung_plugin.utils.experiments import VALIDATION
-from qlung_plugin.utils.figures import CURVES
+from qlung_plugin.runs.experiments import VALIDATION
+from qlung_plugin.runs.schema import HISTORY, check, check_cycle
 from qlung_plugin.utils.ordinary_files import read_json
-from qlung_plugin.utils.run_schema import HISTORY, check, check_cycle
 
 LARGEST_MANIFEST = 2**26  # bytes: several hundred thousand cycles
 

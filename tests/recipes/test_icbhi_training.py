@@ -20,9 +20,9 @@ from speechbrain.dataio.dataio import load_data_json
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.inference.run import load_run
-from qlung_plugin.utils import run_folder
-from qlung_plugin.utils.checkpoints import CompleteCheckpointer
-from qlung_plugin.utils.results import read_predictions
+from qlung_plugin.runs import folder as run_folder
+from qlung_plugin.runs.results import read_predictions
+from qlung_plugin.training.checkpoints import CompleteCheckpointer
 from tests.recipes.conftest import (
     RECIPE,
     ROOT,

@@ -18,7 +18,7 @@ from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.demo.sprsound import generate_sprsound_like
 from qlung_plugin.inference.run import load_run
 from qlung_plugin.lobes.quality import FlatnessScore
-from qlung_plugin.utils.metric_stats import prediction_metrics
+from qlung_plugin.scores.icbhi_score import prediction_metrics
 from tests.recipes.conftest import SPRSOUND, run_script
 
 EXPERTS = SPRSOUND / "quality" / "evaluate.py"

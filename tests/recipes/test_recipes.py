@@ -13,7 +13,8 @@ import pytest
 import yaml
 from speechbrain.utils.run_opts import RunOptions
 
-from qlung_plugin.utils import quality_report, run_folder
+from qlung_plugin.runs import folder as run_folder
+from qlung_plugin.runs import quality_report
 from tests.recipes.conftest import ROOT, leave_out_figures, run_script
 
 TABLES = sorted((ROOT / "tests" / "recipes").glob("*.csv"))

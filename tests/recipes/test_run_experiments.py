@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
-from qlung_plugin.utils import experiment_report, jobs
+from qlung_plugin.runs import experiment_report, jobs
 from tests.recipes.conftest import RECIPE, ROOT, TINY, arguments
 
 SCRIPT = ROOT / "recipes" / "run_experiments.py"
@@ -298,7 +298,7 @@ def test_interruption_ends_the_scripts(experiments, tmp_path, signum, code):
 
 SLEEPER = """
 import os, time
-from qlung_plugin.utils.scripts import start_script
+from qlung_plugin.runs.scripts import start_script
 
 start_script("hparams/a.yaml")
 print("pid", os.getpid(), flush=True)
@@ -306,7 +306,7 @@ time.sleep(600)
 """
 LAUNCHER = """
 from pathlib import Path
-from qlung_plugin.utils.jobs import Step, execute
+from qlung_plugin.runs.jobs import Step, execute
 
 options = ["--data_folder", "ICBHI", "--output_folder", "out"]
 step = Step(Path("out"), ["sleeper.py", "a.yaml", *options], "ICBHI", {})

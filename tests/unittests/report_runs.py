@@ -15,10 +15,11 @@ import torch
 from qlung_plugin.report.page import render_page
 from qlung_plugin.report.recordings import use_recordings
 from qlung_plugin.report.sources import find_runs
-from qlung_plugin.utils import quality_report, run_folder
-from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
-from qlung_plugin.utils.results import predictions_table
-from qlung_plugin.utils.run_folder import write_run_results
+from qlung_plugin.runs import folder as run_folder
+from qlung_plugin.runs import quality_report
+from qlung_plugin.runs.folder import write_run_results
+from qlung_plugin.runs.results import predictions_table
+from qlung_plugin.scores.icbhi_score import LABELS, RespiratoryScore
 
 DATA = {
     "database": "ICBHI 2017",

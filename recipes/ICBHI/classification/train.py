@@ -36,15 +36,15 @@ from qlung_plugin.inference.run import (
     find_checkpoint,
     write_inference_yaml,
 )
-from qlung_plugin.utils.distributed import shard, wrap_on_cpu
-from qlung_plugin.utils.output_folder import OutputFolder
-from qlung_plugin.utils.results import predictions_table
-from qlung_plugin.utils.run_folder import file_checksums, write_run_results
-from qlung_plugin.utils.scripts import (
+from qlung_plugin.runs.folder import file_checksums, write_run_results
+from qlung_plugin.runs.output_folder import OutputFolder
+from qlung_plugin.runs.results import predictions_table
+from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,
     start_script,
 )
+from qlung_plugin.training.distribution import shard, wrap_on_cpu
 
 logger = get_logger(__name__)
 

@@ -24,16 +24,16 @@ from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_run
 from qlung_plugin.inference.run import describe_run, find_checkpoints
-from qlung_plugin.utils.distributed import shard
-from qlung_plugin.utils.metric_stats import LABELS, RespiratoryScore
-from qlung_plugin.utils.output_folder import OutputFolder
-from qlung_plugin.utils.results import predictions_table
-from qlung_plugin.utils.run_folder import file_checksums, write_run_results
-from qlung_plugin.utils.scripts import (
+from qlung_plugin.runs.folder import file_checksums, write_run_results
+from qlung_plugin.runs.output_folder import OutputFolder
+from qlung_plugin.runs.results import predictions_table
+from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,
     start_script,
 )
+from qlung_plugin.scores.icbhi_score import LABELS, RespiratoryScore
+from qlung_plugin.training.distribution import shard
 
 
 class EvaluationBrain(sb.Brain):

@@ -26,22 +26,22 @@ from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_run
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
-from qlung_plugin.utils.files import write_figure, write_text
-from qlung_plugin.utils.intervals import bootstrap_interval, patient_confusions
-from qlung_plugin.utils.metric_stats import prediction_metrics
-from qlung_plugin.utils.output_folder import OutputFolder
-from qlung_plugin.utils.quality_figures import degradation_figure, measure_name
-from qlung_plugin.utils.quality_report import markdown_table
-from qlung_plugin.utils.results import write_predictions
-from qlung_plugin.utils.run_folder import SELECTIONS
-from qlung_plugin.utils.scripts import (
+from qlung_plugin.runs.folder import SELECTIONS
+from qlung_plugin.runs.output_folder import OutputFolder
+from qlung_plugin.runs.quality_report import markdown_table
+from qlung_plugin.runs.results import write_predictions
+from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,
     start_script,
 )
+from qlung_plugin.scores.icbhi_score import prediction_metrics
+from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.utils.files import write_figure, write_text
 
 logger = get_logger(__name__)
 

@@ -26,22 +26,22 @@ from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
-from qlung_plugin.utils.degradation_study import (
+from qlung_plugin.runs.output_folder import OutputFolder
+from qlung_plugin.runs.quality_report import markdown_table
+from qlung_plugin.runs.results import write_predictions
+from qlung_plugin.runs.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
+from qlung_plugin.scores.degradation_study import (
     median_scores,
     score_changes,
     severity_correlations,
 )
 from qlung_plugin.utils.files import write_figure, write_json, write_text
-from qlung_plugin.utils.output_folder import OutputFolder
-from qlung_plugin.utils.quality_figures import degradation_figure, measure_name
-from qlung_plugin.utils.quality_report import markdown_table
-from qlung_plugin.utils.results import write_predictions
-from qlung_plugin.utils.scripts import (
-    explain_errors,
-    set_threads,
-    start_script,
-)
 
 logger = get_logger(__name__)
 
@@ -183,7 +183,7 @@ def format_report(medians, correlations, changes, about):
     Arguments
     ---------
     medians, correlations, changes : pandas.DataFrame
-        From :mod:`qlung_plugin.utils.degradation_study`.
+        From :mod:`qlung_plugin.scores.degradation_study`.
     about : str
         What the data are.
 

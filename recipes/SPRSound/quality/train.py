@@ -36,18 +36,29 @@ from qlung_plugin.dataio.cycles import CycleMeasurements
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.sprsound import ANNOTATIONS
 from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.figures.quality import measure_name, quality_roc_figure
+from qlung_plugin.figures.quality_learning import (
+    calibration_figure,
+    coefficients_figure,
+    precision_recall_figure,
+)
+from qlung_plugin.figures.results import quality_histogram_figure
 from qlung_plugin.lobes.quality import (
     MEASUREMENTS,
     LearnedQualityScore,
     RecordingMeasurements,
 )
 from qlung_plugin.processing.degradations import degrade
-from qlung_plugin.utils.figures import quality_histogram_figure
-from qlung_plugin.utils.files import write_figure, write_json, write_text
-from qlung_plugin.utils.output_folder import OutputFolder
-from qlung_plugin.utils.quality_analysis import compare_with_experts
-from qlung_plugin.utils.quality_figures import measure_name, quality_roc_figure
-from qlung_plugin.utils.quality_learning import (
+from qlung_plugin.runs.output_folder import OutputFolder
+from qlung_plugin.runs.quality_report import markdown_table
+from qlung_plugin.runs.results import write_predictions
+from qlung_plugin.runs.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
+from qlung_plugin.scores.quality_analysis import compare_with_experts
+from qlung_plugin.scores.quality_learning import (
     coefficient_table,
     decide_by_one,
     fit_calibrated,
@@ -56,19 +67,8 @@ from qlung_plugin.utils.quality_learning import (
     patient_folds,
     resample_coefficients,
 )
-from qlung_plugin.utils.quality_learning_figures import (
-    calibration_figure,
-    coefficients_figure,
-    precision_recall_figure,
-)
-from qlung_plugin.utils.quality_report import markdown_table
-from qlung_plugin.utils.results import write_predictions
-from qlung_plugin.utils.roc import format_area
-from qlung_plugin.utils.scripts import (
-    explain_errors,
-    set_threads,
-    start_script,
-)
+from qlung_plugin.scores.roc import format_area
+from qlung_plugin.utils.files import write_figure, write_json, write_text
 
 logger = get_logger(__name__)
 
@@ -126,7 +126,7 @@ def recordings_table(hparams):
     manifest : dict
         Their entries.
     table : pandas.DataFrame
-        As :mod:`qlung_plugin.utils.quality_learning` describes it, with ``id``
+        As :mod:`qlung_plugin.scores.quality_learning` describes it, with ``id``
         and what the manifest knows; without measurements and copies.
     """
     manifest = read_manifest(
@@ -499,7 +499,7 @@ def format_report(
         Of :func:`compare`: of models and measures, of single measurements, and
         of cut recordings.
     groups : dict
-        Of :func:`qlung_plugin.utils.quality_learning.group_differences`.
+        Of :func:`qlung_plugin.scores.quality_learning.group_differences`.
     coefficients : pandas.DataFrame
         Of the final model.
     fitted : CalibratedModel

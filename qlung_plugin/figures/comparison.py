@@ -1,0 +1,96 @@
+"""Figures of comparisons, in the manner of :mod:`qlung_plugin.figures.results`.
+
+Authors
+-------
+ * qlung_plugin contributors
+"""
+
+import textwrap
+
+from qlung_plugin.figures.results import COLORS, make_figure
+
+# Shift, colour, filling and text of each checkpoint. Hollow: chosen by a test
+# set.
+CHECKPOINTS = {
+    "selected": (-0.24, COLORS[0], True, "selected on validation"),
+    "last": (0.0, COLORS[1], True, "last epoch"),
+    "test_selected": (0.24, COLORS[2], False, "test-selected"),
+}
+FLOOR = 50.0
+
+
+def scores_figure(table, title="Score of each seed"):
+    """Draws the score of every run, and the mean of each configuration.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        From :func:`qlung_plugin.runs.comparison.results_table`.
+    title : str
+        Names the experiment.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per database and partition, with a row per configuration, from
+        top to bottom in the order of the table. Undefined scores are not drawn.
+
+    Raises
+    ------
+    ValueError
+        If the table is empty.
+    """
+    if table.empty:
+        raise ValueError("there is no result to draw")
+    panels = list(table.groupby(["database", "partition"], sort=False))
+    names = list(table["configuration"].unique())
+    height = 1.0 + 0.55 * len(names)
+    size = (7.6, 1.4 + height * len(panels))
+    figure, *axes = make_figure(size, title, (len(panels), 1))
+    legend = {}
+    for axis, ((database, partition), rows) in zip(axes, panels):
+        for checkpoint, (shift, color, filled, text) in CHECKPOINTS.items():
+            runs = rows[rows["checkpoint"] == checkpoint]
+            places = runs["configuration"].map(names.index) + shift
+            [dots] = axis.plot(
+                runs["score"],
+                places,
+                color=color,
+                marker="o",
+                markersize=6,
+                markerfacecolor=color if filled else "none",
+                linestyle="none",
+                alpha=0.7,
+            )
+            means = runs["score"].groupby(places).mean()
+            axis.plot(
+                means,
+                means.index,
+                color=color,
+                marker="|",
+                markersize=14,
+                markeredgewidth=2.5,
+                linestyle="none",
+            )
+            if len(runs):
+                legend.setdefault(text, dots)
+        floor = axis.axvline(FLOOR, color="grey", linestyle=":", zorder=0)
+        axis.set_title(
+            textwrap.fill(f"{database}: {partition}", 80),
+            loc="left",
+            fontsize=11,
+        )
+        axis.grid(axis="x", alpha=0.3)
+    # All panels share their axes.
+    axes[-1].set_yticks(range(len(names)), names)
+    axes[-1].set_ylim(len(names) - 0.5, -0.5)
+    axes[-1].set_xlabel("Score (%); a dot per seed, a bar at their mean")
+    legend['always "normal"'] = floor
+    figure.legend(
+        legend.values(),
+        legend.keys(),
+        loc="outside lower center",
+        ncols=len(legend),
+        frameon=False,
+    )
+    return figure

@@ -1,0 +1,290 @@
+"""Figures of what a quality score is worth, in the style of the others.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from qlung_plugin.figures.results import COLORS, draw_shares, make_figure
+from qlung_plugin.processing.degradations import DEGRADATIONS
+from qlung_plugin.scores.quality_analysis import (
+    CONFIDENCE_MEASURE,
+    QUARTILES,
+    risk_coverage,
+    with_confidence,
+)
+from qlung_plugin.scores.roc import format_area
+
+STYLES = ("-", "--", ":", "-.")
+# With fewer cycles left the error rate is an accident of single ones.
+LEAST_COVERAGE = 0.05
+MOST_PANELS = 5  # side by side
+
+
+def measure_name(column):
+    """How a column of quality is called in figures and tables.
+
+    Example
+    -------
+    >>> measure_name("quality_aqs_fitted"), measure_name("quality")
+    ('aqs fitted', 'quality')
+    """
+    return column.removeprefix("quality_").replace("_", " ")
+
+
+def quality_roc_figure(table, areas, title):
+    """Draws how well each measure finds the recordings that experts call poor.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        One row per recording: ``poor`` (boolean) and a column per measure.
+    areas : dict
+        What :func:`qlung_plugin.scores.quality_analysis.compare_with_experts`
+        found in it.
+    title : str
+        Names the data.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"poor": [True, False], "snr": [0.1, 0.2]})
+    >>> areas = {"snr": {"area": 1.0, "interval": [0.5, 1.0]}}
+    >>> figure = quality_roc_figure(table, areas, "Two recordings")
+    >>> figure.legends[0].get_texts()[0].get_text()
+    'snr: 1.00 (0.50 to 1.00)'
+    """
+    figure, axes = make_figure((6.4, 7.6), title)
+    for number, (name, found) in enumerate(areas.items()):
+        if math.isnan(found["area"]):
+            continue  # no curve; the table says why
+        label = f"{measure_name(name)}: {format_area(found)}"
+        rows = table[table[name].notna()]
+        false_alarms, found_poor, _ = roc_curve(rows["poor"], -rows[name])
+        axes.plot(
+            100 * false_alarms, 100 * found_poor, label=label, **_style(number)
+        )
+    axes.plot([0, 100], [0, 100], color="gray", linewidth=1, label="chance")
+    axes.set(
+        xlim=(0, 100),
+        ylim=(0, 100),
+        aspect="equal",
+        xlabel="other recordings below the threshold (%)",
+        ylabel="poor recordings below the threshold (%)",
+    )
+    axes.grid(alpha=0.3)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        title="area (95 % interval over patients)",
+        loc="outside lower center",
+        ncols=2,
+        frameon=False,
+        fontsize=9,
+    )
+    return figure
+
+
+def score_histograms_figure(scores, title):
+    """Draws how several scores are spread over the same recordings.
+
+    Arguments
+    ---------
+    scores : dict
+        Per score, by its name, values ``[item]`` in [0, 1].
+    title : str
+        Names the recordings.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per score.
+
+    Example
+    -------
+    >>> figure = score_histograms_figure({"snr": [0.2, 0.4]}, "Two recordings")
+    >>> figure.axes[0].get_title(loc="left")
+    'snr (median 0.30)'
+    """
+    figure, *axes = make_figure(
+        (7.2, 1.2 + 1.3 * len(scores)), title, (len(scores), 1)
+    )
+    for number, (axis, name) in enumerate(zip(axes, scores)):
+        values, text = np.asarray(scores[name], dtype=float), "no value"
+        if len(values):
+            color = COLORS[number % len(COLORS)]
+            draw_shares(axis, values, fill=True, color=color, alpha=0.5)
+            median = np.median(values)
+            axis.axvline(median, color=color, linestyle="--")
+            text = f"median {median:.2f}"
+        axis.set_title(
+            f"{measure_name(name)} ({text})", loc="left", fontsize=11
+        )
+    axes[-1].set_xlabel("score (0 worst, 1 best); dashed: the median")
+    figure.supylabel("share per bin (%)", fontsize=12)
+    return figure
+
+
+def quality_and_errors_figure(table, analysis, title):
+    """Draws the errors that remain when poor cycles are set aside.
+
+    Beside it, the Score by quartile of the quality.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        Predictions.
+    analysis : dict
+        What :func:`qlung_plugin.scores.quality_analysis.compare_with_errors`
+        found in them.
+    title : str
+        Names the data, the partition and the selection.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    table = with_confidence(table)
+    figure, curves, quartiles = make_figure((11.0, 6.0), title, (1, 2))
+    measured = {k: found for k, found in analysis.items() if found["cycles"]}
+    number = 0
+    for name, found in measured.items():
+        if name == CONFIDENCE_MEASURE:
+            label = "the model's confidence"
+            style = {"color": "black", "linewidth": 2}
+        else:
+            label, style = measure_name(name), _style(number)
+            number += 1
+        rows = table[table[name].notna()]
+        coverage, risk = risk_coverage(
+            rows[name], rows["label"] == rows["prediction"]
+        )
+        drawn = coverage >= LEAST_COVERAGE
+        curves.plot(
+            100 * (1 - coverage[drawn]), 100 * risk[drawn], label=label, **style
+        )
+        scores = [quartile["score"] for quartile in found["quartiles"]]
+        quartiles.plot(range(1, QUARTILES + 1), scores, marker="o", **style)
+    error = 100 * (table["label"] != table["prediction"]).mean()
+    curves.axhline(error, color="gray", linewidth=1, label="random")
+    curves.set(
+        xlim=(0, 100),
+        xlabel="cycles set aside, lowest first (%)",
+        ylabel="error rate of the rest (%)",
+    )
+    quartiles.set_xticks(
+        range(1, QUARTILES + 1), ["1\nlowest", "2", "3", "4\nhighest"]
+    )
+    quartiles.set(xlabel="quartile", ylabel="score in the quartile (%)")
+    for axes in (curves, quartiles):
+        axes.grid(alpha=0.3)
+    figure.legend(
+        *curves.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=10,
+    )
+    return figure
+
+
+def degradation_figure(table, measures, title):
+    """Draws how quality measures and a model's Score move with degradations.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        One row per condition: ``degradation`` (a key of
+        :data:`qlung_plugin.processing.degradations.DEGRADATIONS`, or ``none``
+        once), ``degree``, a column per measure, and of a study with a model
+        ``score`` in percent.
+    measures : list of str
+        Columns of the quality, in [0, 1].
+    title : str
+        Names the data, the partition and the selection.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel per kind, which gets worse to the right; of a gain, the highest
+        is on the left.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"degradation": ["none", "gain", "gain"]})
+    >>> table["degree"], table["score"] = [None, -20, 20], [60.0, 55.0, 50.0]
+    >>> table["snr"] = [0.5, 0.5, 0.4]
+    >>> axes = degradation_figure(table, ["snr"], "Example").axes[0]
+    >>> [tick.get_text() for tick in axes.get_xticklabels()]
+    ['20', 'none', '-20']
+    """
+    none = table["degradation"] == "none"
+    kinds = table["degradation"][~none].unique()
+    lines = math.ceil(len(kinds) / MOST_PANELS)
+    columns = math.ceil(len(kinds) / lines)
+    size = (2.9 * max(columns, 2) + 0.6, 3.6 * lines + 1.8)
+    figure, *panels = make_figure(size, title, (1, len(kinds)))
+    # In one row when they were made, so that each has degrees of its own.
+    grid = figure.add_gridspec(lines, columns)
+    for place, (kind, axes) in enumerate(zip(kinds, panels)):
+        axes.set_subplotspec(grid[place])
+        rows = table[none | (table["degradation"] == kind)]
+        known = DEGRADATIONS[kind]
+        degrees = rows["degree"].astype(float).fillna(known.harmless)
+        rows = rows.assign(degree=degrees).sort_values(
+            "degree", key=known.severity, kind="stable"
+        )
+        places = range(len(rows))
+        for number, name in enumerate(measures):
+            axes.plot(
+                places,
+                rows[name],
+                marker="o",
+                markersize=4,
+                label=f"median quality: {measure_name(name)}",
+                **_style(number),
+            )
+        if "score" in rows:
+            axes.plot(
+                places,
+                rows["score"] / 100,
+                color="black",
+                marker="s",
+                linewidth=2,
+                label="the model's Score / 100",
+            )
+        ticks = [
+            "none" if unspoilt else f"{degree:g}"
+            for unspoilt, degree in zip(
+                rows["degradation"] == "none", rows["degree"]
+            )
+        ]
+        axes.set_xticks(places, ticks, fontsize=9)
+        axes.set(ylim=(-0.02, 1.02), xlabel=known.unit)
+        axes.set_title(kind.replace("_", " "), loc="left", fontsize=11)
+        axes.grid(alpha=0.3)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+        fontsize=10,
+    )
+    return figure
+
+
+def _style(number):
+    """Colour and line of a measure; together they are unlike all others."""
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "linestyle": STYLES[number % len(STYLES)],
+        "linewidth": 1.8,
+    }

@@ -1,0 +1,348 @@
+"""Figures of results, drawn without a display and without global state.
+
+Each function returns a :class:`matplotlib.figure.Figure`; save it with
+:func:`qlung_plugin.utils.files.write_figure`.
+
+Authors
+-------
+ * qlung_plugin contributors
+"""
+
+import textwrap
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+
+from qlung_plugin.scores.icbhi_score import LABELS, label_codes
+
+# Okabe and Ito's colours, told apart in all common forms of colour blindness.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+N_BINS = 40
+CURVES = {
+    "train loss": (0, COLORS[0], "-"),
+    "valid loss": (0, COLORS[1], "--"),
+    "valid score": (1, COLORS[1], "--"),
+    "test score": (1, COLORS[2], ":"),
+}
+
+
+class PlainFigure(Figure):
+    """A figure whose texts are what they say: no ``$`` begins a formula.
+
+    Names of classes, devices and data may hold one, and what is no formula
+    stops matplotlib.
+
+    Arguments
+    ---------
+    *args, **kwargs
+        See :class:`matplotlib.figure.Figure`.
+
+    Example
+    -------
+    >>> figure = PlainFigure()
+    >>> text = figure.text(0.5, 0.5, "$x^{$")
+    >>> FigureCanvasAgg(figure).draw()
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        FigureCanvasAgg(self)  # attaches itself
+
+    def draw(self, renderer):
+        """Draws the figure; some of its texts are only made meanwhile."""
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        with matplotlib.rc_context({"text.parse_math": False}):
+            super().draw(renderer)
+
+
+def confusion_matrix_figure(confusion, labels=LABELS, title="Confusion matrix"):
+    """Draws counts, and the share of each true class, in the cells.
+
+    Arguments
+    ---------
+    confusion : array_like
+        Counts ``[class, class]``, rows truth, columns prediction.
+    labels : sequence of str
+        Class names, in order.
+    title : str
+        Names the data, the partition and the selection.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the matrix does not fit the labels.
+
+    Example
+    -------
+    >>> figure = confusion_matrix_figure([[9, 1], [2, 3]], ["normal", "ill"])
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['9\\n90.0 %', '1\\n10.0 %', '2\\n40.0 %', '3\\n60.0 %']
+    """
+    confusion = np.asarray(confusion)
+    if confusion.shape != (len(labels), len(labels)):
+        raise ValueError(
+            f"the confusion matrix is {list(confusion.shape)}, but there are "
+            f"{len(labels)} labels"
+        )
+    counts = confusion.sum(1)
+    with np.errstate(invalid="ignore"):  # a class without a cycle has no share
+        shares = 100 * confusion / counts[:, None]
+    side = 2.4 + 1.0 * len(labels)
+    figure, axes = make_figure((side + 1.2, side), title)
+    colors = matplotlib.colormaps["Blues"].with_extremes(bad="#eeeeee")
+    image = axes.imshow(shares, cmap=colors, vmin=0, vmax=100)
+    for row, column in np.ndindex(confusion.shape):
+        share = shares[row, column]
+        axes.text(
+            column,
+            row,
+            f"{confusion[row, column]:,}\n"
+            + ("no cycle" if np.isnan(share) else f"{share:.1f} %"),
+            ha="center",
+            va="center",
+            color=_readable_on(image.cmap(image.norm(share))),
+            fontsize=12,
+        )
+    places = range(len(labels))
+    axes.set_xticks(places, labels)
+    axes.set_yticks(
+        places, [f"{name}\n(n = {n:,})" for name, n in zip(labels, counts)]
+    )
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8, aspect=25)
+    bar.set_label("share of the true class (%)")
+    bar.outline.set_visible(False)
+    return figure
+
+
+def quality_histogram_figure(
+    quality, label, labels=LABELS, title="Quality of the cycles of each class"
+):
+    """Draws the distribution of the quality in each class, beside that of all.
+
+    Arguments
+    ---------
+    quality : array_like
+        Quality ``[item]`` in [0, 1]; NaN where it was not measured, which is
+        counted below the axis.
+    label : sequence of str
+        Class names ``[item]``.
+    labels : sequence of str
+        All classes, in order. One without a measured item has no panel.
+    title : str
+        Names the data and the measure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a quality is outside [0, 1] or a class unknown.
+
+    Example
+    -------
+    >>> figure = quality_histogram_figure([0.2, 0.4], ["normal", "both"])
+    >>> [axes.get_title(loc="left") for axes in figure.axes]
+    ['normal (n = 1, median 0.20)', 'both (n = 1, median 0.40)']
+    """
+    quality = np.asarray(quality, dtype=float)
+    codes = label_codes(label, labels)
+    if quality.shape != codes.shape:
+        raise ValueError(
+            f"{list(quality.shape)} qualities, but {len(codes)} labels"
+        )
+    if ((quality < 0) | (quality > 1)).any():
+        raise ValueError(
+            "the quality must be in [0, 1], got "
+            f"{np.nanmin(quality):.3f} to {np.nanmax(quality):.3f}"
+        )
+    measured = ~np.isnan(quality)
+    missing = int((~measured).sum())
+    classes = [k for k in range(len(labels)) if (measured & (codes == k)).any()]
+    rows = max(len(classes), 1)
+    figure, *axes = make_figure((7.2, 1.2 + 1.3 * rows), title, (rows, 1))
+    for axis, code in zip(axes, classes):
+        color = COLORS[code % len(COLORS)]
+        values = quality[measured & (codes == code)]
+        draw_shares(axis, values, fill=True, color=color, alpha=0.5)
+        draw_shares(axis, quality[measured], color="black", linewidth=1)
+        axis.axvline(np.median(values), color=color, linestyle="--")
+        axis.set_title(
+            f"{labels[code]} (n = {len(values):,}, median "
+            f"{np.median(values):.2f})",
+            loc="left",
+            fontsize=11,
+        )
+    note = "filled: the class, dashed: its median, black line: all classes"
+    if missing:
+        note += f"; {missing:,} not measured"
+    axes[-1].set_xlabel(f"quality (0 worst, 1 best)\n{note}")
+    figure.supylabel(f"share per bin of {1 / N_BINS:g} (%)", fontsize=12)
+    return figure
+
+
+def training_curves_figure(history, title="Training"):
+    """Draws the losses and the scores of each epoch.
+
+    Arguments
+    ---------
+    history : pandas.DataFrame
+        One row per epoch: ``epoch``, and any of ``train loss``, ``valid
+        loss``, ``valid score`` and ``test score`` (scores in percent); the
+        names may have underscores.
+    title : str
+        Names the run.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A panel for the losses and one for the scores, where there are any.
+        The best epoch by the validation score is marked.
+
+    Raises
+    ------
+    ValueError
+        If there is no ``epoch`` or none of the curves.
+
+    Example
+    -------
+    >>> import pandas as pd
+    >>> history = pd.DataFrame({"epoch": [1, 2], "train loss": [1.3, 1.1]})
+    >>> training_curves_figure(history).axes[0].get_ylabel()
+    'loss'
+    """
+    history = history.rename(columns=lambda name: name.replace("_", " "))
+    curves = [name for name in CURVES if name in history]
+    if "epoch" not in history or not curves:
+        raise ValueError(
+            f"need the column epoch and one of {list(CURVES)}, got "
+            f"{list(history.columns)}"
+        )
+    panels = sorted({CURVES[name][0] for name in curves})
+    size = (5.4 * len(panels) + 0.4, 4.2)
+    figure, *axes = make_figure(size, title, (1, len(panels)))
+    panel = dict(zip(panels, axes))
+    marker = "o" if len(history) == 1 else ""  # one epoch makes no line
+    for name in curves:
+        place, color, style = CURVES[name]
+        panel[place].plot(
+            history["epoch"],
+            history[name],
+            color=color,
+            linestyle=style,
+            marker=marker,
+            linewidth=2,
+            label=name.split()[0],
+        )
+        panel[place].set_ylabel("score (%)" if place else "loss")
+    if "valid score" in history and history["valid score"].notna().any():
+        # The last of equal ones, which is the one that SpeechBrain keeps.
+        best = history.iloc[::-1]
+        best = best.iloc[np.nanargmax(best["valid score"])]
+        panel[1].plot(
+            best["epoch"],
+            best["valid score"],
+            color=CURVES["valid score"][1],
+            linestyle="none",
+            marker="*",
+            markersize=15,
+            label=f"best valid: {best['valid score']:.2f} % "
+            f"in epoch {best['epoch']:.0f}",
+        )
+    for axis in axes:
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(
+            MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+        )
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+    return figure
+
+
+def make_figure(size, title, grid=(1, 1)):
+    """A figure of the common style, followed by its axes.
+
+    Arguments
+    ---------
+    size : tuple of float
+        Width and height in inches.
+    title : str
+        Above all; broken into lines where it is too long.
+    grid : tuple of int
+        Rows and columns of axes. Those of a column share their abscissa and
+        their ordinate.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        To be written to a file; there is no window.
+    *axes : matplotlib.axes.Axes
+        Row by row.
+
+    Example
+    -------
+    >>> figure, left, right = make_figure((6, 3), "Two panels", (1, 2))
+    >>> figure.get_suptitle(), len(figure.axes)
+    ('Two panels', 2)
+    """
+    figure = PlainFigure(figsize=size, dpi=150, layout="constrained")
+    figure.suptitle(textwrap.fill(title, int(8 * size[0])), fontsize=13)
+    axes = figure.subplots(*grid, squeeze=False, sharex="col", sharey="col")
+    axes = axes.ravel()
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=11)
+        axis.xaxis.label.set_size(12)
+        axis.yaxis.label.set_size(12)
+    return figure, *axes
+
+
+def draw_shares(axis, values, fill=False, **style):
+    """Draws the share of the values in each bin of [0, 1], in percent.
+
+    Arguments
+    ---------
+    axis : matplotlib.axes.Axes
+        Where.
+    values : numpy.ndarray
+        ``[item]``, one or more.
+    fill : bool
+        Whether to fill what is below the steps.
+    **style
+        Of the steps, as ``axis.stairs`` takes it.
+
+    Example
+    -------
+    >>> _, axis = make_figure((4, 3), "Four values")
+    >>> draw_shares(axis, np.array([0.5, 0.51, 0.1, 0.9]))
+    >>> float(axis.patches[0].get_data().values.max())
+    50.0
+    """
+    counts, edges = np.histogram(values, N_BINS, range=(0, 1))
+    axis.stairs(100 * counts / len(values), edges, fill=fill, **style)
+    axis.set(xlim=(0, 1))
+
+
+def _readable_on(color):
+    """Black or white, whichever has more contrast with an RGBA colour."""
+    rgb = np.array(color[:3])
+    linear = np.where(
+        rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4
+    )
+    # The contrast is (lighter + 0.05) / (darker + 0.05), as WCAG 2 defines it.
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    return "black" if luminance + 0.05 > (1.05 * 0.05) ** 0.5 else "white"

@@ -1,0 +1,250 @@
+"""What a run leaves in its folder, read back and checked.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from qlung_plugin.runs.folder import SELECTIONS
+from qlung_plugin.runs.results import (
+    METADATA,
+    evaluate_predictions,
+    read_predictions,
+)
+from qlung_plugin.runs.schema import (
+    CHECKPOINT,
+    DATA,
+    NAME,
+    check,
+    check_figures,
+    excerpt,
+)
+from qlung_plugin.scores.icbhi_score import prediction_metrics
+from qlung_plugin.utils import ordinary_files
+from qlung_plugin.utils.files import plain
+
+METRICS = "metrics.json"
+SCORES = ("sp", "se", "score", "se_two_class", "score_two_class")
+
+
+class Damage(str):
+    """A note on what is left out because a file of it is damaged."""
+
+
+@dataclass
+class Evaluation:
+    """What one checkpoint of one run made of one set of cycles.
+
+    Arguments
+    ---------
+    configuration : str
+        Name of the configuration.
+    seed : str
+        Of the run, or whatever tells the runs of a configuration apart.
+    database : str
+        With its subset, if it is one.
+    partition : str
+        The evaluated part of it, in words.
+    checkpoint : str
+        ``selected``, ``last`` or ``test_selected``.
+    epoch : str
+        Of the checkpoint; of pooled folds, the epochs of all.
+    selection : str
+        How the checkpoint was selected, in words.
+    protocol : str
+        Split and validation, and the training's database if that is another
+        one, in words.
+    labels : tuple of str
+        All classes, in order, normal first.
+    predictions : pandas.DataFrame
+        A row per cycle, sorted by ``id``, as
+        :func:`qlung_plugin.runs.results.read_predictions` returns it.
+    folder : Path
+        Where it was found; of pooled folds, the folder of the first.
+    fold : str
+        Empty, or which folds were pooled.
+    supervision : dict, optional
+        ``database`` and ``patients`` that the run's quality measure was
+        learned from.
+    data : dict
+        What was evaluated, as ``metrics.json`` has it.
+    """
+
+    configuration: str
+    seed: str
+    database: str
+    partition: str
+    checkpoint: str
+    epoch: str
+    selection: str
+    protocol: str
+    labels: tuple
+    predictions: pd.DataFrame = field(repr=False)
+    folder: Path
+    fold: str = ""
+    supervision: dict | None = None
+    data: dict = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def figures(self):
+        """All figures, from the predictions; those undefined are None."""
+        return plain(evaluate_predictions(self.predictions, self.labels))
+
+
+def read_evaluations(folder, configuration, seed):
+    """Reads the evaluations of a folder, one per checkpoint.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds ``metrics.json`` and ``predictions*.csv``.
+    configuration : str
+        Name of the configuration.
+    seed : str
+        Of the run.
+
+    Returns
+    -------
+    list of Evaluation
+
+    Raises
+    ------
+    OSError
+        If a file is missing or cannot be read.
+    ValueError
+        If one is damaged, or the figures in ``metrics.json`` are not those of
+        the predictions; the message names file and key.
+    """
+    metrics = read_metrics(folder)
+    evaluations = [
+        Evaluation(
+            configuration=configuration,
+            seed=seed,
+            folder=folder,
+            **_describe(metrics["data"]),
+            checkpoint=name,
+            epoch=str(metrics[name]["epoch"]),
+            selection=metrics[name]["selection"],
+            labels=tuple(metrics[name]["counts"]),
+            predictions=_read_cycles(folder, name, metrics[name]),
+            data=metrics["data"],
+        )
+        for name in SELECTIONS
+        if name in metrics
+    ]
+    facts = ["id", *METADATA, "label"]
+    cycles = [one.predictions[facts] for one in evaluations]
+    for one, table in zip(evaluations, cycles):
+        if not table.equals(cycles[0]):
+            raise ValueError(
+                f"{_table(folder, one.checkpoint)} says other things of the"
+                " cycles, or of other cycles, than"
+                f" {_table(folder, evaluations[0].checkpoint).name}: one of"
+                " them is altered, or of another run"
+            )
+    return evaluations
+
+
+def read_metrics(folder):
+    """Reads ``metrics.json``, and checks what it says besides its figures.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds it.
+
+    Returns
+    -------
+    dict
+        ``data``, and an object per checkpoint.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is not what a run writes; the message names
+        file and key.
+    """
+    path = folder / METRICS
+    metrics = read_json(path)
+    check(metrics, {"data": DATA}, path)
+    if not metrics.keys() & SELECTIONS.keys():
+        raise ValueError(f"{path} lacks any of {', '.join(SELECTIONS)}")
+    for name in metrics.keys() & SELECTIONS.keys():
+        check(metrics, {name: CHECKPOINT}, path)
+        labels = list(metrics[name]["counts"])
+        if len(labels) < 2 or not all(map(NAME.holds, labels)):
+            raise ValueError(
+                f"{path}: {name}.counts is of {excerpt(labels)}, not of two"
+                " classes or more, each with a name"
+            )
+    return metrics
+
+
+def read_json(path):
+    """Reads a JSON object strictly, from an ordinary file of bounded size.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or holds anything else.
+    """
+    content = ordinary_files.read_json(path)
+    check(content, {}, path)
+    return content
+
+
+def _describe(data):
+    """What was evaluated, in words."""
+    protocol, trained_with = data["protocol"], data
+    if (data.get("training") or {}).get("data"):  # of another database
+        trained_with = data["training"]["data"]
+        protocol += f"; trained on {_database(trained_with)}"
+    return {
+        "database": _database(data),
+        "partition": data.get("partition", data["protocol"]),
+        "protocol": protocol,
+        "supervision": trained_with.get("quality_supervision"),
+    }
+
+
+def _database(data):
+    """The name of a database, and which part of it was there."""
+    subset = data.get("subset")  # a model's own training may not say
+    return data["database"] + (f", subset ({subset})" if subset else "")
+
+
+def _table(place, checkpoint):
+    """The file of the predictions of a checkpoint."""
+    suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
+    return place / f"predictions{suffix}.csv"
+
+
+def _read_cycles(place, checkpoint, metrics):
+    """The predictions of a checkpoint, checked against its metrics."""
+    path = _table(place, checkpoint)
+    labels = tuple(metrics["counts"])
+    table = read_predictions(path, labels)
+    try:
+        computed = prediction_metrics(
+            table["label"], table["prediction"], labels
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    computed["patients"] = int(table["patient"].nunique())
+    where = f"{place / METRICS}: {checkpoint}"
+    check_figures(metrics, computed, where, path.name)
+    return table.sort_values("id", ignore_index=True)

@@ -1,0 +1,321 @@
+"""What several configurations reach over several seeds, side by side.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from qlung_plugin.figures.comparison import scores_figure
+from qlung_plugin.runs.comparison import compare_configurations, results_table
+from qlung_plugin.runs.experiments import natural
+from qlung_plugin.runs.supervision import set_supervised_apart
+from qlung_plugin.scores.published import (
+    ICBHI_OFFICIAL,
+    MARK,
+    SPRSOUND_INTER,
+    published_results,
+)
+from qlung_plugin.utils.files import write_figure, write_text
+from qlung_plugin.utils.text import printable_lines
+
+CHECKPOINTS = {
+    "selected": "selected",
+    "last": "last",
+    "test_selected": "test-selected (as published results mostly are)",
+}
+SHOWN = {
+    "sp": "Sp",
+    "se": "Se",
+    "score": "Score",
+    "score_two_class": "Two-class Score",
+}
+ALWAYS_NORMAL = ["100.00", "0.00", "50.00", "50.00"]
+# With fewer, each one is printed too.
+ENOUGH_SEEDS = 5
+INTRODUCTION = """\
+# Results
+
+In percent. Sp: normal cycles called normal. Se: abnormal cycles given their
+exact class. Score: the mean of Sp and Se. Two-class Score: with the Se that
+accepts any abnormal class for an abnormal cycle.
+
+Mean ± standard deviation over the seeds. The 95 % intervals are percentiles of
+10,000 two-way bootstraps: in each, patients are drawn jointly for all
+configurations, and seeds as pairs. With few seeds they are rather too narrow;
+with one seed they are over patients alone.
+A difference is over the seeds that both configurations have. If its interval
+holds 0, it is not told apart from chance; of many differences, chance alone
+makes some whose interval does not.
+"""
+PUBLISHED_NOTE = """\
+Four classes, mostly of the best epoch on the test set itself; ± over seeds
+where that was published. Figures of a subset are not comparable with them.
+"""
+
+
+def write_experiments(folder, evaluations, configurations=(), notes=()):
+    """Writes ``results.csv``, ``results.md`` and ``scores.png``.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Where to.
+    evaluations : list of Evaluation
+        From :func:`qlung_plugin.runs.experiments.collect_evaluations`; one or
+        more.
+    configurations : sequence of str
+        The order in which configurations are shown; others follow. The first
+        is what the others are compared with.
+    notes : sequence of str
+        What the reader of the figures has to know besides.
+
+    Returns
+    -------
+    str
+        The text of ``results.md``.
+    """
+    rank = {name: place for place, name in enumerate(configurations)}
+    evaluations = sorted(
+        evaluations, key=lambda one: rank.get(one.configuration, len(rank))
+    )
+    evaluations = set_supervised_apart(evaluations)
+    table = results_table(evaluations)
+    text = format_experiments(evaluations, notes)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    style = {"float_format": "%.4f", "lineterminator": "\n"}
+    write_text(table.to_csv(index=False, **style), folder / "results.csv")
+    write_text(printable_lines(text), folder / "results.md")
+    write_figure(scores_figure(table), folder / "scores.png")
+    return text
+
+
+def format_experiments(evaluations, notes=()):
+    """The report: a section per database and partition.
+
+    Arguments
+    ---------
+    evaluations : list of Evaluation
+        In the order in which configurations are to be shown.
+    notes : sequence of str
+        What the reader of the figures has to know besides.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
+    sections = {}
+    for one in evaluations:
+        key = (one.database, one.partition, one.labels)
+        sections.setdefault(key, []).append(one)
+    seeds = {}
+    for one in evaluations:
+        seeds.setdefault(one.configuration, set()).add(one.seed)
+    notes = list(notes)
+    for (database, partition, _), ones in sections.items():
+        for name in dict.fromkeys(one.configuration for one in ones):
+            here = {one.seed for one in ones if one.configuration == name}
+            lacking = sorted(seeds[name] - here, key=natural)
+            if lacking:
+                notes.append(
+                    f"{database}, {partition}: {name} lacks"
+                    f" seed {', '.join(lacking)}"
+                )
+    blocks = [INTRODUCTION]
+    if notes:
+        blocks.append("**Incomplete.**\n\n" + _bullets(notes))
+    blocks += [_section(ones) for ones in sections.values()]
+    return "\n".join(blocks)
+
+
+def _section(evaluations):
+    """The text on one database and partition."""
+    first = evaluations[0]
+    title = f"## {first.database}: {first.partition}\n"
+    comparisons = {}
+    for name in CHECKPOINTS:
+        ones = [one for one in evaluations if one.checkpoint == name]
+        if ones:
+            comparisons[name] = compare_configurations(ones)
+    blocks = [title, _bullets(_facts(evaluations)), _score_table(comparisons)]
+    configurations = list(dict.fromkeys(e.configuration for e in evaluations))
+    if len(configurations) > 1:
+        blocks.append(f"### Difference to {configurations[0]}\n")
+        blocks.append(_difference_table(comparisons))
+    if any(
+        (table["seeds"] < ENOUGH_SEEDS).any() for table in comparisons.values()
+    ):
+        blocks.append("### Score of each seed\n")
+        blocks.append(_seed_table(evaluations))
+    benchmark = _benchmark(first)
+    if benchmark:
+        blocks.append(f"### {MARK.capitalize()}\n")
+        blocks.append(PUBLISHED_NOTE)
+        columns = ["Method", "Sp", "Se", "Score", "Source"]
+        blocks.append(_markdown(columns, published_results(benchmark).values))
+    return "\n".join(blocks)
+
+
+def _facts(evaluations):
+    """What the figures of a section are of."""
+    facts = []
+    for text, names in _by_text(evaluations, _describe_cycles).items():
+        facts.append(f"Data{names}: {text}.")
+    for text, names in _by_text(evaluations, lambda e: e.protocol).items():
+        facts.append(f"Protocol{names}: {text}.")
+    for checkpoint in CHECKPOINTS:
+        ones = [one for one in evaluations if one.checkpoint == checkpoint]
+        for text, names in _by_text(ones, lambda e: e.selection).items():
+            facts.append(f"Checkpoint {_short(checkpoint)}{names}: {text}.")
+    return facts
+
+
+def _by_text(evaluations, describe):
+    """Texts, each with the configurations it holds for, unless for all."""
+    found = {}
+    for one in evaluations:
+        found.setdefault(describe(one), {})[one.configuration] = None
+    if len(found) == 1:
+        return dict.fromkeys(found, "")
+    return {text: f" ({', '.join(names)})" for text, names in found.items()}
+
+
+def _describe_cycles(evaluation):
+    cycles = evaluation.predictions.drop_duplicates("id")
+    counts = cycles["label"].value_counts()
+    classes = ", ".join(
+        f"{counts.get(name, 0):,} {name}" for name in evaluation.labels
+    )
+    return (
+        f"{len(cycles):,} cycles of {cycles['patient'].nunique()} patients"
+        f" ({classes})"
+    )
+
+
+def _score_table(comparisons):
+    rows = [["", 'always "normal"', "", *ALWAYS_NORMAL, ""]]
+    for checkpoint, table in comparisons.items():
+        for name, values in table.groupby("configuration", sort=False):
+            values = values.set_index("score")
+            cells = [
+                format_mean(values.loc[score, "mean"], values.loc[score, "std"])
+                for score in SHOWN
+            ]
+            seeds = str(values["seeds"].iloc[0])
+            interval = format_interval(*values.loc["score", ["low", "high"]])
+            rows.append(
+                [CHECKPOINTS[checkpoint], name, seeds, *cells, interval]
+            )
+    columns = ["Checkpoint", "Configuration", "Seeds", *SHOWN.values()]
+    return _markdown([*columns, "Score, 95 % interval"], rows)
+
+
+def _difference_table(comparisons):
+    rows = []
+    for checkpoint, table in comparisons.items():
+        for name, values in table.groupby("configuration", sort=False):
+            values = values.set_index("score")
+            if name == table["configuration"].iloc[0]:
+                continue
+            ends = ["difference", "difference_low", "difference_high"]
+            cells = [
+                format_difference(*values.loc[score, ends]) for score in SHOWN
+            ]
+            pairs = values["unpaired"].iloc[0] or str(values["pairs"].iloc[0])
+            rows.append([_short(checkpoint), name, pairs, *cells])
+    columns = ["Checkpoint", "Configuration", "Pairs of seeds"]
+    return _markdown([*columns, *SHOWN.values()], rows)
+
+
+def _seed_table(evaluations):
+    table = results_table(evaluations)
+    seeds = sorted(table["seed"].unique(), key=natural)
+    rows = []
+    for checkpoint in CHECKPOINTS:
+        ones = table[table["checkpoint"] == checkpoint]
+        for name, values in ones.groupby("configuration", sort=False):
+            scores = values.set_index("seed")["score"]
+            cells = [
+                format_mean(scores[s]) if s in scores else "" for s in seeds
+            ]
+            rows.append([_short(checkpoint), name, *cells])
+    return _markdown(["Checkpoint", "Configuration", *seeds], rows)
+
+
+def _benchmark(evaluation):
+    """The published benchmark of the same data, or None."""
+    if len(evaluation.labels) != 4 or evaluation.fold:
+        return None
+    protocol, _, training = evaluation.protocol.partition("; trained on ")
+    if (
+        evaluation.database.startswith("ICBHI 2017")
+        and protocol.startswith("official split,")
+        and not training
+    ):
+        return ICBHI_OFFICIAL
+    if (
+        evaluation.database.startswith("SPRSound 2022")
+        and protocol.startswith("tested on inter,")
+        and training.startswith("ICBHI 2017")
+    ):
+        return SPRSOUND_INTER
+    return None
+
+
+def _short(checkpoint):
+    return checkpoint.replace("_", "-")
+
+
+def format_mean(mean, std=np.nan):
+    """A mean, with its standard deviation where there is one.
+
+    Example
+    -------
+    >>> format_mean(62.437, 1.2), format_mean(62.437), format_mean(np.nan)
+    ('62.44 ± 1.20', '62.44', 'n/a')
+    """
+    if np.isnan(mean):
+        return "n/a"
+    return f"{mean:.2f}" + ("" if np.isnan(std) else f" ± {std:.2f}")
+
+
+def format_interval(low, high, sign=""):
+    """An interval; ``sign`` is ``+`` where positive numbers are to have one.
+
+    Example
+    -------
+    >>> format_interval(51.5, 62), format_interval(-1, 2, "+")
+    ('51.50 to 62.00', '-1.00 to +2.00')
+    """
+    if np.isnan(low):
+        return "n/a"
+    return f"{low:{sign}.2f} to {high:{sign}.2f}"
+
+
+def format_difference(difference, low, high):
+    """A difference with its interval.
+
+    Example
+    -------
+    >>> format_difference(1.5, -0.001, 3)
+    '+1.50 (+0.00 to +3.00)'
+    """
+    if np.isnan(difference):
+        return "n/a"
+    # No negative zeros.
+    difference, low, high = np.round([difference, low, high], 2) + 0.0
+    return f"{difference:+.2f} ({format_interval(low, high, '+')})"
+
+
+def _bullets(lines):
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def _markdown(columns, rows):
+    """A table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)

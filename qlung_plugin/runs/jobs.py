@@ -1,0 +1,263 @@
+"""Scripts that are run several at a time, each into a folder of its own.
+
+What is finished is not run again, and a folder tells how it was made.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import speechbrain as sb
+import torch
+from tqdm import tqdm
+
+from qlung_plugin.runs.configuration import find_differences
+from qlung_plugin.runs.evaluations import METRICS, read_json
+from qlung_plugin.runs.experiments import EXPERIMENT
+from qlung_plugin.runs.output_folder import (
+    HYPERPARAMETERS,
+    OutputFolder,
+    compare,
+    read_configuration,
+)
+from qlung_plugin.runs.scripts import PARENT, free_cores
+from qlung_plugin.utils.files import write_json
+from qlung_plugin.utils.text import printable
+
+CONSOLE = "console.txt"  # what a script printed, in its folder
+TAIL = 15  # lines of it that are shown where it broke
+POLL = 0.2  # seconds
+PATIENCE = 20  # seconds that a script may take to end when it is told to
+
+
+@dataclass
+class Step:
+    """One call of a script, which writes ``metrics.json`` when it is through.
+
+    Arguments
+    ---------
+    folder : Path
+        Where its results go.
+    command : list of str
+        Script, YAML and options.
+    data_folder : str
+        What it reads.
+    about : dict
+        What else ``experiment.json`` is to say in the folder.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the script's YAML is none, an option does not fit it, there are no
+        data, or something would be written where they are.
+    """
+
+    folder: Path
+    command: list
+    data_folder: str
+    about: dict
+
+    def __post_init__(self):
+        script, *arguments = self.command
+        made_with = OutputFolder(script, *sb.parse_arguments(arguments))
+        made_with.check_places()
+        self.made_with = {
+            **made_with.configuration,
+            # Of a finished run nobody looks at the data again.
+            "data folder": os.path.abspath(self.data_folder),
+        }
+
+    def is_finished(self):
+        """Whether its results are there."""
+        return (self.folder / METRICS).is_file()
+
+    def find_conflict(self):
+        """How what is in the folder was made otherwise, in words, or None."""
+        path = self.folder / EXPERIMENT
+        if not path.is_file():
+            if self.folder.is_dir() and any(self.folder.iterdir()):
+                return f"{self.folder} holds files, but no {EXPERIMENT}"
+            return None
+        before = read_json(path).get("made_with", {})
+        key = "data folder"
+        changes, _ = find_differences(
+            {key: before.get(key)}, {key: self.made_with[key]}
+        )
+        # What the script wrote itself is more recent.
+        if (self.folder / HYPERPARAMETERS).is_file():
+            before = read_configuration(self.folder)
+        if "script" in before:
+            # More epochs, too: a finished run is not gone on with here.
+            changes += chain(*compare(before, self.made_with))
+        if not changes:
+            return None
+        return f"{self.folder} was made otherwise: {'; '.join(changes)}"
+
+    def start(self, environment, lifeline):
+        """Starts the script; what it prints goes to a file in the folder.
+
+        Arguments
+        ---------
+        environment : dict
+            Added to the environment.
+        lifeline : int
+            The end of a pipe to read from: the script ends when it closes,
+            which it does if this process is killed.
+
+        Returns
+        -------
+        subprocess.Popen
+        """
+        record = {
+            **self.about,
+            "command": self.command,
+            "environment": environment,
+            "made_with": self.made_with,
+        }
+        write_json(record, self.folder / EXPERIMENT)
+        with open(self.folder / CONSOLE, "wb") as console:
+            return subprocess.Popen(
+                [sys.executable, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                pass_fds=[lifeline],
+                env={**os.environ, **environment, PARENT: str(lifeline)},
+            )
+
+    def describe_failure(self, returncode):
+        """What is said where the script broke."""
+        path = self.folder / CONSOLE
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "".join(f"\n    {line}" for line in lines[-TAIL:])
+        return f"exit code {returncode}, the end of {path}:{tail}"
+
+
+def plan_slots(jobs=None):
+    """How many runs at a time, and what each is told about the machine.
+
+    Arguments
+    ---------
+    jobs : int, optional
+        So many; else as many as there are GPUs, or where there are none, cores
+        that have nothing to do.
+
+    Returns
+    -------
+    list of dict
+        Environment variables per run at a time: a GPU, or a number of threads
+        (unless the environment has one already). That does not depend on what
+        else the machine does, for it changes the last digits of a result.
+
+    Example
+    -------
+    >>> len(plan_slots(3))
+    3
+    """
+    count = torch.cuda.device_count()
+    if count:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = (
+            visible.split(",") if visible else list(map(str, range(count)))
+        )
+        return [
+            {"CUDA_VISIBLE_DEVICES": devices[slot % count]}
+            for slot in range(jobs or count)
+        ]
+    threads = str(max(1, len(os.sched_getaffinity(0)) // jobs) if jobs else 1)
+    jobs = jobs or free_cores()
+    key = "OMP_NUM_THREADS"
+    return [{key: os.environ.get(key, threads)} for _ in range(jobs)]
+
+
+def execute(runs, slots):
+    """Runs what is not finished, as many at a time as there are slots.
+
+    If it is interrupted, terminated or killed, the scripts at work are ended.
+
+    Arguments
+    ---------
+    runs : dict
+        By name the steps of a run, one after the other.
+    slots : list of dict
+        From :func:`plan_slots`.
+
+    Returns
+    -------
+    dict
+        Of each run that broke, by its name, what is to be said of it.
+    """
+    left = {
+        name: [step for step in steps if not step.is_finished()]
+        for name, steps in runs.items()
+    }
+    queue = deque((name, steps) for name, steps in left.items() if steps)
+    progress = tqdm(
+        total=len(runs),
+        initial=len(runs) - len(queue),
+        desc="Runs",
+        dynamic_ncols=True,
+    )
+    running, broken, shown = {}, {}, ""
+    # As an exception, a termination ends the scripts like an interruption.
+    before = signal.signal(signal.SIGTERM, _terminate)
+    lifeline, own_end = os.pipe()
+    try:
+        while queue or running:
+            for slot, environment in enumerate(slots):
+                if slot in running:
+                    name, (step, *later), process = running[slot]
+                    if process.poll() is None:
+                        continue
+                    del running[slot]
+                    if process.returncode or not step.is_finished():
+                        broken[name] = step.describe_failure(process.returncode)
+                        place = f"{name} broke: {step.folder / CONSOLE}"
+                        progress.write(printable(place))
+                        later = []
+                    if later:
+                        queue.appendleft((name, later))
+                    else:
+                        progress.update()
+                if queue:
+                    name, steps = queue.popleft()
+                    process = steps[0].start(environment, lifeline)
+                    running[slot] = name, steps, process
+            current = ", ".join(name for name, *_ in running.values())
+            if current != shown:
+                progress.set_postfix_str(printable(current))
+                shown = current
+            time.sleep(POLL)
+    finally:
+        _stop([process for *_, process in running.values()])
+        for end in (lifeline, own_end):
+            os.close(end)
+        signal.signal(signal.SIGTERM, before)
+        progress.close()
+    return broken
+
+
+def _terminate(signum, frame):
+    sys.exit(128 + signum)
+
+
+def _stop(processes):
+    """Ends processes, in a friendly way first."""
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        try:
+            process.wait(max(0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

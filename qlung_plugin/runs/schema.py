@@ -1,0 +1,284 @@
+"""What the files of a run folder hold: their keys, types and ranges.
+
+The one place for all that read a run folder, which may be damaged, altered or a
+stranger's. A table of predictions is checked where it is read, in
+:mod:`qlung_plugin.runs.results`.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import math
+from typing import NamedTuple
+
+LONGEST = 2000  # characters of a text
+EXCERPT = 60  # characters of a value in a message
+LONGEST_CYCLE = 600  # s, for a sound and a picture of it
+HIGHEST_RATE = 192_000  # Hz
+
+
+class Kind(NamedTuple):
+    """What a value is to be, in words and as a test."""
+
+    words: str
+    holds: callable
+
+
+class Nullable(NamedTuple):
+    """A rule for what may be null."""
+
+    rule: object
+
+
+def number(low, high):
+    """A number in [low, high]."""
+    return Kind(
+        f"a number from {low:g} to {high:g}",
+        lambda value: isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and low <= value <= high,
+    )
+
+
+def whole(low, high):
+    """A whole number in [low, high]."""
+    return Kind(
+        f"a whole number from {low:,} to {high:,}",
+        lambda value: isinstance(value, int)
+        and not isinstance(value, bool)
+        and low <= value <= high,
+    )
+
+
+TEXT = Kind(
+    f"a text of up to {LONGEST:,} characters",
+    lambda value: isinstance(value, str) and len(value) <= LONGEST,
+)
+NAME = Kind(
+    "a name that can be printed",
+    lambda value: isinstance(value, str)
+    and 0 < len(value) <= LONGEST
+    and value.isprintable(),
+)
+COUNT = whole(0, 10**9)
+ANY = ...  # the key of a rule for all keys
+
+# A key with a question mark may be missing, others may be there besides.
+DATABASE = {"database": TEXT, "subset?": Nullable(TEXT)}
+SUPERVISION = Nullable({"database": TEXT, "patients": [TEXT]})
+DATA = {
+    **DATABASE,
+    "subset": Nullable(TEXT),
+    "protocol": TEXT,
+    "partition?": TEXT,
+    "split?": Nullable(TEXT),
+    "recordings?": COUNT,
+    "recordings_published?": Nullable(COUNT),
+    "partitions?": {
+        ANY: {
+            "patients": COUNT,
+            "recordings": COUNT,
+            "cycles": COUNT,
+            "counts": {ANY: COUNT},
+        }
+    },
+    "patients_on_both_sides?": [TEXT],
+    "quality_supervision?": SUPERVISION,
+    "manifests?": {ANY: TEXT},
+    "training?": Nullable(
+        {
+            "folder?": TEXT,
+            "data?": Nullable(
+                {**DATABASE, "quality_supervision?": SUPERVISION}
+            ),
+        }
+    ),
+}
+# Its figures are not here: they are compared with those of the predictions.
+CHECKPOINT = {
+    "epoch": whole(0, 10**6),
+    "selection": TEXT,
+    "counts": {ANY: COUNT},
+}
+# What an exported model tells of its training, as far as it is shown.
+PROVENANCE = {
+    "checkpoint": TEXT,
+    "epoch": whole(0, 10**6),
+    "settings?": {},
+    "results?": [
+        {"score": Nullable(number(0, 100)), "selection": TEXT, "data": DATA}
+    ],
+}
+HISTORY = [{"epoch": whole(0, 10**6), ANY: Nullable(number(-1e12, 1e12))}]
+EXPERIMENT = {
+    "configuration": NAME,
+    "seed": Kind(
+        "a name or a whole number",
+        lambda value: NAME.holds(value) or whole(0, 10**9).holds(value),
+    ),
+    "fold": Nullable(whole(0, 4)),
+}
+CYCLE = {
+    "wav": {
+        "file": TEXT,
+        "start": whole(0, 10**12),
+        "stop": whole(1, 10**12),
+    },
+    "sample_rate": whole(1, HIGHEST_RATE),
+}
+
+
+def check(value, rule, where):
+    """Raises a ValueError that names what breaks a rule.
+
+    Arguments
+    ---------
+    value : object
+        What JSON says.
+    rule : Kind, Nullable, dict or list
+        A dict has a rule per key, or one for all under :data:`ANY`; a list has
+        the rule of its items.
+    where : str or Path
+        The file, for the message.
+
+    Example
+    -------
+    >>> check({"database": "ICBHI"}, DATABASE, "metrics.json")
+    >>> check({"database": 9}, DATABASE, "metrics.json")
+    Traceback (most recent call last):
+    ...
+    ValueError: metrics.json: database is 9, not a text of up to 2,000 characters
+    """
+    _check(value, rule, where, "")
+
+
+def _check(value, rule, where, key):
+    if isinstance(rule, Nullable):
+        if value is not None:
+            _check(value, rule.rule, where, key)
+    elif isinstance(rule, Kind):
+        if not rule.holds(value):
+            raise ValueError(
+                f"{where}: {key} is {excerpt(value)}, not {rule.words}"
+            )
+    elif isinstance(rule, list):
+        if not isinstance(value, list):
+            raise ValueError(_wrong(value, where, key, "a list"))
+        for place, item in enumerate(value):
+            _check(item, rule[0], where, f"{key}[{place}]")
+    else:
+        if not isinstance(value, dict):
+            raise ValueError(_wrong(value, where, key, "an object with keys"))
+        _check_keys(value, rule, where, key)
+
+
+def _check_keys(value, rule, where, key):
+    inside = f"{key}." if key else ""
+    named = {name.rstrip("?"): name for name in rule if name is not ANY}
+    for name, written in named.items():
+        if name in value:
+            _check(value[name], rule[written], where, f"{inside}{name}")
+        elif not written.endswith("?"):
+            raise ValueError(f"{where} lacks {inside}{name}")
+    if ANY in rule:
+        for name in value.keys() - named.keys():
+            _check(value[name], rule[ANY], where, f"{inside}{name}")
+
+
+def _wrong(value, where, key, words):
+    what = f": {key} is" if key else " holds"
+    return f"{where}{what} {excerpt(value)}, not {words}"
+
+
+def excerpt(value):
+    """The beginning of a value as Python writes it."""
+    text = repr(value)
+    return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
+
+
+def check_figures(written, computed, where, origin):
+    """Compares the figures in ``metrics.json`` with those of the predictions.
+
+    Arguments
+    ---------
+    written : dict
+        Of a checkpoint, as the file has it.
+    computed : dict
+        What the predictions give.
+    where : str
+        The file and the checkpoint in it.
+    origin : str or Path
+        The file of predictions.
+
+    Raises
+    ------
+    ValueError
+        If one is missing or differs; the message names it.
+
+    Example
+    -------
+    >>> check_figures({"sp": 107.0}, {"sp": 93.2}, "a/metrics.json", "a.csv")
+    Traceback (most recent call last):
+    ...
+    ValueError: a/metrics.json: sp is 107.0, but a.csv gives 93.2: one of them \
+is altered, or of another run
+    """
+    for name, value in computed.items():
+        if name not in written:
+            raise ValueError(f"{where} lacks {name}")
+        if not _same(written[name], value):
+            raise ValueError(
+                f"{where}: {name} is {excerpt(written[name])}, but {origin}"
+                f" gives {excerpt(value)}: one of them is altered, or of"
+                " another run"
+            )
+
+
+def _same(written, computed):
+    """Whether JSON says what was computed, where null is NaN."""
+    if isinstance(computed, dict):
+        return (
+            isinstance(written, dict)
+            and list(written) == list(computed)
+            and all(_same(written[key], computed[key]) for key in computed)
+        )
+    if isinstance(computed, list):
+        return (
+            isinstance(written, list)
+            and len(written) == len(computed)
+            and all(map(_same, written, computed))
+        )
+    if math.isnan(computed):
+        return written is None
+    return (
+        isinstance(written, (int, float))
+        and not isinstance(written, bool)
+        and abs(written - computed) < 0.01
+    )
+
+
+def check_cycle(entry, key, path):
+    """Checks that an entry of a manifest says where its cycle is.
+
+    Arguments
+    ---------
+    entry : object
+        The entry.
+    key : str
+        The cycle's id.
+    path : Path
+        The manifest.
+
+    Raises
+    ------
+    ValueError
+        If not; the message names the key.
+    """
+    check(entry, CYCLE, f"{path}: {key}")
+    wav = entry["wav"]
+    length = (wav["stop"] - wav["start"]) / entry["sample_rate"]
+    if not 0 < length <= LONGEST_CYCLE:
+        raise ValueError(
+            f"{path}: {key} is from sample {wav['start']} to {wav['stop']},"
+            f" which is not more than 0 s and up to {LONGEST_CYCLE} s"
+        )

@@ -1,0 +1,330 @@
+"""The ICBHI score: specificity, sensitivity and their mean.
+
+Authors
+-------
+ * qlung_plugin contributors
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import confusion_matrix
+from speechbrain.utils.distributed import is_distributed_initialized
+from speechbrain.utils.metric_stats import MetricStats
+
+from qlung_plugin.dataio.labels import LABELS
+
+# The rules in use differ by 5 to 9 points: print the rule beside the figure.
+SENSITIVITY_RULES = {
+    "se": "exact class (an abnormal cycle must be given its own class)",
+    "se_two_class": "any abnormal class (which one does not matter)",
+}
+
+EMPTY = "no predictions: the evaluated set is empty"
+
+
+def respiratory_scores(confusion):
+    """Specificity, sensitivity and score of confusion matrices.
+
+    Sp is the share of normal cycles called normal, Se the share of abnormal
+    cycles given their *exact class*, and the score is (Sp + Se) / 2. The
+    *two-class* sensitivity also accepts any other abnormal class. (A third
+    rule in use, the macro average of the recalls, is not computed here.)
+
+    Arguments
+    ---------
+    confusion : array_like
+        Counts ``[..., class, class]`` of two classes or more: rows are the
+        truth, columns the prediction, class 0 is normal.
+
+    Returns
+    -------
+    dict
+        Arrays ``[...]`` in percent: ``sp``, ``se`` (exact class), ``score``,
+        ``se_two_class``, ``score_two_class``. Without a normal cycle ``sp`` is
+        NaN, without an abnormal one ``se`` and ``se_two_class`` are, and so
+        are the scores that need them.
+
+    Example
+    -------
+    >>> scores = respiratory_scores([[8, 1, 1], [2, 3, 1], [0, 2, 2]])
+    >>> [f"{name} {value:.0f}" for name, value in scores.items()]
+    ['sp 80', 'se 50', 'score 65', 'se_two_class 80', 'score_two_class 80']
+    """
+    confusion = np.asarray(confusion, dtype=float)
+    shape = confusion.shape
+    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] < 2:
+        raise ValueError(
+            "a confusion matrix must be [..., class, class] with two classes "
+            f"or more, got the shape {list(shape)}"
+        )
+    abnormal = confusion[..., 1:, :].sum((-2, -1))
+    called_abnormal = confusion[..., 1:, 1:]
+    with np.errstate(invalid="ignore"):  # 0 / 0 is the documented NaN
+        sp = 100 * confusion[..., 0, 0] / confusion[..., 0, :].sum(-1)
+        exact = 100 * np.trace(called_abnormal, 0, -2, -1) / abnormal
+        two_class = 100 * called_abnormal.sum((-2, -1)) / abnormal
+    return {
+        "sp": sp,
+        "se": exact,
+        "score": (sp + exact) / 2,
+        "se_two_class": two_class,
+        "score_two_class": (sp + two_class) / 2,
+    }
+
+
+def label_codes(names, labels=LABELS):
+    """Positions ``[item]`` of class names ``[item]`` among the labels.
+
+    A name that is missing or unknown raises a ValueError.
+
+    Example
+    -------
+    >>> label_codes(["both", "normal"]).tolist()
+    [3, 0]
+    """
+    names = np.asarray(names, dtype=object)
+    codes = pd.Index(labels).get_indexer(names)
+    if (codes < 0).any():
+        unknown = sorted({str(name) for name in names[codes < 0]})
+        raise ValueError(f"not among the labels {list(labels)}: {unknown[:5]}")
+    return codes
+
+
+def prediction_metrics(label, prediction, labels=LABELS):
+    """All metrics of a list of predictions, as plain Python numbers.
+
+    Arguments
+    ---------
+    label : sequence of str
+        True class names ``[item]``.
+    prediction : sequence of str
+        Predicted class names ``[item]``.
+    labels : sequence of str
+        All classes, in order, normal first.
+
+    Returns
+    -------
+    dict
+        In percent: the scores of :func:`respiratory_scores`, ``macro_f1``
+        (over the classes that occur in truth or prediction) and ``recall`` per
+        class (NaN for a class without a cycle). In cycles: ``counts`` of the
+        truth per class, and ``confusion`` as nested lists.
+
+    Example
+    -------
+    >>> truth = ["normal", "normal", "wheeze", "both"]
+    >>> metrics = prediction_metrics(truth, ["normal", "both", "both", "both"])
+    >>> metrics["sp"], metrics["se"], metrics["se_two_class"]
+    (50.0, 50.0, 100.0)
+    """
+    if len(label) == 0:
+        raise ValueError(EMPTY)
+    truth = label_codes(label, labels)
+    predicted = label_codes(prediction, labels)
+    classes = range(len(labels))
+    confusion = confusion_matrix(truth, predicted, labels=classes)
+    right, counts = confusion.diagonal(), confusion.sum(1)
+    with np.errstate(invalid="ignore"):
+        recall = 100 * right / counts
+        f1 = 2 * right / (counts + confusion.sum(0))
+    scores = respiratory_scores(confusion)
+    return {
+        **{name: float(value) for name, value in scores.items()},
+        "macro_f1": 100 * float(np.nanmean(f1)),
+        "recall": dict(zip(labels, recall.tolist())),
+        "counts": dict(zip(labels, counts.tolist())),
+        "confusion": confusion.tolist(),
+    }
+
+
+def confusion_text(confusion, labels=LABELS):
+    """A confusion matrix ``[class, class]`` as a table to print.
+
+    Example
+    -------
+    >>> print(confusion_text([[9, 1], [2, 3]], ["normal", "abnormal"]))
+    truth \\ prediction  normal  abnormal
+    normal                   9         1
+    abnormal                 2         3
+    """
+    table = pd.DataFrame(confusion, index=list(labels), columns=list(labels))
+    return table.rename_axis(columns="truth \\ prediction").to_string()
+
+
+class RespiratoryScore(MetricStats):
+    """Keeps every prediction with its id, and summarizes them.
+
+    Arguments
+    ---------
+    labels : sequence of str
+        Class names in the order of the probabilities, normal first. With two
+        (normal, abnormal) both rules for sensitivity agree.
+
+    Example
+    -------
+    >>> stats = RespiratoryScore(labels=("normal", "abnormal"))
+    >>> probabilities = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    >>> stats.append(["a", "b", "c"], probabilities, torch.tensor([0, 1, 1]))
+    >>> stats.summarize("score")
+    75.0
+    """
+
+    def __init__(self, labels=LABELS):
+        self.labels = tuple(labels)
+        if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
+            raise ValueError(f"need two or more different labels, got {labels}")
+        self.clear()
+
+    def clear(self):
+        """Forgets all predictions."""
+        self.ids, self.scores, self.targets = [], [], []
+        self.summary = {}
+
+    def append(self, ids, probabilities, targets):
+        """Stores the predictions of a batch.
+
+        Arguments
+        ---------
+        ids : list of str
+            One id per item.
+        probabilities : torch.Tensor
+            ``[batch, class]``, each row of sum 1 (not logits).
+        targets : torch.Tensor
+            Class positions ``[batch]`` or ``[batch, 1]``.
+
+        Raises
+        ------
+        ValueError
+            If shapes, probabilities or class positions are wrong.
+        """
+        n_classes = len(self.labels)
+        probabilities = torch.as_tensor(probabilities).detach().double().cpu()
+        if tuple(probabilities.shape) != (len(ids), n_classes):
+            raise ValueError(
+                f"probabilities must be [{len(ids)}, {n_classes}] (ids by "
+                f"classes), got {list(probabilities.shape)}"
+            )
+        finite = probabilities.isfinite().all(1).tolist()
+        if not all(finite):
+            bad = [key for key, fine in zip(ids, finite) if not fine]
+            raise ValueError(
+                f"the probabilities of {len(bad)} cycles are not finite:"
+                f" {', '.join(map(repr, bad[:3]))}"
+                f"{', ...' if len(bad) > 3 else ''}: the model has diverged, or"
+                " its weights are damaged"
+            )
+        # 0.01 leaves room for half precision.
+        valid = (probabilities.sum(1) - 1).abs() < 0.01
+        valid &= (probabilities >= 0).all(1)
+        if not valid.all():
+            raise ValueError(
+                f"{int((~valid).sum())} items have no probabilities (>= 0, of "
+                f"sum 1), such as {ids[int(valid.int().argmin())]!r}: logits "
+                "need a softmax first"
+            )
+        targets = _one_per_item("targets", targets, len(ids))
+        wrong = set(targets) - set(range(n_classes))
+        if wrong:
+            raise ValueError(
+                f"no class positions (0..{n_classes - 1}): {wrong}"
+            )
+        self.ids.extend(ids)
+        self.scores.extend(probabilities.tolist())
+        self.targets.extend(map(int, targets))
+
+    def gather(self):
+        """Collects the predictions of all processes, if there are several.
+
+        An evaluation that shards its data over the processes of a distributed
+        run calls it once on each, before it summarizes: then all of them have
+        all predictions.
+        """
+        if not is_distributed_initialized():
+            return
+        own = (self.ids, self.scores, self.targets)
+        everyones = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(everyones, own)
+        self.ids, self.scores, self.targets = (
+            [item for part in parts for item in part]
+            for parts in zip(*everyones)
+        )
+
+    def cross_entropy(self):
+        """The mean of ``-log p`` of the true classes, as a float.
+
+        A probability of 0, which a softmax rounds to, counts as the smallest
+        that single precision has.
+        """
+        if not self.ids:
+            raise ValueError(EMPTY)
+        likelihoods = np.array(self.scores)[range(len(self.ids)), self.targets]
+        tiny = np.finfo(np.float32).tiny
+        return float(-np.log(np.maximum(likelihoods, tiny)).mean())
+
+    def predictions(self):
+        """All predictions, in the order in which they were appended.
+
+        None at all, or an id that was appended twice, is a ValueError.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``id``, ``label`` and ``prediction`` (class names), ``p_<label>``
+            per class.
+        """
+        if not self.ids:
+            raise ValueError(EMPTY)
+        twice = pd.Index(self.ids).duplicated()
+        if twice.any():
+            raise ValueError(
+                f"{twice.sum()} ids were appended twice, such as "
+                f"{self.ids[twice.argmax()]!r}: clear() between epochs"
+            )
+        names, scores = np.array(self.labels), np.array(self.scores)
+        table = pd.DataFrame({"id": self.ids, "label": names[self.targets]})
+        table["prediction"] = names[scores.argmax(1)]
+        for name, values in zip(names, scores.T):
+            table[f"p_{name}"] = values
+        return table
+
+    def summarize(self, field=None):
+        """All metrics (see :func:`prediction_metrics`), or the one named."""
+        table = self.predictions()
+        self.summary = prediction_metrics(
+            table["label"], table["prediction"], self.labels
+        )
+        return self.summary if field is None else self.summary[field]
+
+    def write_stats(self, filestream, verbose=False):
+        """Writes the scores, each with its rule of sensitivity, and the matrix.
+
+        Arguments
+        ---------
+        filestream : file-like object
+            A stream for the text.
+        verbose : bool
+            Whether to print it too.
+        """
+        summary = self.summarize()
+        message = f"Specificity: {summary['sp']:.2f} %\n"
+        for kind in ("", "_two_class"):
+            message += f"Sensitivity: {summary['se' + kind]:.2f} %, "
+            message += f"rule: {SENSITIVITY_RULES['se' + kind]}\n"
+            message += f"Score by it: {summary['score' + kind]:.2f} %\n"
+        message += f"Macro F1: {summary['macro_f1']:.2f} %\n"
+        message += confusion_text(summary["confusion"], self.labels) + "\n"
+        filestream.write(message)
+        if verbose:
+            print(message)
+
+
+def _one_per_item(name, values, n_items):
+    """Plain values of an array ``[item]`` or ``[item, 1]``."""
+    tensor = isinstance(values, torch.Tensor)
+    values = np.asarray(values.tolist() if tensor else values)
+    if values.shape not in {(n_items,), (n_items, 1)}:
+        raise ValueError(
+            f"{name} must be one per id ({n_items}), got {list(values.shape)}"
+        )
+    return values.reshape(-1).tolist()

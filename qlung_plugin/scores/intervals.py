@@ -1,0 +1,284 @@
+"""Confidence intervals by resampling patients, and runs of a configuration.
+
+The cycles of a patient resemble each other, so the patient is the unit that
+is drawn: an interval over cycles would be far too narrow.
+
+A configuration that was trained several times, with other seeds, varies with
+both patients and runs. Then both are drawn, independently of each other: the
+two-way or "pigeonhole" bootstrap (McCullagh, Bernoulli 6(2), 2000; Owen, Annals
+of Applied Statistics 1(2), 2007). With few runs it is rather too narrow: the
+variance between n runs comes out as (n - 1) / n of what it is.
+
+Authors
+-------
+ * qlung_plugin contributors
+"""
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from qlung_plugin.scores.icbhi_score import (
+    LABELS,
+    label_codes,
+    respiratory_scores,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def patient_confusions(predictions, labels=LABELS):
+    """One confusion matrix per patient.
+
+    Arguments
+    ---------
+    predictions : pandas.DataFrame
+        One row per cycle with ``patient``, ``label`` and ``prediction``.
+    labels : sequence of str
+        All classes, in order, normal first.
+
+    Returns
+    -------
+    numpy.ndarray
+        Counts ``[patient, class, class]``, rows truth, columns prediction;
+        patients in the order of their names as text.
+
+    Raises
+    ------
+    ValueError
+        If a patient is missing, or a name is not among the labels.
+
+    Example
+    -------
+    >>> table = pd.DataFrame({"patient": ["p2", "p1", "p2"]})
+    >>> table["label"] = ["normal", "both", "wheeze"]
+    >>> table["prediction"] = ["normal", "both", "both"]
+    >>> patient_confusions(table).sum((1, 2)).tolist()
+    [1, 2]
+    """
+    missing = int(predictions["patient"].isna().sum())
+    if missing:
+        raise ValueError(
+            f"{missing} cycles name no patient: intervals over patients need it"
+        )
+    names = predictions["patient"].astype(str)
+    patient, patients = pd.factorize(names, sort=True)
+    truth = label_codes(predictions["label"], labels)
+    predicted = label_codes(predictions["prediction"], labels)
+    shape = (len(patients), len(labels), len(labels))
+    confusions = np.zeros(shape, dtype=int)
+    np.add.at(confusions, (patient, truth, predicted), 1)
+    return confusions
+
+
+def bootstrap_scores(confusions, n_resamples=10000, seed=0):
+    """Scores of resampled sets of patients, and of runs where there are any.
+
+    The resamples depend on the seed and the numbers of patients and runs only:
+    two models judged on the same patients are drawn alike.
+
+    Arguments
+    ---------
+    confusions : array_like
+        Counts ``[patient, class, class]``, see :func:`patient_confusions`; or
+        ``[run, patient, class, class]`` of several runs on the same cycles.
+    n_resamples : int
+        Number of resamples, each of as many patients, and of as many runs,
+        drawn with replacement.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    dict
+        The scores of :func:`respiratory_scores`, ``[resample]``, in percent:
+        that of each drawn run over all drawn patients, averaged over the drawn
+        runs. NaN where a resample holds no normal, or no abnormal, cycle.
+
+    Raises
+    ------
+    ValueError
+        If there is no patient or no run, the shape is wrong, or the runs were
+        not judged on the same cycles.
+
+    Example
+    -------
+    >>> scores = bootstrap_scores(np.tile(np.eye(4), (3, 1, 1)), n_resamples=5)
+    >>> scores["score"].tolist()
+    [100.0, 100.0, 100.0, 100.0, 100.0]
+    """
+    confusions = _with_runs(confusions)
+    runs, patients = confusions.shape[:2]
+    draw = np.random.default_rng(seed).multinomial
+    weights = draw(patients, np.full(patients, 1 / patients), n_resamples)
+    # In floating point for the speed of BLAS; whole numbers stay exact.
+    sums = np.tensordot(weights.astype(float), confusions, (1, 1))
+    shares = draw(runs, np.full(runs, 1 / runs), n_resamples) / runs
+    return {
+        name: (shares * values).sum(1)
+        for name, values in respiratory_scores(sums).items()
+    }
+
+
+def bootstrap_interval(confusions, n_resamples=10000, confidence=0.95, seed=0):
+    """Percentile intervals of the scores, over patients and runs.
+
+    A resample in which a score is undefined (no normal, or no abnormal, cycle
+    was drawn) is left out of the interval of that score; a warning counts
+    them. One patient says nothing about the spread between patients: the
+    interval is NaN. A single run says nothing about that between runs: the
+    interval is one over patients.
+
+    Arguments
+    ---------
+    confusions : array_like
+        Counts ``[patient, class, class]`` or ``[run, patient, class, class]``,
+        see :func:`bootstrap_scores`.
+    n_resamples : int
+        Number of resamples.
+    confidence : float
+        Share of the resamples inside the interval, in (0, 1).
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    dict
+        ``(low, high)`` in percent for each of the scores of
+        :func:`respiratory_scores`; NaN where no resample defines the score.
+
+    Raises
+    ------
+    ValueError
+        What :func:`bootstrap_scores` raises, or if the confidence is not in
+        (0, 1).
+
+    Example
+    -------
+    >>> confusions = [[[5, 1], [1, 1]], [[3, 3], [0, 2]], [[4, 2], [1, 1]]]
+    >>> low, high = bootstrap_interval(confusions)["sp"]
+    >>> f"{low:.2f} to {high:.2f}"
+    '50.00 to 83.33'
+    """
+    scores = bootstrap_scores(confusions, n_resamples, seed)
+    return _intervals(scores, np.shape(confusions)[-3], confidence)
+
+
+def bootstrap_differences(
+    confusions, baseline, n_resamples=10000, confidence=0.95, seed=0
+):
+    """How far one configuration is ahead of another, with intervals.
+
+    The two are compared in pairs: in each resample they are judged on the same
+    drawn patients, and with the same drawn runs (the first of one belongs to
+    the first of the other: give them in the order of their seeds).
+
+    Arguments
+    ---------
+    confusions : array_like
+        Counts ``[patient, class, class]`` or ``[run, patient, class, class]``
+        of the configuration, see :func:`bootstrap_scores`.
+    baseline : array_like
+        Those of the other one, of the same shape and on the same cycles.
+    n_resamples : int
+        Number of resamples.
+    confidence : float
+        Share of the resamples inside the interval, in (0, 1).
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    dict
+        ``(difference, low, high)`` in percentage points for each of the scores
+        of :func:`respiratory_scores`: the mean over the runs of this
+        configuration minus that of the baseline, and the percentile interval
+        of that. NaN as in :func:`bootstrap_interval`.
+
+    Raises
+    ------
+    ValueError
+        What :func:`bootstrap_interval` raises, or if the two were not judged
+        on the same cycles of the same patients in as many runs.
+
+    Example
+    -------
+    >>> worse = [[[5, 1], [1, 1]], [[3, 3], [0, 2]], [[4, 2], [1, 1]]]
+    >>> better = [[[6, 0], [1, 1]], [[4, 2], [0, 2]], [[5, 1], [1, 1]]]
+    >>> difference, low, high = bootstrap_differences(better, worse)["sp"]
+    >>> f"{difference:.2f}, {low:.2f} to {high:.2f}"
+    '16.67, 16.67 to 16.67'
+    """
+    pair = confusions, baseline = _with_runs(confusions), _with_runs(baseline)
+    shapes = [list(values.shape) for values in pair]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "only configurations with the same number of runs, patients and "
+            f"classes are compared in pairs, got {shapes[0]} and {shapes[1]}"
+        )
+    if (confusions[0].sum(-1) != baseline[0].sum(-1)).any():
+        raise ValueError(
+            "the two configurations were judged on different cycles: their "
+            "patients have other numbers of cycles per class"
+        )
+    ours, theirs = (bootstrap_scores(k, n_resamples, seed) for k in pair)
+    intervals = _intervals(
+        {name: ours[name] - theirs[name] for name in ours},
+        confusions.shape[1],
+        confidence,
+    )
+    # [configuration, run]: each run over all its patients.
+    scores = respiratory_scores(np.stack(pair).sum(2))
+    return {
+        name: (float((values[0] - values[1]).mean()), *intervals[name])
+        for name, values in scores.items()
+    }
+
+
+def _with_runs(confusions):
+    """Counts ``[run, patient, class, class]``, checked."""
+    confusions = np.asarray(confusions, dtype=float)
+    shape = list(confusions.shape)
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise ValueError(
+            "confusions must be [patient, class, class], or [run, patient, "
+            f"class, class], of one patient or more, got the shape {shape}"
+        )
+    if len(shape) == 3:
+        return confusions[np.newaxis]
+    if (confusions.sum(-1) != confusions[0].sum(-1)).any():
+        raise ValueError(
+            "the runs were judged on different cycles: their patients have "
+            "other numbers of cycles per class"
+        )
+    return confusions
+
+
+def _intervals(scores, patients, confidence):
+    """``(low, high)`` of resampled scores of so many patients."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
+    if patients == 1:
+        return {name: (np.nan, np.nan) for name in scores}
+    undefined = np.isnan(scores["score"])
+    if undefined.any():
+        logger.warning(
+            "%d of %d resamples of %d patients hold no normal or no abnormal "
+            "cycle and are left out of the intervals",
+            undefined.sum(),
+            len(undefined),
+            patients,
+        )
+    tail = (1 - confidence) / 2
+    return {
+        name: _quantiles(values[~np.isnan(values)], (tail, 1 - tail))
+        for name, values in scores.items()
+    }
+
+
+def _quantiles(values, shares):
+    """Quantiles as a tuple of floats; NaN of no value at all."""
+    if len(values) == 0:
+        return tuple(np.nan for _ in shares)
+    return tuple(np.quantile(values, shares).tolist())

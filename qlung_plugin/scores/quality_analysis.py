@@ -1,0 +1,280 @@
+"""Whether a quality score means anything: to experts, and for the errors.
+
+Pure functions on tables. Two questions are asked of a quality measure. Does a
+low quality find the recordings that experts called poor? And is a model wrong
+more often where the quality is low? Both are answered by an area under the
+ROC curve, 0.5 being chance, with an interval over patients.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from qlung_plugin.scores.icbhi_score import LABELS, prediction_metrics
+from qlung_plugin.scores.roc import area_interval
+
+QUARTILES = 4
+QUARTILE_FIGURES = ("sp", "se", "score")
+CONFIDENCE_MEASURE = "confidence"  # of the model, beside the quality measures
+
+
+def compare_with_experts(table, measures, n_resamples=10000, seed=0):
+    """How well a low quality finds the recordings that experts called poor.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        One row per recording: ``patient``, ``poor`` (boolean, what the experts
+        said) and a column per measure, NaN where it was not measured.
+    measures : list of str
+        Columns of quality, high is good.
+    n_resamples : int
+        Of the bootstrap over patients.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Per measure ``recordings``, ``poor`` and ``patients``, all of the
+        measured; ``missing``, recordings that are not; ``area``, in [0, 1],
+        0.5 being chance, and its 95 % ``interval`` over patients.
+
+    Example
+    -------
+    >>> table = pd.DataFrame({"patient": ["a", "b", "c"]})
+    >>> table["poor"], table["q"] = [True, False, False], [0.5, 0.4, 0.9]
+    >>> compare_with_experts(table, ["q"])["q"]["area"]
+    0.5
+    """
+    found = {}
+    for name in measures:
+        rows = table[table[name].notna()]
+        found[name] = {
+            "recordings": len(rows),
+            "poor": int(rows["poor"].sum()),
+            "patients": int(rows["patient"].nunique()),
+            "missing": len(table) - len(rows),
+            **area_interval(
+                -rows[name],
+                rows["poor"],
+                rows["patient"],
+                n_resamples,
+                seed=seed,
+            ),
+        }
+    return found
+
+
+def risk_coverage(score, correct):
+    """Error rate of the rest when the lowest scores are set aside.
+
+    Rows of equal score are kept or set aside in random order; the expected
+    error rate is given, so that a constant score does as well as chance.
+
+    Arguments
+    ---------
+    score : array_like
+        ``[row]``; high scores are kept longest.
+    correct : array_like
+        Boolean ``[row]``.
+
+    Returns
+    -------
+    coverage : numpy.ndarray
+        Share of the rows that is kept, ``[row]``: 1 / rows to 1.
+    risk : numpy.ndarray
+        Error rate among them, ``[row]`` in [0, 1]. Its mean is the area under
+        the risk-coverage curve, AURC (Geifman et al., "Bias-reduced uncertainty
+        estimation for deep neural classifiers", ICLR 2019).
+
+    Example
+    -------
+    >>> coverage, risk = risk_coverage([0.9, 0.2, 0.6], [True, False, True])
+    >>> coverage.round(2).tolist(), risk.round(2).tolist()
+    ([0.33, 0.67, 1.0], [0.0, 0.0, 0.33])
+    """
+    rows = pd.DataFrame({"score": score, "error": ~np.asarray(correct, bool)})
+    if rows["score"].isna().any():
+        raise ValueError("a score is missing: leave the row out")
+    error = rows.groupby("score")["error"].transform("mean")
+    kept = np.arange(1, len(rows) + 1)
+    order = np.argsort(-rows["score"].to_numpy(), kind="stable")
+    return kept / len(rows), error.to_numpy()[order].cumsum() / kept
+
+
+def quality_quartile(quality):
+    """Which quarter of the rows each row is in by its quality, 1 the worst.
+
+    Rows of equal quality are in one quartile, that of their mean rank. So with
+    many ties quartiles differ in size, and some are empty.
+
+    Arguments
+    ---------
+    quality : pandas.Series
+        ``[row]``, without NaN.
+
+    Returns
+    -------
+    pandas.Series
+        1 to 4, ``[row]``.
+
+    Example
+    -------
+    >>> quality_quartile(pd.Series([0.1, 0.9, 0.2, 0.4])).tolist()
+    [1, 4, 2, 3]
+    >>> quality_quartile(pd.Series([0.1, 1.0, 1.0, 1.0])).tolist()
+    [1, 3, 3, 3]
+    """
+    share_below = (quality.rank(method="average") - 0.5) / len(quality)
+    return (QUARTILES * share_below).astype(int) + 1
+
+
+def scores_by_quartile(table, measure, labels=LABELS):
+    """Accuracy and scores of the quartiles of a quality measure.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        Predictions, without NaN in the measure.
+    measure : str
+        The column; see :func:`quality_quartile` for ties.
+    labels : sequence of str
+        All classes, in order, normal first.
+
+    Returns
+    -------
+    list of dict
+        Four, the worst first: ``quartile``, ``cycles``, ``normal`` (how many of
+        them are), ``lowest`` and ``highest`` quality, and in percent
+        ``accuracy``, ``sp``, ``se`` (exact class) and ``score``, NaN where
+        undefined.
+    """
+    quartile = quality_quartile(table[measure])
+    found = []
+    for number in range(1, QUARTILES + 1):
+        rows = table[quartile == number]
+        figures = dict.fromkeys(("accuracy", *QUARTILE_FIGURES), np.nan)
+        if len(rows):
+            metrics = prediction_metrics(
+                rows["label"], rows["prediction"], labels
+            )
+            figures = {name: metrics[name] for name in QUARTILE_FIGURES}
+            figures["accuracy"] = 100 * float(_correct(rows).mean())
+        found.append(
+            {
+                "quartile": number,
+                "cycles": len(rows),
+                "normal": int((rows["label"] == labels[0]).sum()),
+                "lowest": float(rows[measure].min()),
+                "highest": float(rows[measure].max()),
+                **figures,
+            }
+        )
+    return found
+
+
+def quality_columns(table):
+    """Names of the columns of quality that a table of predictions has.
+
+    Example
+    -------
+    >>> quality_columns(pd.DataFrame(columns=["id", "quality", "quality_snr"]))
+    ['quality', 'quality_snr']
+    """
+    return [
+        name
+        for name in table
+        if name == "quality" or name.startswith("quality_")
+    ]
+
+
+def with_confidence(table):
+    """The table with the model's confidence, its largest probability."""
+    probabilities = [name for name in table if name.startswith("p_")]
+    confidence = table[probabilities].max(axis=1)
+    return table.assign(**{CONFIDENCE_MEASURE: confidence})
+
+
+def compare_with_errors(table, labels=LABELS, n_resamples=10000, seed=0):
+    """How each quality measure, and the confidence, goes with being right.
+
+    A prediction is right if it is the exact class.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        One row per cycle: ``patient``, ``label``, ``prediction``, ``p_<label>``
+        per class, and columns of quality, see :func:`quality_columns`. Cycles
+        without quality are left out of that measure, and counted.
+    labels : sequence of str
+        All classes, in order, normal first.
+    n_resamples : int
+        Of the bootstrap over patients.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    dict
+        Per measure, and for ``confidence``: ``cycles`` and ``patients``, of the
+        measured; ``missing`` cycles; in percent ``error``, the error rate,
+        which is the AURC of random order too, ``aurc`` (:func:`risk_coverage`)
+        and ``gain``, by how much it is lower; ``area`` under the ROC curve of
+        finding the right predictions by a high value, with its 95 %
+        ``interval`` over patients; ``spearman``, the rank correlation with
+        being right, and its ``p_value``, which takes cycles for independent,
+        although those of a patient are not; ``quartiles``, see
+        :func:`scores_by_quartile`. Undefined figures are NaN.
+
+    Raises
+    ------
+    ValueError
+        If columns are lacking or there is no prediction.
+    """
+    needed = {"patient", "label", "prediction", *(f"p_{k}" for k in labels)}
+    lacking = sorted(needed - set(table))
+    if lacking or len(table) == 0:
+        raise ValueError(
+            f"the table of predictions has {len(table)} rows and lacks the"
+            f" columns {lacking}"
+        )
+    table = with_confidence(table)
+    found = {}
+    for name in (*quality_columns(table), CONFIDENCE_MEASURE):
+        rows = table[table[name].notna()]
+        correct = _correct(rows)
+        error = 100 * (1 - float(correct.mean()))
+        _, risk = risk_coverage(rows[name], correct)
+        aurc = 100 * float(risk.mean()) if len(rows) else np.nan
+        correlation = _rank_correlation(rows[name], correct)
+        found[name] = {
+            "cycles": len(rows),
+            "patients": int(rows["patient"].nunique()),
+            "missing": len(table) - len(rows),
+            "error": error,
+            "aurc": aurc,
+            "gain": error - aurc,
+            **area_interval(
+                rows[name], correct, rows["patient"], n_resamples, seed=seed
+            ),
+            "spearman": correlation[0],
+            "p_value": correlation[1],
+            "quartiles": scores_by_quartile(rows, name, labels),
+        }
+    return found
+
+
+def _correct(table):
+    return table["label"] == table["prediction"]
+
+
+def _rank_correlation(values, correct):
+    """Spearman's, NaN where one of the two does not vary."""
+    if values.nunique() < 2 or correct.nunique() < 2:
+        return np.nan, np.nan
+    correlation = spearmanr(values, correct)
+    return float(correlation.statistic), float(correlation.pvalue)

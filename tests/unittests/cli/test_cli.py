@@ -1,0 +1,199 @@
+"""The command line: what it prints, how it fails, how soon it is there.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qlung_plugin.cli import main as cli
+from qlung_plugin.cli.components import BEGIN, END
+from qlung_plugin.cli.main import main
+from qlung_plugin.inference.components import find_components
+
+HEAVY = ("numpy", "pandas", "speechbrain", "torch", "transformers", "yaml")
+
+
+def test_list_has_all_components_and_their_arguments(capsys):
+    assert main(["components"]) == 0
+    text = capsys.readouterr().out
+    assert re.findall(r"^  (!new:\S+)$", text, flags=re.M) == [
+        component.tag for component in find_components().values()
+    ]
+    assert (
+        """
+classifier:
+  !new:qlung_plugin.nnet.classifiers.AngularClassifier
+      Logits that are scaled cosines: z_k = scale * cos(theta_k).
+      (input_size, num_classes, scale=37.0)
+"""
+        in text
+    )
+    keys = re.findall(r"^(\w+):$", text, flags=re.M)
+    assert len(keys) == len(set(keys))
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_block(capsys):
+    assert main(["components", "FocalLoss"]) == 0
+    assert (
+        capsys.readouterr().out
+        == """\
+# Cross entropy that hardly counts what is classified well already.
+loss: !new:qlung_plugin.nnet.losses.FocalLoss
+    # How fast the weight falls; with 0 this is cross entropy.
+    gamma: 2.0
+"""
+    )
+
+
+def test_unknown_name_is_one_line_with_close_matches(capsys):
+    assert main(["components", "QualtyMargin"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == (
+        "qlung: no component is called QualtyMargin: did you mean"
+        " QualityMargin? `qlung components` lists them\n"
+    )
+    assert main(["components", "xyz"]) == 2
+    assert capsys.readouterr().err == (
+        "qlung: no component is called xyz: `qlung components` lists them\n"
+    )
+
+
+def test_debug_shows_where_an_error_arises():
+    with pytest.raises(ValueError, match="no component is called xyz"):
+        main(["components", "xyz", "--debug"])
+
+
+def test_update_changes_the_table_only(tmp_path, capsys):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    assert main(["components", "--update", str(path)]) == 0
+    assert capsys.readouterr().out == ""
+    text = path.read_text()
+    assert text.startswith(f"before\n\n{BEGIN}\n| key | where |")
+    assert text.endswith(f" |\n{END}\n\nafter\n")
+    assert "old" not in text
+    assert (
+        "\n| `mixing` | `qlung_plugin.augment.mixing` | `Mixup`, `PatchMix` |\n"
+    ) in text
+    assert main(["components", "--update", str(path)]) == 0
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize(
+    "text", ["no table", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n" * 2]
+)
+def test_update_without_one_table_is_refused(text, tmp_path, capsys):
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    assert main(["components", "--update", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error and error.count("\n") == 1
+    assert path.read_text() == text
+
+
+def test_missing_file_is_one_line(tmp_path, capsys):
+    assert main(["components", "--update", str(tmp_path / "a.md")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("qlung: ") and "a.md" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["unknown"],
+        ["components", "--unknown"],
+        ["components", "Mixup", "--update", "README.md"],
+        ["report", "results", "-o", "report.html", "--sounds", "-1"],
+        ["report", "results", "-o", "report.html", "--sounds", "many"],
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: qlung")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], *([module.__name__.split(".")[-1]] for module in cli.COMMANDS)],
+    ids=lambda arguments: " ".join(arguments) or "qlung",
+)
+def test_help_has_an_example_and_the_exit_codes(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    example = " ".join(["qlung", *arguments])
+    assert re.search(rf"^examples?:\n  {example} ?", text, flags=re.M)
+    assert max(map(len, text.splitlines())) <= 80
+    assert cli.EXIT_CODES in text
+
+
+def test_what_an_error_quotes_does_not_control_the_terminal(capsys):
+    assert main(["components", "--update", "\x1b[2J\u202eb\udce9\n.md"]) == 2
+    error = capsys.readouterr().err
+    assert error.isascii() and error[:-1].isprintable()
+    assert r"\x1b[2J\u202e" in error
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_text_that_the_terminal_lacks_stops_no_command(encoding, monkeypatch):
+    name = "\u6c34\udce9.wav"  # a character, and a byte that is no text
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(cli.components, "run", lambda arguments: print(name))
+    assert main(["components"]) == 0
+    printed = terminal.buffer.getvalue().decode(encoding)
+    assert printed.rstrip() in (name[0] + r"\udce9.wav", r"\u6c34\udce9.wav")
+
+
+def test_interruption_has_a_code_of_its_own(monkeypatch):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.components, "run", interrupted)
+    assert main(["components"]) == 130
+
+
+def test_process_prints_exits_and_imports_little():
+    """Standard error of ``-X importtime`` names every module on a line."""
+    run = subprocess.run(
+        [
+            *(sys.executable, "-X", "importtime"),
+            *("-m", "qlung_plugin.cli.main", "components"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert run.returncode == 0
+    assert run.stdout.startswith("quality:\n")
+    modules = re.findall(r"\|\s+(\w[\w.]*)$", run.stderr, flags=re.M)
+    assert "qlung_plugin.inference.components" in modules
+    assert not {module.split(".")[0] for module in modules} & {*HEAVY}
+
+
+def test_reader_may_close_the_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run(
+        [sys.executable, "-m", "qlung_plugin.cli.main", "components"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+    )
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (0, b"")

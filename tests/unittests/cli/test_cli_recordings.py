@@ -1,0 +1,548 @@
+"""The commands that go over recordings: what they print, and how they fail.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import csv
+import fcntl
+import json
+import os
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from qlung_plugin.cli import classify
+from qlung_plugin.cli.main import main
+from qlung_plugin.inference.quality import (
+    COLUMNS,
+    make_measures,
+    measure_recording,
+)
+from qlung_plugin.utils.text import printable
+from tests.unittests.inference.test_classifier import LABELS, make_model
+
+RATE = 4000
+FOLDER = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    """Two recordings, the first annotated, and a bad one between them."""
+    folder = tmp_path / "recordings"
+    (folder / "b").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ("a", "c"):
+        samples = 0.1 * generator.standard_normal(6 * RATE)
+        soundfile.write(folder / f"{name}.wav", samples, RATE)
+    (folder / "a.csv").write_text("start,end\n0,2\n2,5\n")
+    (folder / "b" / "bad.wav").write_text("no audio")
+    return folder
+
+
+@pytest.fixture
+def tiny_model(monkeypatch):
+    """The model that is loaded whatever --model says."""
+    from qlung_plugin.lobes.quality import AudioQualityScore
+
+    model = make_model(AudioQualityScore(16000))
+    monkeypatch.setattr(classify, "load", lambda source, **options: model)
+    return model
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_csv_of_cycles(recordings, tiny_model, capsys):
+    code, out, err = run(
+        capsys, "classify", recordings, "--model", "m", "--format", "csv"
+    )
+    assert code == 1
+    bad = recordings / "b" / "bad.wav"
+    assert err.startswith(f"qlung: {bad} is not readable as audio")
+    assert err.endswith("qlung: 1 of 3 recordings failed\n")
+    assert err.count("\n") == 2
+    rows = list(csv.DictReader(StringIO(out)))
+    columns = ["recording", *tiny_model.columns, "truncated"]
+    assert list(rows[0]) == columns
+    assert {row["truncated"] for row in rows} == {"0"}
+    first, last = recordings / "a.wav", recordings / "c.wav"
+    assert [row["recording"] for row in rows[:2]] == [str(first)] * 2
+    assert {row["recording"] for row in rows[2:]} == {str(last)}
+    expected = tiny_model.classify_file(first).cycles
+    for row, cycle in zip(rows, expected.itertuples()):
+        assert float(row["end"]) == cycle.end
+        assert row["prediction"] == cycle.prediction
+        for label in LABELS:
+            value = getattr(cycle, f"p_{label}")
+            assert float(row[f"p_{label}"]) == pytest.approx(value, abs=1e-6)
+
+
+def test_csv_on_a_terminal_is_printable(
+    tmp_path, tiny_model, capsys, monkeypatch
+):
+    odd = tmp_path / "\x1b[2J\u202e.wav"
+    soundfile.write(odd, [0.0, 0.1] * 4000, 4000)
+    odd.with_suffix(".csv").write_text("start,end\n0,1\n")
+    call = "classify", odd, "--model", "m", "--format", "csv"
+    assert run(capsys, *call)[1].count(f"\n{odd},") == 1
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, out, _ = run(capsys, *call)
+    assert code == 0 and f"\n{printable(odd)}," in out
+    assert all(line.isprintable() for line in out.splitlines())
+
+
+def test_json_is_a_line_per_recording(recordings, tiny_model, capsys):
+    paths = recordings / "a.wav", recordings / "c.wav"
+    code, out, err = run(
+        capsys, "classify", *paths, "--model", "m", "--format", "json"
+    )
+    assert (code, err) == (0, "")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["recording"] for line in lines] == [str(p) for p in paths]
+    expected = tiny_model.classify_file(paths[0])
+    cycles = lines[0].pop("cycles")
+    assert lines[0] == pytest.approx(expected.summary)
+    assert len(cycles) == lines[0]["cycle_count"] == 2
+    assert cycles[1]["end"] == 5
+    assert lines[1]["cycle_source"] == "segmentation"
+
+
+def test_table_has_a_summary(recordings, tiny_model, capsys):
+    path = recordings / "a.wav"
+    code, out, _ = run(capsys, "classify", path, "--model", "m")
+    assert code == 0
+    cycles, summary = tiny_model.classify_file(path)
+    lines = out.splitlines()
+    share = 100 * summary["abnormal_fraction"]
+    worst = summary["worst_quality"]
+    assert lines[:3] == [
+        str(path),
+        f"2 cycles, {share:.0f} % not normal, worst quality {worst:.2f}",
+        f"cycles from {path.with_suffix('.csv')}",
+    ]
+    assert lines[3].split() == [
+        *("start", "end", "prediction"),
+        *(f"p_{label}" for label in LABELS),
+        "quality",
+    ]
+    assert lines[4].split()[:3] == ["0.00", "2.00", cycles["prediction"][0]]
+    assert len(lines) == 4 + len(cycles) + 1
+    assert max(map(len, lines[3:])) <= 80
+    _, out, _ = run(
+        *(capsys, "classify", path, "--model", "m"),
+        *("--cycles", "segmentation"),
+    )
+    assert re.search(
+        r"^cycles from segmentation, confidence 0\.\d\d$", out, re.M
+    )
+
+
+@pytest.mark.parametrize("rows, text", [("", "0 cycles"), ("1,2", "1 cycle, ")])
+def test_table_of_hardly_a_cycle(recordings, tiny_model, capsys, rows, text):
+    (recordings / "a.csv").write_text(f"start,end\n{rows}\n")
+    code, out, _ = run(capsys, "classify", recordings / "a.wav", "--model", "m")
+    assert code == 0
+    assert out.splitlines()[1].startswith(text)
+
+
+def test_silence_is_null_and_empty(tmp_path, tiny_model, capsys):
+    path = tmp_path / "silence.wav"
+    soundfile.write(path, np.zeros(2 * RATE), RATE)
+    command = "classify", path, "--model", "m", "--cycles", "windows"
+    _, out, _ = run(capsys, *command, "--format", "json")
+    assert json.loads(out)["cycles"][0]["rms"] is None
+    _, out, _ = run(capsys, *command, "--format", "csv")
+    assert next(csv.DictReader(StringIO(out)))["rms"] == ""
+
+
+def test_cycles_without_a_class_in_all_formats(recordings, tiny_model, capsys):
+    path = recordings / "a.wav"
+    samples, _ = soundfile.read(path)
+    samples[: 2 * RATE] = 0
+    soundfile.write(path, samples, RATE)
+    command = "classify", path, "--model", "m"
+    code, out, err = run(capsys, *command, "--format", "csv")
+    assert (code, err) == (0, "")
+    first, second = csv.DictReader(StringIO(out))
+    assert first["prediction"] == "unusable"
+    assert {first[f"p_{label}"] for label in LABELS} == {""}
+    assert second["prediction"] in LABELS and second["p_normal"]
+    _, out, _ = run(capsys, *command, "--format", "json")
+    told = json.loads(out)
+    assert told["unusable_count"] == 1 and told["abnormal_fraction"] in (0, 1)
+    assert told["cycles"][0]["p_normal"] is None
+    _, out, _ = run(capsys, *command)
+    assert out.splitlines()[1].startswith("2 cycles, 1 unusable, ")
+    row = out.splitlines()[4].split()
+    assert row[2:] == ["unusable", *"----", "0.00"]
+    _, out, _ = run(capsys, *command, "--shortest", "5")
+    assert out.splitlines()[1].startswith("2 cycles, 2 unusable, worst")
+    assert "%" not in out
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_rows_of_no_recording_are_counted(recordings, capsys, jobs):
+    (recordings / "b" / "bad.wav").unlink()
+    table = recordings.parent / "cycles.csv"
+    table.write_text(
+        "recording,start,end\n" + r"D:\lungs\A.WAV,0,2" + "\n"
+        "c.wav,1,2\nother.wav,0,1\nother.wav,1,2\n/x/d.wav,0,1\nc,3,5\n"
+    )
+    command = "quality", recordings, "--by", "cycle", "--cycles", table
+    code, out, err = run(capsys, *command, "--jobs", jobs)
+    assert code == 0
+    assert err.startswith(
+        f"qlung: {table}: 3 of 6 rows name no recording given: other.wav,"
+        " /x/d.wav\n"
+    )
+    rows = csv.DictReader(StringIO(out))
+    found = [(Path(r["recording"]).name, float(r["end"])) for r in rows]
+    assert found == [("a.wav", 2), ("c.wav", 2), ("c.wav", 5)]
+    table.write_text("recording,start,end\nc.wav,0,1\nc.wav,0,x\n")
+    code, out, err = run(capsys, *command, "--jobs", jobs)
+    assert code == 1
+    assert "cycles.csv has no cycle of a.wav\n" in err
+    assert "cycles.csv:3: 'x' is not a number" in err
+    assert "qlung: 2 of 2 recordings failed\n" in err
+
+
+def test_rows_without_names_are_of_one_recording(recordings, capsys):
+    """All had them, whatever they are of."""
+    table = recordings / "a.csv"
+    command = "quality", "--by", "cycle", "--cycles", table
+    code, out, err = run(capsys, *command, recordings)
+    assert (code, out) == (2, "")
+    assert err == f"qlung: {table} needs a column recording: there are 3\n"
+    code, _, err = run(capsys, *command, recordings / "a.wav")
+    assert code == 0 and table.name not in err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "nan", "inf", "long"])
+def test_shortest_that_is_no_time(seconds, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["classify", "a.wav", "--model", "m", f"--shortest={seconds}"])
+    assert stopped.value.code == 2
+    assert f"{seconds} is no number of seconds" in capsys.readouterr().err
+
+
+def test_truncated_fails_or_is_marked(recordings, tiny_model, capsys):
+    path = recordings / "c.wav"
+    path.write_bytes(path.read_bytes()[: 44 + 2 * 3 * RATE])
+    command = "classify", path, "--model", "m", "--cycles", "windows"
+    code, out, err = run(capsys, *command)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"qlung: {path} is truncated or damaged: its header")
+    assert "says 6 s, and 3 s can be read; --allow-truncated" in err
+    command += ("--allow-truncated",)
+    code, out, _ = run(capsys, *command)
+    assert code == 0
+    assert out.startswith(f"{path} (truncated: 3.00 s are there)\n")
+    _, out, _ = run(capsys, *command, "--format", "json")
+    told = json.loads(out)
+    assert told["truncated"] is True and told["duration"] == 3
+    _, out, _ = run(capsys, *command, "--format", "csv")
+    assert next(csv.DictReader(StringIO(out)))["truncated"] == "1"
+    code, _, err = run(capsys, "quality", path)
+    assert code == 1 and "--allow-truncated" in err
+    code, out, _ = run(capsys, "quality", path, "--allow-truncated")
+    assert code == 0
+    row = next(csv.DictReader(StringIO(out)))
+    assert (row["truncated"], float(row["end"])) == ("1", 3)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_channels_that_differ_are_told_in_their_place(recordings, jobs, capsys):
+    generator = np.random.default_rng(0)
+    for name in ("c", "d"):
+        samples = 0.1 * generator.standard_normal((2 * RATE, 2))
+        soundfile.write(recordings / f"{name}.wav", samples, RATE)
+    samples[:, 1] = -samples[:, 0]
+    soundfile.write(recordings / "e.wav", samples, RATE)
+    code, out, err = run(capsys, "quality", recordings, "--jobs", jobs)
+    assert code == 1
+    lines = err.splitlines()
+    for line, name in zip(lines[1:], ("c.wav", "d.wav", "e.wav")):
+        assert line.startswith(f"qlung: {recordings / name}: its channels")
+        assert "--channel N" in line
+    assert lines[4] == "qlung: 2 of 5 recordings failed"
+    path = recordings / "e.wav"
+    code, out, err = run(capsys, "quality", path, "--channel", "1")
+    assert code == 0 and "its channels" not in err
+    code, out, err = run(capsys, "quality", path, "--channel", "3")
+    assert code == 1 and "has no channel 3: it has 2" in err
+
+
+def test_what_cannot_be_reached_is_told_and_counted(recordings, capsys):
+    (recordings / "b" / "bad.wav").unlink()
+    (recordings / "gone.wav").symlink_to("nothing.wav")
+    os.mkfifo(recordings / "pipe.flac")
+    os.link(recordings / "a.wav", recordings / "z.wav")
+    code, out, err = run(capsys, "quality", recordings)
+    assert code == 1
+    assert len(list(csv.DictReader(StringIO(out)))) == 2
+    assert err.splitlines()[:4] == [
+        f"qlung: {recordings / 'gone.wav'} is a link to nothing",
+        f"qlung: {recordings / 'pipe.flac'} is no ordinary file",
+        f"qlung: {recordings / 'z.wav'} is the same file as"
+        f" {recordings / 'a.wav'}, and is left out",
+        "qlung: 2 could not be reached, 1 left out as second names",
+    ]
+    for name in ("gone.wav", "pipe.flac"):
+        (recordings / name).unlink()
+    assert run(capsys, "quality", recordings)[0] == 0
+
+
+def test_names_are_printed_escaped_and_kept_in_data(
+    recordings, tiny_model, capsys, monkeypatch
+):
+    """So are the labels of a stranger's model."""
+    monkeypatch.setattr(
+        tiny_model.hparams, "labels", ["normal", "\x1b[2Jx", "w\n", "both"]
+    )
+    path = recordings / "\x1b]0;title\x07.wav"
+    (recordings / "a.wav").rename(path)
+    broken = recordings / "\x1b[2J.wav"
+    broken.write_text("no audio")
+    command = "classify", path, broken, "--model", "m", "--cycles", "windows"
+    code, out, err = run(capsys, *command)
+    assert code == 1
+    assert "\\x1b]0;title\\x07.wav" in out and "p_\\x1b[2Jx" in out
+    assert "\\x1b[2J.wav is not readable" in err
+    assert (out + err).replace("\n", "").isprintable()
+    _, out, _ = run(capsys, *command, "--format", "json")
+    assert json.loads(out)["recording"] == str(path)
+    _, out, _ = run(capsys, *command, "--format", "csv")
+    row = list(csv.DictReader(StringIO(out, newline="")))[0]
+    assert row["recording"] == str(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+def test_names_that_a_terminal_cannot_show_stop_nothing(recordings, encoding):
+    latin = os.fsdecode(b"\xfcbung.wav")
+    for name in (latin, "\u547c\u5438.wav"):
+        shutil.copy(recordings / "a.wav", recordings / name)
+    output = subprocess.run(
+        [
+            *(sys.executable, "-m", "qlung_plugin.cli.main"),
+            *("quality", str(recordings)),
+        ],
+        capture_output=True,
+        cwd=FOLDER,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
+    )
+    assert output.returncode == 1
+    assert b"Traceback" not in output.stderr
+    assert b"qlung: 1 of 5 recordings failed" in output.stderr.splitlines()
+    rows = list(csv.DictReader(StringIO(output.stdout.decode(encoding))))
+    assert len(rows) == 4
+    assert rows[-1]["recording"].endswith("\\udcfcbung.wav") or (
+        rows[-2]["recording"].endswith("\\udcfcbung.wav")
+    )
+
+
+def test_debug_tells_where_a_recording_failed(recordings, tiny_model, capsys):
+    bad = recordings / "b" / "bad.wav"
+    code, _, err = run(capsys, "classify", bad, "--model", "m", "--debug")
+    assert code == 1
+    assert "Traceback" in err and "LibsndfileError" in err
+
+
+@pytest.mark.parametrize("command", [["classify", "--model", "m"], ["quality"]])
+def test_paths_that_are_none(tmp_path, tiny_model, capsys, command):
+    code, out, err = run(capsys, *command, tmp_path / "none.wav")
+    assert (code, out) == (2, "")
+    assert err == f"qlung: {tmp_path / 'none.wav'} does not exist\n"
+    code, out, err = run(capsys, *command, tmp_path)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"qlung: {tmp_path} holds no recording")
+
+
+def test_model_that_is_none(recordings, tmp_path, capsys):
+    code, out, err = run(
+        capsys, "classify", recordings, "--model", tmp_path / "none"
+    )
+    assert (code, out) == (2, "")
+    assert str(tmp_path / "none") in err and err.count("\n") == 1
+
+
+def test_checkpoint_that_an_export_has_not(recordings, originals, capsys):
+    command = "classify", recordings / "a.wav", "--model"
+    model = originals / "exported"
+    code, out, err = run(capsys, *command, model, "--checkpoint", "last")
+    assert (code, out) == (2, "")
+    assert f"{model} is an export of the selected checkpoint" in err
+    assert err.count("\n") == 1
+    assert run(capsys, *command, model)[0] == 0
+    options = "--checkpoint", "last"
+    assert run(capsys, *command, originals / "run", *options)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "command", [["classify", "--model", "m"], ["quality", "--by", "cycle"]]
+)
+def test_cycles_that_are_wrong_for_all_are_told_once(
+    recordings, tiny_model, capsys, command
+):
+    code, out, err = run(capsys, *command, recordings, "--cycles", "window")
+    assert (code, out) == (2, "")
+    assert err.startswith("qlung: window does not exist: --cycles is")
+    assert err.count("\n") == 1
+    for suffix in (".txt", ".JSON"):
+        one = recordings / f"a{suffix}"
+        one.write_text("")
+        code, out, err = run(capsys, *command, recordings, "--cycles", one)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"qlung: {one} annotates one recording, not 3")
+
+
+def test_cycles_of_several_recordings(recordings, tiny_model, capsys):
+    table = recordings / "cycles.csv"
+    table.write_text("recording,start,end\na,1,2\nc,3,4\n")
+    for cycles in (table, recordings):
+        (recordings / "c.txt").write_text("3\t4\t0\t0\n")
+        code, out, _ = run(
+            *(capsys, "classify", "--model", "m", "--format", "csv"),
+            *(recordings / "a.wav", recordings / "c.wav", "--cycles", cycles),
+        )
+        assert code == 0
+        last = list(csv.DictReader(StringIO(out)))[-1]
+        assert last["recording"] == str(recordings / "c.wav")
+        assert (float(last["start"]), float(last["end"])) == (3, 4)
+
+
+def test_cycles_of_whole_recordings(recordings, capsys):
+    code, out, err = run(
+        capsys, "quality", recordings, "--cycles", "segmentation"
+    )
+    assert (code, out) == (2, "")
+    assert "--by cycle" in err and err.count("\n") == 1
+
+
+def test_failure_names_the_recording_and_one_is_not_counted(
+    recordings, tiny_model, capsys, monkeypatch
+):
+    def overstrained(path, **options):
+        raise RuntimeError("not enough\nmemory")
+
+    monkeypatch.setattr(tiny_model, "classify_file", overstrained)
+    path = recordings / "a.wav"
+    code, out, err = run(capsys, "classify", path, "--model", "m")
+    assert (code, out) == (1, "")
+    assert err == f"qlung: {path}: not enough memory\n"
+
+
+@pytest.mark.parametrize("jobs", ["0", "-1", "two", "1.5"])
+def test_number_of_jobs_that_is_none(jobs, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["quality", "a.wav", "--jobs", jobs])
+    assert stopped.value.code == 2
+    assert f"{jobs} is no number above 0" in capsys.readouterr().err
+
+
+def test_quality_of_recordings(recordings, capsys):
+    code, out, err = run(capsys, "quality", recordings)
+    assert code == 1 and "bad.wav" in err
+    rows = list(csv.DictReader(StringIO(out)))
+    assert [Path(row["recording"]).name for row in rows] == ["a.wav", "c.wav"]
+    (expected,) = measure_recording(make_measures(), recordings / "a.wav")
+    for name in COLUMNS:
+        assert float(rows[0][name]) == pytest.approx(expected[name], abs=1e-6)
+
+
+def test_quality_of_cycles(recordings, capsys):
+    path = recordings / "a.wav"
+    _, out, _ = run(capsys, "quality", path, "--by", "cycle")
+    rows = list(csv.DictReader(StringIO(out)))
+    assert [float(row["end"]) for row in rows] == [2, 5]
+    _, out, _ = run(
+        capsys, "quality", path, "--by", "cycle", "--cycles", "windows"
+    )
+    assert len(list(csv.DictReader(StringIO(out)))) == 1
+
+
+def test_table_of_quality_has_columns_if_nothing_else(recordings, capsys):
+    code, out, err = run(capsys, "quality", recordings / "b")
+    assert (code, out) == (1, ",".join(["recording", *COLUMNS]) + "\n")
+    (recordings / "a.csv").write_text("start,end\n")
+    code, out, _ = run(capsys, "quality", recordings / "a.wav", "--by", "cycle")
+    assert (code, out) == (0, ",".join(["recording", *COLUMNS]) + "\n")
+
+
+def test_histogram(recordings, tmp_path, capsys):
+    path = tmp_path / "figures" / "quality.png"
+    run(capsys, "quality", recordings / "a.wav", "--histogram", path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["quality.csv", "quality", "png"])
+def test_histogram_that_is_no_figure_is_told_first(
+    recordings, tmp_path, name, capsys
+):
+    path = tmp_path / name
+    code, out, err = run(capsys, "quality", recordings, "--histogram", path)
+    assert (code, out) == (2, "")
+    assert str(path) in err and ".png" in err
+
+
+@pytest.mark.parametrize("size", [(0, 0), (24, 60)])
+def test_progress_is_shown_on_a_terminal(recordings, size):
+    """Also on one that does not know its size; the table goes elsewhere."""
+    terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "qlung_plugin.cli.main"),
+            *("quality", str(recordings)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=end,
+        text=True,
+        cwd=FOLDER,
+    )
+    os.close(end)
+    shown = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert run.returncode == 1
+    assert "0/3" in shown and "3/3" in shown and "bad.wav is not" in shown
+    assert len(list(csv.reader(StringIO(run.stdout)))) == 3
+
+
+def test_processes_print_the_same_and_no_bar_into_a_pipe(recordings):
+    """In the order of the recordings, whatever the number of processes."""
+    outputs = [
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "qlung_plugin.cli.main"),
+                *("quality", str(recordings), "--jobs", jobs),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=FOLDER,
+        )
+        for jobs in ("1", "2")
+    ]
+    assert [output.returncode for output in outputs] == [1, 1]
+    assert outputs[0].stderr == outputs[1].stderr
+    first, second = (
+        list(csv.reader(StringIO(output.stdout))) for output in outputs
+    )
+    assert len(first) == len(second) == 3
+    for one, other in zip(first[1:], second[1:]):
+        assert one[0] == other[0]
+        np.testing.assert_allclose(
+            np.array(one[1:], float), np.array(other[1:], float), atol=2e-6
+        )

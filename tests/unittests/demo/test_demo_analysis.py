@@ -1,0 +1,392 @@
+"""What the demo's page says of a recording.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import base64
+import io
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from matplotlib.text import Text
+
+from qlung_plugin.demo.analysis import analyse, describe, tabulate
+from qlung_plugin.demo.player import make_player
+from qlung_plugin.figures import cycles as cycle_figures
+from qlung_plugin.figures.cycles import HATCHES, cycles_figure
+from qlung_plugin.figures.results import COLORS
+from qlung_plugin.inference.classifier import Classification
+from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.scores.icbhi_score import LABELS
+from tests.unittests.inference.test_media import encode
+from tests.unittests.recording_checks import make_model
+
+RATE = 4000
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model(LABELS)
+
+
+@pytest.fixture
+def sound(tmp_path):
+    """Writes noise of some seconds, and returns its path."""
+
+    def write(seconds=20.0, rate=RATE, name="a b.wav"):
+        noise = np.random.default_rng(0).normal(size=round(seconds * rate))
+        soundfile.write(tmp_path / name, 0.1 * noise, rate)
+        return tmp_path / name
+
+    return write
+
+
+def table(times, predictions=None, quality=0.5):
+    """Cycles, such as a classification has."""
+    cycles = pd.DataFrame(times, columns=["start", "end"], dtype=float)
+    cycles["prediction"] = predictions or ["normal"] * len(cycles)
+    cycles["quality"] = quality
+    for label in LABELS:
+        cycles[f"p_{label}"] = (cycles["prediction"] == label).astype(float)
+    return cycles
+
+
+def classification(cycles, **summary):
+    """A classification with these cycles."""
+    abnormal = (cycles["prediction"] != "normal").mean()
+    worst = cycles["quality"].min()
+    return Classification(
+        cycles,
+        {
+            "duration": 20.0,
+            "sample_rate": 44100,
+            "channels": 1,
+            "cycle_source": "windows of 8 s every 4 s",
+            "confidence": None,
+            "abnormal_fraction": None if cycles.empty else abnormal,
+            "worst_quality": None if pd.isna(worst) else worst,
+            **summary,
+        },
+    )
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_the_page_says_what_the_model_says(model, sound):
+    path = sound()
+    summary, picture, shown, _, times = analyse(model, path, "windows")
+    cycles = model.classify_file(path, "windows").cycles
+    assert list(shown.columns) == [
+        *("cycle", "start (s)", "end (s)", "class"),
+        *(f"{label} (%)" for label in LABELS),
+        "quality",
+    ]
+    assert list(shown["class"]) == list(cycles["prediction"])
+    assert list(shown["start (s)"]) == ["0.00", "4.00", "8.00", "12.00"]
+    shares = shown[[f"{label} (%)" for label in LABELS]].astype(float)
+    expected = 100 * cycles[[f"p_{label}" for label in LABELS]]
+    assert np.allclose(shares, expected, atol=0.5 + 1e-6)
+    abnormal = (cycles["prediction"] != "normal").sum()
+    assert summary.startswith(f"### {abnormal} of 4 cycles")
+    assert times == [(0, 8), (4, 12), (8, 16), (12, 20)]
+    for number, name in enumerate(cycles["prediction"], start=1):
+        assert f">{number} {name}</text>" in picture
+
+
+def test_cycles_without_a_class_are_told_and_drawn(model, tmp_path):
+    path = tmp_path / "half.wav"
+    samples = np.zeros(16 * 4000)
+    samples[: 8 * 4000] = np.random.default_rng(0).normal(0, 0.1, 8 * 4000)
+    soundfile.write(path, samples, 4000)
+    (tmp_path / "a.csv").write_text("start,end\n0,4\n9,12\n")
+    summary, picture, shown, *_ = analyse(model, path, tmp_path / "a.csv")
+    assert " of 1 cycle (" in summary
+    assert "1 cycle without sound, or too short, got no class." in summary
+    assert shown["class"][1] == "unusable"
+    assert set(shown[[f"{label} (%)" for label in LABELS]].iloc[1]) == {"-"}
+    assert ">2 unusable</text>" in picture and ">unusable</text>" in picture
+    soundfile.write(path, 0 * samples, 4000)
+    summary = analyse(model, path, tmp_path / "a.csv").summary
+    assert summary.startswith("### No usable cycle\n\n2 cycles without sound")
+
+
+def test_breaths_are_found(model, sound):
+    summary, _, shown, *_ = analyse(model, sound(), "segmentation")
+    assert "Cycles: segmentation, with a confidence of " in summary
+    assert len(shown) > 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "0.5\t2\t0\t1\n2\t20.1\t1\t0\n"),
+        ("a.csv", "start,end\n0.5,2\n2,20.1\n"),
+        (
+            "a.json",
+            json.dumps(
+                {
+                    "recording_annotation": "Normal",
+                    "event_annotation": [
+                        {"start": "500", "end": "2000", "type": "Normal"},
+                        {"start": "2000", "end": "20100", "type": "Rhonchi"},
+                    ],
+                }
+            ),
+        ),
+    ],
+)
+def test_annotations_of_all_kinds(model, sound, tmp_path, name, text):
+    annotation = tmp_path / name
+    annotation.write_text(text)
+    summary, _, shown, *_ = analyse(model, sound(), annotation)
+    assert f"Cycles: {name}." in summary and str(tmp_path) not in summary
+    assert shown[["start (s)", "end (s)"]].to_numpy().tolist() == [
+        ["0.50", "2.00"],
+        ["2.00", "20.00"],
+    ]
+
+
+def test_the_rule_is_stated_and_the_worst_cycle_named():
+    cycles = table(
+        [(0, 2), (2, 3), (3, 4)], ["normal", "both", "normal"], [0.5, 0.9, 0.2]
+    )
+    text = describe(classification(cycles, channels=2))
+    assert text.startswith("### 1 of 3 cycles (33 %) not normal\n")
+    assert "counts as not normal if the most probable class is another" in text
+    assert "Worst quality: **0.20**, of cycle 3 " in text
+    assert "20.0 s at 44,100 Hz, 2 channels, averaged" in text
+    sure = classification(cycles, cycle_source="segmentation", confidence=0.625)
+    assert "segmentation, with a confidence of 0.62 " in describe(sure)
+    assert "not whether they are right" in describe(sure)
+
+
+def test_without_cycles_or_quality():
+    text = describe(classification(table([]), cycle_source="/x/y.txt"))
+    assert text.startswith("### No cycle\n\nCycles: y.txt.")
+    assert tabulate(table([]), LABELS).empty
+    unmeasured = table([(0, 2)], quality=np.nan)
+    assert "measures no quality" in describe(classification(unmeasured))
+    assert list(tabulate(unmeasured, LABELS)["quality"]) == ["-"]
+
+
+def test_too_long_is_told_before_anything_is_decoded(sound, monkeypatch):
+    def read(*arguments):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(Recording, "read", read)
+    path = sound(601, 800)
+    with pytest.raises(ValueError, match="a b.wav is 10.0 minutes long: .* 10"):
+        analyse(None, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "not readable"), (b"I am a text.", "not readable as audio")],
+)
+def test_no_audio(content, reason, tmp_path):
+    path = tmp_path / "text.wav"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"text.wav.* {reason}"):
+        analyse(None, path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number(model, tmp_path, value):
+    samples = np.zeros(RATE)
+    samples[7] = value
+    path = tmp_path / "hole.wav"
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    with pytest.raises(ValueError, match="hole.wav holds NaN or infinite"):
+        analyse(model, path, "windows")
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_class_has_its_colour_hatching_and_name(sound, number):
+    label = LABELS[number]
+    cycles = table([(1, 5)], [label])
+    axes = cycles_figure(Recording(sound()), cycles, list(LABELS)).axes[1]
+    ground, bar = axes.patches
+    assert bar.get_hatch() == HATCHES[number]
+    color = [int(COLORS[number][i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    assert bar.get_edgecolor()[:3] == pytest.approx(color)
+    # The ground alone lets what is behind it through.
+    assert ground.get_facecolor() == pytest.approx((*color, 0.35))
+    for patch in (ground, bar):
+        assert (patch.get_x(), patch.get_width()) == (1, 4)
+    assert texts(axes) == [f"1 {label}"]
+
+
+def test_what_overlaps_lies_above_each_other(sound):
+    times = [(0, 8), (4, 12), (8, 16), (12, 20), (13, 14)]
+    axes = cycles_figure(Recording(sound()), table(times), list(LABELS)).axes[1]
+    assert [int(bar.get_y()) for bar in axes.patches[::2]] == [0, 1, 0, 1, 2]
+
+
+def test_quality_is_a_line_per_cycle(sound):
+    cycles = table([(0, 5), (5, 9)], quality=[0.25, 1.0])
+    axes = cycles_figure(Recording(sound()), cycles, list(LABELS)).axes[2]
+    lines = [line.tolist() for line in axes.collections[0].get_segments()]
+    assert lines == [[[0, 0.25], [5, 0.25]], [[5, 1], [9, 1]]]
+
+
+@pytest.mark.parametrize("frequency", [200, 1000])
+@pytest.mark.parametrize("rate", [4000, 44101])
+def test_a_tone_is_at_its_frequency(tmp_path, rate, frequency):
+    path = tmp_path / "tone.wav"
+    time = np.arange(2 * rate) / rate
+    soundfile.write(path, 0.5 * np.sin(2 * np.pi * frequency * time), rate)
+    axes = cycles_figure(Recording(path), table([]), list(LABELS)).axes[0]
+    (image,) = axes.images
+    low, high = image.get_extent()[2:]
+    levels = np.asarray(image.get_array())
+    loudest = levels.mean(axis=1).argmax()
+    mel = low + (loudest + 0.5) / len(levels) * (high - low)
+    # O'Shaughnessy's formula
+    assert 700 * (10 ** (mel / 2595) - 1) == pytest.approx(frequency, rel=0.12)
+
+
+def test_what_is_long_is_in_rows_and_a_row_at_a_time(sound, monkeypatch):
+    longest = 0
+    read = Recording.read
+
+    def watched(self, start, end):
+        nonlocal longest
+        longest = max(longest, end - start)
+        return read(self, start, end)
+
+    monkeypatch.setattr(Recording, "read", watched)
+    path = sound(600, 1000)
+    cycles = table([(i, i + 3) for i in range(0, 600, 3)])
+    figure = cycles_figure(Recording(path), cycles, list(LABELS))
+    assert longest <= cycle_figures.WIDE.row
+    assert len(figure.axes) == 3 * 20
+    found = [text for axes in figure.axes[1::3] for text in texts(axes)]
+    assert found == [f"{i + 1} normal" for i in range(200)]
+    width, height = figure.canvas.get_width_height()
+    assert width * height < 2e7  # pixels
+
+
+def test_what_is_longer_has_no_more_rows(sound):
+    path = sound(20 * 60, 800)
+    figure = cycles_figure(Recording(path), table([]), list(LABELS))
+    assert len(figure.axes) == 3 * cycle_figures.WIDE.rows
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate"), [(1, 44100), (3, 800), (5000, 192000)]
+)
+def test_the_oddest_recordings_are_drawn(tmp_path, samples, rate):
+    path = tmp_path / "odd.wav"
+    soundfile.write(path, np.zeros(samples), rate)
+    times = [(0.0, samples / rate)]
+    figure = cycles_figure(Recording(path), table(times), list(LABELS))
+    figure.savefig(tmp_path / "odd.png", dpi=30)
+    assert len(figure.axes) % 3 == 0
+
+
+def test_letters_of_a_phone_are_not_smaller(sound):
+    """Of the two shapes the narrow one is drawn nearly as wide as it is seen."""
+    path, labels = sound(), [*LABELS, "a long one"]
+    cycles = table([(0, 8), (9, 12)], ["a long one", "unusable"])
+    wide, narrow = (
+        cycles_figure(Recording(path), cycles, labels, shape)
+        for shape in (cycle_figures.WIDE, cycle_figures.NARROW)
+    )
+    assert (len(wide.axes), len(narrow.axes)) == (3, 6)
+    assert narrow.get_figwidth() < 390 / 96  # inches of a phone
+    for figure in (wide, narrow):
+        (legend,) = figure.legends
+        box = legend.get_window_extent()
+        assert 0 <= box.x0 and box.x1 <= figure.bbox.x1
+        assert [text.get_text() for text in legend.texts] == [
+            *labels,
+            "unusable",
+        ]
+    assert min(text.get_fontsize() for text in narrow.findobj(Text)) >= 8
+
+
+def test_the_picture_takes_the_page_s_colours(sound):
+    cycles = table([(0, 8)], ["<b>&"])
+    figure = cycles_figure(Recording(sound()), cycles, ["<b>&"])
+    code = cycle_figures.picture(figure, 'of "a"')
+    # A page's element, with no word of files, and its style for itself alone.
+    root = ElementTree.fromstring(code)
+    name = "{http://www.w3.org/2000/svg}"
+    assert root.tag == f"{name}svg" and root.get("aria-label") == 'of "a"'
+    assert root.find(f".//{name}style").text.startswith(".cycles *{")
+    assert not root.findall(f".//{name}script")
+    letters = {
+        element.text: re.search("fill: ([^;]+)", element.get("style"))[1]
+        for element in root.iter(f"{name}text")
+    }
+    # Only the name within its white box is dark in any theme.
+    assert letters.pop("1 <b>&") == "#1a1a1a"
+    assert {"<b>&", "time (s)", "quality", "1,000", "20.0"} <= set(letters)
+    assert set(letters.values()) == {"currentColor"}
+    # No ground: paper is what the page has.
+    for axes in (figure, *figure.axes):
+        assert axes.get_facecolor()[3] == 0
+
+
+def heard(player):
+    """The samples of a player, in its rate."""
+    code = re.search('src="data:audio/mpeg;base64,([^"]+)"', player)[1]
+    return soundfile.read(io.BytesIO(base64.b64decode(code)))
+
+
+def test_the_cut_is_heard(tmp_path):
+    """A tone that is there from 2 to 3 s, in the channel that is not silent."""
+    time = np.arange(5 * RATE) / RATE
+    tone = 0.1 * np.sin(2 * np.pi * 500 * time) * ((time >= 2) & (time < 3))
+    path = tmp_path / "tone.wav"
+    soundfile.write(path, np.stack([0 * tone, tone], 1), RATE)
+    player = make_player(Recording(path), 7, 1.5, 3.5)
+    assert "Cycle 7, 1.50 to 3.50 s, 19 dB louder than recorded" in player
+    samples, rate = heard(player)
+    assert len(samples) / rate == pytest.approx(2, abs=0.1)
+    loud = np.flatnonzero(abs(samples) > 0.3) / rate
+    assert loud[[0, -1]] == pytest.approx([0.5, 1.5], abs=0.05)
+    middle = samples[round(0.6 * rate) : round(1.4 * rate)]
+    frequency = abs(np.fft.rfft(middle)).argmax() / 0.8
+    assert frequency == pytest.approx(500, abs=3)
+
+
+def test_of_a_long_cycle_a_minute_is_heard(sound):
+    player = make_player(Recording(sound(70)), 1, 2, 70)
+    assert "Cycle 1, 2.00 to 62.00 s (the first 60 s of it)" in player
+    samples, rate = heard(player)
+    assert len(samples) / rate == pytest.approx(60, abs=0.1)
+
+
+def test_what_is_gone_cannot_be_heard(sound):
+    path = sound()
+    recording = Recording(path)
+    path.unlink()
+    with pytest.raises((OSError, ValueError), match="a b.wav"):
+        make_player(recording, 1, 0, 1)
+
+
+def test_what_browsers_record(model, tmp_path):
+    path = tmp_path / "audio.webm"
+    time = np.arange(10 * 48000) / 48000
+    noise = np.random.default_rng(0).normal(0, 0.1, len(time))
+    encode(path, "libopus", 48000, noise * np.sin(np.pi * time / 2.5) ** 2)
+    found = analyse(model, path, "windows")
+    assert found.summary.startswith("### ")
+    assert "10.0 s at 48,000 Hz, 1 channel." in found.summary
+    # Also what lies before what was heard last.
+    for number, (start, end) in reversed(list(enumerate(found.times, 1))):
+        player = make_player(found.recording, number, start, end)
+        samples, rate = heard(player)
+        assert len(samples) / rate == pytest.approx(end - start, abs=0.1)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ValueError, match="audio.webm"):
+        analyse(model, path, "windows")

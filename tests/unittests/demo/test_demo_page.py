@@ -1,0 +1,73 @@
+"""The page itself, and its command, without a browser.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import asyncio
+import subprocess
+import sys
+
+import pytest
+
+from qlung_plugin.cli import demo
+from qlung_plugin.cli.main import main
+from qlung_plugin.demo import page
+from qlung_plugin.demo.page import build
+from qlung_plugin.scores.icbhi_score import LABELS
+from tests.unittests.recording_checks import make_model
+
+
+@pytest.fixture
+def event_loops(monkeypatch):
+    """Closes the event loops that Gradio makes and leaves to the collector.
+
+    Wherever that comes by, in a test that takes warnings for errors, it fails.
+    """
+    made, make = [], asyncio.new_event_loop
+
+    def new_event_loop():
+        made.append(make())
+        return made[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", new_event_loop)
+    yield
+    asyncio.set_event_loop(None)
+    for loop in made:
+        loop.close()
+
+
+def test_the_page_is_built_quietly(event_loops):
+    pytest.importorskip("gradio")
+    built = build(make_model(LABELS), "Model: `a`.")
+    assert built.analytics_enabled is False
+    assert built.delete_cache == (page.CLEANED, page.KEPT)
+
+
+def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    assert main(["demo", "--model", "nowhere"]) == 2
+    assert capsys.readouterr().err == (
+        'qlung: the page needs Gradio: pip install "qlung_plugin[demo]"\n'
+    )
+
+
+def test_a_model_that_is_not_there_is_one_line(tmp_path, capsys):
+    pytest.importorskip("gradio")
+    assert main(["demo", "--model", str(tmp_path / "nowhere")]) == 2
+    error = capsys.readouterr().err
+    assert "nowhere" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("port", ["80", "0", "65536", "http"])
+def test_ports_that_are_none(port, capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", "--model", "x", "--port", port])
+    assert f"{port} is no port" in capsys.readouterr().err
+
+
+def test_the_page_imports_without_gradio():
+    code = (
+        "import sys; sys.modules['gradio'] = None;import qlung_plugin.demo.page"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

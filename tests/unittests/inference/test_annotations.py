@@ -1,0 +1,207 @@
+"""Tests of telling annotations from what else lies beside a recording.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import csv
+import json
+import logging
+import os
+
+import pandas as pd
+import pytest
+
+from qlung_plugin.cli.classify import WRITERS
+from qlung_plugin.cli.main import main
+from qlung_plugin.inference.annotations import annotation_beside, recognise
+from qlung_plugin.inference.classifier import Classification
+from qlung_plugin.inference.cycle_sources import find_cycles
+from qlung_plugin.inference.quality import COLUMNS
+from tests.unittests.inference.test_cycle_sources import (
+    CSV,
+    ICBHI,
+    TIMES,
+    make_recording,
+    sprsound,
+)
+
+
+@pytest.fixture
+def recording(tmp_path):
+    return make_recording(tmp_path, "breath.wav")
+
+
+def printed(file, form):
+    """Writes what ``qlung classify --format`` prints."""
+    row = {"start": 0.0, "end": 2.0, "prediction": "normal", "p_normal": 1.0}
+    summary = {
+        "recording": "breath.wav",
+        "cycle_count": 1,
+        "abnormal_fraction": 0.0,
+        "worst_quality": 0.5,
+        "unusable_count": 0,
+        "cycle_source": "segmentation",
+        "confidence": 0.5,
+        "truncated": False,
+    }
+    table = pd.DataFrame([{**row, "quality": 0.5}])
+    with open(file, "w") as stream:
+        WRITERS[form](stream)("breath.wav", Classification(table, summary))
+
+
+def test_what_qlung_printed_is_no_annotation(recording, caplog):
+    """As of ``qlung classify breath.wav --format csv > breath.csv``."""
+    expected = find_cycles(recording)
+    assert expected.source == "segmentation"
+    for form, suffix in (("csv", ".csv"), ("json", ".json"), ("table", ".txt")):
+        path = recording.path.with_suffix(suffix)
+        path.touch()  # as the shell does before anything is printed
+        assert find_cycles(recording) == expected
+        printed(path, form)
+        assert find_cycles(recording) == expected
+    with open(path.with_suffix(".csv"), "w") as stream:
+        csv.writer(stream).writerow(["recording", *COLUMNS])
+    assert find_cycles(recording) == expected
+    assert caplog.records == []
+    # Named, it is refused: its cycles are wanted, but are they annotated?
+    with pytest.raises(ValueError, match="what qlung printed.*leave the col"):
+        find_cycles(recording, path.with_suffix(".csv"))
+    with pytest.raises(ValueError, match="no list 'event_annotation'"):
+        find_cycles(recording, path.with_suffix(".json"))
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("breath.txt", "Recorded in ward 3.\nPatient coughs.\n"),
+        ("breath.txt", "0.1 0.2 0.3 0.4\n"),
+        ("breath.txt", "\n"),
+        ("breath.json", json.dumps({"uuid": "x", "cough_detected": "0.97"})),
+        ("breath.json", "[1, 2"),
+        ("breath.json", ""),
+        ("breath.csv", "time,amplitude\n0,0.1\n"),
+        ("breath.csv", f"a,{'b' * 200_000}\n"),
+        ("breath.csv", ""),
+    ],
+)
+def test_what_is_something_else_is_left_without_a_word(
+    recording, caplog, name, content
+):
+    (recording.path.parent / name).write_text(content)
+    assert find_cycles(recording).source == "segmentation"
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    "name, content, lack",
+    [
+        ("breath.txt", "start end c w\n0 1 0 0\n", "its first line is not"),
+        ("breath.txt", ICBHI.encode("utf-16"), "UTF-16: save it as UTF-8"),
+        ("breath.json", '{"event_annotation": {}}', "holds no list 'event_"),
+        ("breath.json", '{"record_annotation": "CAS"}', "holds no list"),
+        ("breath.json", sprsound(TIMES)[:-5], "is no valid JSON"),
+        ("breath.csv", "start;end\n0;1\n", "lacks the columns start and end"),
+        ("breath.csv", "Start,End\n0,1\n", "lacks the columns start and end"),
+    ],
+)
+def test_what_nearly_is_one_is_told(recording, caplog, name, content, lack):
+    path = recording.path.parent / name
+    path.write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
+    assert find_cycles(recording).source == "segmentation"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert record.name.startswith("qlung_plugin.")
+    assert str(path) in record.getMessage() and lack in record.getMessage()
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".json", ".csv"])
+@pytest.mark.parametrize("target", [None, "/dev/zero", "nowhere"])
+def test_what_is_no_file_is_not_opened(recording, caplog, suffix, target):
+    path = recording.path.with_suffix(suffix)
+    if target is None:
+        os.mkfifo(path)
+    else:
+        path.symlink_to(target)
+    assert find_cycles(recording).source == "segmentation"
+    assert str(path) in caplog.text
+    with pytest.raises((OSError, ValueError), match=path.name):
+        find_cycles(recording, path)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("breath.txt", "0 1 0 0\n1 2 0\n", "breath.txt:2: 3 fields"),
+        ("breath.json", '{"event_annotation": [1]}', "needs start, end and"),
+        ("breath.csv", "start,end\n0,x\n", "breath.csv:2: 'x' is not a number"),
+    ],
+)
+def test_an_annotation_with_a_fault_is_an_error(
+    recording, name, content, message
+):
+    """It is not taken for something else, and the recording segmented."""
+    (recording.path.parent / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        find_cycles(recording)
+
+
+def test_the_next_kind_is_looked_at(recording):
+    recording.path.with_suffix(".txt").write_text("a note\n")
+    recording.path.with_suffix(".json").write_text("{}")
+    assert annotation_beside(recording.path) is None
+    recording.path.with_suffix(".csv").write_text(CSV)
+    assert find_cycles(recording).times == TIMES
+
+
+def test_of_several_annotations_it_is_told_which_is_read(recording, caplog):
+    names = {".txt": "0 9 0 0\n", ".json": sprsound(TIMES), ".csv": CSV}
+    paths = [recording.path.with_suffix(suffix) for suffix in names]
+    for path, content in zip(paths, names.values()):
+        path.write_text(content)
+    assert find_cycles(recording).times == [(0.0, 9.0)]
+    [record] = caplog.records
+    assert record.getMessage() == (
+        f"breath.wav has 3 annotations: {paths[0]} is read, and not {paths[1]},"
+        f" {paths[2]}; name the one that is meant, or remove the others"
+    )
+    # Who names one is left alone, and so is who has one under two names.
+    caplog.clear()
+    assert find_cycles(recording, paths[1]).times == TIMES
+    paths[2].unlink()
+    paths[1].unlink()
+    os.link(paths[0], paths[0].with_suffix(".TXT"))
+    assert find_cycles(recording).times == [(0.0, 9.0)]
+    assert caplog.records == []
+
+
+def test_several_annotations_are_told_on_the_command_line(recording, capsys):
+    recording.path.with_suffix(".txt").write_text("0 9 0 0\n")
+    recording.path.with_suffix(".csv").write_text(CSV)
+    assert main(["quality", str(recording.path), "--by", "cycle"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count("\n") == 2
+    assert "qlung: breath.wav has 2 annotations: " in printed.err
+
+
+def test_a_folder_of_annotations_and_other_files(recording, tmp_path):
+    folder = tmp_path / "annotations"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "breath.json").write_text("{}")
+    printed(folder / "deep" / "breath.csv", "csv")
+    with pytest.raises(FileNotFoundError, match="no annotation of") as error:
+        find_cycles(recording, folder)
+    assert f"{folder / 'deep' / 'breath.csv'} (it is something else)" in (
+        str(error.value)
+    )
+    (folder / "deep" / "breath.txt").write_text(ICBHI)
+    assert find_cycles(recording, folder).times == TIMES
+
+
+def test_numbers_of_other_scripts_are_none(tmp_path):
+    for content in ("0 \uff11 0 0\n", "0 1_0 0 0\n"):
+        path = tmp_path / "a.txt"
+        path.write_text(content)
+        assert recognise(path) == (False, None)

@@ -1,0 +1,375 @@
+"""Tests of exporting a model, and of opening what was exported.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from speechbrain.inference.interfaces import pretrained_from_hparams
+
+from qlung_plugin.cli import export as command
+from qlung_plugin.inference import export
+from qlung_plugin.inference.architecture import COMPONENTS
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+from qlung_plugin.inference.components import find_components
+from qlung_plugin.inference.export import export_run
+from qlung_plugin.inference.models import open_model
+from qlung_plugin.lobes.quality.learned import SHIPPED
+from tests.unittests.small_runs import BACKBONES, FITTED, LABELS, make_run
+
+FILES = [
+    "README.md",
+    "backbone.ckpt",
+    "classifier.ckpt",
+    "cycle_features.ckpt",
+    "hyperparams.yaml",
+    "model.json",
+    "model.safetensors",
+    "quality.ckpt",
+]
+
+
+@pytest.fixture
+def exported(run, tmp_path):
+    """A run, and what was exported of it."""
+    export_run(run, tmp_path / "out")
+    return run, tmp_path / "out"
+
+
+@pytest.fixture
+def waveforms():
+    """Cycles at the rate that a model expects, padded to the longest."""
+    generator = torch.Generator().manual_seed(3)
+    noise = 0.1 * torch.randn(3, 40000, generator=generator)
+    return noise, torch.tensor([1.0, 0.6, 0.9])
+
+
+def answers(classifier, waveforms):
+    """All that a model says of cycles."""
+    torch.manual_seed(0)  # SpeechBrain's x-vector adds a little noise
+    return (
+        classifier.classify_batch(*waveforms)[0],
+        classifier.encode_batch(*waveforms),
+        classifier.mods.quality(*waveforms),
+    )
+
+
+def assert_same(one, other, waveforms):
+    assert one.labels == other.labels == LABELS
+    for ours, theirs in zip(answers(one, waveforms), answers(other, waveforms)):
+        assert ours.isfinite().all()
+        assert torch.equal(ours, theirs)
+
+
+def yaml_layout(folder):
+    """Deletes what is not SpeechBrain's."""
+    for name in ("model.json", "model.safetensors"):
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_all_ways_give_the_same(tmp_path, waveforms, backbone):
+    run, out = make_run(tmp_path / "run", backbone), tmp_path / "out"
+    trained = RespiratorySoundClassifier.from_hparams(run)
+    trusted = RespiratorySoundClassifier.from_hparams(run, trust=True)
+    assert_same(trained, trusted, waveforms)
+    assert export_run(run, out)["files"] == FILES
+    shutil.rmtree(run)
+    assert_same(
+        trained, RespiratorySoundClassifier.from_hparams(out), waveforms
+    )
+    yaml_layout(out)
+    assert_same(
+        trained,
+        RespiratorySoundClassifier.from_hparams(out, trust=True),
+        waveforms,
+    )
+    by_speechbrain = pretrained_from_hparams(
+        RespiratorySoundClassifier, source=str(out)
+    )
+    assert_same(trained, by_speechbrain, waveforms)
+
+
+def test_another_model_answers_otherwise(tmp_path, waveforms):
+    run = make_run(tmp_path / "run", epochs=(1, 2))
+    for checkpoint, epoch in (("selected", 1), ("last", 2)):
+        made = export_run(run, tmp_path / checkpoint, checkpoint)
+        assert (made["checkpoint"], made["epoch"]) == (checkpoint, epoch)
+    first, last = (
+        RespiratorySoundClassifier.from_hparams(tmp_path / name)
+        for name in ("selected", "last")
+    )
+    assert (first.hparams.epoch, last.hparams.epoch) == (1, 2)
+    for one, other in zip(answers(first, waveforms), answers(last, waveforms)):
+        assert not torch.equal(one, other)
+    trained = RespiratorySoundClassifier.from_hparams(run, checkpoint="last")
+    assert_same(trained, last, waveforms)
+
+
+def test_hierarchy_of_qualities(tmp_path, waveforms):
+    quality = f"""!new:qlung_plugin.lobes.quality.WeightedQuality
+    weights: [2, 1]
+    measures:
+        - {FITTED.replace("    ", "          ")}
+        - !new:qlung_plugin.lobes.quality.SNRScore
+          sample_rate: 16000"""
+    run = make_run(tmp_path / "run", quality=quality)
+    export_run(run, tmp_path / "out")
+    assert_same(
+        RespiratorySoundClassifier.from_hparams(run),
+        RespiratorySoundClassifier.from_hparams(tmp_path / "out"),
+        waveforms,
+    )
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_learned_quality_takes_its_coefficients_along(
+    tmp_path, waveforms, own, monkeypatch
+):
+    coefficients = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    line = ""
+    if own:
+        coefficients["intercept"] += 1
+        path = tmp_path / "coefficients.json"
+        path.write_text(json.dumps(coefficients))
+        line = f"\n    coefficients: {path}"
+    quality = (
+        "!new:qlung_plugin.lobes.quality.LearnedQualityScore\n"
+        f"    sample_rate: 8000\n    normalisation: fitted{line}"
+    )
+    run = make_run(tmp_path / "run", quality=quality)
+    trained = RespiratorySoundClassifier.from_hparams(run)
+    assert trained.mods.quality.intercept == coefficients["intercept"]
+    export_run(run, tmp_path / "out")
+    # A version of this package with other coefficients.
+    monkeypatch.setattr(
+        "qlung_plugin.lobes.quality.learned.SHIPPED", tmp_path / "absent"
+    )
+    (tmp_path / "coefficients.json").unlink(missing_ok=True)
+    for trust in (False, True):
+        opened = RespiratorySoundClassifier.from_hparams(
+            tmp_path / "out", trust=trust
+        )
+        assert_same(trained, opened, waveforms)
+        yaml_layout(tmp_path / "out") if not trust else None
+    assert trained.mods.quality.supervision == opened.mods.quality.supervision
+
+
+def test_model_json_is_plain_and_complete(exported):
+    run, out = exported
+    description = json.loads((out / "model.json").read_text())
+    assert description["format_version"] == 1
+    assert description["labels"] == LABELS
+    assert description["sample_rate"] == 32000
+    opened = open_model(run)
+    torch.testing.assert_close(
+        torch.tensor(description["quality_range"]["ranges"]),
+        opened["quality"].ranges,
+    )
+    backbone = description["architecture"]["backbone"]
+    assert (
+        backbone["class"] == "qlung_plugin.lobes.models.efficientat.EfficientAT"
+    )
+    assert backbone["arguments"]["width_mult"] == 0.1
+    provenance = description["provenance"]
+    assert provenance["settings"]["seed"] == 7
+    assert provenance["settings"]["loss"] == {
+        "class": "qlung_plugin.nnet.losses.FocalLoss",
+        "arguments": {"gamma": 2.0},
+    }
+    assert provenance["data"]["manifests"] == {"train.json": "00ff"}
+    assert [r["data"]["database"] for r in provenance["results"]] == [
+        "ICBHI 2017",
+        "SPRSound 2022",
+    ]
+    metrics = json.loads((run / "metrics.json").read_text())["selected"]
+    for key in ("sp", "se", "interval", "confusion"):
+        assert provenance["results"][0][key] == metrics[key]
+    assert open_model(out)["provenance"] == provenance
+
+
+def test_no_path_of_the_machine_is_told(tmp_path):
+    run = make_run(tmp_path / "run", weights="/home/somebody/mn04_as.pt")
+    export_run(run, tmp_path / "out")
+    for path in (tmp_path / "out").iterdir():
+        content = path.read_bytes()
+        assert b"somebody" not in content, path
+        assert str(tmp_path).encode() not in content, path
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "`mn04_as.pt`, for EfficientAT" in card
+
+
+def test_model_card(exported):
+    run, out = exported
+    card = ModelCard.load(out / "README.md")
+    told = card.data.to_dict()
+    assert (told["library_name"], told["license"]) == ("speechbrain", "other")
+    metrics = json.loads((run / "metrics.json").read_text())["selected"]
+    told = {
+        (result.dataset_name, result.metric_type): result.metric_value
+        for result in card.data.eval_results
+    }
+    for database in ("ICBHI 2017", "SPRSound 2022"):
+        assert told[database, "specificity"] == round(metrics["sp"], 2)
+        assert told[database, "sensitivity"] == round(metrics["se"], 2)
+    text = card.content
+    model = open_model(out)
+    parameters = sum(
+        parameter.numel()
+        for name in ("cycle_features", "backbone", "classifier")
+        for parameter in model[name].parameters()
+    )
+    assert f"parameters: {parameters / 1e6:.2f} M of front end" in text
+    low, high = metrics["interval"]["se"]
+    assert (
+        f"| sensitivity | {metrics['se']:.2f} | {low:.2f} to {high:.2f} |"
+    ) in text
+    for phrase in (
+        "Not a medical device",
+        "exact class",
+        "best validation score",
+        "test side of the official split",
+        "| train | 2 | 2 | 9 | normal 9 |",
+        "FocalLoss(gamma=2.0)",
+        "freely available for research",
+        "qlung classify breath.wav --model out",
+        'from_hparams("out")',
+    ):
+        assert phrase in text
+    # Neither ONNX nor pretrained weights are there.
+    assert "model.onnx" not in text and "Pretrained" not in text
+
+
+def test_training_without_results(tmp_path):
+    run = make_run(tmp_path / "run", finished=False)
+    export_run(run, tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert text.count("had not come to its end") == 2
+    assert open_model(tmp_path / "out")["provenance"]["data"] is None
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("hyperparams.yaml", "seed: [1"),
+        ("metrics.json", '{"selected": '),
+        ("metrics.json", "[]"),
+    ],
+)
+def test_damaged_results_are_named(run, tmp_path, name, content):
+    (run / name).write_text(content)
+    with pytest.raises(ValueError, match=f"{name} (is no|holds)"):
+        export_run(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_folder_works_where_there_is_only_the_package(exported):
+    _, out = exported
+    code = (
+        "from qlung_plugin.inference.classifier import"
+        " RespiratorySoundClassifier as C; import torch, sys;"
+        f" C.from_hparams({str(out)!r}).classify_batch(torch.ones(1, 9000));"
+        " assert not any('recipes' in name for name in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=out, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_only_a_new_or_empty_folder_is_written(tmp_path, exported):
+    run, out = exported
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(FileExistsError, match="is there already"):
+        export_run(run, out)
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(FileExistsError, match="is there already"):
+        export_run(run, out / "README.md")
+    (tmp_path / "empty").mkdir()
+    export_run(run, tmp_path / "empty")
+    export_run(run, tmp_path / "a" / "b")
+    assert open_model(tmp_path / "a" / "b")["epoch"] == 1
+
+
+def test_failure_leaves_nothing_behind(run, tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(export, "write_model_card", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export_run(run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [run]
+
+
+def test_what_is_no_run_cannot_be_exported(tmp_path, exported):
+    _, out = exported
+    for source in (tmp_path / "absent", out):
+        with pytest.raises(FileNotFoundError, match="is no run folder"):
+            export_run(source, tmp_path / "again")
+
+
+OWN = BACKBONES["EfficientAT"]._replace(
+    backbone="!new:tests.unittests.inference.test_export.OwnBackbone", dim=128
+)
+
+
+class OwnBackbone(torch.nn.Module):
+    """A component that this package does not have."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding_dim = 128
+        self.scale = torch.nn.Parameter(torch.rand(128))
+
+    def forward(self, features):
+        """Embeddings of features."""
+        return features.mean(dim=1) * self.scale
+
+
+def test_component_of_ones_own_needs_trust(tmp_path, waveforms):
+    run, out = make_run(tmp_path / "run", OWN), tmp_path / "out"
+    line = 'line [0-9]+, names code .*: "backbone: !new:tests.*OwnBackbone"'
+    with pytest.raises(ValueError, match=line):
+        open_model(run)
+    with pytest.raises(ValueError, match=line):
+        export_run(run, out)
+    assert not out.exists()
+    made = export_run(run, out, trust=True)
+    assert not made["plain"] and "model.json" not in made["files"]
+    assert "trust=True" in (out / "README.md").read_text()
+    with pytest.raises(ValueError, match=line):
+        open_model(out)
+    assert_same(
+        RespiratorySoundClassifier.from_hparams(run, trust=True),
+        RespiratorySoundClassifier.from_hparams(out, trust=True),
+        waveforms,
+    )
+
+
+def test_all_components_of_models_may_be_in_one():
+    kinds = ("quality", "compute_features", "log_mel", "backbone", "classifier")
+    for component in find_components().values():
+        assert component.key not in kinds or component.path in COMPONENTS
+
+
+def test_command(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    run, out = make_run(tmp_path / "run", epochs=(1, 2)), tmp_path / "out"
+    arguments = ["export", str(run), str(out), "--checkpoint", "last"]
+    command.run(parser.parse_args(arguments))
+    printed = capsys.readouterr().out
+    assert f"{out}: the last checkpoint (epoch 2) of {run}" in printed
+    assert "classes: normal, crackle, wheeze, both" in printed
+    assert f"files: {', '.join(FILES)}" in printed
+    assert sorted(path.name for path in out.iterdir()) == FILES

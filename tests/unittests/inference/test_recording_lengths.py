@@ -1,0 +1,437 @@
+"""How long a recording is: what can be read, whatever its header says.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from qlung_plugin.dataio.headers import read_extent
+from qlung_plugin.inference.recordings import Recording
+from tests.unittests.recording_checks import breaths
+
+RATE = 8000
+CASES = Path(os.environ.get("QLUNG_DATA", "/nowhere")).parent / "cases"
+TOLERANT = "allow_truncated=True"
+
+# What stores a length, and what a second of it takes.
+HEADED = (
+    ("wav", "PCM_16"),
+    ("wav", "FLOAT"),
+    ("wav", "IMA_ADPCM"),
+    ("wav", "GSM610"),
+    ("rf64", "PCM_16"),
+    ("w64", "PCM_16"),
+    ("aiff", "PCM_16"),
+    ("au", "PCM_16"),
+    ("flac", "PCM_16"),
+    ("mp3", "MPEG_LAYER_III"),
+)
+# What soundfile reads, but not from everywhere.
+UNSEEKABLE = (
+    ("wav", "GSM610"),
+    ("wav", "G721_32"),
+    ("wav", "NMS_ADPCM_16"),
+    ("aiff", "GSM610"),
+    ("w64", "GSM610"),
+    ("au", "G721_32"),
+    ("wav", "IMA_ADPCM"),
+    ("wav", "MS_ADPCM"),
+)
+
+
+def written(folder, suffix, subtype, seconds=12):
+    path = folder / f"a.{suffix}"
+    soundfile.write(path, breaths(seconds, RATE), RATE, subtype=subtype)
+    return path
+
+
+def read_all(recording):
+    return torch.cat(list(recording.blocks(7777)))
+
+
+# --- truncated ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), HEADED)
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_less_than_the_header_says_is_named(tmp_path, suffix, subtype, share):
+    path = written(tmp_path, suffix, subtype)
+    assert not Recording(path).truncated
+    content = path.read_bytes()
+    path.write_bytes(content[: round(share * len(content))])
+    with pytest.raises(ValueError, match=r"header says 1[12][.\d]* s") as error:
+        Recording(path)
+    assert str(path) in str(error.value) and TOLERANT in str(error.value)
+    rest = Recording(path, allow_truncated=True)
+    assert rest.truncated
+    assert rest.duration == pytest.approx(12 * share, abs=0.7)
+    assert len(read_all(rest)) == rest.frames
+
+
+def test_what_is_left_is_what_was_written(tmp_path):
+    path = written(tmp_path, "flac", "PCM_16")
+    expected = soundfile.read(path, dtype="float32")[0]
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 3])
+    rest = read_all(Recording(path, allow_truncated=True)).numpy()
+    # All but the block that is cut, of 4096 samples.
+    assert len(rest) > len(expected) / 3 - 5000
+    assert np.array_equal(rest, expected[: len(rest)])
+
+
+@pytest.mark.parametrize("lacking", [0, 1, 2, 1000])
+def test_a_tenth_of_a_second_is_no_truncation(tmp_path, lacking):
+    """As of a header that counts itself, too."""
+    path = written(tmp_path, "wav", "PCM_16")
+    path.write_bytes(path.read_bytes()[: -lacking or None])
+    recording = Recording(path)
+    assert not recording.truncated
+    assert recording.frames == 12 * RATE - -(-lacking // 2)
+
+
+def test_cut_behind_the_sound(tmp_path):
+    path = written(tmp_path, "wav", "PCM_16")
+    content = path.read_bytes() + b"LIST" + struct.pack("<I", 10**6) + b"INFO"
+    path.write_bytes(content)
+    assert Recording(path).duration == 12
+
+
+def test_sound_behind_other_chunks(tmp_path):
+    path = written(tmp_path, "wav", "PCM_16")
+    content = path.read_bytes()
+    place = content.index(b"data")
+    other = b"note" + struct.pack("<I", 7) + b"x" * 8
+    path.write_bytes(content[:place] + 20 * other + content[place:])
+    assert Recording(path).duration == 12
+    path.write_bytes(path.read_bytes()[: len(content) // 2])
+    with pytest.raises(ValueError, match="truncated"):
+        Recording(path)
+
+
+@pytest.mark.parametrize(
+    "size", [0, 0x7FFFF000, 0x7FFFFF00, 2**31, 2**32 - 37, 2**32 - 1]
+)
+def test_written_to_a_pipe_is_of_unknown_length(tmp_path, size):
+    path = written(tmp_path, "wav", "PCM_16")
+    content = bytearray(path.read_bytes())
+    content[4:8] = struct.pack("<I", size or 8)
+    place = content.index(b"data") + 4
+    content[place : place + 4] = struct.pack("<I", size)
+    path.write_bytes(content)
+    assert read_extent(path).promised is None
+    recording = Recording(path)
+    assert (recording.duration, recording.truncated) == (12, False)
+
+
+def test_a_header_that_was_never_filled_in_is_named(tmp_path):
+    path = written(tmp_path, "wav", "PCM_16")
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="no sample, .* of 192,044 bytes"):
+        Recording(path)
+
+
+def test_au_of_unknown_length(tmp_path):
+    path = written(tmp_path, "au", "PCM_16")
+    content = bytearray(path.read_bytes())
+    content[8:12] = b"\xff" * 4
+    path.write_bytes(content)
+    assert Recording(path).duration == 12
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"RIFF\0\0\0\0WAVE",
+        b"RIFF\0\0\0\0WAVE" + b"junk\0\0\0\0" * 20_000,
+        b"RIFF\0\0\0\0WAVEjunk\xff\xff\xff\xff",
+        b"FORM\0\0\0\0AIFFSSND",
+        b".snd\0\0",
+        b"caff\0\1\0\0data",
+    ],
+    ids=lambda content: repr(content[:16]),
+)
+def test_headers_without_sound(tmp_path, content):
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    assert read_extent(path).promised is None
+
+
+# --- more than the header says -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        ("wav", "PCM_16"),
+        ("aiff", "PCM_16"),
+        ("mp3", "MPEG_LAYER_III"),
+        ("ogg", "VORBIS"),
+        ("ogg", "OPUS"),
+    ],
+)
+def test_several_files_in_one_are_told(tmp_path, suffix, subtype, caplog):
+    """Of which libsndfile reads the first."""
+    path = written(tmp_path, suffix, subtype)
+    assert Recording(path).duration == 12
+    assert not caplog.records
+    content = path.read_bytes()
+    path.write_bytes(2 * content)
+    assert Recording(path).duration == 12
+    (record,) = caplog.records
+    text = record.getMessage()
+    assert text.startswith(f"{path}: {len(content):,} bytes, some 12 s, follow")
+
+
+def test_a_header_that_is_out_of_date(tmp_path, caplog):
+    path = written(tmp_path, "wav", "PCM_16")
+    content = bytearray(path.read_bytes())
+    content[40:44] = struct.pack("<I", 2 * RATE)
+    path.write_bytes(content)
+    assert Recording(path).duration == 1
+    (record,) = caplog.records
+    assert "some 11 s, follow the end of its sound" in record.getMessage()
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "flac", "ogg"])
+def test_what_programs_add_is_no_sound(tmp_path, suffix, caplog):
+    path = written(tmp_path, suffix, None)
+    more = b"TAG" + bytes(125)
+    if suffix == "wav":
+        more = b"id3 " + struct.pack("<I", 50_001) + bytes(50_002) + more
+    if suffix == "mp3":
+        more = b"APETAGEX" + bytes(50_000) + more
+    path.write_bytes(path.read_bytes() + more)
+    assert Recording(path).duration == pytest.approx(12, abs=0.1)
+    assert not caplog.records
+
+
+# --- what is decoded to be counted --------------------------------------------
+
+
+def frames_of_mp3(content):
+    """The MP3 frames of what libsndfile writes at 8 kHz, without a tag."""
+    starts = [0]
+    rates = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160]
+    while starts[-1] + 4 < len(content):
+        head = content[starts[-1] : starts[-1] + 4]
+        assert head[0] == 0xFF
+        bits = rates[head[2] >> 4] * 1000
+        starts.append(starts[-1] + 72 * bits // RATE + (head[2] >> 1 & 1))
+    return [content[a:b] for a, b in zip(starts, starts[1:])]
+
+
+def mp3_without_frame_count(path, quiet, loud):
+    """A variable bit rate, of which the first frame tells nothing."""
+    samples = np.concatenate(
+        [1e-4 * breaths(quiet, RATE), 0.9 * np.sign(breaths(loud, RATE))]
+    )
+    with soundfile.SoundFile(
+        path, "w", RATE, 1, bitrate_mode="VARIABLE", compression_level=0
+    ) as file:
+        file.write(samples)
+    assert not read_extent(path).estimated
+    frames = frames_of_mp3(path.read_bytes())
+    path.write_bytes(b"".join(frames[1:]))
+    assert read_extent(path).estimated
+
+
+@pytest.mark.parametrize(("quiet", "loud"), [(2, 10), (10, 2)])
+def test_all_of_an_mp3_without_frame_count(tmp_path, quiet, loud):
+    path = tmp_path / "a.mp3"
+    mp3_without_frame_count(path, quiet, loud)
+    estimated = soundfile.info(path).duration
+    assert abs(estimated - 12) > 0.5
+    recording = Recording(path)
+    assert recording.duration == pytest.approx(12, abs=0.3)
+    assert not recording.truncated
+    whole = read_all(recording)
+    assert len(whole) == recording.frames
+    first, stop = recording.locate(3.0, 11.5)
+    assert torch.equal(recording.read(3.0, 11.5), whole[first:stop])
+
+
+def test_frame_count_behind_a_cover_picture(tmp_path):
+    path = written(tmp_path, "mp3", "MPEG_LAYER_III")
+    assert not read_extent(path).estimated
+    picture = b"ID3\4\0\0" + bytes([0, 0, 100, 5]) + bytes(100 * 128 + 5)
+    path.write_bytes(picture + path.read_bytes())
+    assert not read_extent(path).estimated
+    assert Recording(path).duration == 12
+
+
+@pytest.mark.parametrize("total", [0, 5, 2**36 - 1, 10**9])
+def test_flac_whose_header_knows_no_better(tmp_path, total):
+    path = written(tmp_path, "flac", "PCM_16")
+    expected = soundfile.read(path, dtype="float32")[0]
+    content = bytearray(path.read_bytes())
+    content[21] = content[21] & 0xF0 | total >> 32
+    content[22:26] = struct.pack(">I", total & 2**32 - 1)
+    path.write_bytes(content)
+    if total > len(expected):
+        with pytest.raises(ValueError, match="header says .* and 12 s can be"):
+            Recording(path)
+    if total != 5:
+        recording = Recording(path, allow_truncated=True)
+        assert recording.truncated == (total > 0)
+        assert np.array_equal(read_all(recording), expected)
+
+
+@pytest.mark.parametrize(("suffix", "subtype"), UNSEEKABLE)
+def test_what_cannot_be_sought_in_is_read_from_its_start(
+    tmp_path, suffix, subtype
+):
+    path = written(tmp_path, suffix, subtype)
+    expected = soundfile.SoundFile(path).read(12 * RATE, dtype="float32")
+    recording = Recording(path)
+    assert abs(recording.duration - 12) < 0.1
+    whole = read_all(recording)
+    assert np.array_equal(whole[: len(expected)], expected)
+    # On, over the last one, back, and from the start.
+    for start, end in [(1, 3), (2, 6), (9, 10), (4, 5), (0, 12), (11.99, 12)]:
+        first, stop = recording.locate(start, end)
+        assert torch.equal(recording.read(start, end), whole[first:stop])
+
+
+def test_stretches_in_their_order_are_decoded_once(tmp_path, monkeypatch):
+    """Windows that overlap, too."""
+    from qlung_plugin.inference.decoders import SoundfileDecoder
+
+    path = written(tmp_path, "wav", "GSM610", seconds=200)
+    recording = Recording(path)
+    decoded, read = [], SoundfileDecoder.read
+
+    def counting(self, frames):
+        block = read(self, frames)
+        decoded.append(len(block))
+        return block
+
+    monkeypatch.setattr(SoundfileDecoder, "read", counting)
+    for start in range(0, 192, 4):
+        recording.read(start, start + 8)
+    assert sum(decoded) <= recording.frames
+
+
+# --- memory -------------------------------------------------------------------
+
+
+def test_many_channels_are_read_in_small_blocks(tmp_path):
+    """Of a file of no size, what is read at a time is no more for it."""
+    from qlung_plugin.inference.decoders import VALUES, SoundfileDecoder
+
+    path = tmp_path / "wide.wav"
+    samples = np.repeat(breaths(1, RATE)[:, None], 1000, axis=1)
+    soundfile.write(path, samples, RATE, subtype="PCM_U8")
+    sizes, read = [], SoundfileDecoder.read
+
+    class Watched(SoundfileDecoder):
+        def read(self, frames):
+            block = read(self, frames)
+            sizes.append(block.size)
+            return block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "qlung_plugin.inference.decoders.SoundfileDecoder", Watched
+        )
+        recording = Recording(path)
+        whole = recording.read(0, 1)
+    assert max(sizes) <= VALUES and sum(sizes) > RATE * 1000
+    assert np.abs(whole.numpy() - samples[:, 0]).max() < 2**-7
+
+
+MEMORY = """\
+import resource, sys
+from qlung_plugin.inference.cycle_sources import find_cycles
+from qlung_plugin.inference.recordings import Recording
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+recording = Recording(sys.argv[1])
+for start, end in find_cycles(recording, "windows").times:
+    recording.read(start, end)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def memory(path):
+    """MiB that it takes to read a recording in windows."""
+    run = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
+    return int(run.stdout) / 1024
+
+
+LIMITED = """\
+import resource, sys
+from qlung_plugin.inference.recordings import Recording
+path, warm, limit = sys.argv[1:]
+Recording(warm).read(0, 1)
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+limit = used + int(limit) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+recording = Recording(path)
+print(len(recording.read(0, 20)), sum(map(len, recording.blocks(10**9))))
+"""
+
+
+def test_many_channels_within_a_limit_of_memory(tmp_path):
+    """4 KB on the disk, of 20 s in 1,024 channels: 625 MiB as floats."""
+    path, warm = tmp_path / "wide.wav", tmp_path / "warm.wav"
+    soundfile.write(warm, np.full((RATE, 8), 0.1), RATE)
+    soundfile.write(path, np.zeros((1, 1024)), RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    place, size = content.index(b"data") + 4, 20 * RATE * 1024 * 2
+    content[place : place + 4] = struct.pack("<I", size)
+    path.write_bytes(content)
+    os.truncate(path, place + 4 + size)
+    run = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path), str(warm), "150"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert run.stdout.split() == [str(20 * RATE)] * 2, run.stderr
+
+
+def test_unknown_length_takes_no_memory(tmp_path):
+    path = written(tmp_path, "flac", "PCM_16")
+    content = bytearray(path.read_bytes())
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    assert soundfile.info(path).frames > 2**62
+    assert memory(path) < 100
+
+
+# --- the files that failed ----------------------------------------------------
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="needs the cases")
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("flac_without_length.flac", 12.0),
+        ("loud_then_quiet_noxing.mp3", 20.088),
+        ("gsm.wav", 12.0),
+    ],
+)
+def test_cases(name, seconds):
+    recording = Recording(CASES / name)
+    assert recording.duration == seconds and not recording.truncated
+    assert len(read_all(recording)) == recording.frames
+    assert len(recording.read(1, 2)) == recording.sample_rate

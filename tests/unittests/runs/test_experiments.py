@@ -1,0 +1,536 @@
+"""From folders of runs to tables and a report, on hand-made folders.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qlung_plugin.runs.comparison import results_table
+from qlung_plugin.runs.evaluations import Damage
+from qlung_plugin.runs.experiment_report import write_experiments
+from qlung_plugin.runs.experiments import collect_evaluations
+from qlung_plugin.runs.folder import SELECTIONS
+from qlung_plugin.scores.icbhi_score import LABELS, prediction_metrics
+from qlung_plugin.utils.files import write_json
+
+ICBHI = {
+    "database": "ICBHI 2017",
+    "subset": "188 of 920 recordings",
+    "split": "official",
+    "protocol": "official split, validation on fold 0 of 5",
+    "partition": "test side of the official split",
+}
+FOLD = {**ICBHI, "split": "patient_folds", "protocol": "patient fold 0 of 5"}
+SPRSOUND = {
+    "database": "SPRSound 2022",
+    "subset": None,
+    "split": "official",
+    "protocol": "tested on inter, rhonchi as wheeze",
+    "partition": "inter partition",
+    "training": {"folder": "ce/1", "data": ICBHI},
+}
+# Two patients, each class twice; what is predicted is given as digits.
+TRUTH = "00112233"
+
+
+def write_evaluation(
+    folder,
+    selected="00112233",
+    last=None,
+    test_selected=None,
+    data=ICBHI,
+    truth=TRUTH,
+    prefix="c",
+    epoch=2,
+):
+    """A folder as a run writes it: metrics, and a table per checkpoint."""
+    folder.mkdir(parents=True, exist_ok=True)
+    given = {"selected": selected, "last": last, "test_selected": test_selected}
+    metrics = {"data": data}
+    for checkpoint, digits in given.items():
+        if digits is None:
+            continue
+        table = pd.DataFrame(
+            {
+                "id": [f"{prefix}{i}" for i in range(len(truth))],
+                "patient": [f"{prefix}{i % 2:03d}" for i in range(len(truth))],
+                "label": [LABELS[int(digit)] for digit in truth],
+                "prediction": [LABELS[int(digit)] for digit in digits],
+                **{
+                    f"p_{name}": [0.7 if int(d) == k else 0.1 for d in digits]
+                    for k, name in enumerate(LABELS)
+                },
+            }
+        )
+        table[["recording", "device", "age", "sex", "location", "quality"]] = ""
+        suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
+        table.to_csv(folder / f"predictions{suffix}.csv", index=False)
+        metrics[checkpoint] = {
+            "epoch": epoch,
+            "selection": SELECTIONS[checkpoint],
+            **prediction_metrics(table["label"], table["prediction"]),
+            "patients": table["patient"].nunique(),
+        }
+    write_json(metrics, folder / "metrics.json")
+    return folder
+
+
+def scores(folder):
+    """Scores by configuration, seed, database and checkpoint."""
+    evaluations, notes = collect_evaluations(folder)
+    keys = ["configuration", "seed", "database", "checkpoint"]
+    return results_table(evaluations).set_index(keys)["score"].to_dict(), notes
+
+
+DATABASE = "ICBHI 2017, subset (188 of 920 recordings)"
+
+
+# Which runs there are
+
+
+def test_every_checkpoint_and_database_of_every_run(tmp_path):
+    write_evaluation(tmp_path / "ce" / "2", "00112233", "00002233", "01112233")
+    write_evaluation(tmp_path / "ce" / "10", "00000000", "00112200")
+    write_evaluation(tmp_path / "ce" / "2" / "validation", "11111111")
+    write_evaluation(
+        tmp_path / "ce" / "2" / "sprsound", "00112200", data=SPRSOUND
+    )
+    found, notes = scores(tmp_path)
+    assert notes == []
+    assert found == {
+        ("ce", "2", DATABASE, "selected"): 100,
+        ("ce", "2", DATABASE, "last"): pytest.approx((100 + 200 / 3) / 2),
+        ("ce", "2", DATABASE, "test_selected"): 75,
+        ("ce", "2", "SPRSound 2022", "selected"): pytest.approx(
+            (100 + 200 / 3) / 2
+        ),
+        ("ce", "10", DATABASE, "selected"): 50,
+        ("ce", "10", DATABASE, "last"): pytest.approx((100 + 200 / 3) / 2),
+    }
+
+
+def test_order_is_natural(tmp_path):
+    for name in ("10_all", "2_margin"):
+        for seed in ("10", "9", "first"):
+            write_evaluation(tmp_path / name / seed)
+    evaluations, _ = collect_evaluations(tmp_path)
+    assert [(one.configuration, one.seed) for one in evaluations] == [
+        (name, seed)
+        for name in ("2_margin", "10_all")
+        for seed in ("9", "10", "first")
+    ]
+
+
+@pytest.mark.parametrize(
+    "run, collected, expected",
+    [
+        ("ce/1", ".", ("ce", "1")),
+        ("ce/first try", ".", ("ce", "first try")),
+        ("ladder/ce/1", ".", ("ladder/ce", "1")),
+        ("results/ce/1", "results/ce", ("ce", "1")),
+        ("results/ce/1", "results/ce/1", ("ce", "1")),
+    ],
+)
+def test_names_of_folders_are_configuration_and_seed(
+    tmp_path, run, collected, expected
+):
+    write_evaluation(tmp_path / run)
+    [one], _ = collect_evaluations(tmp_path / collected)
+    assert (one.configuration, one.seed) == expected
+
+
+def test_experiment_json_says_better_than_the_folder(tmp_path):
+    folder = write_evaluation(tmp_path / "backup" / "run of Monday")
+    known = {"configuration": "qlung", "seed": "4", "fold": None}
+    write_json(known, folder / "experiment.json")
+    [one], _ = collect_evaluations(tmp_path)
+    assert (one.configuration, one.seed) == ("qlung", "4")
+    write_json({"seed": 4}, folder / "experiment.json")
+    _, [note] = collect_evaluations(tmp_path)
+    assert note.endswith("experiment.json lacks configuration")
+
+
+def test_unfinished_runs_are_noted(tmp_path):
+    write_evaluation(tmp_path / "ce" / "1")
+    write_evaluation(tmp_path / "ce" / "2" / "validation")  # and no more
+    for folder in ("qlung/1", "ce/1/sprsound"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "experiment.json").write_text("{}")
+    evaluations, notes = collect_evaluations(tmp_path)
+    assert [(one.configuration, one.seed) for one in evaluations] == [
+        ("ce", "1")
+    ]
+    assert sorted(notes) == [
+        f"{name} has no metrics.json: unfinished or broken"
+        for name in ("ce/1/sprsound", "ce/2", "qlung/1")
+    ]
+
+
+def test_no_results(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no result"):
+        collect_evaluations(tmp_path)
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        collect_evaluations(tmp_path / "ce")
+
+
+# Folds
+
+
+def write_folds(folder, folds=range(5), **parts):
+    """Folds of which the k-th has k wrong normal cycles of 8."""
+    for k in folds:
+        truth, digits = "0" * 8 + "123", "1" * k + "0" * (8 - k) + "123"
+        for part, data in parts.items():
+            write_evaluation(
+                folder / f"fold_{k}" / ("" if part == "test" else part),
+                digits,
+                "00000000123",
+                data=data,
+                truth=truth,
+                prefix=f"{'c' if part == 'sprsound' else k}_",
+                epoch=k,
+            )
+
+
+def test_patient_folds_are_pooled(tmp_path):
+    write_folds(
+        tmp_path / "ce" / "1", test=FOLD, validation=FOLD, sprsound=SPRSOUND
+    )
+    evaluations, notes = collect_evaluations(tmp_path)
+    table = results_table(evaluations).set_index(["database", "checkpoint"])
+    assert notes == [] and len(table) == 4
+    assert set(table["fold"]) == {"5 pooled"}
+    icbhi = table.loc[DATABASE, "selected"]
+    assert icbhi["sp"] == pytest.approx(100 * (1 - 10 / 40))
+    assert icbhi["se"] == 100
+    assert icbhi["cycles"] == 55 and icbhi["patients"] == 10
+    assert icbhi["epoch"] == "0/1/2/3/4"
+    assert "each tested out of fold" in icbhi["partition"]
+    # The same events, judged by five models: the mean of their scores.
+    other = table.loc["SPRSound 2022", "selected"]
+    assert other["sp"] == pytest.approx(
+        np.mean([100 * (1 - k / 8) for k in range(5)])
+    )
+    assert other["cycles"] == 11 and other["patients"] == 2
+    assert "inter partition, judged by the models of all" in other["partition"]
+
+
+def test_folds_of_the_training_side_are_judged_out_of_fold(tmp_path):
+    write_folds(tmp_path / "ce" / "1", test=ICBHI, validation=ICBHI)
+    for k in range(5):  # the test side must not be looked at
+        write_evaluation(tmp_path / "ce" / "1" / f"fold_{k}", "11111111")
+    evaluations, notes = collect_evaluations(tmp_path)
+    table = results_table(evaluations).set_index("checkpoint")
+    assert notes == [] and list(table.index) == ["selected", "last"]
+    assert table.loc["selected", "sp"] == pytest.approx(75)
+    assert table.loc["last", "sp"] == pytest.approx(100)
+    assert "out of fold" in table.loc["selected", "partition"]
+    selected, last = (one.selection for one in evaluations)
+    assert "optimistic" in selected and "optimistic" not in last
+
+
+def test_seeds_whose_folds_are_incomplete_are_left_out(tmp_path):
+    write_folds(tmp_path / "ce" / "1", test=FOLD)
+    write_folds(tmp_path / "ce" / "2", folds=(0, 3), test=FOLD)
+    evaluations, notes = collect_evaluations(tmp_path)
+    assert {one.seed for one in evaluations} == {"1"}
+    assert len(notes) == 1 and "seed 2: of 5 folds only 0, 3" in notes[0]
+
+
+def test_folds_beside_a_run_without(tmp_path):
+    write_evaluation(tmp_path / "ce" / "1")
+    write_folds(tmp_path / "ce" / "1", test=FOLD)
+    evaluations, _ = collect_evaluations(tmp_path)
+    selected = [one for one in evaluations if one.checkpoint == "selected"]
+    assert [one.fold for one in selected] == ["", "5 pooled"]
+    assert len({one.partition for one in selected}) == 2
+
+
+def test_folds_that_overlap_are_left_out(tmp_path):
+    write_folds(tmp_path / "ce" / "1", test=FOLD)
+    write_evaluation(
+        tmp_path / "ce" / "1" / "fold_4",
+        "00112233",
+        "00112233",
+        data=FOLD,
+        prefix="0_",
+    )
+    write_evaluation(tmp_path / "other" / "1")
+    evaluations, [note] = collect_evaluations(tmp_path)
+    assert {one.configuration for one in evaluations} == {"other"}
+    assert isinstance(note, Damage)
+    assert note.startswith("ce, seed 1 is left out: ")
+    assert "do not complete each other" in note
+
+
+# Malformed folders
+
+
+def spoil_json(run):
+    (run / "metrics.json").write_text('{"selected": ')
+
+
+def spoil_list(run):
+    (run / "metrics.json").write_text("[]")
+
+
+def spoil_checkpoints(run):
+    write_json({"data": ICBHI}, run / "metrics.json")
+
+
+def spoil_data(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["data"]["protocol"]
+    write_json(metrics, run / "metrics.json")
+
+
+def spoil_epoch(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    del metrics["selected"]["epoch"]
+    write_json(metrics, run / "metrics.json")
+
+
+def spoil_predictions(run):
+    (run / "predictions.csv").unlink()
+
+
+def spoil_columns(run):
+    table = pd.read_csv(run / "predictions.csv").drop(columns="patient")
+    table.to_csv(run / "predictions.csv", index=False)
+
+
+def spoil_all(run):
+    (run / "predictions.csv").write_text("")
+
+
+def spoil_label(run):
+    table = pd.read_csv(run / "predictions.csv").replace("both", "rhonchi")
+    table.to_csv(run / "predictions.csv", index=False)
+
+
+def spoil_figures(run):
+    table = pd.read_csv(run / "predictions.csv", dtype=str)
+    table.loc[0, ["prediction", "p_normal", "p_both"]] = ["both", "0.1", "0.7"]
+    table.to_csv(run / "predictions.csv", index=False)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (spoil_json, "ce/1/metrics.json is no valid JSON"),
+        (spoil_list, r"ce/1/metrics.json holds \[\], not an object"),
+        (spoil_checkpoints, "ce/1/metrics.json lacks any of selected"),
+        (spoil_data, "ce/1/metrics.json lacks data.protocol"),
+        (spoil_epoch, "ce/1/metrics.json lacks selected.epoch"),
+        (spoil_predictions, "No such file.*ce/1/predictions.csv"),
+        (spoil_columns, "ce/1/predictions.csv: it lacks the columns patient"),
+        (spoil_all, "ce/1/predictions.csv: it lacks the columns id"),
+        (spoil_label, "ce/1/predictions.csv: .*rhonchi"),
+        (
+            spoil_figures,
+            "ce/1/metrics.json: selected: sp is 100.0, but predictions.csv"
+            " gives 50.0",
+        ),
+    ],
+)
+def test_a_damaged_run_is_left_out_and_named(tmp_path, spoil, message):
+    spoil(write_evaluation(tmp_path / "ce" / "1"))
+    write_evaluation(tmp_path / "ce" / "2")
+    evaluations, [note] = collect_evaluations(tmp_path)
+    assert {one.seed for one in evaluations} == {"2"}
+    assert isinstance(note, Damage)
+    assert re.match(".*/ce/1 is left out: ", note) and re.search(message, note)
+
+
+def test_one_run_twice(tmp_path):
+    for folder in ("a", "b"):
+        run = write_evaluation(tmp_path / folder)
+        known = {"configuration": "ce", "seed": "1", "fold": None}
+        write_json(known, run / "experiment.json")
+    with pytest.raises(ValueError, match="b and .*a are both configuration ce"):
+        collect_evaluations(tmp_path)
+
+
+def test_one_database_twice(tmp_path):
+    write_evaluation(tmp_path / "ce" / "1")
+    for folder in ("sprsound", "sprsound_again"):
+        write_evaluation(tmp_path / "ce" / "1" / folder, data=SPRSOUND)
+    with pytest.raises(ValueError, match="both of ce, 1, SPRSound"):
+        collect_evaluations(tmp_path)
+
+
+# Report
+
+
+def write_report(folder, configurations=()):
+    evaluations, notes = collect_evaluations(folder)
+    return write_experiments(folder / "out", evaluations, configurations, notes)
+
+
+def table_after(text, heading):
+    """The rows of the first table after a heading, as lists of cells."""
+    text = text.split(heading, 1)[1]
+    lines = re.search(r"(\|.*\|\n)+", text)[0].splitlines()
+    rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+    return [rows[0], *rows[2:]]
+
+
+TEST_SIDE = f"## {DATABASE}: test side of the official split"
+
+
+@pytest.fixture
+def two_configurations(tmp_path):
+    """Scores of seeds 1 and 2: 50 and 75 for ce, 75 and 100 for qlung."""
+    for name, seed, digits in (
+        ("ce", 1, "00000000"),
+        ("ce", 2, "01112233"),
+        ("qlung", 1, "01112233"),
+        ("qlung", 2, "00112233"),
+    ):
+        run = tmp_path / name / str(seed)
+        write_evaluation(run, digits, "00112233", "00112233")
+        write_evaluation(run / "sprsound", digits, data=SPRSOUND)
+    return tmp_path
+
+
+def test_report_holds_means_differences_and_seeds(two_configurations):
+    text = write_report(two_configurations)
+    header, floor, *rows = table_after(text, TEST_SIDE)
+    assert header[:6] == "Checkpoint,Configuration,Seeds,Sp,Se,Score".split(",")
+    assert floor[1:6] == ['always "normal"', "", "100.00", "0.00", "50.00"]
+    assert [row[:3] for row in rows] == [
+        [checkpoint, name, "2"]
+        for checkpoint in (
+            "selected",
+            "last",
+            "test-selected (as published results mostly are)",
+        )
+        for name in ("ce", "qlung")
+    ]
+    assert rows[0][3:6] == ["75.00 ± 35.36", "50.00 ± 70.71", "62.50 ± 17.68"]
+    assert rows[1][5] == "87.50 ± 17.68"
+    assert re.fullmatch("[0-9.]+ to 100.00", rows[1][7])
+    [header, first, *_] = table_after(text, "### Difference to ce")
+    assert first[:3] == ["selected", "qlung", "2"]
+    assert first[5].startswith("+25.00 (")
+    header, *rows = table_after(text, "### Score of each seed")
+    assert header == ["Checkpoint", "Configuration", "1", "2"]
+    assert rows[0] == ["selected", "ce", "50.00", "75.00"]
+    assert "Incomplete" not in text
+
+
+def test_report_says_what_the_figures_are_of(two_configurations):
+    text = " ".join(write_report(two_configurations).split())
+    for part in (
+        "exact class",
+        "any abnormal class",
+        "two-way bootstraps",
+        "8 cycles of 2 patients (2 normal, 2 crackle, 2 wheeze, 2 both)",
+        "Protocol: official split, validation on fold 0 of 5",
+        f"Checkpoint selected: {SELECTIONS['selected']}",
+        "## SPRSound 2022: inter partition",
+        "Protocol: tested on inter, rhonchi as wheeze; trained on ICBHI 2017,"
+        " subset (188 of 920 recordings).",
+    ):
+        assert part in text, part
+
+
+def test_order_of_configurations_decides_what_is_compared(two_configurations):
+    text = write_report(two_configurations, ["qlung"])
+    assert "### Difference to qlung" in text
+    assert "### Difference to ce" not in text
+    [_, _, first, *_] = table_after(text, TEST_SIDE)
+    assert first[1] == "qlung"
+
+
+def test_published_results_are_in_their_own_block(two_configurations):
+    text = write_report(two_configurations)
+    icbhi, sprsound = text.split("## SPRSound 2022")
+    for part, method, score in (
+        (icbhi, "PAFA (BEATs)", "64.84"),
+        (sprsound, "QLung on AST", "58.23 ± 3.83"),
+    ):
+        rows = table_after(part, "### Published, full database")
+        [row] = [row for row in rows if row[0] == method]
+        assert row[3] == score and row[4]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {**ICBHI, "database": "recordings in ICBHI's layout"},
+        {**ICBHI, "protocol": "patient fold 0 of 5"},
+        {**SPRSOUND, "protocol": "tested on inter+intra, merged"},
+        {**SPRSOUND, "protocol": "trained on train, tested on inter, merged"},
+        {**SPRSOUND, "training": {"folder": "ce/1", "data": None}},
+        {**ICBHI, "training": {"folder": "ce/1", "data": SPRSOUND}},
+    ],
+)
+def test_nothing_published_is_set_beside_other_data(tmp_path, data):
+    write_evaluation(tmp_path / "ce" / "1", data=data)
+    assert "Published" not in write_report(tmp_path)
+
+
+def test_enough_seeds_are_not_printed_one_by_one(tmp_path):
+    for seed in range(5):
+        write_evaluation(tmp_path / "ce" / str(seed))
+    text = write_report(tmp_path)
+    assert "Score of each seed" not in text
+    assert "Difference" not in text  # to what?
+
+
+def test_missing_seeds_are_noted(two_configurations):
+    run = two_configurations / "qlung" / "2"
+    (run / "sprsound" / "metrics.json").unlink()
+    (run / "sprsound" / "experiment.json").write_text("{}")
+    text = write_report(two_configurations)
+    notes = text.split("**Incomplete.**")[1].split("##")[0]
+    assert "SPRSound 2022, inter partition: qlung lacks seed 2" in notes
+    assert "qlung/2/sprsound has no metrics.json" in notes
+    sprsound = text.split("## SPRSound 2022")[1]
+    [_, row] = table_after(sprsound, "### Difference to ce")
+    assert row[2] == "1"
+    assert row[5].startswith("+25.00")
+    seeds = table_after(sprsound, "### Score of each seed")
+    assert seeds[-1] == ["selected", "qlung", "75.00", ""]
+
+
+def test_configurations_on_different_cycles_are_not_compared(tmp_path):
+    write_evaluation(tmp_path / "ce" / "1")
+    write_evaluation(tmp_path / "qlung" / "1", "0011", truth="0011")
+    text = write_report(tmp_path)
+    [_, row] = table_after(text, "### Difference to ce")
+    assert row[2] == "not judged on the same cycles as ce"
+    assert set(row[3:]) == {"n/a"}
+    assert "Data (ce): 8 cycles" in text and "Data (qlung): 4 cycles" in text
+
+
+def test_undefined_scores(tmp_path):
+    for name in ("ce", "qlung"):
+        write_evaluation(tmp_path / name / "1", "0001", truth="0000")
+    text = write_report(tmp_path)
+    rows = table_after(text, TEST_SIDE)
+    assert rows[2][3:6] == ["75.00", "n/a", "n/a"]
+    [_, row] = table_after(text, "### Difference to ce")
+    assert row[3].startswith("+0.00") and row[5] == "n/a"
+    table = pd.read_csv(tmp_path / "out" / "results.csv")
+    assert table["se"].isna().all() and (table["sp"] == 75).all()
+
+
+def test_files(two_configurations):
+    text = write_report(two_configurations)
+    out = two_configurations / "out"
+    assert (out / "results.md").read_text(encoding="utf-8") == text
+    assert (out / "scores.png").read_bytes().startswith(b"\x89PNG")
+    table = pd.read_csv(out / "results.csv")
+    assert len(table) == 2 * 2 * 4
+    evaluations, _ = collect_evaluations(two_configurations)
+    expected = results_table(evaluations)
+    assert list(table) == list(expected)
+    assert np.allclose(table["score"], expected["score"], atol=1e-4)

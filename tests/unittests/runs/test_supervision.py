@@ -1,0 +1,114 @@
+"""Tests of keeping supervised quality apart.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from qlung_plugin.lobes.quality import AudioQualityScore, LearnedQualityScore
+from qlung_plugin.runs.evaluations import Evaluation
+from qlung_plugin.runs.experiment_report import write_experiments
+from qlung_plugin.runs.supervision import set_supervised_apart
+
+LEARNED = {"database": "SPRSound 2022", "patients": ["41", "42"]}
+
+
+def evaluation(configuration, database, supervision=None, seed="1"):
+    """Four cycles of as many patients, the second judged wrong."""
+    return Evaluation(
+        configuration=configuration,
+        seed=seed,
+        database=database,
+        partition="intra partition",
+        checkpoint="selected",
+        epoch="3",
+        selection="by validation",
+        protocol="as given",
+        labels=("normal", "crackle", "wheeze", "both"),
+        predictions=pd.DataFrame(
+            {
+                "id": list("abcd"),
+                "patient": ["41", "42", "43", "44"],
+                "label": ["normal", "crackle", "normal", "wheeze"],
+                "prediction": ["normal", "normal", "normal", "wheeze"],
+            }
+        ),
+        folder=Path(configuration, seed),
+        supervision=supervision,
+    )
+
+
+@pytest.fixture
+def evaluations():
+    """Two configurations, one supervised, on both databases."""
+    return [
+        evaluation(name, database, supervision)
+        for name, supervision in (("ce", None), ("expert", LEARNED))
+        for database in ("ICBHI 2017, subset (2)", "SPRSound 2022, subset (9)")
+    ]
+
+
+def test_without_supervision_nothing_changes():
+    ones = [evaluation("ce", "SPRSound 2022"), evaluation("qlung", "ICBHI")]
+    assert set_supervised_apart(ones) == ones
+
+
+def test_elsewhere_a_supervised_run_is_marked_only(evaluations):
+    found = [
+        one
+        for one in set_supervised_apart(evaluations)
+        if one.database.startswith("ICBHI")
+    ]
+    assert [one.configuration for one in found] == [
+        "ce",
+        "expert (quality supervised on SPRSound 2022)",
+    ]
+    assert all(len(one.predictions) == 4 for one in found)
+
+
+def test_where_it_learned_it_is_judged_on_others(evaluations):
+    found = [
+        one
+        for one in set_supervised_apart(evaluations)
+        if one.database.startswith("SPRSound")
+    ]
+    whole = [one for one in found if "without" not in one.partition]
+    assert [one.configuration for one in whole] == ["ce"]
+    assert len(whole[0].predictions) == 4
+    apart = [one for one in found if "without" in one.partition]
+    assert [one.configuration.split()[0] for one in apart] == ["ce", "expert"]
+    for one in apart:
+        assert "without the 2 patients" in one.partition
+        assert list(one.predictions["patient"]) == ["43", "44"]
+
+
+def test_patients_of_two_measures_are_all_left_out(evaluations):
+    other = {"database": "SPRSound 2022", "patients": ["43"]}
+    evaluations.append(evaluation("other", "SPRSound 2022, subset (9)", other))
+    for one in set_supervised_apart(evaluations):
+        if "without" in one.partition:
+            assert list(one.predictions["patient"]) == ["44"]
+
+
+def test_no_patient_left_is_no_block(evaluations):
+    everyone = {**LEARNED, "patients": ["41", "42", "43", "44"]}
+    ones = [evaluation("expert", "SPRSound 2022", everyone)]
+    assert set_supervised_apart(ones) == []
+
+
+def test_the_report_has_a_block_of_its_own(evaluations, tmp_path):
+    text = write_experiments(tmp_path, evaluations, ["expert", "ce"])
+    heads = [line for line in text.splitlines() if line.startswith("## ")]
+    assert len(heads) == 3
+    assert sum("without the 2 patients" in head for head in heads) == 1
+    assert "expert (quality supervised on SPRSound 2022)" in text
+
+
+def test_measures_say_what_they_learned_from():
+    assert AudioQualityScore(8000).supervision is None
+    supervision = LearnedQualityScore(8000).supervision
+    assert supervision["database"] == "SPRSound 2022"
