@@ -1,4 +1,4 @@
-"""Figures of comparisons, in the manner of :mod:`qlung_plugin.figures.results`.
+"""Figures of comparisons of configurations.
 
 Authors
 -------
@@ -7,7 +7,7 @@ Authors
 
 import textwrap
 
-from qlung_plugin.figures.results import COLORS, make_figure
+from qlung_plugin.figures.style import COLORS, make_figure
 
 # Shift, colour, filling and text of each checkpoint. Hollow: chosen by a test
 # set.

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch, Rectangle
 
-from qlung_plugin.figures.results import COLORS, PlainFigure
 from qlung_plugin.figures.spectrograms import RATE, mel, mel_levels
+from qlung_plugin.figures.style import COLORS, PlainFigure
 
 # A second cue beside the colour, in the order of the classes.
 HATCHES = ("", "////", "....", "xxxx", "----", "oooo")

@@ -1,4 +1,4 @@
-"""Figures of what a quality score is worth, in the style of the others.
+"""Figures of what a quality score is worth.
 
 Authors
  * qlung_plugin contributors
@@ -9,7 +9,7 @@ import math
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from qlung_plugin.figures.results import COLORS, draw_shares, make_figure
+from qlung_plugin.figures.style import COLORS, draw_shares, make_figure
 from qlung_plugin.processing.degradations import DEGRADATIONS
 from qlung_plugin.scores.quality_analysis import (
     CONFIDENCE_MEASURE,

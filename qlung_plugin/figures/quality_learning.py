@@ -1,4 +1,4 @@
-"""Figures of a learned quality score, in the style of the others.
+"""Figures of a learned quality score.
 
 Authors
  * qlung_plugin contributors
@@ -9,7 +9,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve
 
 from qlung_plugin.figures.quality import STYLES, measure_name
-from qlung_plugin.figures.results import COLORS, N_BINS, make_figure
+from qlung_plugin.figures.style import COLORS, N_BINS, make_figure
 
 RELIABILITY_BINS = 10
 

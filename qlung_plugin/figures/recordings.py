@@ -7,7 +7,7 @@ Authors
 import numpy as np
 from scipy.signal import spectrogram
 
-from qlung_plugin.figures.results import COLORS, make_figure
+from qlung_plugin.figures.style import COLORS, make_figure
 
 COLUMNS = 4
 WINDOW = 0.032  # of the spectrogram, in seconds

@@ -19,10 +19,10 @@ from qlung_plugin.figures.quality import (
     quality_and_errors_figure,
 )
 from qlung_plugin.figures.results import (
-    COLORS,
     quality_histogram_figure,
     training_curves_figure,
 )
+from qlung_plugin.figures.style import COLORS
 from qlung_plugin.report import tables
 from qlung_plugin.report.charts import stack_panels, svg
 from qlung_plugin.report.media import frequency_ticks

@@ -20,7 +20,7 @@ from qlung_plugin.demo.analysis import analyse, describe, tabulate
 from qlung_plugin.demo.player import make_player
 from qlung_plugin.figures import cycles as cycle_figures
 from qlung_plugin.figures.cycles import HATCHES, cycles_figure
-from qlung_plugin.figures.results import COLORS
+from qlung_plugin.figures.style import COLORS
 from qlung_plugin.inference.classifier import Classification
 from qlung_plugin.inference.recordings import Recording
 from qlung_plugin.scores.icbhi_score import LABELS

@@ -9,11 +9,11 @@ from matplotlib import pyplot, rcParams
 from matplotlib.colors import to_rgb
 
 from qlung_plugin.figures.results import (
-    COLORS,
     confusion_matrix_figure,
     quality_histogram_figure,
     training_curves_figure,
 )
+from qlung_plugin.figures.style import COLORS
 from qlung_plugin.scores.icbhi_score import LABELS
 
 CONFUSION = np.array(
