@@ -19,8 +19,8 @@ import time
 import numpy as np
 from scipy import stats
 
-from qlung_plugin.scores.icbhi_score import respiratory_scores
 from qlung_plugin.scores.intervals import bootstrap_differences
+from qlung_plugin.scores.metrics import metrics_of
 
 SEEDS, RESAMPLES, CONFIDENCE = 5, 10000, 0.95
 TARGET = 2.0  # seconds
@@ -54,7 +54,7 @@ def scipy_differences(ours, theirs, seed=0):
 
     def scores(confusions, patients, seeds):
         cells = confusions[seeds[..., None], patients[..., None, :]]
-        values = respiratory_scores(cells.sum(-3))
+        values = metrics_of(cells.sum(-3), "intervals")
         return np.stack([value.mean(-1) for value in values.values()])
 
     def statistic(patients, seeds, axis):

@@ -8,8 +8,7 @@ import re
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from qlung_plugin.runs.results import ROWS
-from qlung_plugin.scores.icbhi_score import SENSITIVITY_RULES
+from qlung_plugin.scores.metrics import METRICS, metrics_in
 from qlung_plugin.utils.files import write_text
 
 CARD = "README.md"
@@ -253,12 +252,9 @@ def _setting(value):
 def _results(results):
     if not results:
         return "None are known: the training had not come to its end."
-    rules = (
-        f"Sensitivity: {SENSITIVITY_RULES['se']}. Two-class:"
-        f" {SENSITIVITY_RULES['se_two_class']}. The score is the mean of"
-        " specificity and sensitivity; always answering normal scores 50.\n"
-    )
-    return "\n".join([rules, *map(_result, results)])
+    rules = [f"- {one.heading}: {one.rule}." for one in METRICS.values()]
+    floor = "\nAlways answering normal has a Score of 50.\n"
+    return "\n".join([*rules, floor, *map(_result, results)])
 
 
 def _result(result):
@@ -273,10 +269,10 @@ def _result(result):
         f"| percent | | {ends} |",
         "|---|---|---|",
     ]
-    for key, heading in ROWS.items():
+    for key, metric in metrics_in("intervals").items():
         low, high = interval[key]
         lines.append(
-            f"| {heading} | {_number(result[key])} |"
+            f"| {metric.name} | {_number(result[key])} |"
             f" {_number(low)} to {_number(high)} |"
         )
     recalls = (f"{k} {_number(v)}" for k, v in result["recall"].items())
@@ -299,7 +295,7 @@ def _evaluations(results):
             dataset_name=_database(result["data"]),
             dataset_split=result["data"]["partition"],
             metric_type=metric,
-            metric_name=f"{ROWS[key]}, percent",
+            metric_name=f"{METRICS[key].name}, percent",
             metric_value=round(result[key], 2),
         )
         for result in results

@@ -14,7 +14,8 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.inference.hub import is_hub_id
 from qlung_plugin.inference.run import find_save_folder, read_hyperparameters
-from qlung_plugin.runs.evaluations import METRICS, read_evaluations
+from qlung_plugin.runs.evaluations import METRICS_JSON, read_evaluations
+from qlung_plugin.scores.metrics import METRICS
 
 # What is told of a run's hyperparams.yaml, where it has it.
 SETTINGS = (
@@ -50,12 +51,7 @@ DATA = (
 
 # What is told of each result, besides its selection.
 RESULTS = (
-    "sp",
-    "se",
-    "score",
-    "se_two_class",
-    "score_two_class",
-    "macro_f1",
+    *METRICS,
     "recall",
     "counts",
     "confusion",
@@ -93,8 +89,8 @@ def describe_training(run_folder, checkpoint):
     folder = find_save_folder(run_folder).parent
     results, training = [], None
     for path in (
-        folder / METRICS,
-        *sorted(folder.glob(f"*/{METRICS}")),
+        folder / METRICS_JSON,
+        *sorted(folder.glob(f"*/{METRICS_JSON}")),
     ):
         if not os.path.lexists(path):
             continue

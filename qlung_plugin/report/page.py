@@ -26,8 +26,7 @@ from qlung_plugin.figures.style import COLORS
 from qlung_plugin.report import tables
 from qlung_plugin.report.charts import stack_panels, svg
 from qlung_plugin.report.media import frequency_ticks
-from qlung_plugin.runs.experiment_report import SHOWN
-from qlung_plugin.scores.icbhi_score import SENSITIVITY_RULES
+from qlung_plugin.scores.metrics import METRICS, metrics_in
 from qlung_plugin.scores.quality_analysis import compare_with_errors
 from qlung_plugin.scores.roc import format_area
 
@@ -77,7 +76,13 @@ def render_page(runs, evaluations, notes, recordings, method="tsne"):
         colors=COLORS,
         runs=runs,
         labels=runs[0].evaluation.labels,
-        score_names=list(SHOWN.values()),
+        single_figures={
+            key: metric
+            for key, metric in METRICS.items()
+            if key not in metrics_in("intervals")
+        },
+        group_metrics=metrics_in("strata"),
+        score_names=[m.heading for m in metrics_in("tables").values()],
         notes=notes,
         facts=_facts(runs),
         scores=scores,
@@ -114,8 +119,7 @@ def _facts(runs):
         "Partition": f"{first.partition}:"
         f" {sum(figures['counts'].values()):,} cycles of"
         f" {figures['patients']:,} patients",
-        "Sensitivity (Se)": SENSITIVITY_RULES["se"],
-        "Two-class Se": SENSITIVITY_RULES["se_two_class"],
+        **{metric.heading: metric.rule for metric in METRICS.values()},
         "Intervals": f"{100 * interval['confidence']:g} %, by"
         f" {interval['resamples']:,} bootstraps over the patients",
     }

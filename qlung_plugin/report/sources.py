@@ -13,7 +13,7 @@ import pandas as pd
 
 from qlung_plugin.report.trainings import read_training
 from qlung_plugin.runs.evaluations import (
-    METRICS,
+    METRICS_JSON,
     Damage,
     Evaluation,
     read_evaluations,
@@ -119,7 +119,7 @@ def find_runs(folders, checkpoint="selected"):
                     f"{other.folder} and {one.folder} are both"
                     f" {one.configuration}, seed {one.seed}: rename one"
                 )
-        if os.path.lexists(folder / METRICS):
+        if os.path.lexists(folder / METRICS_JSON):
             runs += _find_run(found, folder, checkpoint, notes)
             continue
         # The first is that of the training itself, of the first seed.
@@ -151,7 +151,7 @@ def find_runs(folders, checkpoint="selected"):
 
 def _collect(folder):
     """Evaluations and notes; of validation or a single fold if asked for."""
-    if not os.path.lexists(folder / METRICS):
+    if not os.path.lexists(folder / METRICS_JSON):
         try:
             return collect_evaluations(folder)
         except FileNotFoundError as error:
@@ -169,7 +169,7 @@ def _collect(folder):
     places = [folder]
     if fold is not None:
         seed = _name_fold(seed, fold)
-        others = (path.parent for path in folder.glob(f"*/{METRICS}"))
+        others = (path.parent for path in folder.glob(f"*/{METRICS_JSON}"))
         places += sorted(p for p in others if p.name != VALIDATION)
     found, notes = [], []
     for place in places:
@@ -255,7 +255,7 @@ def _is_within(place, folder):
     top = place.parent if place.name == VALIDATION else place
     above = (path for path in top.parents if path.is_relative_to(folder))
     return not FOLD.fullmatch(top.name) and any(
-        os.path.lexists(path / METRICS) for path in above
+        os.path.lexists(path / METRICS_JSON) for path in above
     )
 
 

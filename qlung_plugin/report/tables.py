@@ -10,12 +10,12 @@ from typing import NamedTuple
 from qlung_plugin.runs.comparison import compare_configurations
 from qlung_plugin.runs.experiment_report import (
     CHECKPOINTS,
-    SHOWN,
     format_difference,
     format_interval,
     format_mean,
 )
 from qlung_plugin.runs.supervision import set_supervised_apart
+from qlung_plugin.scores.metrics import metrics_in
 
 
 def percent(value):
@@ -43,8 +43,8 @@ def score_tables(runs):
     -------
     list of dict
         ``title``, and ``rows`` with ``run``, ``checkpoint``, ``epoch`` and
-        ``scores``: per score its ``name``, ``value``, ``low`` and ``high``. The
-        first table is of what is shown.
+        ``scores``: per score its ``key``, ``name``, ``value``, ``low`` and
+        ``high``. The first table is of what is shown.
     """
     tables = {}
     for run in runs:
@@ -58,13 +58,14 @@ def score_tables(runs):
                     "epoch": one.epoch,
                     "scores": [
                         {
-                            "name": text,
+                            "key": name,
+                            "name": metric.heading,
                             "value": figures[name],
                             **dict(
                                 zip(("low", "high"), figures["interval"][name])
                             ),
                         }
-                        for name, text in SHOWN.items()
+                        for name, metric in metrics_in("tables").items()
                     ],
                 }
             )
@@ -100,7 +101,7 @@ def score_axis(score_tables):
     -------
     Axis
     """
-    score = list(SHOWN.values()).index("Score")
+    score = list(metrics_in("tables")).index("score")
     values = [50.0]
     for table in score_tables:
         for row in table["rows"]:
@@ -157,7 +158,7 @@ def comparison_tables(evaluations):
 
 def _compare(table, checkpoint):
     """Rows of a table of :func:`compare_configurations`."""
-    rows = []
+    rows, names = [], metrics_in("tables")
     for name, values in table.groupby("configuration", sort=False):
         values = values.set_index("score")
         first = name == table["configuration"].iloc[0]
@@ -169,14 +170,14 @@ def _compare(table, checkpoint):
                 "seeds": int(values["seeds"].iloc[0]),
                 "scores": [
                     format_mean(values.loc[s, "mean"], values.loc[s, "std"])
-                    for s in SHOWN
+                    for s in names
                 ],
                 "interval": format_interval(
                     *values.loc["score", ["low", "high"]]
                 ),
                 "differences": []
                 if first
-                else [format_difference(*values.loc[s, ends]) for s in SHOWN],
+                else [format_difference(*values.loc[s, ends]) for s in names],
                 "pairs": int(values["pairs"].iloc[0]),
                 "unpaired": values["unpaired"].iloc[0],
             }
@@ -225,13 +226,13 @@ def strata_tables(runs):
     -------
     list of dict
         Per kind of part its ``kind``, and ``rows`` with ``name``, ``cycles``,
-        ``patients`` and ``scores``, per run a dict of ``sp``, ``se`` and
-        ``score``.
+        ``patients`` and ``scores``, per run a dict of the metrics
+        of strata.
     """
     tables = []
     for kind, groups in runs[0].figures["strata"].items():
         others = [run.figures["strata"].get(kind, {}) for run in runs]
-        nothing = dict.fromkeys(("sp", "se", "score"))
+        nothing = dict.fromkeys(metrics_in("strata"))
         rows = [
             {
                 "name": name,

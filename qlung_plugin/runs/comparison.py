@@ -8,16 +8,13 @@ Authors
 import numpy as np
 import pandas as pd
 
-from qlung_plugin.runs.evaluations import SCORES
-from qlung_plugin.scores.icbhi_score import (
-    prediction_metrics,
-    respiratory_scores,
-)
+from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.scores.intervals import (
     bootstrap_differences,
     bootstrap_interval,
     patient_confusions,
 )
+from qlung_plugin.scores.metrics import metrics_in, metrics_of
 
 
 def results_table(evaluations):
@@ -32,8 +29,7 @@ def results_table(evaluations):
     -------
     pandas.DataFrame
         ``configuration, seed, fold, database, partition, checkpoint, epoch``;
-        the scores of :func:`qlung_plugin.scores.icbhi_score.respiratory_scores`
-        in percent, NaN where undefined; ``cycles`` and ``patients``.
+        the metrics that have intervals, in percent, NaN where undefined; ``cycles`` and ``patients``.
 
     Example
     -------
@@ -58,7 +54,7 @@ def results_table(evaluations):
         rows.append(
             {
                 **{name: getattr(one, name) for name in names.split()},
-                **{name: metrics[name] for name in SCORES},
+                **{name: metrics[name] for name in metrics_in("intervals")},
                 "cycles": cycles["id"].nunique(),
                 "patients": cycles["patient"].nunique(),
             }
@@ -92,20 +88,20 @@ def compare_configurations(evaluations, n_resamples=10000):
     ValueError
         If the runs of a configuration were not judged on the same cycles.
     """
-    runs = {}
+    runs, names = {}, metrics_in("intervals")
     for one in evaluations:
         runs.setdefault(one.configuration, {})[one.seed] = one
     baseline = next(iter(runs))
     rows = []
     for name, by_seed in runs.items():
         confusions = _confusions(by_seed.values())
-        scores = respiratory_scores(confusions.sum(1))
+        scores = metrics_of(confusions.sum(1), "intervals")
         interval = bootstrap_interval(confusions, n_resamples)
         pairs = [seed for seed in by_seed if seed in runs[baseline]]
         pair = [
             [of[seed] for seed in pairs] for of in (by_seed, runs[baseline])
         ]
-        unpaired, differences = "", dict.fromkeys(SCORES, (np.nan,) * 3)
+        unpaired, differences = "", dict.fromkeys(names, (np.nan,) * 3)
         if not pairs:
             unpaired = f"no seed in common with {baseline}"
         elif not _same_cycles(pair[0][0], pair[1][0]):
@@ -114,7 +110,7 @@ def compare_configurations(evaluations, n_resamples=10000):
             differences = bootstrap_differences(
                 *map(_confusions, pair), n_resamples
             )
-        for score in SCORES:
+        for score in names:
             difference, low, high = differences[score]
             rows.append(
                 {

@@ -28,8 +28,7 @@ from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.utils import ordinary_files
 from qlung_plugin.utils.files import plain
 
-METRICS = "metrics.json"
-SCORES = ("sp", "se", "score", "se_two_class", "score_two_class")
+METRICS_JSON = "metrics.json"
 
 
 class Damage(str):
@@ -169,7 +168,7 @@ def read_metrics(folder):
         If it cannot be read, or is not what a run writes; the message names
         file and key.
     """
-    path = folder / METRICS
+    path = folder / METRICS_JSON
     metrics = read_json(path)
     check(metrics, {"data": DATA}, path)
     if not metrics.keys() & SELECTIONS.keys():
@@ -245,6 +244,6 @@ def _read_cycles(place, checkpoint, metrics):
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     computed["patients"] = int(table["patient"].nunique())
-    where = f"{place / METRICS}: {checkpoint}"
+    where = f"{place / METRICS_JSON}: {checkpoint}"
     check_figures(metrics, computed, where, path.name)
     return table.sort_values("id", ignore_index=True)

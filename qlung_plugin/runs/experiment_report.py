@@ -12,6 +12,7 @@ from qlung_plugin.figures.comparison import scores_figure
 from qlung_plugin.runs.comparison import compare_configurations, results_table
 from qlung_plugin.runs.experiments import natural
 from qlung_plugin.runs.supervision import set_supervised_apart
+from qlung_plugin.scores.metrics import METRICS, always_normal, metrics_in
 from qlung_plugin.scores.published import (
     ICBHI_OFFICIAL,
     MARK,
@@ -26,22 +27,9 @@ CHECKPOINTS = {
     "last": "last",
     "test_selected": "test-selected (as published results mostly are)",
 }
-SHOWN = {
-    "sp": "Sp",
-    "se": "Se",
-    "score": "Score",
-    "score_two_class": "Two-class Score",
-}
-ALWAYS_NORMAL = ["100.00", "0.00", "50.00", "50.00"]
 # With fewer, each one is printed too.
 ENOUGH_SEEDS = 5
 INTRODUCTION = """\
-# Results
-
-In percent. Sp: normal cycles called normal. Se: abnormal cycles given their
-exact class. Score: the mean of Sp and Se. Two-class Score: with the Se that
-accepts any abnormal class for an abnormal cycle.
-
 Mean ± standard deviation over the seeds. The 95 % intervals are percentiles of
 10,000 two-way bootstraps: in each, patients are drawn jointly for all
 configurations, and seeds as pairs. With few seeds they are rather too narrow;
@@ -125,11 +113,16 @@ def format_experiments(evaluations, notes=()):
                     f"{database}, {partition}: {name} lacks"
                     f" seed {', '.join(lacking)}"
                 )
-    blocks = [INTRODUCTION]
+    blocks = ["# Results\n", _rules(), INTRODUCTION]
     if notes:
         blocks.append("**Incomplete.**\n\n" + _bullets(notes))
     blocks += [_section(ones) for ones in sections.values()]
     return "\n".join(blocks)
+
+
+def _rules():
+    rules = (f"{m.heading}: {m.rule}." for m in METRICS.values())
+    return "In percent.\n\n" + _bullets(rules)
 
 
 def _section(evaluations):
@@ -197,21 +190,27 @@ def _describe_cycles(evaluation):
 
 
 def _score_table(comparisons):
-    rows = [["", 'always "normal"', "", *ALWAYS_NORMAL, ""]]
+    names, floor = metrics_in("tables"), always_normal()
+    cells = [format_mean(floor[name]) for name in names]
+    rows = [["", 'always "normal"', "", *cells, ""]]
     for checkpoint, table in comparisons.items():
         for name, values in table.groupby("configuration", sort=False):
             values = values.set_index("score")
             cells = [
                 format_mean(values.loc[score, "mean"], values.loc[score, "std"])
-                for score in SHOWN
+                for score in names
             ]
             seeds = str(values["seeds"].iloc[0])
             interval = format_interval(*values.loc["score", ["low", "high"]])
             rows.append(
                 [CHECKPOINTS[checkpoint], name, seeds, *cells, interval]
             )
-    columns = ["Checkpoint", "Configuration", "Seeds", *SHOWN.values()]
+    columns = ["Checkpoint", "Configuration", "Seeds", *_headings()]
     return _markdown([*columns, "Score, 95 % interval"], rows)
+
+
+def _headings():
+    return [metric.heading for metric in metrics_in("tables").values()]
 
 
 def _difference_table(comparisons):
@@ -223,12 +222,13 @@ def _difference_table(comparisons):
                 continue
             ends = ["difference", "difference_low", "difference_high"]
             cells = [
-                format_difference(*values.loc[score, ends]) for score in SHOWN
+                format_difference(*values.loc[score, ends])
+                for score in metrics_in("tables")
             ]
             pairs = values["unpaired"].iloc[0] or str(values["pairs"].iloc[0])
             rows.append([_short(checkpoint), name, pairs, *cells])
     columns = ["Checkpoint", "Configuration", "Pairs of seeds"]
-    return _markdown([*columns, *SHOWN.values()], rows)
+    return _markdown([*columns, *_headings()], rows)
 
 
 def _seed_table(evaluations):

@@ -18,7 +18,7 @@ import pandas as pd
 
 from qlung_plugin.runs import schema as run_schema
 from qlung_plugin.runs.evaluations import (
-    METRICS,
+    METRICS_JSON,
     Damage,
     read_evaluations,
     read_json,
@@ -91,7 +91,7 @@ def collect_evaluations(folder):
     _check_once(evaluations)
     if not evaluations and not notes:
         raise FileNotFoundError(
-            f"{folder} holds no result: no folder in it has a {METRICS}"
+            f"{folder} holds no result: no folder in it has a {METRICS_JSON}"
         )
     return evaluations, notes
 
@@ -113,8 +113,8 @@ def _read_runs(folder, notes):
     found = {}
     for run, places in _find_runs(folder).items():
         name = run.relative_to(folder)
-        if not os.path.lexists(run / METRICS):
-            notes.append(f"{name} has no {METRICS}: unfinished or broken")
+        if not os.path.lexists(run / METRICS_JSON):
+            notes.append(f"{name} has no {METRICS_JSON}: unfinished or broken")
             continue
         try:
             configuration, seed, fold = identify_run(run, folder)
@@ -132,9 +132,9 @@ def _read_runs(folder, notes):
                 VALIDATION,
             ):
                 continue
-            if not os.path.lexists(place / METRICS):
+            if not os.path.lexists(place / METRICS_JSON):
                 notes.append(
-                    f"{name / part} has no {METRICS}: unfinished or broken"
+                    f"{name / part} has no {METRICS_JSON}: unfinished or broken"
                 )
                 continue
             key = (configuration, seed, part, fold is not None)
@@ -154,7 +154,7 @@ def _read_runs(folder, notes):
 
 def _find_runs(folder):
     """The run folders, and of each where there are results in it."""
-    names = (METRICS, EXPERIMENT)
+    names = (METRICS_JSON, EXPERIMENT)
     places = {path.parent for name in names for path in folder.rglob(name)}
     runs = {}
     for place in sorted(places):  # a folder comes before what is in it

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from qlung_plugin.runs.configuration import find_differences
-from qlung_plugin.runs.evaluations import METRICS, read_json
+from qlung_plugin.runs.evaluations import METRICS_JSON, read_json
 from qlung_plugin.runs.experiments import EXPERIMENT
 from qlung_plugin.runs.output_folder import (
     HYPERPARAMETERS,
@@ -78,7 +78,7 @@ class Step:
 
     def is_finished(self):
         """Whether its results are there."""
-        return (self.folder / METRICS).is_file()
+        return (self.folder / METRICS_JSON).is_file()
 
     def find_conflict(self):
         """How what is in the folder was made otherwise, in words, or None."""

@@ -16,12 +16,16 @@ import pandas as pd
 
 from qlung_plugin.scores.icbhi_score import (
     LABELS,
-    SENSITIVITY_RULES,
     confusion_text,
     prediction_metrics,
-    respiratory_scores,
 )
 from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.scores.metrics import (
+    METRICS,
+    always_normal,
+    metrics_in,
+    metrics_of,
+)
 from qlung_plugin.scores.published import MARK, published_results
 from qlung_plugin.utils.files import replacing
 from qlung_plugin.utils.ordinary_files import read_ordinary
@@ -33,13 +37,7 @@ NEEDED = ("id", *METADATA, "label", "prediction", "quality")
 LARGEST_PREDICTIONS = 2**26  # bytes: several hundred thousand cycles
 MOST_COLUMNS = 256
 CONFIDENCE = 0.95
-ROWS = {
-    "sp": "specificity",
-    "se": "sensitivity",
-    "score": "score, their mean",
-    "se_two_class": "sensitivity, two-class",
-    "score_two_class": "score with it",
-}
+PUBLISHED = ("sp", "se", "score")  # what others publish of their results
 
 
 def predictions_table(stats, manifest, **quality):
@@ -315,7 +313,15 @@ def format_report(name, metrics, data):
         raise ValueError(f"a report must say its {', '.join(lacking)}")
     interval, counts = metrics["interval"], metrics["counts"]
     ends = f"{100 * interval['confidence']:g} % interval"
-    rows = {ROWS[key]: [metrics[key], *interval[key]] for key in ROWS}
+    rows = {
+        metric.name: [metrics[key], *interval[key]]
+        for key, metric in metrics_in("intervals").items()
+    }
+    others = "".join(
+        f"\n{metric.name}: {metrics[key]:.2f} %"
+        for key, metric in METRICS.items()
+        if key not in interval
+    )
     scores = pd.DataFrame(rows, ["percent", f"{ends}: from", "to"]).T
     recall = metrics["recall"]
     classes = pd.DataFrame({"cycles": counts, "recall (%)": recall})
@@ -323,21 +329,20 @@ def format_report(name, metrics, data):
         **data,
         "cycles": sum(counts.values()),
         "patients": metrics["patients"],
-        "sensitivity": SENSITIVITY_RULES["se"],
-        "two-class": SENSITIVITY_RULES["se_two_class"],
+        **{metric.heading: metric.rule for metric in METRICS.values()},
         "interval": f"{interval['resamples']} bootstraps over the patients",
     }
     width = max(len(key) for key in about) + 1
     blocks = [
         f"{name}\n{'=' * len(name)}",
         "\n".join(f"{key + ':':<{width}} {about[key]}" for key in about),
-        f"{_text(scores.astype(float))}\nmacro F1: {metrics['macro_f1']:.2f} %",
+        _text(scores.astype(float)) + others,
         _text(classes, "class"),
         confusion_text(metrics["confusion"], list(counts)),
     ]
     for kind, strata in metrics["strata"].items():
         table = pd.DataFrame.from_dict(strata, orient="index")
-        table = table.astype({"sp": float, "se": float, "score": float})
+        table = table.astype(dict.fromkeys(metrics_in("strata"), float))
         blocks.append(_text(table, kind.replace("_", " ")))
     return "\n\n".join(blocks) + "\n"
 
@@ -359,11 +364,13 @@ def format_references(metrics, published=None):
         the published results, marked as such.
     """
     rows = [
-        (name, *(f"{values[key]:.2f}" for key in ("sp", "se", "score")))
-        for name, values in metrics.items()
+        (name, *(f"{values[key]:.2f}" for key in PUBLISHED))
+        for name, values in {
+            **metrics,
+            'always "normal"': always_normal(),
+        }.items()
     ]
-    rows.append(('always "normal"', "100.00", "0.00", "50.00"))
-    columns = ["percent", "Sp", "Se", "Score"]
+    columns = ["percent", *(METRICS[key].heading for key in PUBLISHED)]
     if published is not None:
         table = published_results(published)
         rows += [
@@ -378,12 +385,9 @@ def format_references(metrics, published=None):
 def _stratum(rows, labels):
     """The figures of a part of a table of predictions."""
     confusions = patient_confusions(rows, labels)
-    scores = respiratory_scores(confusions.sum(0))
+    scores = metrics_of(confusions.sum(0), "strata")
     size = {"cycles": len(rows), "patients": len(confusions)}
-    return {
-        **size,
-        **{key: float(scores[key]) for key in ("sp", "se", "score")},
-    }
+    return {**size, **{key: float(value) for key, value in scores.items()}}
 
 
 def _text(table, corner=""):

@@ -13,64 +13,9 @@ from speechbrain.utils.distributed import is_distributed_initialized
 from speechbrain.utils.metric_stats import MetricStats
 
 from qlung_plugin.dataio.labels import LABELS
-
-# The rules in use differ by 5 to 9 points: print the rule beside the figure.
-SENSITIVITY_RULES = {
-    "se": "exact class (an abnormal cycle must be given its own class)",
-    "se_two_class": "any abnormal class (which one does not matter)",
-}
+from qlung_plugin.scores.metrics import METRICS, metrics_of
 
 EMPTY = "no predictions: the evaluated set is empty"
-
-
-def respiratory_scores(confusion):
-    """Specificity, sensitivity and score of confusion matrices.
-
-    Sp is the share of normal cycles called normal, Se the share of abnormal
-    cycles given their *exact class*, and the score is (Sp + Se) / 2. The
-    *two-class* sensitivity also accepts any other abnormal class. (A third
-    rule in use, the macro average of the recalls, is not computed here.)
-
-    Arguments
-    ---------
-    confusion : array_like
-        Counts ``[..., class, class]`` of two classes or more: rows are the
-        truth, columns the prediction, class 0 is normal.
-
-    Returns
-    -------
-    dict
-        Arrays ``[...]`` in percent: ``sp``, ``se`` (exact class), ``score``,
-        ``se_two_class``, ``score_two_class``. Without a normal cycle ``sp`` is
-        NaN, without an abnormal one ``se`` and ``se_two_class`` are, and so
-        are the scores that need them.
-
-    Example
-    -------
-    >>> scores = respiratory_scores([[8, 1, 1], [2, 3, 1], [0, 2, 2]])
-    >>> [f"{name} {value:.0f}" for name, value in scores.items()]
-    ['sp 80', 'se 50', 'score 65', 'se_two_class 80', 'score_two_class 80']
-    """
-    confusion = np.asarray(confusion, dtype=float)
-    shape = confusion.shape
-    if len(shape) < 2 or shape[-1] != shape[-2] or shape[-1] < 2:
-        raise ValueError(
-            "a confusion matrix must be [..., class, class] with two classes "
-            f"or more, got the shape {list(shape)}"
-        )
-    abnormal = confusion[..., 1:, :].sum((-2, -1))
-    called_abnormal = confusion[..., 1:, 1:]
-    with np.errstate(invalid="ignore"):  # 0 / 0 is the documented NaN
-        sp = 100 * confusion[..., 0, 0] / confusion[..., 0, :].sum(-1)
-        exact = 100 * np.trace(called_abnormal, 0, -2, -1) / abnormal
-        two_class = 100 * called_abnormal.sum((-2, -1)) / abnormal
-    return {
-        "sp": sp,
-        "se": exact,
-        "score": (sp + exact) / 2,
-        "se_two_class": two_class,
-        "score_two_class": (sp + two_class) / 2,
-    }
 
 
 def label_codes(names, labels=LABELS):
@@ -106,10 +51,9 @@ def prediction_metrics(label, prediction, labels=LABELS):
     Returns
     -------
     dict
-        In percent: the scores of :func:`respiratory_scores`, ``macro_f1``
-        (over the classes that occur in truth or prediction) and ``recall`` per
-        class (NaN for a class without a cycle). In cycles: ``counts`` of the
-        truth per class, and ``confusion`` as nested lists.
+        In percent: those of :data:`qlung_plugin.scores.metrics.METRICS` and
+        ``recall`` per class (NaN for a class without a cycle). In cycles:
+        ``counts`` of the truth per class, and ``confusion`` as nested lists.
 
     Example
     -------
@@ -124,14 +68,11 @@ def prediction_metrics(label, prediction, labels=LABELS):
     predicted = label_codes(prediction, labels)
     classes = range(len(labels))
     confusion = confusion_matrix(truth, predicted, labels=classes)
-    right, counts = confusion.diagonal(), confusion.sum(1)
+    counts = confusion.sum(1)
     with np.errstate(invalid="ignore"):
-        recall = 100 * right / counts
-        f1 = 2 * right / (counts + confusion.sum(0))
-    scores = respiratory_scores(confusion)
+        recall = 100 * confusion.diagonal() / counts
     return {
-        **{name: float(value) for name, value in scores.items()},
-        "macro_f1": 100 * float(np.nanmean(f1)),
+        **{key: float(value) for key, value in metrics_of(confusion).items()},
         "recall": dict(zip(labels, recall.tolist())),
         "counts": dict(zip(labels, counts.tolist())),
         "confusion": confusion.tolist(),
@@ -307,12 +248,10 @@ class RespiratoryScore(MetricStats):
             Whether to print it too.
         """
         summary = self.summarize()
-        message = f"Specificity: {summary['sp']:.2f} %\n"
-        for kind in ("", "_two_class"):
-            message += f"Sensitivity: {summary['se' + kind]:.2f} %, "
-            message += f"rule: {SENSITIVITY_RULES['se' + kind]}\n"
-            message += f"Score by it: {summary['score' + kind]:.2f} %\n"
-        message += f"Macro F1: {summary['macro_f1']:.2f} %\n"
+        message = "".join(
+            f"{metric.heading}: {summary[key]:.2f} %, {metric.rule}\n"
+            for key, metric in METRICS.items()
+        )
         message += confusion_text(summary["confusion"], self.labels) + "\n"
         filestream.write(message)
         if verbose:

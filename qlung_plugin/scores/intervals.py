@@ -22,8 +22,8 @@ import pandas as pd
 from qlung_plugin.scores.icbhi_score import (
     LABELS,
     label_codes,
-    respiratory_scores,
 )
+from qlung_plugin.scores.metrics import metrics_of
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def bootstrap_scores(confusions, n_resamples=10000, seed=0):
     Returns
     -------
     dict
-        The scores of :func:`respiratory_scores`, ``[resample]``, in percent:
+        The metrics that have intervals, ``[resample]``, in percent:
         that of each drawn run over all drawn patients, averaged over the drawn
         runs. NaN where a resample holds no normal, or no abnormal, cycle.
 
@@ -117,7 +117,7 @@ def bootstrap_scores(confusions, n_resamples=10000, seed=0):
     shares = draw(runs, np.full(runs, 1 / runs), n_resamples) / runs
     return {
         name: (shares * values).sum(1)
-        for name, values in respiratory_scores(sums).items()
+        for name, values in metrics_of(sums, "intervals").items()
     }
 
 
@@ -145,8 +145,8 @@ def bootstrap_interval(confusions, n_resamples=10000, confidence=0.95, seed=0):
     Returns
     -------
     dict
-        ``(low, high)`` in percent for each of the scores of
-        :func:`respiratory_scores`; NaN where no resample defines the score.
+        ``(low, high)`` in percent for each of the metrics that
+        have intervals; NaN where no resample defines the score.
 
     Raises
     ------
@@ -191,8 +191,8 @@ def bootstrap_differences(
     Returns
     -------
     dict
-        ``(difference, low, high)`` in percentage points for each of the scores
-        of :func:`respiratory_scores`: the mean over the runs of this
+        ``(difference, low, high)`` in percentage points for each of the
+        metrics that have intervals: the mean over the runs of this
         configuration minus that of the baseline, and the percentile interval
         of that. NaN as in :func:`bootstrap_interval`.
 
@@ -229,7 +229,7 @@ def bootstrap_differences(
         confidence,
     )
     # [configuration, run]: each run over all its patients.
-    scores = respiratory_scores(np.stack(pair).sum(2))
+    scores = metrics_of(np.stack(pair).sum(2), "intervals")
     return {
         name: (float((values[0] - values[1]).mean()), *intervals[name])
         for name, values in scores.items()

@@ -14,10 +14,10 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from qlung_plugin.scores.icbhi_score import LABELS, prediction_metrics
+from qlung_plugin.scores.metrics import metrics_in
 from qlung_plugin.scores.roc import area_interval
 
 QUARTILES = 4
-QUARTILE_FIGURES = ("sp", "se", "score")
 CONFIDENCE_MEASURE = "confidence"  # of the model, beside the quality measures
 
 
@@ -157,12 +157,12 @@ def scores_by_quartile(table, measure, labels=LABELS):
     found = []
     for number in range(1, QUARTILES + 1):
         rows = table[quartile == number]
-        figures = dict.fromkeys(("accuracy", *QUARTILE_FIGURES), np.nan)
+        figures = dict.fromkeys(("accuracy", *metrics_in("strata")), np.nan)
         if len(rows):
             metrics = prediction_metrics(
                 rows["label"], rows["prediction"], labels
             )
-            figures = {name: metrics[name] for name in QUARTILE_FIGURES}
+            figures = {name: metrics[name] for name in metrics_in("strata")}
             figures["accuracy"] = 100 * float(_correct(rows).mean())
         found.append(
             {

@@ -13,7 +13,6 @@ from matplotlib.colors import to_rgba
 
 from qlung_plugin.figures.comparison import CHECKPOINTS, scores_figure
 from qlung_plugin.runs.comparison import (
-    SCORES,
     compare_configurations,
     results_table,
 )
@@ -24,6 +23,8 @@ from qlung_plugin.scores.intervals import (
     bootstrap_interval,
     patient_confusions,
 )
+
+SCORES = ("sp", "se", "score", "se_two_class", "score_two_class")
 
 
 def evaluation(configuration, seed, label, prediction, patient=None, **about):

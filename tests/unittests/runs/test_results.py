@@ -213,7 +213,7 @@ def test_report_names_what_it_is_of(table):
     for name, text in DATA.items():
         assert f"{name}: {text}" in fields
     assert "patients: 12" in fields
-    assert any(field.startswith("sensitivity: exact class") for field in fields)
+    assert any(field.startswith("Se: exact class") for field in fields)
     low, high = metrics["interval"]["se"]
     assert f"sensitivity {metrics['se']:.2f} {low:.2f} {high:.2f}" in fields
     for name, counts in zip(LABELS, metrics["confusion"]):

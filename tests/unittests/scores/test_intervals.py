@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from qlung_plugin.scores.icbhi_score import LABELS, respiratory_scores
+from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.intervals import (
     bootstrap_differences,
     bootstrap_interval,
     bootstrap_scores,
     patient_confusions,
 )
+from qlung_plugin.scores.metrics import metrics_of
 
 SCORES = ("sp", "se", "score", "se_two_class", "score_two_class")
 
@@ -58,7 +59,7 @@ def runs(n_runs=4, n_patients=20, seed=0, skill=0.0):
 
 def mean_scores(confusions):
     """Each run over all its patients, then the mean over the runs."""
-    scores = [respiratory_scores(run.sum(0)) for run in confusions]
+    scores = [metrics_of(run.sum(0), "intervals") for run in confusions]
     return {name: np.mean([s[name] for s in scores]) for name in SCORES}
 
 
@@ -129,7 +130,7 @@ def test_each_resample_is_the_sum_over_its_draw():
         for patient, times in enumerate(draw):
             for _ in range(times):
                 total += confusions[patient]
-        for name, value in respiratory_scores(total).items():
+        for name, value in metrics_of(total, "intervals").items():
             assert scores[name][resample] == pytest.approx(value), name
 
 
@@ -140,7 +141,9 @@ def test_interval_equals_a_bootstrap_by_explicit_draws():
     values = {name: [] for name in SCORES}
     for _ in range(4000):
         drawn = rng.choice(len(confusions), len(confusions))
-        for name, value in respiratory_scores(confusions[drawn].sum(0)).items():
+        for name, value in metrics_of(
+            confusions[drawn].sum(0), "intervals"
+        ).items():
             values[name].append(value)
     interval = bootstrap_interval(confusions, n_resamples=4000)
     for name in SCORES:
@@ -157,7 +160,7 @@ def test_interval_equals_scipy(confidence):
 
         def statistic(patients, axis):
             sums = np.take(confusions, patients, axis=0).sum(axis - 2)
-            return respiratory_scores(sums)[name]
+            return metrics_of(sums, "intervals")[name]
 
         expected = stats.bootstrap(
             (np.arange(len(confusions)),),
@@ -218,7 +221,7 @@ def test_wider_confidence_is_a_wider_interval(confusions, confidence):
 
 def test_equal_patients_have_an_interval_of_no_width():
     confusions = np.tile(corpus(1), (5, 1, 1))
-    for name, value in respiratory_scores(confusions[0]).items():
+    for name, value in metrics_of(confusions[0], "intervals").items():
         ends = bootstrap_interval(confusions, 100)[name]
         assert ends == pytest.approx((value, value)), name
 
@@ -296,7 +299,7 @@ def test_each_resample_of_runs_equals_a_loop():
                 for patient, n in enumerate(patients[resample])
             )
             for _ in range(times):
-                for name, value in respiratory_scores(total).items():
+                for name, value in metrics_of(total, "intervals").items():
                     values[name].append(value)
         for name in SCORES:
             expected = np.mean(values[name])
@@ -377,8 +380,8 @@ def test_interval_of_the_difference_equals_a_loop_by_explicit_draws():
         values.append(
             np.mean(
                 [
-                    respiratory_scores(a[patients].sum(0))["score"]
-                    - respiratory_scores(b[patients].sum(0))["score"]
+                    metrics_of(a[patients].sum(0), "intervals")["score"]
+                    - metrics_of(b[patients].sum(0), "intervals")["score"]
                     for a, b in zip(ours[drawn], theirs[drawn])
                 ]
             )
@@ -448,7 +451,7 @@ def test_what_is_no_pair(baseline, message):
 def _drawn_scores(confusions, patients, drawn):
     """Scores of draws ``[resample, patient]`` and ``[resample, run]``."""
     cells = confusions[drawn[:, :, None], patients[:, None, :]]
-    scores = respiratory_scores(cells.sum(2))
+    scores = metrics_of(cells.sum(2), "intervals")
     return {name: value.mean(1) for name, value in scores.items()}
 
 

@@ -17,8 +17,8 @@ from qlung_plugin.scores.icbhi_score import (
     RespiratoryScore,
     label_codes,
     prediction_metrics,
-    respiratory_scores,
 )
+from qlung_plugin.scores.metrics import metrics_of
 
 # No deadline: the machine may be busy.
 WIDE = settings(max_examples=50, deadline=None)
@@ -63,7 +63,7 @@ def filled(label, prediction, labels=LABELS, batch=7):
 
 def test_always_normal_scores_fifty():
     confusion = [[1040, 0, 0, 0], [83, 0, 0, 0], [305, 0, 0, 0], [1, 0, 0, 0]]
-    scores = respiratory_scores(confusion)
+    scores = metrics_of(confusion)
     assert (scores["sp"], scores["se"], scores["score"]) == (100, 0, 50)
     assert scores["se_two_class"] == 0
 
@@ -82,14 +82,14 @@ def test_published_rows_of_the_sprsound_inter_set(normal, abnormal, published):
     confusion[0, :2] = normal, 1040 - normal
     confusion[2, [2, 3]] = abnormal, 305 - abnormal
     confusion[[1, 3], 0] = 83, 1
-    scores = respiratory_scores(confusion)
+    scores = metrics_of(confusion)
     found = [float(scores[key]) for key in ("sp", "se", "score")]
     assert found == pytest.approx(published, abs=0.0051)
 
 
 def test_the_rules_of_sensitivity_differ_where_classes_are_confused():
     # 10 crackles called wheeze: found, but not given their class.
-    scores = respiratory_scores([[10, 0, 0], [0, 0, 10], [5, 0, 5]])
+    scores = metrics_of([[10, 0, 0], [0, 0, 10], [5, 0, 5]])
     assert scores["se"] == 25
     assert scores["se_two_class"] == 75
     assert scores["score"] == 62.5
@@ -108,9 +108,9 @@ def test_scores_equal_a_loop_over_the_predictions(pairs):
 @WIDE
 @given(MATRICES)
 def test_leading_dimensions_equal_a_loop(confusions):
-    scores = respiratory_scores(confusions.reshape(3, 1, 4, 4))
+    scores = metrics_of(confusions.reshape(3, 1, 4, 4))
     for name, values in scores.items():
-        each = [respiratory_scores(confusion)[name] for confusion in confusions]
+        each = [metrics_of(confusion)[name] for confusion in confusions]
         assert values.shape == (3, 1)
         np.testing.assert_array_equal(values[:, 0], each)
 
@@ -120,7 +120,7 @@ def test_leading_dimensions_equal_a_loop(confusions):
 def test_merging_the_abnormal_classes_leaves_the_two_class_scores(confusions):
     merged = np.add.reduceat(confusions, [0, 1], axis=-1)
     merged = np.add.reduceat(merged, [0, 1], axis=-2)
-    four, two = respiratory_scores(confusions), respiratory_scores(merged)
+    four, two = metrics_of(confusions), metrics_of(merged)
     for name in ("sp", "se_two_class", "score_two_class"):
         np.testing.assert_array_equal(four[name], two[name])
     # With one abnormal class, the rules agree.
@@ -129,8 +129,8 @@ def test_merging_the_abnormal_classes_leaves_the_two_class_scores(confusions):
 
 
 def test_undefined_scores_are_nan():
-    no_normal = respiratory_scores([[0, 0], [1, 3]])
-    no_abnormal = respiratory_scores([[3, 1], [0, 0]])
+    no_normal = metrics_of([[0, 0], [1, 3]])
+    no_abnormal = metrics_of([[3, 1], [0, 0]])
     assert np.isnan(no_normal["sp"]) and np.isnan(no_normal["score"])
     assert no_normal["se"] == 75
     assert np.isnan(no_abnormal["se"]) and np.isnan(no_abnormal["score"])
@@ -141,7 +141,7 @@ def test_undefined_scores_are_nan():
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (1, 1), (2, 4, 3)])
 def test_wrong_shape_of_confusion(shape):
     with pytest.raises(ValueError, match="confusion matrix must be"):
-        respiratory_scores(np.zeros(shape))
+        metrics_of(np.zeros(shape))
 
 
 @WIDE
@@ -284,8 +284,8 @@ def test_write_stats_names_the_rules(capsys):
     stats.write_stats(stream)
     text = stream.getvalue()
     assert capsys.readouterr().out == ""
-    assert "Sensitivity: 50.00 %, rule: exact class" in text
-    assert "Sensitivity: 100.00 %, rule: any abnormal class" in text
+    assert "\nSe: 50.00 %, exact class" in text
+    assert "\nTwo-class Se: 100.00 %, any abnormal class" in text
     assert text.splitlines()[-1].split() == ["both", "0", "0", "1", "0"]
     stats.write_stats(stream, verbose=True)
     assert text in capsys.readouterr().out
