@@ -18,8 +18,8 @@ $(VENV)/installed: setup.py
 
 # Generated corpora, a few epochs from random weights: a demonstration.
 demo: $(VENV)/installed
-	$(BIN)/python -m qlung_plugin.demo.icbhi $(DEMO)/ICBHI
-	$(BIN)/python -m qlung_plugin.demo.sprsound $(DEMO)/SPRSound
+	$(BIN)/python -m qlung_plugin.synthetic.icbhi $(DEMO)/ICBHI
+	$(BIN)/python -m qlung_plugin.synthetic.sprsound $(DEMO)/SPRSound
 	$(BIN)/python train.py hparams/qlung.yaml --data_folder $(DEMO)/ICBHI \
 	    --output_folder $(DEMO)/qlung/1234 --cache_folder $(DEMO)/cache \
 	    --pretrained_weights none --number_of_epochs 20 --batch_size 8 \

@@ -35,7 +35,7 @@ import torch
 from speechbrain.utils.epoch_loop import EpochCounter
 from torch import nn
 
-from qlung_plugin.demo.icbhi import generate_icbhi_like
+from qlung_plugin.synthetic.icbhi import generate_icbhi_like
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "ICBHI" / "classification"
 TARGET = 1.15

@@ -375,7 +375,7 @@ def test_a_taken_port_is_one_line(server, model):
 def test_what_is_too_large_is_not_taken(server):
     """Without a browser: whoever asks for the upload itself."""
     httpx = pytest.importorskip("httpx")
-    from qlung_plugin.demo.page import LARGEST
+    from qlung_plugin.cli.demo.page import LARGEST
 
     answer = httpx.post(
         f"{server.address}gradio_api/upload",

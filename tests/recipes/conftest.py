@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from qlung_plugin.demo.icbhi import generate_icbhi_like
-from qlung_plugin.demo.sprsound import generate_sprsound_like
 from qlung_plugin.runs import folder as run_folder
 from qlung_plugin.runs import quality_report
 from qlung_plugin.runs.output_folder import unlock_all
+from qlung_plugin.synthetic.icbhi import generate_icbhi_like
+from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 
 # Here and in the processes that tests start: the last digits of a training
 # depend on it.

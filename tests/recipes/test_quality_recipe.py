@@ -15,10 +15,10 @@ from ruamel.yaml import YAML
 from sklearn.metrics import roc_auc_score
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
-from qlung_plugin.demo.sprsound import generate_sprsound_like
 from qlung_plugin.inference.run import load_run
 from qlung_plugin.lobes.quality import FlatnessScore
 from qlung_plugin.scores.icbhi_score import prediction_metrics
+from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 from tests.recipes.conftest import SPRSOUND, run_script
 
 EXPERTS = SPRSOUND / "quality" / "evaluate.py"

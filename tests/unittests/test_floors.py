@@ -16,13 +16,12 @@ PACKAGE = Path(qlung_plugin.__file__).parent
 # From the top. A room may use those below its floor, not those beside it.
 FLOORS = [
     {"cli"},
-    {"demo"},
     {"report"},
     {"inference"},
     {"runs"},
     {"figures"},
     {"scores"},
-    {"training", "lobes", "augment"},
+    {"training", "lobes", "augment", "synthetic"},
     {"dataio"},
     {"processing", "nnet"},
     {"utils"},

@@ -18,7 +18,10 @@ from qlung_plugin.cli.components import BEGIN, END
 from qlung_plugin.cli.main import main
 from qlung_plugin.inference.components import find_components
 
-HEAVY = ("numpy", "pandas", "speechbrain", "torch", "transformers", "yaml")
+HEAVY = (
+    *("gradio", "numpy", "pandas", "speechbrain", "torch", "transformers"),
+    "yaml",
+)
 
 
 def test_list_has_all_components_and_their_arguments(capsys):

@@ -6,7 +6,7 @@ Authors
 
 import pytest
 
-from qlung_plugin.demo.model import describe_model
+from qlung_plugin.cli.demo.model import describe_model
 
 
 def test_the_model_and_its_results_are_named():

@@ -1,4 +1,4 @@
-"""Tests of the generated sounds and of the ICBHI-like demo corpus.
+"""Tests of the generated sounds and of the generated ICBHI-like corpus.
 
 What is measured is set against the definitions of respiratory sounds and
 against ICBHI's layout, parsed here by hand.
@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, hilbert, medfilt, sosfilt, welch
 
-from qlung_plugin.demo import icbhi, sounds
-from qlung_plugin.demo.icbhi import generate_icbhi_like, main
+from qlung_plugin.synthetic import icbhi, sounds
+from qlung_plugin.synthetic.icbhi import generate_icbhi_like, main
 
 RATE = 44100
 SPLIT = "ICBHI_challenge_train_test.txt"
@@ -443,5 +443,5 @@ def test_the_command_explains_itself(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "python -m qlung_plugin.demo.icbhi demo_icbhi" in told
+    assert "python -m qlung_plugin.synthetic.icbhi demo_icbhi" in told
     assert "no score on it is a result" in told

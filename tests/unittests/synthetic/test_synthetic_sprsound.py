@@ -1,4 +1,4 @@
-"""Tests of the SPRSound-like demo corpus, its layout parsed here by hand.
+"""Tests of the generated SPRSound-like corpus, its layout parsed here by hand.
 
 Authors
  * qlung_plugin contributors
@@ -15,8 +15,8 @@ import pytest
 import soundfile
 from scipy.signal import medfilt, welch
 
-from qlung_plugin.demo import sprsound
-from qlung_plugin.demo.sprsound import generate_sprsound_like, main
+from qlung_plugin.synthetic import sprsound
+from qlung_plugin.synthetic.sprsound import generate_sprsound_like, main
 
 NAME = re.compile(r"(9\d{3})_(\d+\.\d)_([01])_p[1-4]_(\d+)")
 FOLDERS = {
@@ -308,7 +308,7 @@ def test_the_command_writes_a_corpus_and_tells_what(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "python -m qlung_plugin.demo.sprsound demo_sprsound" in told
+    assert "python -m qlung_plugin.synthetic.sprsound demo_sprsound" in told
     assert "no score on it is a result" in told
     assert "default 20" in told
 

@@ -16,8 +16,8 @@ import pytest
 import soundfile
 from matplotlib.text import Text
 
-from qlung_plugin.demo.analysis import analyse, describe, tabulate
-from qlung_plugin.demo.player import make_player
+from qlung_plugin.cli.demo.analysis import analyse, describe, tabulate
+from qlung_plugin.cli.demo.player import make_player
 from qlung_plugin.figures import cycles as cycle_figures
 from qlung_plugin.figures.cycles import HATCHES, cycles_figure
 from qlung_plugin.figures.style import COLORS

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qlung_plugin.demo import sounds
+from qlung_plugin.synthetic import sounds
 
 
 @contextmanager
@@ -160,7 +160,7 @@ def run_command(generate, name, database, patients, arguments=None):
         Takes ``output_folder``, ``seed``, ``patients``, ``recordings`` and
         returns a summary.
     name : str
-        The generator's module in ``qlung_plugin.demo``.
+        The generator's module in ``qlung_plugin.synthetic``.
     database : str
         Whose layout the corpus has.
     patients : int
@@ -168,7 +168,7 @@ def run_command(generate, name, database, patients, arguments=None):
     arguments : list of str, optional
         What stands behind the command; that of the process by default.
     """
-    command = f"python -m qlung_plugin.demo.{name}"
+    command = f"python -m qlung_plugin.synthetic.{name}"
     parser = argparse.ArgumentParser(
         prog=command,
         description="Writes a small generated corpus in the layout of "

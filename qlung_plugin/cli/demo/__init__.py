@@ -60,8 +60,8 @@ def run(arguments):
         raise RuntimeError(
             'the page needs Gradio: pip install "qlung_plugin[demo]"'
         )
-    from qlung_plugin.demo.model import describe_model
-    from qlung_plugin.demo.page import serve
+    from qlung_plugin.cli.demo.model import describe_model
+    from qlung_plugin.cli.demo.page import serve
     from qlung_plugin.inference.provenance import describe_training
 
     model = load(

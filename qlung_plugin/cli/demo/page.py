@@ -11,9 +11,9 @@ import html
 import os
 from pathlib import Path
 
-from qlung_plugin.demo.analysis import LONGEST, analyse
-from qlung_plugin.demo.guard import OwnPageOnly, temporary_folder
-from qlung_plugin.demo.player import make_player
+from qlung_plugin.cli.demo.analysis import LONGEST, analyse
+from qlung_plugin.cli.demo.guard import OwnPageOnly, temporary_folder
+from qlung_plugin.cli.demo.player import make_player
 
 HOST = "127.0.0.1"  # this machine alone, whatever the environment says
 LARGEST = 200  # MiB of a file: ten minutes of stereo at 48 kHz and 24 bits
@@ -77,7 +77,7 @@ def build(model, about):
     model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
         The model.
     about : str
-        From :func:`qlung_plugin.demo.model.describe_model`.
+        From :func:`qlung_plugin.cli.demo.model.describe_model`.
 
     Returns
     -------
@@ -203,7 +203,7 @@ def serve(model, about, port=None):
     model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
         The model.
     about : str
-        From :func:`qlung_plugin.demo.model.describe_model`.
+        From :func:`qlung_plugin.cli.demo.model.describe_model`.
     port : int, optional
         Else the first free one from 7860 on.
 

@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from qlung_plugin.cli import demo
+from qlung_plugin.cli.demo import page
+from qlung_plugin.cli.demo.page import build
 from qlung_plugin.cli.main import main
-from qlung_plugin.demo import page
-from qlung_plugin.demo.page import build
 from qlung_plugin.scores.icbhi_score import LABELS
 from tests.unittests.recording_checks import make_model
 
@@ -68,6 +68,7 @@ def test_ports_that_are_none(port, capsys):
 
 def test_the_page_imports_without_gradio():
     code = (
-        "import sys; sys.modules['gradio'] = None;import qlung_plugin.demo.page"
+        "import sys; sys.modules['gradio'] = None;"
+        "import qlung_plugin.cli.demo.page"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from qlung_plugin.demo.guard import OwnPageOnly, temporary_folder
+from qlung_plugin.cli.demo.guard import OwnPageOnly, temporary_folder
 
 OWN = {"host": "127.0.0.1:7860"}
 
@@ -96,7 +96,7 @@ def test_leftovers_of_killed_servers_are_deleted(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     code = (
         "import os, sys, tempfile; tempfile.tempdir = sys.argv[1]\n"
-        "from qlung_plugin.demo.guard import temporary_folder\n"
+        "from qlung_plugin.cli.demo.guard import temporary_folder\n"
         "with temporary_folder() as folder:\n"
         "    open(folder + '/a.wav', 'w').close(); os.kill(os.getpid(), 9)\n"
     )
