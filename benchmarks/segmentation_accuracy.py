@@ -25,8 +25,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from qlung_plugin.dataio.icbhi import read_corpus
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.inference.cycle_sources import segment_recording
-from qlung_plugin.inference.recordings import Recording
 
 TOLERANCE = 0.25  # s
 JOINT = 0.05  # s between two boundaries that are one

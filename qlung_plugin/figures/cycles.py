@@ -53,7 +53,7 @@ def cycles_figure(recording, cycles, labels, shape=WIDE):
 
     Arguments
     ---------
-    recording : qlung_plugin.inference.recordings.Recording
+    recording : qlung_plugin.dataio.recordings.Recording
         The recording. A row of it is in memory at a time.
     cycles : pandas.DataFrame
         A row per cycle: ``start``, ``end``, ``prediction``, ``quality``; of a
@@ -76,7 +76,7 @@ def cycles_figure(recording, cycles, labels, shape=WIDE):
     Example
     -------
     >>> import pandas as pd, soundfile
-    >>> from qlung_plugin.inference.recordings import Recording
+    >>> from qlung_plugin.dataio.recordings import Recording
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, np.random.default_rng(0).normal(size=8000), 4000)
     >>> cycles = pd.DataFrame(

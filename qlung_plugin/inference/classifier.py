@@ -13,10 +13,10 @@ import torch
 from speechbrain.inference.interfaces import Pretrained
 
 from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.inference.cycle_sources import find_cycles
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.inference.recordings import Recording
 from qlung_plugin.nnet.folding import fold_batch_norms
 from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,

@@ -45,7 +45,7 @@ def find_cycles(recording, cycles=None):
 
     Arguments
     ---------
-    recording : qlung_plugin.inference.recordings.Recording
+    recording : qlung_plugin.dataio.recordings.Recording
         The recording.
     cycles : str, Path, CycleRows or list, optional
         * None or ``auto``: the annotation that lies beside the recording and
@@ -84,7 +84,7 @@ def find_cycles(recording, cycles=None):
     Example
     -------
     >>> import soundfile
-    >>> from qlung_plugin.inference.recordings import Recording
+    >>> from qlung_plugin.dataio.recordings import Recording
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, [0.0] * 40000, 4000)
     >>> recording = Recording(path)
@@ -167,7 +167,7 @@ def segment_recording(recording):
 
     Arguments
     ---------
-    recording : qlung_plugin.inference.recordings.Recording
+    recording : qlung_plugin.dataio.recordings.Recording
         The recording.
 
     Returns
@@ -178,7 +178,7 @@ def segment_recording(recording):
     Raises
     ------
     ValueError
-        See :meth:`qlung_plugin.inference.recordings.Recording.blocks`.
+        See :meth:`qlung_plugin.dataio.recordings.Recording.blocks`.
     """
     block = round(BLOCK * recording.sample_rate)
     envelope = torch.cat(
@@ -203,7 +203,7 @@ def check_times(times, recording, where):
     ---------
     times : list of tuple
         Start and end, in seconds.
-    recording : qlung_plugin.inference.recordings.Recording
+    recording : qlung_plugin.dataio.recordings.Recording
         The recording.
     where : str or Path
         Where the cycles come from, for messages.

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from qlung_plugin.inference.decoders import MEDIA, PROPRIETARY
+from qlung_plugin.dataio.decoders import MEDIA, PROPRIETARY
 
 # What is looked for in a folder; a file that is named is tried in any case.
 SUFFIXES = MEDIA.union(

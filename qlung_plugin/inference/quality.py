@@ -8,8 +8,8 @@ import math
 
 import torch
 
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.inference.cycle_sources import find_cycles
-from qlung_plugin.inference.recordings import Recording
 from qlung_plugin.lobes.quality import (
     AudioQualityScore,
     ClippingScore,
@@ -94,7 +94,7 @@ def measure_recording(
         Where the cycles are, see
         :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
     channel, allow_truncated
-        See :class:`qlung_plugin.inference.recordings.Recording`.
+        See :class:`qlung_plugin.dataio.recordings.Recording`.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def measure_recording(
     Raises
     ------
     FileNotFoundError, ValueError
-        See :class:`qlung_plugin.inference.recordings.Recording`.
+        See :class:`qlung_plugin.dataio.recordings.Recording`.
 
     Example
     -------

@@ -8,7 +8,7 @@ import base64
 
 import pytest
 
-from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.dataio.recordings import Recording
 
 # Records in pieces of 0.25 s, as for sending them while they come. Returns the
 # file in base64 and the browser's own opinion of its duration in s.

@@ -15,6 +15,7 @@ from qlung_plugin.dataio.cycles import (
     CycleResampler,
     FixedLength,
 )
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.inference.classifier import (
     UNUSABLE,
     RespiratorySoundClassifier,
@@ -25,7 +26,6 @@ from qlung_plugin.inference.quality import (
     make_measures,
     measure_recording,
 )
-from qlung_plugin.inference.recordings import Recording
 from qlung_plugin.lobes.features import EfficientATFeatures
 from qlung_plugin.lobes.models.efficientat import EfficientAT
 from qlung_plugin.lobes.quality import AudioQualityScore

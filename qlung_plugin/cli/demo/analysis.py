@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.figures.cycles import (
     NARROW,
     WIDE,
@@ -16,7 +17,6 @@ from qlung_plugin.figures.cycles import (
     picture,
 )
 from qlung_plugin.inference.classifier import NORMAL, UNUSABLE
-from qlung_plugin.inference.recordings import Recording
 
 LONGEST = 10  # minutes of a recording
 
@@ -85,7 +85,7 @@ def draw(recording, cycles, labels):
 
     Arguments
     ---------
-    recording : qlung_plugin.inference.recordings.Recording
+    recording : qlung_plugin.dataio.recordings.Recording
         The recording.
     cycles : pandas.DataFrame
         Of a ``Classification``.

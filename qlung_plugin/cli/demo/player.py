@@ -16,7 +16,7 @@ def make_player(recording, number, start, end):
 
     Arguments
     ---------
-    recording : qlung_plugin.inference.recordings.Recording
+    recording : qlung_plugin.dataio.recordings.Recording
         The recording; of its channels, those are heard that are classified.
     number : int
         Of the cycle in the table.
@@ -36,7 +36,7 @@ def make_player(recording, number, start, end):
     Example
     -------
     >>> import numpy as np, soundfile
-    >>> from qlung_plugin.inference.recordings import Recording
+    >>> from qlung_plugin.dataio.recordings import Recording
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> tone = 0.09 * np.sin(np.arange(8000))
     >>> soundfile.write(path, tone, 4000)

@@ -18,11 +18,11 @@ from matplotlib.text import Text
 
 from qlung_plugin.cli.demo.analysis import analyse, describe, tabulate
 from qlung_plugin.cli.demo.player import make_player
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.figures import cycles as cycle_figures
 from qlung_plugin.figures.cycles import HATCHES, cycles_figure
 from qlung_plugin.figures.style import COLORS
 from qlung_plugin.inference.classifier import Classification
-from qlung_plugin.inference.recordings import Recording
 from qlung_plugin.scores.icbhi_score import LABELS
 from tests.unittests.inference.test_media import encode
 from tests.unittests.recording_checks import make_model

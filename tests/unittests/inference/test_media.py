@@ -12,10 +12,10 @@ import soundfile
 import torch
 
 from qlung_plugin.cli.main import main
-from qlung_plugin.inference.decoders import MEDIA
+from qlung_plugin.dataio.decoders import MEDIA
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.inference.finding import find_recordings
 from qlung_plugin.inference.quality import make_measures, measure_recording
-from qlung_plugin.inference.recordings import Recording
 from tests.unittests.recording_checks import breaths
 
 # Codec and rate in Hz by suffix; None: lossless.

@@ -18,10 +18,10 @@ import pytest
 import soundfile
 import torch
 
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.inference.classifier import UNUSABLE
 from qlung_plugin.inference.cycle_sources import BLOCK
 from qlung_plugin.inference.quality import measure_recording
-from qlung_plugin.inference.recordings import Recording
 from tests.unittests.recording_checks import Checks, breaths
 
 RATES = (800, 801, 4000, 11025, 44100, 44101, 48000, 96001, 192000)

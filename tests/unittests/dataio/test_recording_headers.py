@@ -14,7 +14,7 @@ import torch
 
 from qlung_plugin.dataio.headers import read_extent
 from qlung_plugin.dataio.manifests import read_headers
-from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.dataio.recordings import Recording
 from tests.unittests.recording_checks import breaths
 
 RATE, SECONDS = 8000, 6

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import torch
 
-from qlung_plugin.inference.recordings import LOOKS, Recording
+from qlung_plugin.dataio.recordings import LOOKS, Recording
 from tests.unittests.recording_checks import breaths, make_model
 
 RATE = 4000
@@ -118,7 +118,7 @@ def test_channels_that_are_none(tmp_path, sound, channel):
 
 def test_long_recordings_are_looked_at_all_over(tmp_path, monkeypatch, caplog):
     """Not as a whole; also where they begin with silence."""
-    from qlung_plugin.inference.decoders import SoundfileDecoder
+    from qlung_plugin.dataio.decoders import SoundfileDecoder
 
     sizes, read = [], SoundfileDecoder.read
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.dataio.recordings import Recording
 from tests.unittests.recording_checks import Checks, breaths
 
 

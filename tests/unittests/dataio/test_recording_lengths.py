@@ -16,7 +16,7 @@ import soundfile
 import torch
 
 from qlung_plugin.dataio.headers import read_extent
-from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.dataio.recordings import Recording
 from tests.unittests.recording_checks import breaths
 
 RATE = 8000
@@ -307,7 +307,7 @@ def test_what_cannot_be_sought_in_is_read_from_its_start(
 
 def test_stretches_in_their_order_are_decoded_once(tmp_path, monkeypatch):
     """Windows that overlap, too."""
-    from qlung_plugin.inference.decoders import SoundfileDecoder
+    from qlung_plugin.dataio.decoders import SoundfileDecoder
 
     path = written(tmp_path, "wav", "GSM610", seconds=200)
     recording = Recording(path)
@@ -329,7 +329,7 @@ def test_stretches_in_their_order_are_decoded_once(tmp_path, monkeypatch):
 
 def test_many_channels_are_read_in_small_blocks(tmp_path):
     """Of a file of no size, what is read at a time is no more for it."""
-    from qlung_plugin.inference.decoders import VALUES, SoundfileDecoder
+    from qlung_plugin.dataio.decoders import VALUES, SoundfileDecoder
 
     path = tmp_path / "wide.wav"
     samples = np.repeat(breaths(1, RATE)[:, None], 1000, axis=1)
@@ -343,9 +343,7 @@ def test_many_channels_are_read_in_small_blocks(tmp_path):
             return block
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "qlung_plugin.inference.decoders.SoundfileDecoder", Watched
-        )
+        patch.setattr("qlung_plugin.dataio.decoders.SoundfileDecoder", Watched)
         recording = Recording(path)
         whole = recording.read(0, 1)
     assert max(sizes) <= VALUES and sum(sizes) > RATE * 1000
@@ -355,7 +353,7 @@ def test_many_channels_are_read_in_small_blocks(tmp_path):
 MEMORY = """\
 import resource, sys
 from qlung_plugin.inference.cycle_sources import find_cycles
-from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.dataio.recordings import Recording
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 recording = Recording(sys.argv[1])
 for start, end in find_cycles(recording, "windows").times:
@@ -378,7 +376,7 @@ def memory(path):
 
 LIMITED = """\
 import resource, sys
-from qlung_plugin.inference.recordings import Recording
+from qlung_plugin.dataio.recordings import Recording
 path, warm, limit = sys.argv[1:]
 Recording(warm).read(0, 1)
 with open("/proc/self/statm") as file:

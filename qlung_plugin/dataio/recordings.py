@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from qlung_plugin.dataio.channels import ChannelComparison
+from qlung_plugin.dataio.decoders import VALUES, BrokenSound, open_decoder
 from qlung_plugin.dataio.headers import TOLERANCE, read_extent
 from qlung_plugin.dataio.samples import check_samples
-from qlung_plugin.inference.channels import ChannelComparison
-from qlung_plugin.inference.decoders import VALUES, BrokenSound, open_decoder
 from qlung_plugin.processing.segmentation import LOWEST_RATE
 
 HIGHEST_RATE = 192_000  # Hz; resampling from odd ones takes the more memory
