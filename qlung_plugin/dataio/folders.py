@@ -1,4 +1,4 @@
-"""The folders of a database: what lies in them, which is read, what is odd.
+"""The folders of a database: which is read, what is odd, what is not written.
 
 What is odd but usable becomes a sentence with a count in a list of warnings, or
 an error where nothing may be odd.
@@ -11,6 +11,87 @@ import os
 from pathlib import Path
 
 from qlung_plugin.dataio.fields import some
+
+SEARCH_DEPTH = 8  # folders below the data folder, which may hold link loops
+
+
+def check_folders(data_folder, output_folder):
+    """The two folders as absolute paths; data are never written to.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Where the database is.
+    output_folder : str or pathlib.Path
+        Where the manifests go; within the data folder it is a ValueError.
+
+    Returns
+    -------
+    data_folder : pathlib.Path
+        Links in it are kept, since manifests are relative to it.
+    output_folder : pathlib.Path
+        Links in it are resolved.
+    """
+    check_outside(data_folder, {"output_folder": output_folder})
+    return Path(os.path.abspath(data_folder)), Path(output_folder).resolve()
+
+
+def check_outside(data_folder, places):
+    """Refuses to write within the data folder.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Where the database is.
+    places : dict
+        Files and folders that are going to be written, by their option.
+
+    Example
+    -------
+    >>> check_outside("/data/ICBHI", {"cache_folder": "/data/ICBHI/cache"})
+    Traceback (most recent call last):
+    ValueError: cache_folder /data/ICBHI/cache lies in the data folder \
+/data/ICBHI, which is never written to: choose another one
+    """
+    for option, place in places.items():
+        if Path(place).resolve().is_relative_to(Path(data_folder).resolve()):
+            raise ValueError(
+                f"{option} {place} lies in the data folder {data_folder},"
+                " which is never written to: choose another one"
+            )
+
+
+def check_data_folder(data_folder):
+    """Refuses a data folder that holds no recording, before what takes time.
+
+    Arguments
+    ---------
+    data_folder : str or pathlib.Path
+        Where the database is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no ``.wav`` in it.
+
+    Example
+    -------
+    >>> check_data_folder("/nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: data_folder /nowhere does not exist
+    """
+    if not Path(data_folder).is_dir():
+        state = (
+            "is no folder" if Path(data_folder).exists() else "does not exist"
+        )
+        raise FileNotFoundError(f"data_folder {data_folder} {state}")
+    top = len(Path(data_folder).parts)
+    for folder, subfolders, names in os.walk(data_folder, followlinks=True):
+        if any(name.lower().endswith(".wav") for name in names):
+            return
+        if len(Path(folder).parts) - top == SEARCH_DEPTH:
+            subfolders.clear()
+    raise FileNotFoundError(f"data_folder {data_folder} holds no recording")
 
 
 def walk_folders(root, depth, strict, warnings):

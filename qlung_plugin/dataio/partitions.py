@@ -1,6 +1,6 @@
 """From cycles to partitions: patients held out, counts, completeness.
 
-Cycles are dicts as :mod:`qlung_plugin.dataio.manifests` describes them.
+Cycles are dicts as :mod:`qlung_plugin.dataio.locating` describes them.
 
 Authors
  * qlung_plugin contributors

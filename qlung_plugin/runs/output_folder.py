@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from qlung_plugin.dataio.manifests import check_data_folder, check_outside
+from qlung_plugin.dataio.folders import check_data_folder, check_outside
 from qlung_plugin.runs.configuration import (
     digest_file,
     find_differences,

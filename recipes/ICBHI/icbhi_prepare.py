@@ -8,12 +8,11 @@ Authors
  * qlung_plugin contributors
 """
 
+from qlung_plugin.dataio.folders import check_folders
 from qlung_plugin.dataio.icbhi import read_corpus
+from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.manifests import (
-    check_folders,
-    locate_cycles,
     manifest_entry,
-    read_headers,
     read_summary,
     write_manifests,
 )

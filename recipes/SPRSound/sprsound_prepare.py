@@ -16,12 +16,11 @@ from collections import Counter
 import soundfile
 
 from qlung_plugin.dataio.fields import add_once, some
+from qlung_plugin.dataio.folders import check_folders
+from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.manifests import (
-    check_folders,
-    locate_cycles,
     log_summary,
     manifest_entry,
-    read_headers,
     read_summary,
     write_manifests,
 )

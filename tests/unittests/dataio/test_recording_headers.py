@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from qlung_plugin.dataio.headers import read_extent
-from qlung_plugin.dataio.manifests import read_headers
+from qlung_plugin.dataio.locating import read_headers
 from qlung_plugin.dataio.recordings import Recording
 from tests.unittests.recording_checks import breaths
 
