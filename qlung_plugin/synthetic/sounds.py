@@ -4,8 +4,10 @@ They imitate what the definitions of respiratory sounds describe, for
 demonstrations and tests. They are no model of a lung, and no score on them
 is a result.
 
-Loudness is relative: 1 is the RMS of breathing at the peak of inspiration.
-Time is in seconds, frequency in Hz. All chance comes from the ``rng`` given.
+Loudness is relative: 1 is the RMS of breathing at the peak of inspiration. All
+chance comes from ``rng``, a :class:`numpy.random.Generator`. What takes a
+``duration`` in seconds and a ``sample_rate`` in Hz returns a waveform
+``[samples]`` of that length.
 
 Sources
  * Sovijärvi et al. 2000, "Definition of terms for applications of respiratory
@@ -16,7 +18,8 @@ Sources
  * Kiyokawa et al. 2001, "Auditory detection of simulated crackles in breath
    sounds", Chest 119: the waveform of a crackle.
  * Gavriely et al. 1995, "Spectral characteristics of chest wall breath sounds
-   in normal subjects", Thorax 50: the slopes of the breathing spectra.
+   in normal subjects", Thorax 50: the slopes of the breathing spectra, 12.7 to
+   15.2 dB per octave in inspiration and 13.4 to 20.3 in expiration.
 
 Authors
  * qlung_plugin contributors
@@ -26,6 +29,9 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import fft, signal
+
+INHALE = 0.4  # inspiration's share of a breath
+SLOPES = (13.5, 16.0)  # dB per octave, of inspiration and expiration
 
 
 class CrackleKind(NamedTuple):
@@ -46,47 +52,15 @@ CRACKLE_KINDS = {
 }
 
 
-def shaped_noise(samples, sample_rate, rng, gain):
-    """Gaussian noise with a given amplitude spectrum and an RMS of 1.
+def shaped_noise(samples, sample_rate, rng, corner, slope):
+    """Gaussian noise whose spectrum is flat to a corner and falls from there.
 
     Arguments
     ---------
     samples : int
         Length of the noise.
-    sample_rate : int
-        Sample rate in Hz.
-    rng : numpy.random.Generator
-        Source of chance.
-    gain : callable
-        From frequencies in Hz [bins] to amplitude gains [bins].
-
-    Returns
-    -------
-    noise : numpy.ndarray
-        Waveform [samples].
-
-    Example
-    -------
-    >>> rng = np.random.default_rng(0)
-    >>> noise = shaped_noise(8000, 4000, rng, lambda f: f < 500)
-    >>> float(noise.std().round(3))
-    1.0
-    """
-    padded = fft.next_fast_len(samples, real=True)
-    frequencies = fft.rfftfreq(padded, 1 / sample_rate)
-    # White noise has a white Gaussian spectrum, so it is drawn as one.
-    spectrum = rng.standard_normal((2, len(frequencies)))
-    spectrum = (spectrum[0] + 1j * spectrum[1]) * gain(frequencies)
-    spectrum[0] = 0.0
-    noise = fft.irfft(spectrum, padded)[:samples]
-    return noise / np.sqrt(np.mean(noise**2))
-
-
-def falling(corner, slope):
-    """An amplitude gain that is flat to a corner frequency, then falls.
-
-    Arguments
-    ---------
+    sample_rate, rng
+        See the module.
     corner : float
         Frequency of -3 dB, in Hz.
     slope : float
@@ -94,74 +68,43 @@ def falling(corner, slope):
 
     Returns
     -------
-    gain : callable
-        From frequencies in Hz [bins] to amplitude gains [bins].
+    numpy.ndarray
+        Waveform [samples] with an RMS of 1.
 
     Example
     -------
-    >>> gain = falling(100.0, 12.0)
-    >>> (20 * np.log10(gain(np.array([100.0, 800.0])))).round()
-    array([ -3., -36.])
+    >>> noise = shaped_noise(8000, 4000, np.random.default_rng(0), 100, 12)
+    >>> float(noise.std().round(3))
+    1.0
     """
+    padded = fft.next_fast_len(samples, real=True)
+    frequencies = fft.rfftfreq(padded, 1 / sample_rate)
     exponent = 2 * slope / (20 * np.log10(2))
-    return lambda frequencies: (1 + (frequencies / corner) ** exponent) ** -0.5
+    gain = (1 + (frequencies / corner) ** exponent) ** -0.5
+    # White noise has a white Gaussian spectrum, so it is drawn as one.
+    spectrum = rng.standard_normal((2, len(frequencies)))
+    spectrum = (spectrum[0] + 1j * spectrum[1]) * gain
+    spectrum[0] = 0.0
+    noise = fft.irfft(spectrum, padded)[:samples]
+    return noise / np.sqrt(np.mean(noise**2))
 
 
-def breathing(
-    duration,
-    sample_rate,
-    rng,
-    inhale=0.4,
-    exhale_gain=0.5,
-    corner=100.0,
-    slopes=(13.5, 16.0),
-):
+def breathing(duration, sample_rate, rng, corner=100.0):
     """One breath: the noise of an inspiration and of a softer expiration.
 
     Loudness follows the flow: half a sine in inspiration, a quick rise and a
-    slow fall in expiration, then a pause of a tenth of the breath.
-
-    Arguments
-    ---------
-    duration : float
-        Length of the breath, in seconds.
-    sample_rate : int
-        Sample rate in Hz.
-    rng : numpy.random.Generator
-        Source of chance.
-    inhale : float
-        Inspiration's share of the breath.
-    exhale_gain : float
-        Loudness of expiration; that of inspiration is 1.
-    corner : float
-        Frequency from which the spectrum falls, in Hz. Higher for children.
-    slopes : tuple
-        Fall of the spectrum in inspiration and expiration, in dB per octave
-        (Gavriely et al. 1995: 12.7 to 15.2, and 13.4 to 20.3).
-
-    Returns
-    -------
-    sound : numpy.ndarray
-        Waveform [samples].
-
-    Example
-    -------
-    >>> breath = breathing(2.0, 4000, np.random.default_rng(0))
-    >>> breath.shape
-    (8000,)
-    >>> bool(breath[:3200].std() > breath[3200:].std())
-    True
+    slow fall in expiration, then a pause of a tenth of the breath. The spectrum
+    falls from ``corner`` Hz on, which is higher in children.
     """
     samples = round(duration * sample_rate)
-    turn, stop = round(inhale * samples), round(0.9 * samples)
+    turn, stop = round(INHALE * samples), round(0.9 * samples)
     inspiration = np.sin(np.pi * np.linspace(0, 1, turn))
     expiration = np.sin(np.pi * np.sqrt(np.linspace(0, 1, stop - turn)))
     sound = np.zeros(samples)
     for start, flow, slope in zip(
-        (0, turn), (inspiration, exhale_gain * expiration), slopes
+        (0, turn), (inspiration, 0.5 * expiration), SLOPES
     ):
-        gain = falling(corner, slope)
-        noise = shaped_noise(len(flow), sample_rate, rng, gain)
+        noise = shaped_noise(len(flow), sample_rate, rng, corner, slope)
         sound[start : start + len(flow)] = flow * noise
     return sound
 
@@ -179,12 +122,12 @@ def crackle(two_cycle, initial_deflection, sample_rate):
         Two-cycle duration, in seconds.
     initial_deflection : float
         Initial deflection width, in seconds.
-    sample_rate : int
-        Sample rate in Hz.
+    sample_rate
+        See the module.
 
     Returns
     -------
-    burst : numpy.ndarray
+    numpy.ndarray
         Waveform [samples] with a peak of 1.
 
     Example
@@ -199,26 +142,8 @@ def crackle(two_cycle, initial_deflection, sample_rate):
     return burst / np.abs(burst).max()
 
 
-def crackles(duration, sample_rate, rng, kind="fine", inhale=0.4):
-    """The crackles of one breath.
-
-    Arguments
-    ---------
-    duration : float
-        Length of the breath, in seconds.
-    sample_rate : int
-        Sample rate in Hz.
-    rng : numpy.random.Generator
-        Source of chance.
-    kind : str
-        A key of ``CRACKLE_KINDS``.
-    inhale : float
-        Inspiration's share of the breath.
-
-    Returns
-    -------
-    sound : numpy.ndarray
-        Waveform [samples].
+def crackles(duration, sample_rate, rng, kind="fine"):
+    """The crackles of one breath, of a kind of ``CRACKLE_KINDS``.
 
     Example
     -------
@@ -233,7 +158,7 @@ def crackles(duration, sample_rate, rng, kind="fine", inhale=0.4):
         two_cycle = rng.uniform(*kind.two_cycle)
         deflection = kind.deflection_ratio * two_cycle
         burst = crackle(two_cycle, deflection, sample_rate)
-        onset = rng.uniform(*kind.onset) * inhale * duration
+        onset = rng.uniform(*kind.onset) * INHALE * duration
         # Vyshedskiy et al. 2009, Chest 135: 76 % of inspiratory ones are so.
         polarity = -1 if rng.random() < 0.75 else 1
         loudness = kind.peak * rng.lognormal(0.0, 0.3)
@@ -246,29 +171,15 @@ def wheeze(duration, sample_rate, rng, fundamental, harmonics=3, drift=0.1):
 
     Arguments
     ---------
-    duration : float
-        Length in seconds. A wheeze lasts more than 0.1.
-    sample_rate : int
-        Sample rate in Hz.
-    rng : numpy.random.Generator
-        Source of chance.
+    duration, sample_rate, rng
+        See the module. A wheeze lasts more than 0.1 s.
     fundamental : float
-        Mean pitch in Hz, 100 to 1000.
+        Mean pitch in Hz, 100 to 1000; its amplitude is 1.
     harmonics : int
         Number of partials, the fundamental included; the k-th has an
         amplitude of 1/k^2. Those beyond the Nyquist frequency are left out.
     drift : float
         Largest departure from the mean pitch, as a fraction of it.
-
-    Returns
-    -------
-    sound : numpy.ndarray
-        Waveform [samples]; the fundamental's amplitude is 1.
-
-    Example
-    -------
-    >>> wheeze(0.5, 4000, np.random.default_rng(0), 400.0).shape
-    (2000,)
     """
     samples = round(duration * sample_rate)
     # Half a turn at most: the pitch glides, it does not tremble.
@@ -290,34 +201,22 @@ def lung_cycle(
     crackle_kind=None,
     wheeze_pitch=None,
     strength=1.0,
-    inhale=0.4,
     corner=100.0,
 ):
     """One breath with the adventitious sounds that it is asked to have.
 
     Arguments
     ---------
-    duration : float
-        Length of the breath, in seconds.
-    sample_rate : int
-        Sample rate in Hz.
-    rng : numpy.random.Generator
-        Source of chance.
+    duration, sample_rate, rng
+        See the module.
     crackle_kind : str, optional
         A key of ``CRACKLE_KINDS``; None for no crackles.
     wheeze_pitch : float, optional
         Mean pitch of an expiratory wheeze in Hz; None for no wheeze.
     strength : float
         Loudness of the adventitious sounds.
-    inhale : float
-        Inspiration's share of the breath.
     corner : float
-        Frequency from which the breathing spectrum falls, in Hz.
-
-    Returns
-    -------
-    sound : numpy.ndarray
-        Waveform [samples].
+        Of :func:`breathing`.
 
     Example
     -------
@@ -325,42 +224,19 @@ def lung_cycle(
     >>> lung_cycle(2.0, 4000, rng, "fine", wheeze_pitch=300.0).shape
     (8000,)
     """
-    sound = breathing(duration, sample_rate, rng, inhale, corner=corner)
+    sound = breathing(duration, sample_rate, rng, corner)
     if crackle_kind is not None:
-        bursts = crackles(duration, sample_rate, rng, crackle_kind, inhale)
-        sound += strength * bursts
+        sound += strength * crackles(duration, sample_rate, rng, crackle_kind)
     if wheeze_pitch is not None:
-        length = max(0.15, rng.uniform(0.5, 0.8) * (1 - inhale) * duration)
+        length = max(0.15, rng.uniform(0.5, 0.8) * (1 - INHALE) * duration)
         tone = 0.5 * wheeze(length, sample_rate, rng, wheeze_pitch)
-        onset = (inhale + 0.05) * duration
+        onset = (INHALE + 0.05) * duration
         add_at(sound, strength * tone, round(onset * sample_rate))
     return sound
 
 
 def heart_beats(duration, sample_rate, rng, rate=75.0):
-    """Heart beats: two low thumps each, the second softer and higher.
-
-    Arguments
-    ---------
-    duration : float
-        Length in seconds.
-    sample_rate : int
-        Sample rate in Hz.
-    rng : numpy.random.Generator
-        Source of chance.
-    rate : float
-        Beats per minute.
-
-    Returns
-    -------
-    sound : numpy.ndarray
-        Waveform [samples]; the first thump's peak is about 1.
-
-    Example
-    -------
-    >>> heart_beats(3.0, 4000, np.random.default_rng(0)).shape
-    (12000,)
-    """
+    """Heart beats, ``rate`` a minute: two low thumps, the second softer."""
     sound = np.zeros(round(duration * sample_rate))
     period = 60 / rate
     time = np.arange(round(0.12 * sample_rate)) / sample_rate - 0.06
@@ -383,28 +259,9 @@ def ambient_noise(duration, sample_rate, rng):
 
     Its spectrum falls by 6 dB per octave above 50 Hz, more slowly than that of
     breathing, so it masks the high partials first.
-
-    Arguments
-    ---------
-    duration : float
-        Length in seconds.
-    sample_rate : int
-        Sample rate in Hz.
-    rng : numpy.random.Generator
-        Source of chance.
-
-    Returns
-    -------
-    noise : numpy.ndarray
-        Waveform [samples] with an RMS of about 1.
-
-    Example
-    -------
-    >>> ambient_noise(2.0, 4000, np.random.default_rng(0)).shape
-    (8000,)
     """
     samples = round(duration * sample_rate)
-    noise = shaped_noise(samples, sample_rate, rng, falling(50.0, 6.0))
+    noise = shaped_noise(samples, sample_rate, rng, 50.0, 6.0)
     turns = rng.uniform(0, 1) + rng.uniform(0.2, 0.5) * (
         np.arange(samples) / sample_rate
     )
@@ -412,21 +269,7 @@ def ambient_noise(duration, sample_rate, rng):
 
 
 def mix_at_snr(sound, noise, snr):
-    """Adds noise to a sound at a given ratio of their mean powers.
-
-    Arguments
-    ---------
-    sound : numpy.ndarray
-        Waveform [samples].
-    noise : numpy.ndarray
-        Waveform [samples].
-    snr : float
-        Signal-to-noise ratio in dB.
-
-    Returns
-    -------
-    mixture : numpy.ndarray
-        Waveform [samples]; the sound in it is unchanged.
+    """Adds noise to a sound at a ratio of their mean powers, in dB.
 
     Example
     -------
@@ -438,23 +281,7 @@ def mix_at_snr(sound, noise, snr):
 
 
 def band_limit(sound, sample_rate, low, high):
-    """What a sensor of a given band passes: 12 dB per octave beyond it.
-
-    Arguments
-    ---------
-    sound : numpy.ndarray
-        Waveform [samples].
-    sample_rate : int
-        Sample rate in Hz.
-    low : float
-        Lower edge at -3 dB, in Hz.
-    high : float
-        Upper edge at -3 dB, in Hz, below the Nyquist frequency.
-
-    Returns
-    -------
-    limited : numpy.ndarray
-        Waveform [samples].
+    """What a sensor passes: -3 dB at the edges in Hz, 12 dB per octave beyond.
 
     Example
     -------
@@ -468,16 +295,7 @@ def band_limit(sound, sample_rate, low, high):
 
 
 def add_at(track, sound, start):
-    """Adds a sound to a track in place; what passes the end is cut off.
-
-    Arguments
-    ---------
-    track : numpy.ndarray
-        Waveform [samples] that is changed.
-    sound : numpy.ndarray
-        Waveform [samples].
-    start : int
-        Where in the track the sound begins, in samples.
+    """Adds a sound to a track from a sample on; what passes the end is cut off.
 
     Example
     -------
@@ -488,3 +306,41 @@ def add_at(track, sound, start):
     """
     stop = min(start + len(sound), len(track))
     track[start:stop] += sound[: max(0, stop - start)]
+
+
+def record_chest(lungs, sample_rate, rng, snr, pulse, band, level):
+    """What a stethoscope records of lungs: with room, heart and muscles.
+
+    Arguments
+    ---------
+    lungs : numpy.ndarray
+        Waveform [samples] of breathing.
+    sample_rate, rng
+        See the module.
+    snr : float
+        Ratio of the lungs to the room in dB.
+    pulse : tuple
+        Range of the heart rate, in beats per minute.
+    band : tuple
+        Edges at -3 dB of the device, in Hz.
+    level : float
+        Mean RMS of the device's recordings in dB of full scale; a recording
+        departs from it by up to 4 dB.
+
+    Returns
+    -------
+    numpy.ndarray
+        Waveform [samples], clipped at 1.
+    """
+    duration = len(lungs) / sample_rate
+    room = ambient_noise(duration, sample_rate, rng)
+    # Muscles and the hand: strong below 60 Hz in most real recordings.
+    rumble = shaped_noise(len(lungs), sample_rate, rng, 30.0, 24.0)
+    heart = heart_beats(duration, sample_rate, rng, rng.uniform(*pulse))
+    chest = mix_at_snr(lungs, room, snr)
+    chest += rumble + rng.uniform(2, 6) * heart
+    recorded = band_limit(chest, sample_rate, *band)
+    level = level + rng.uniform(-4, 4)
+    recorded *= 10 ** (level / 20) / recorded.std()
+    # Real ones clip, too.
+    return np.clip(recorded, -1, 1)

@@ -5,7 +5,6 @@ Authors
 """
 
 import csv
-import hashlib
 import json
 import re
 from collections import Counter
@@ -15,8 +14,7 @@ import pytest
 import soundfile
 from scipy.signal import medfilt, welch
 
-from qlung_plugin.synthetic import sprsound
-from qlung_plugin.synthetic.sprsound import generate_sprsound_like, main
+from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 
 NAME = re.compile(r"(9\d{3})_(\d+\.\d)_([01])_p[1-4]_(\d+)")
 FOLDERS = {
@@ -62,17 +60,6 @@ def types_in(annotations):
 
 def patients(names):
     return {NAME.fullmatch(name)[1] for name in names}
-
-
-def digest(folder):
-    """A checksum per file, by its path in the folder."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(
-            path.read_bytes()
-        ).hexdigest()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
 
 
 def test_the_layout_is_that_of_sprsound(corpus):
@@ -155,7 +142,7 @@ def test_every_type_and_in_each_partition_every_label_occurs(corpus):
         types = types_in(read_partition(folder, partition))
         assert {LABELS[kind] for kind in types} == set(LABELS.values())
         assert types["Normal"] == max(types.values())
-        assert summary["events"][partition] == types
+        assert summary["sounds"][partition] == types
         total += types
     assert set(total) == set(LABELS)
     rare = total["Rhonchi"] + total["Stridor"] + total["Wheeze+Crackle"]
@@ -167,7 +154,7 @@ def test_every_type_and_in_each_partition_every_label_occurs(corpus):
 def test_any_size_has_every_label_everywhere(tmp_path, seed, sizes):
     count, recordings = sizes
     summary = generate_sprsound_like(tmp_path / "demo", seed, count, recordings)
-    for types in summary["events"].values():
+    for types in summary["sounds"].values():
         assert {LABELS[kind] for kind in types} == set(LABELS.values())
     assert summary["recordings"]["inter"] % recordings == 0
 
@@ -241,78 +228,6 @@ def test_what_was_made_is_told_and_is_no_result(corpus):
     assert len({row["snr_db"] for row in rows}) >= 4
 
 
-def test_the_default_corpus_stays_small(corpus):
-    folder, _ = corpus
-    sizes = sum(path.stat().st_size for path in folder.rglob("*.wav"))
-    assert 3 * sizes < 40e6  # three recordings per patient by default
-
-
-# Writing
-
-
-def small(folder, seed=0):
-    return generate_sprsound_like(folder, seed=seed, patients=2, recordings=1)
-
-
-def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path):
-    small(tmp_path / "first")
-    small(tmp_path / "second")
-    small(tmp_path / "other", seed=1)
-    first, second, other = (
-        digest(tmp_path / name) for name in ("first", "second", "other")
-    )
-    assert first == second
-    wavs = [
-        {value for path, value in files.items() if path.endswith(".wav")}
-        for files in (first, other)
-    ]
-    assert not wavs[0] & wavs[1]
-    # Over a previous corpus: what stands there is only the new one.
-    small(tmp_path / "other")
-    assert digest(tmp_path / "other") == first
-
-
-def test_the_real_database_and_other_folders_are_refused(tmp_path):
-    for name in ("train_wav", "test_wav"):
-        (tmp_path / name).mkdir()
-    with pytest.raises(FileExistsError, match="new or an empty folder"):
-        small(tmp_path)
-    assert len(list(tmp_path.rglob("*"))) == 2
-
-
-def test_half_a_corpus_is_never_left(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(sprsound.soundfile, "write", fail)
-    with pytest.raises(OSError, match="No space left"):
-        small(tmp_path / "demo")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"patients": 1}, {"patients": 100}, {"recordings": 0}]
-)
-def test_impossible_sizes_are_refused(tmp_path, wrong):
-    with pytest.raises(ValueError, match="must be"):
-        generate_sprsound_like(tmp_path / "demo", **wrong)
-    assert not (tmp_path / "demo").exists()
-
-
-def test_the_command_writes_a_corpus_and_tells_what(tmp_path, capsys):
-    folder = tmp_path / "demo"
-    main([str(folder), "--seed", "3", "--patients", "2", "--recordings", "1"])
-    told = json.loads(capsys.readouterr().out)
-    assert told["recordings"] == {"train": 2, "intra": 1, "inter": 1}
-    assert len(read_partition(folder, "train")) == 2
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    told = " ".join(capsys.readouterr().out.split())
-    assert "python -m qlung_plugin.synthetic.sprsound demo_sprsound" in told
-    assert "no score on it is a result" in told
-    assert "default 20" in told
-
-
 def test_the_recipe_reads_it_without_a_warning(corpus, tmp_path):
     from recipes.SPRSound.sprsound_prepare import prepare_sprsound
 
@@ -324,6 +239,6 @@ def test_the_recipe_reads_it_without_a_warning(corpus, tmp_path):
     assert summary["recordings"] == recordings
     counts = Counter()
     for partition in ("inter", "intra"):
-        for kind, count in written["events"][partition].items():
+        for kind, count in written["sounds"][partition].items():
             counts[LABELS[kind]] += count
     assert summary["partitions"]["test"]["counts"] == counts

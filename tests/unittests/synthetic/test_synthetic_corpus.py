@@ -1,0 +1,165 @@
+"""Tests of what all generated corpora share: a folder and a command.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import hashlib
+import json
+
+import pytest
+import soundfile
+
+from qlung_plugin.synthetic import icbhi, sprsound
+
+GENERATORS = {
+    icbhi: (icbhi.generate_icbhi_like, {"test": 1, "train": 1}),
+    sprsound: (
+        sprsound.generate_sprsound_like,
+        {"inter": 1, "intra": 1, "train": 2},
+    ),
+}
+
+
+@pytest.fixture(
+    name="module", params=GENERATORS, ids=lambda module: module.DATABASE
+)
+def fixture_module(request):
+    """A generator's module."""
+    return request.param
+
+
+@pytest.fixture(name="small")
+def fixture_small(module):
+    """Writes a small corpus."""
+
+    def generate(folder, seed=0, patients=2, recordings=1):
+        return GENERATORS[module][0](folder, seed, patients, recordings)
+
+    return generate
+
+
+def digest(folder):
+    """A checksum per file, by its path in the folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def wavs(folder):
+    """Checksums of the recordings."""
+    return {d for path, d in digest(folder).items() if path.endswith(".wav")}
+
+
+def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path, small):
+    (tmp_path / "empty").mkdir()
+    small(tmp_path / "empty")
+    small(tmp_path / "new" / "nested")
+    small(tmp_path / "other", seed=1)
+    first = digest(tmp_path / "empty")
+    assert digest(tmp_path / "new" / "nested") == first
+    assert not wavs(tmp_path / "other") & wavs(tmp_path / "empty")
+    # Over a previous corpus: what stands there is only the new one.
+    small(tmp_path / "other")
+    assert digest(tmp_path / "other") == first
+
+
+def test_a_folder_with_other_content_is_refused(tmp_path, small):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="new or an empty folder"):
+        small(tmp_path)
+    with pytest.raises(FileExistsError):
+        small(tmp_path / "notes.txt")
+    small(tmp_path / "demo")
+    (tmp_path / "demo" / "mine.csv").write_text("in a previous corpus")
+    before = digest(tmp_path)
+    with pytest.raises(FileExistsError):
+        small(tmp_path / "demo")
+    assert digest(tmp_path) == before
+
+
+def test_the_real_database_is_refused(tmp_path, small):
+    """It has the same names, but no word that it is generated."""
+    small(tmp_path / "demo")
+    (tmp_path / "demo" / "README.txt").write_text("The database")
+    before = digest(tmp_path)
+    with pytest.raises(FileExistsError):
+        small(tmp_path / "demo", seed=1)
+    assert digest(tmp_path) == before
+    (tmp_path / "demo" / "README.txt").unlink()
+    with pytest.raises(FileExistsError):
+        small(tmp_path / "demo", seed=1)
+    assert digest(tmp_path).items() < before.items()
+
+
+def test_another_corpus_is_refused(tmp_path, module, small):
+    [other] = GENERATORS.keys() - {module}
+    GENERATORS[other][0](tmp_path / "demo", patients=2, recordings=1)
+    before = digest(tmp_path)
+    with pytest.raises(FileExistsError):
+        small(tmp_path / "demo")
+    assert digest(tmp_path) == before
+
+
+def test_half_a_corpus_is_never_left(tmp_path, monkeypatch, small):
+    small(tmp_path / "old")
+    before = digest(tmp_path)
+    write, calls = soundfile.write, []
+
+    def fail_at_the_second(*arguments):
+        calls.append(1)
+        if len(calls) % 2 == 0:
+            raise OSError("No space left on device")
+        write(*arguments)
+
+    monkeypatch.setattr(soundfile, "write", fail_at_the_second)
+    for target in ("new", "old"):
+        with pytest.raises(OSError, match="No space left"):
+            small(tmp_path / target, seed=1)
+    assert digest(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"patients": 1}, {"patients": 100}, {"recordings": 0}]
+)
+def test_impossible_sizes_are_refused(tmp_path, small, wrong):
+    with pytest.raises(ValueError, match="must be"):
+        small(tmp_path / "demo", **wrong)
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_default_corpus_stays_small(tmp_path, module):
+    generate, _ = GENERATORS[module]
+    generate(tmp_path / "demo", recordings=1)
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*.wav")]
+    assert 3 * sum(sizes) < 40e6  # three recordings per patient by default
+
+
+def test_the_command_writes_a_corpus_and_tells_what(tmp_path, capsys, module):
+    folder = tmp_path / "demo"
+    sizes = ["--patients", "2", "--recordings", "1"]
+    module.main([str(folder), "--seed", "3", *sizes])
+    told = json.loads(capsys.readouterr().out)
+    _, recordings = GENERATORS[module]
+    assert told["recordings"] == recordings
+    assert len(wavs(folder)) == sum(recordings.values())
+    with pytest.raises(SystemExit) as stop:
+        module.main([str(tmp_path)])
+    assert stop.value.code == 2
+    assert "not a corpus" in capsys.readouterr().err
+
+
+def test_the_command_explains_itself(capsys, module):
+    with pytest.raises(SystemExit):
+        module.main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    name = module.__name__.rpartition(".")[2]
+    assert f"python -m qlung_plugin.synthetic.{name} demo_{name}" in told
+    assert "no score on it is a result" in told
+    number = {icbhi: 16, sprsound: 20}[module]
+    assert f"2 to 99 (default: {number})" in told
