@@ -84,6 +84,19 @@ class WaveformAugmentation(nn.Module):
     (torch.Size([2, 64000]), tensor([1., 1.]))
     """
 
+    yaml_values = {
+        "augmenter": {
+            "!new:speechbrain.augment.augmenter.Augmenter": {
+                "augmentations": [
+                    "!new:speechbrain.augment.time_domain.DropFreq"
+                ]
+            }
+        },
+        "fix_length": "!ref <fix_length>",
+        "sample_rate": "!ref <sample_rate>",
+        "quality": "!ref <quality>",
+    }
+
     def __init__(self, augmenter, fix_length, sample_rate, quality=None):
         super().__init__()
         one_to_one = {

@@ -8,7 +8,9 @@ An architecture is a dict of what JSON can say. Some of its values are objects:
   ``cycle_features.compute_features``.
 
 Nothing is made but what :data:`COMPONENTS` lists, with arguments that are plain
-and not out of all proportion. No argument may name a file or an address.
+and not out of all proportion. No argument may name a file or an address: what
+the docstring of a component says may be a Path has to be left out, or written
+out where it may be a dict.
 
 Authors
  * qlung_plugin contributors
@@ -16,6 +18,7 @@ Authors
 
 import importlib
 import math
+import re
 from contextlib import contextmanager
 
 import torch
@@ -23,43 +26,35 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
+from qlung_plugin.inference.components import find_components
 from qlung_plugin.utils.state_dicts import DAMAGED
 
 PACKAGE = "qlung_plugin"
 
+# The public components of these kinds: each is one by where this package defines
+# it, see components.find_components.
+KINDS = ("quality", "compute_features", "backbone", "classifier")
+LISTED = {
+    component.path: component
+    for component in find_components().values()
+    if component.kind in KINDS
+}
+
 # Front ends and qualities compute tables as they are made, which BOUNDS keeps
 # small and MOST_OBJECTS few. Only data tell their shapes, so they are made even
 # for an outline.
-COMPUTING = (
-    f"{PACKAGE}.lobes.quality.AudioQualityScore",
-    f"{PACKAGE}.lobes.quality.ClippingScore",
-    f"{PACKAGE}.lobes.quality.ConstantQuality",
-    f"{PACKAGE}.lobes.quality.FlatnessScore",
-    f"{PACKAGE}.lobes.quality.LearnedQualityScore",
-    f"{PACKAGE}.lobes.quality.ManifestQuality",
-    f"{PACKAGE}.lobes.quality.SNRScore",
-    f"{PACKAGE}.lobes.quality.WeightedQuality",
-    f"{PACKAGE}.lobes.features.ASTFeatures",
-    f"{PACKAGE}.lobes.features.BEATsFeatures",
-    f"{PACKAGE}.lobes.features.CLAPFeatures",
-    f"{PACKAGE}.lobes.features.EfficientATFeatures",
-    f"{PACKAGE}.lobes.features.PANNsFeatures",
+COMPUTING = tuple(
+    path
+    for path, component in LISTED.items()
+    if component.kind in ("quality", "compute_features")
 )
 
 COMPONENTS = (
-    *COMPUTING,
+    *LISTED,
     f"{PACKAGE}.dataio.cycles.CycleFeatures",
     f"{PACKAGE}.dataio.cycles.CycleResampler",
     f"{PACKAGE}.dataio.cycles.FixedLength",
-    f"{PACKAGE}.lobes.models.ast.AST",
-    f"{PACKAGE}.lobes.models.beats.BEATs",
-    f"{PACKAGE}.lobes.models.clap.CLAP",
-    f"{PACKAGE}.lobes.models.efficientat.EfficientAT",
     f"{PACKAGE}.lobes.models.efficientat.EfficientATFirstBlocks",
-    f"{PACKAGE}.lobes.models.embedding.EmbeddingModel",
-    f"{PACKAGE}.lobes.models.panns.PANNs",
-    f"{PACKAGE}.nnet.classifiers.AngularClassifier",
-    f"{PACKAGE}.nnet.classifiers.LinearClassifier",
     # What EmbeddingModel takes.
     "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
     "speechbrain.lobes.models.ResNet.ResNet",
@@ -70,7 +65,8 @@ COMPONENTS = (
 
 SEQUENTIAL = "torch.nn.Sequential"
 
-# What numbers of these names may be; those of a list, too.
+# What numbers of these names may be; those of a list, too. A component may say
+# it of its own arguments, by argument_bounds.
 BOUNDS = {
     "sample_rate": (1_000, 192_000),  # Hz
     "duration": (0.01, 60),  # s
@@ -80,19 +76,16 @@ BOUNDS = {
     "n_fft": (2, 2**18),
     "n_mels": (1, 1_024),
     "num_mel_bins": (1, 1_024),
-    "width_mult": (0.01, 16),
     "num_classes": (2, 1_000),
-    # Numbers of parts
+    # Of EfficientAT and its first blocks
+    "width_mult": (0.01, 16),
     "blocks": (0, 17),
-    "first_block": (0, 17),
+    # Numbers of parts of SpeechBrain's
     "block_sizes": (1, 128),
-    "depths": (1, 128),
-    "encoder_layers": (1, 128),
-    "num_hidden_layers": (1, 128),
     "res2net_scale": (1, 128),
     "tdnn_blocks": (1, 128),
 }
-LARGEST_NUMBER = 1_000_000  # any other, either way
+ANY_NUMBER = (-1_000_000, 1_000_000)
 LONGEST_NAME = 100  # of an argument
 LONGEST_TEXT = 1_000
 LONGEST_LIST = 1_000
@@ -103,19 +96,6 @@ DEEPEST = 20
 
 # What an argument has to be that would lead to a file, a network or a device.
 FIXED = {"pretrained_weights": (None, "none"), "device": ("cpu",)}
-
-# Arguments that are dicts. transformers takes any field of a configuration, also
-# such as make it fetch code; AST and BEATs check theirs themselves.
-MAPPINGS = ("coefficients", "config")
-CLAP_FIELDS = {
-    *("window_size", "num_mel_bins", "spec_size", "hidden_act", "patch_size"),
-    *("patch_stride", "hidden_size", "projection_dim", "depths"),
-    *("num_attention_heads", "enable_fusion", "patch_embeds_hidden_size"),
-    *("enable_patch_layer_norm", "flatten_patch_embeds", "qkv_bias"),
-    *("mlp_ratio", "projection_hidden_act", "layer_norm_eps"),
-    *("hidden_dropout_prob", "attention_probs_dropout_prob"),
-    *("drop_path_rate", "initializer_factor"),
-}
 
 # What constructors raise on arguments that do not go together.
 UNFIT = (*DAMAGED, StrictDataclassError)
@@ -149,8 +129,28 @@ def check(architecture):
         _check_value(value, (name,), name, objects, budget)
 
 
-def _check_value(value, place, name, objects, budget):
-    """Checks a value of an argument called ``name``, at a place."""
+def _check_value(
+    value, place, name, objects, budget, bounds=BOUNDS, mapping=False
+):
+    """Checks a value of an argument called ``name``, at a place.
+
+    Arguments
+    ---------
+    value : object
+        The value.
+    place : tuple
+        Names of what it is in, and its own.
+    name : str
+        Of the argument.
+    objects : set
+        Places of the objects that come before, which grows.
+    budget : list
+        How many values there may still be, which shrinks.
+    bounds : dict
+        Least and largest number by argument.
+    mapping : bool
+        Whether it may be a mapping that is no object.
+    """
     where = ".".join(map(str, place))
     budget[0] -= 1
     if budget[0] < 0 or len(place) > DEEPEST:
@@ -164,11 +164,7 @@ def _check_value(value, place, name, objects, budget):
     ):
         raise ValueError(f"{where[:200]}: no name of an argument")
     if name in FIXED:
-        if value not in FIXED[name]:
-            raise ValueError(
-                f"{where}: {str(value)[:100]!r} would be looked for outside of"
-                f" the model; only {FIXED[name][0]} is allowed"
-            )
+        _check_fixed(value, where, FIXED[name])
     elif isinstance(value, dict):
         if "class" in value:
             _check_object(value, place, objects, budget)
@@ -183,27 +179,31 @@ def _check_value(value, place, name, objects, budget):
                 raise ValueError(
                     f"{where}: a reference is to an object that comes before"
                 )
-        elif {*place} & {*MAPPINGS}:
+        elif mapping:
             for key, part in value.items():
-                _check_value(part, (*place, key), key, objects, budget)
+                _check_value(
+                    part, (*place, key), key, objects, budget, bounds, True
+                )
         else:
             raise ValueError(f"{where}: a mapping, but no object")
     elif isinstance(value, list):
         if len(value) > LONGEST_LIST:
             raise ValueError(f"{where}: a list of {len(value)} values")
         for position, part in enumerate(value):
-            _check_value(part, (*place, position), name, objects, budget)
+            _check_value(
+                part, (*place, position), name, objects, budget, bounds, mapping
+            )
     else:
-        _check_plain(value, where, name)
+        _check_plain(value, where, bounds.get(name, ANY_NUMBER))
 
 
-def _check_plain(value, where, name):
+def _check_plain(value, where, bounds):
     """Checks text, number, truth or null."""
     if isinstance(value, str):
         if len(value) > LONGEST_TEXT:
             raise ValueError(f"{where}: a text of {len(value)} characters")
     elif isinstance(value, (int, float)):  # truth included, which is 0 or 1
-        low, high = BOUNDS.get(name, (-LARGEST_NUMBER, LARGEST_NUMBER))
+        low, high = bounds
         if not low <= value <= high:  # NaN neither
             raise ValueError(f"{where}: {value} is not in {low} to {high}")
     elif value is not None:
@@ -227,20 +227,32 @@ def _check_object(value, place, objects, budget):
     if isinstance(arguments, list):
         _check_value(arguments, place, "parts", objects, budget)
         return
+    bounds, types = BOUNDS, {}
+    if name in LISTED:
+        bounds = {**BOUNDS, **LISTED[name].bounds}
+        types = {one.name: one.type for one in LISTED[name].arguments}
     for key, argument in arguments.items():
-        _check_value(argument, (*place, key), key, objects, budget)
-    for key in MAPPINGS:
-        if not isinstance(arguments.get(key), (dict, type(None))):
-            raise ValueError(
-                f"{where}: {key} has to be written out, and no"
-                f" {type(arguments[key]).__name__}"
-            )
-    if name.endswith(".CLAP"):
-        unknown = set(arguments.get("config") or {}) - CLAP_FIELDS
-        if unknown:
-            raise ValueError(
-                f"{where}: config has {min(unknown)!r}, which no model needs"
-            )
+        mapping = re.search(r"\bdict\b", types.get(key, "")) is not None
+        if mapping:
+            if not isinstance(argument, (dict, type(None))):
+                raise ValueError(
+                    f"{where}: {key} has to be written out, and no"
+                    f" {type(argument).__name__}"
+                )
+        elif re.search(r"\bPath\b", types.get(key, "")) and key not in FIXED:
+            _check_fixed(argument, f"{where}.{key}", (None,))
+        _check_value(
+            argument, (*place, key), key, objects, budget, bounds, mapping
+        )
+
+
+def _check_fixed(value, where, allowed):
+    """Checks what would lead to a file, a network or a device."""
+    if value not in allowed:
+        raise ValueError(
+            f"{where}: {str(value)[:100]!r} would be looked for outside of the"
+            f" model; only {allowed[0]} is allowed"
+        )
 
 
 def build(architecture, device="cpu"):

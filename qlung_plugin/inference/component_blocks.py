@@ -1,12 +1,17 @@
 """YAML blocks of components, to be pasted into a recipe.
 
+An argument gets what ``yaml_values`` of its class says, else what the recipes
+have a key for, else its default. In ``yaml_values``, which is plain data,
+``"!ref <key>"`` is a reference; ``"!new:Name"`` makes another component, or a
+class named by its path, and ``{"!new:Name": {"argument": 1}}`` gives it
+arguments that differ from its own.
+
 Authors
  * qlung_plugin contributors
 """
 
 import ast
 import textwrap
-from typing import NamedTuple
 
 import yaml
 
@@ -14,64 +19,16 @@ WIDTH = 80
 INDENT = 4
 
 
-class New(NamedTuple):
-    """An object within a block, made by ``!new:``."""
+TAG = "!new:"
 
-    name: str  # of a component, or the path of another class
-    values: dict  # what differs from the component's own
-
-
-# What blocks give to arguments, by component or, else, by key of the recipes;
-# all others get their default. "!ref" is to a key that the recipes have.
-VALUES = {
-    "quality.sample_rate": 16000,  # its own, whatever the backbone's is
-    "ConstantQuality.value": 0.5,
-    "ManifestQuality.column": "listeners",
-    "WeightedQuality.measures": [New("SNRScore", {}), New("ClippingScore", {})],
-    "WeightedQuality.weights": [0.5, 0.5],
-    "backbone.pretrained_weights": "!ref <pretrained_weights>",
-    "backbone.embedding_dim": 192,
-    "backbone.config": {},  # which the command line may fill, unlike null
-    "EfficientAT.width_mult": "!ref <width_mult>",
-    "EfficientAT.first_block": "!ref <frozen_blocks>",
-    "EmbeddingModel.model": New(
-        "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
-        {"input_size": 80, "lin_neurons": 192},
-    ),
-    "classifier.input_size": "!ref <backbone.embedding_dim>",
-    "classifier.num_classes": "!ref <num_classes>",
-    "margin.num_classes": "!ref <num_classes>",
-    "FixedMargin.margin": 0.2,
-    "MarginSchedule.margin": New("FixedMargin", {}),
-    "MarginSchedule.duration": 5,
-    "WeightedMargin.margins": [
-        New("QualityMargin", {}),
-        New("ClassImbalanceMargin", {}),
-    ],
-    "WeightedMargin.weights": [0.5, 0.5],
-    "loss.num_classes": "!ref <num_classes>",
-    "AdaFaceLoss.margin": New("FixedMargin", {"margin": 0.4}),
-    "AngularMarginLoss.margin": New("WeightedMargin", {}),
-    "CosineMarginLoss.margin": New("FixedMargin", {"margin": 0.35}),
-    "MagFaceLoss.margin": New("MagFaceMargin", {}),
-    "MarginRegularizedLoss.margin_loss": New("AngularMarginLoss", {}),
-    "WaveformAugmentation.augmenter": New(
-        "speechbrain.augment.augmenter.Augmenter",
-        {
-            "augmentations": [
-                New("speechbrain.augment.time_domain.DropFreq", {})
-            ]
-        },
-    ),
-    "WaveformAugmentation.fix_length": "!ref <fix_length>",
-    "WaveformAugmentation.sample_rate": "!ref <sample_rate>",
-    "WaveformAugmentation.quality": "!ref <quality>",
-    "lr_annealing.initial_value": "!ref <lr>",
-    "lr_annealing.final_value": "!ref <final_lr>",
-    "lr_annealing.epoch_count": "!ref <number_of_epochs>",
+# What the recipes have a key for, by argument.
+REFERENCES = {
+    "input_size": "!ref <backbone.embedding_dim>",
+    "num_classes": "!ref <num_classes>",
+    "pretrained_weights": "!ref <pretrained_weights>",
 }
 
-# What an argument gets that is required and not in VALUES.
+# What an argument gets that is required and of which nothing is known.
 UNKNOWN = "!PLACEHOLDER"
 
 NOTES = {
@@ -108,7 +65,7 @@ def yaml_block(name, components):
     lines = [
         *_comment(component.description, 0),
         *_comment(NOTES.get(component.key, ""), 0),
-        *_entry(component.key, New(name, {}), 0, components),
+        *_entry(component.key, f"{TAG}{name}", 0, components),
     ]
     return "\n".join(lines)
 
@@ -125,29 +82,40 @@ def _comment(text, indent):
     )
 
 
+def _new(value):
+    """Name and arguments of an object that a value makes, None if it is none."""
+    if isinstance(value, str) and value.startswith(TAG):
+        return value.removeprefix(TAG), {}
+    if isinstance(value, dict) and any(key.startswith(TAG) for key in value):
+        ((tag, arguments),) = value.items()
+        return tag.removeprefix(TAG), arguments
+    return None
+
+
 def _entry(key, value, indent, components):
     """The lines of a key and its value."""
     start = f"{' ' * indent}{key}:"
-    if isinstance(value, New):
+    if _new(value):
         return _object(f"{start} ", value, indent + INDENT, components)
-    if isinstance(value, list) and isinstance(value[0], New):
+    if isinstance(value, list) and any(map(_new, value)):
         dash = " " * (indent + INDENT) + "- "
         items = [_object(dash, new, len(dash), components) for new in value]
         return [start, *sum(items, [])]
     return [f"{start} {_plain(value)}"]
 
 
-def _object(start, new, indent, components):
+def _object(start, value, indent, components):
     """The lines of an object; its arguments are indented."""
-    if new.name not in components:
-        lines = [f"{start}!new:{new.name}"]
-        for key, value in new.values.items():
+    name, values = _new(value)
+    if name not in components:
+        lines = [f"{start}{TAG}{name}"]
+        for key, value in values.items():
             lines.extend(_entry(key, value, indent, components))
         return lines
-    component = components[new.name]
+    component = components[name]
     lines = [f"{start}{component.tag}"]
     for argument in component.arguments:
-        value = new.values.get(argument.name, _value(component, argument))
+        value = values.get(argument.name, _value(component, argument))
         lines.extend(_comment(argument.description, indent))
         lines.extend(_entry(argument.name, value, indent, components))
     return lines
@@ -155,9 +123,9 @@ def _object(start, new, indent, components):
 
 def _value(component, argument):
     """What a block gives to an argument."""
-    for scope in (component.name, component.key):
-        if f"{scope}.{argument.name}" in VALUES:
-            return VALUES[f"{scope}.{argument.name}"]
+    for values in (component.values, REFERENCES):
+        if argument.name in values:
+            return values[argument.name]
     if argument.default is None:
         return UNKNOWN
     return ast.literal_eval(argument.default)

@@ -1,4 +1,15 @@
-"""The components that recipes are made of, as the code itself describes them.
+"""The catalogue of components, as the code itself describes them.
+
+A class is in it because of where it is defined and what it inherits from, see
+:func:`find_components`; no list names it. What else is to be known of it is
+told by its docstring and by class attributes, plain literals, which subclasses
+inherit:
+
+* ``yaml_key``, the key of the recipes, where it is not that of its kind;
+* ``yaml_values``, what its YAML block gives to arguments, see
+  :mod:`qlung_plugin.inference.component_blocks`;
+* ``argument_bounds``, least and largest number by argument, of a model that is
+  opened, see :mod:`qlung_plugin.inference.architecture`.
 
 The sources are parsed, not imported: a list of all components takes no torch
 and less time than its import.
@@ -9,10 +20,12 @@ Authors
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = Path(__file__).parents[1]
+LOBES, NNET = f"{PACKAGE.name}.lobes", f"{PACKAGE.name}.nnet"
 
 
 class Kind(NamedTuple):
@@ -20,27 +33,31 @@ class Kind(NamedTuple):
 
     key: str
     place: str  # a package or module of this one
-    base: str  # the class that all of them inherit from
+    base: str  # the class that all of them inherit from, where it is defined
 
 
 KINDS = (
-    Kind("quality", "lobes.quality", "QualityMeasure"),
-    Kind("compute_features", "lobes.features", "Module"),
-    Kind("backbone", "lobes.models", "Backbone"),
-    Kind("classifier", "nnet.classifiers", "Module"),
-    Kind("margin", "nnet.margins", "Margin"),
-    Kind("loss", "nnet.losses", "ObjectivePart"),
-    Kind("waveform_augmentation", "augment.waveforms", "Module"),
-    Kind("mixing", "augment.mixing", "Module"),
+    Kind("quality", "lobes.quality", f"{LOBES}.quality.base.QualityMeasure"),
+    Kind(
+        "compute_features", "lobes.features", f"{LOBES}.features.base.FrontEnd"
+    ),
+    Kind("backbone", "lobes.models", f"{LOBES}.models.backbone.Backbone"),
+    Kind("classifier", "nnet.classifiers", f"{NNET}.classifiers.Classifier"),
+    Kind("margin", "nnet.margins", f"{NNET}.margins.base.Margin"),
+    Kind("loss", "nnet.losses", f"{NNET}.parts.ObjectivePart"),
+    Kind("waveform_augmentation", "augment.waveforms", "torch.nn.Module"),
+    Kind("mixing", "augment.mixing", "torch.nn.Module"),
     Kind("weight_averaging", "training.weight_averaging", "object"),
     Kind("lr_annealing", "nnet.schedulers", "object"),
 )
 
-# In its recipes compute_features puts the first blocks behind the front end.
-OTHER_KEYS = {"EfficientATFeatures": "log_mel"}
+# Class attributes that are read.
+ATTRIBUTES = ("yaml_key", "yaml_values", "argument_bounds")
 
 SECTION = re.compile(r"^Arguments\n-+\n(.*?)(?=^\w+\n-+$|\Z)", re.M | re.S)
-ENTRY = re.compile(r"^(\w+(?:, \w+)*)(?: : .*)?\n((?:(?: .*)?\n)+)", re.M)
+ENTRY = re.compile(
+    r"^(\w+(?:, \w+)*)(?: : (.*))?\n((?:(?: .*)?\n)+)", flags=re.M
+)
 
 
 class Argument(NamedTuple):
@@ -48,6 +65,7 @@ class Argument(NamedTuple):
 
     name: str
     default: str | None  # as the code writes it; None: it is required
+    type: str  # as the docstring has it
     description: str
 
 
@@ -55,11 +73,15 @@ class Component(NamedTuple):
     """A class that a recipe can name."""
 
     name: str
+    kind: str  # the key of its kind
     key: str  # of the recipes
     place: str  # the package or module that has all of its kind
+    module: str  # that defines it
     path: str  # to name it by
     description: str  # the first sentence of its docstring
     arguments: tuple
+    values: dict  # what its YAML block gives to arguments
+    bounds: dict  # least and largest number by argument
 
     @property
     def tag(self):
@@ -67,14 +89,12 @@ class Component(NamedTuple):
         return f"!new:{self.path}"
 
 
-class _Class(NamedTuple):
-    """What the source says of a class."""
+class _Source(NamedTuple):
+    """What the source of a module says."""
 
-    path: str | None  # the shortest that is public; None: it is not public
-    module: str
-    bases: tuple
-    docstring: str
-    init: ast.FunctionDef | None
+    classes: dict  # ast.ClassDef by name
+    imports: dict  # where a name comes from
+    exported: tuple  # __all__
 
 
 def find_components():
@@ -82,18 +102,22 @@ def find_components():
 
     A component is a class in a place that :data:`KINDS` lists, which
 
-    * is public: it has no underscore, and where its package has an ``__all__``
-      it is in it;
+    * is public: neither it nor its module has a leading underscore;
     * inherits from the base of its kind;
     * is not itself a base, of which the docstring says "Base class" first.
 
-    Names of classes are taken to be unique in these packages, and defaults of
-    arguments to be literals.
+    It is named by its package where the package has it in ``__all__``, else by
+    its module. Defaults of arguments are taken to be literals.
 
     Returns
     -------
     dict
         :class:`Component` by name.
+
+    Raises
+    ------
+    ValueError
+        If two have one name, or a class attribute that is read is no literal.
 
     Example
     -------
@@ -103,28 +127,52 @@ def find_components():
     >>> component.arguments[0].name, component.arguments[0].default
     ('kappa', '0.5')
     """
-    classes = _read_classes()
     components = {}
     for kind in KINDS:
-        place = f"{PACKAGE.name}.{kind.place}"
-        of_kind = [
-            Component(
-                name,
-                OTHER_KEYS.get(name, kind.key),
-                place,
-                found.path,
-                plain_text(" ".join(found.docstring.split("\n\n")[0].split())),
-                tuple(_arguments(name, classes)),
-            )
-            for name, found in classes.items()
-            if f"{found.module}.".startswith(f"{place}.")
-            and found.path is not None
-            and kind.base in _lineage(name, classes)
-            and not found.docstring.startswith("Base class")
-        ]
-        of_kind.sort(key=lambda component: (component.key, component.name))
-        components.update((one.name, one) for one in of_kind)
+        of_kind = sorted(
+            _components_of(kind),
+            key=lambda component: (component.key, component.name),
+        )
+        for component in of_kind:
+            other = components.setdefault(component.name, component)
+            if other is not component:
+                raise ValueError(
+                    f"two components are called {component.name}, in"
+                    f" {other.module} and in {component.module}: rename one"
+                )
     return components
+
+
+def _components_of(kind):
+    """Yields the components of a kind."""
+    place = f"{PACKAGE.name}.{kind.place}"
+    for module in _modules(place):
+        for name, node in _read(module).classes.items():
+            lineage, bases = _lineage(module, name)
+            docstring = ast.get_docstring(node) or ""
+            if (
+                name.startswith("_")
+                or kind.base not in bases
+                or docstring.startswith("Base class")
+            ):
+                continue
+            attributes = _attributes(lineage)
+            package = module.rpartition(".")[0]
+            exported = name in _read(package).exported
+            yield Component(
+                name=name,
+                kind=kind.key,
+                key=attributes.get("yaml_key", kind.key),
+                place=place,
+                module=module,
+                path=f"{package if exported else module}.{name}",
+                description=plain_text(
+                    " ".join(docstring.split("\n\n")[0].split())
+                ),
+                arguments=tuple(_arguments(lineage)),
+                values=attributes.get("yaml_values", {}),
+                bounds=attributes.get("argument_bounds", {}),
+            )
 
 
 def plain_text(text):
@@ -149,89 +197,142 @@ def plain_text(text):
     return text.replace("``", "")
 
 
-def _read_classes():
-    """:class:`_Class` by name, of all packages that components are in."""
-    classes = {}
-    for top in sorted({kind.place.split(".")[0] for kind in KINDS}):
-        for path in sorted((PACKAGE / top).rglob("*.py")):
-            parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-            module = ".".join(parts).removesuffix(".__init__")
-            exported = _exported(path.with_name("__init__.py"))
-            for node in _parse(path).body:
-                if not isinstance(node, ast.ClassDef):
-                    continue
-                public = module
-                if exported is not None:
-                    package = ".".join(parts[:-1])
-                    public = package if node.name in exported else None
-                if node.name.startswith("_"):
-                    public = None
-                classes[node.name] = _Class(
-                    public and f"{public}.{node.name}",
-                    module,
-                    _bases(node),
-                    ast.get_docstring(node) or "",
-                    _init(node),
-                )
-    return classes
+def _path(module):
+    """Where the source of a module of this package is."""
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _parse(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _modules(place):
+    """The names of the public modules in a package, or of the one module."""
+    path = _path(place)
+    if path.name != "__init__.py":
+        return [place]
+    paths = sorted(path.parent.rglob("*.py"))
+    parts = [
+        path.relative_to(PACKAGE.parent).with_suffix("").parts for path in paths
+    ]
+    return [
+        ".".join(names)
+        for names in parts
+        if not any(name.startswith("_") for name in names)
+    ]
 
 
-def _exported(path):
-    """The names in a package's ``__all__``, None if it has none."""
-    for node in _parse(path).body:
-        if isinstance(node, ast.Assign):
-            if ast.unparse(node.targets[0]) == "__all__":
-                return ast.literal_eval(node.value)
-    return None
+@cache
+def _read(module):
+    """The :class:`_Source` of a module of this package."""
+    tree = ast.parse(_path(module).read_text(encoding="utf-8"))
+    classes, imports, exported = {}, {}, ()
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            classes[node.name] = node
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = alias.asname or alias.name
+                imports[name] = f"{node.module}.{alias.name}"
+        elif (
+            isinstance(node, ast.Assign)
+            and ast.unparse(node.targets[0]) == "__all__"
+        ):
+            exported = tuple(ast.literal_eval(node.value))
+    return _Source(classes, imports, exported)
 
 
-def _bases(node):
-    """The last names of the bases, such as Module of nn.Module."""
-    names = [ast.unparse(base).split(".")[-1] for base in node.bases]
-    return tuple(names or ["object"])
+def _find(module, name):
+    """The module that defines a class, and its name there.
+
+    Arguments
+    ---------
+    module : str
+        Of this package.
+    name : str
+        What the class is called in that module, such as ``nn.Module``.
+
+    Returns
+    -------
+    module, name : str
+        Of another package as far as its imports tell, such as ``torch.nn``.
+    """
+    while module.split(".")[0] == PACKAGE.name:
+        source = _read(module)
+        if name in source.classes:
+            break
+        head, _, rest = name.partition(".")
+        path = f"{source.imports.get(head, head)}.{rest}".rstrip(".")
+        module, _, name = path.rpartition(".")
+    return module, name
 
 
-def _init(node):
-    for member in node.body:
-        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-            return member
-    return None
+def _lineage(module, name):
+    """A class and all that it inherits from, depth first.
+
+    Returns
+    -------
+    nodes : list of ast.ClassDef
+        Of this package.
+    paths : set of str
+        Where all of them are defined, also in other packages.
+    """
+    nodes, paths = [], {f"{module}.{name}".lstrip(".")}
+    if module.split(".")[0] == PACKAGE.name:
+        nodes.append(_read(module).classes[name])
+        for base in map(ast.unparse, nodes[0].bases or [ast.Name("object")]):
+            further, inherited = _lineage(*_find(module, base))
+            nodes += further
+            paths |= inherited
+    return nodes, paths
 
 
-def _lineage(name, classes):
-    """Names of a class and of all that it inherits from, depth first."""
-    names = [name]
-    if name in classes:
-        for base in classes[name].bases:
-            names.extend(_lineage(base, classes))
-    return names
+def _attributes(lineage):
+    """The values of :data:`ATTRIBUTES`; what is nearest replaces the rest."""
+    found = {}
+    for node in reversed(lineage):
+        for member in node.body:
+            name = isinstance(member, ast.Assign) and ast.unparse(
+                member.targets[0]
+            )
+            if name not in ATTRIBUTES:
+                continue
+            try:
+                value = ast.literal_eval(member.value)
+            except ValueError as error:
+                raise ValueError(
+                    f"{name} of {node.name} has to be a literal, which is read"
+                    f" without running the code: {error}"
+                ) from error
+            if isinstance(value, dict):
+                value = {**found.get(name, {}), **value}
+            found[name] = value
+    return found
 
 
-def _arguments(name, classes):
+def _arguments(lineage):
     """The arguments of a class, or of the base that takes them for it."""
-    known = [classes[n] for n in _lineage(name, classes) if n in classes]
-    init = next((found.init for found in known if found.init), None)
-    if init is None:
+    inits = [
+        member
+        for node in lineage
+        for member in node.body
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__"
+    ]
+    if not inits:
         return
     described = {}
-    for found in reversed(known):  # what is nearest replaces what is inherited
-        described.update(_described(found.docstring))
-    names = [argument.arg for argument in init.args.args[1:]]
-    defaults = [ast.unparse(default) for default in init.args.defaults]
+    for node in reversed(lineage):  # what is nearest replaces what is inherited
+        described.update(_described(ast.get_docstring(node) or ""))
+    given = inits[0].args
+    names = [argument.arg for argument in given.args[1:]]
+    defaults = [ast.unparse(default) for default in given.defaults]
     required = [None] * (len(names) - len(defaults))
-    for argument, default in zip(names, required + defaults):
-        yield Argument(argument, default, described.get(argument, ""))
+    for name, default in zip(names, required + defaults):
+        yield Argument(name, default, *described.get(name, ("", "")))
 
 
 def _described(docstring):
-    """What the section Arguments says, by argument."""
+    """What the section Arguments says, type and text by argument."""
     section = SECTION.search(docstring + "\n")
     return {
-        name: plain_text(" ".join(text.split()))
-        for names, text in ENTRY.findall(section[1] if section else "")
+        name: (kind, plain_text(" ".join(text.split())))
+        for names, kind, text in ENTRY.findall(section[1] if section else "")
         for name in names.split(", ")
     }

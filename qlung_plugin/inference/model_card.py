@@ -26,16 +26,6 @@ DATABASE_TERMS = {
     ),
 }
 
-# By the class of the backbone: who published weights. A licence is told only
-# where it was checked.
-WEIGHT_ORIGINS = {
-    "AST": "AST (Gong et al., 2021)",
-    "BEATs": "BEATs (Chen et al., 2023)",
-    "CLAP": "LAION-CLAP (Wu et al., 2023)",
-    "EfficientAT": "EfficientAT (Schmid et al., 2023; MIT licence)",
-    "PANNs": "PANNs (Kong et al., 2020)",
-}
-
 USE = """\
 From Python:
 
@@ -326,10 +316,10 @@ def _licences(model, provenance):
     ]
     weights = provenance["settings"].get("pretrained_weights")
     if weights not in (None, "none"):
-        name = type(model["backbone"]).__name__
+        backbone = type(model["backbone"])
+        origin = getattr(backbone, "weights_origin", None) or backbone.__name__
         lines.append(
-            f"- Pretrained weights `{weights}`, for"
-            f" {WEIGHT_ORIGINS.get(name, name)}: check the terms of their"
-            " authors."
+            f"- Pretrained weights `{weights}`, for {origin}: check the terms of"
+            " their authors."
         )
     return "\n".join(lines)

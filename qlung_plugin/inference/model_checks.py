@@ -22,7 +22,7 @@ from qlung_plugin.dataio.cycles import (
 from qlung_plugin.inference.architecture import UNFIT
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.quality import QualityMeasure
-from qlung_plugin.nnet.classifiers import AngularClassifier, LinearClassifier
+from qlung_plugin.nnet.classifiers import Classifier
 
 # Bytes of what a step makes of one cycle, of which several are in memory at a
 # time: a backbone of 8 s has up to 25 MB, BEATs of 30 s has 102.
@@ -36,7 +36,7 @@ PARTS = {
     "quality": QualityMeasure,
     "cycle_features": CycleFeatures,
     "backbone": Backbone,
-    "classifier": (AngularClassifier, LinearClassifier),
+    "classifier": Classifier,
 }
 
 

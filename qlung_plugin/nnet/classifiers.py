@@ -18,7 +18,15 @@ class ClassifierOutput(NamedTuple):
     cosines: torch.Tensor
 
 
-class LinearClassifier(nn.Module):
+class Classifier(nn.Module):
+    """Base class of the classifiers.
+
+    A subclass turns embeddings ``[batch, dim]`` into a
+    :class:`ClassifierOutput`.
+    """
+
+
+class LinearClassifier(Classifier):
     """A linear layer, with the cosines between embeddings and its weights.
 
     Arguments
@@ -52,7 +60,7 @@ class LinearClassifier(nn.Module):
         )
 
 
-class AngularClassifier(nn.Module):
+class AngularClassifier(Classifier):
     """Logits that are scaled cosines: ``z_k = scale * cos(theta_k)``.
 
     Source: Kim et al., "Quality Adaptive Angular Margin Learning for

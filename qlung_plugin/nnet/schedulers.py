@@ -30,6 +30,12 @@ class CosineScheduler:
     (0.854, 0.5)
     """
 
+    yaml_values = {
+        "initial_value": "!ref <lr>",
+        "final_value": "!ref <final_lr>",
+        "epoch_count": "!ref <number_of_epochs>",
+    }
+
     def __init__(self, initial_value, final_value, epoch_count):
         self.initial_value = initial_value
         self.final_value = final_value

@@ -7,6 +7,7 @@ Authors
  * qlung_plugin contributors
 """
 
+from qlung_plugin.lobes.features.base import FrontEnd
 from qlung_plugin.lobes.features.efficientat import EfficientATFeatures
 from qlung_plugin.lobes.features.kaldi import ASTFeatures, BEATsFeatures
 from qlung_plugin.lobes.features.slaney import CLAPFeatures, PANNsFeatures
@@ -16,5 +17,6 @@ __all__ = [
     "BEATsFeatures",
     "CLAPFeatures",
     "EfficientATFeatures",
+    "FrontEnd",
     "PANNsFeatures",
 ]

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
+from qlung_plugin.lobes.features.base import FrontEnd
 
-class EfficientATFeatures(nn.Module):
+
+class EfficientATFeatures(FrontEnd):
     """The log-mel front end that the EfficientAT backbones were trained with.
 
     Pre-emphasis of 0.97 without padding, a centred power STFT (FFT of 1024
@@ -32,6 +34,9 @@ class EfficientATFeatures(nn.Module):
     >>> features.shape
     torch.Size([2, 100, 128])
     """
+
+    # In its recipes compute_features puts the first blocks behind it.
+    yaml_key = "log_mel"
 
     sample_rate = 32000
     n_fft = 1024

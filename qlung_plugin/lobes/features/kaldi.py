@@ -8,12 +8,14 @@ import torch
 from torch import nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
+from qlung_plugin.lobes.features.base import FrontEnd
+
 # Kaldi's Povey window is a power of the Hann window.
 WINDOW_POWERS = {"hanning": 1.0, "povey": 0.85}
 
 
-class KaldiFilterbank(nn.Module):
-    """Log-mel energies as Kaldi computes them, of a whole batch at once.
+class KaldiFilterbank(FrontEnd):
+    """Base class: log-mel energies as Kaldi has them, of a whole batch.
 
     The same as :func:`torchaudio.compliance.kaldi.fbank` without dither, which
     takes one waveform: frames of 25 ms every 10 ms that lie within the

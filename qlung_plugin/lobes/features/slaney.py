@@ -5,11 +5,12 @@ Authors
 """
 
 import torch
-from torch import nn
 from torchaudio.functional import melscale_fbanks
 
+from qlung_plugin.lobes.features.base import FrontEnd
 
-class SlaneyFeatures(nn.Module):
+
+class SlaneyFeatures(FrontEnd):
     """Base class: a subclass says at what rate and with what hop.
 
     A centred power STFT (FFT and periodic Hann window of 1024 samples), 64 mel
@@ -17,7 +18,6 @@ class SlaneyFeatures(nn.Module):
     log10(max(x, 1e-10))``: what librosa makes with its defaults.
     """
 
-    sample_rate = None
     hop_length = None
     n_fft = 1024
     n_mels = 64

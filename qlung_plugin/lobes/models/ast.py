@@ -15,7 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from qlung_plugin.lobes.models.backbone import Backbone
-from qlung_plugin.lobes.models.transformers_hub import pretrained_state
+from qlung_plugin.lobes.models.transformers_hub import (
+    check_choice,
+    pretrained_state,
+)
 from qlung_plugin.lobes.models.weights import is_none, load_every_tensor
 
 # What the weights have to agree with; the number of frames is free.
@@ -96,6 +99,9 @@ class AST(Backbone):
     torch.Size([2, 32])
     """
 
+    argument_bounds = {"num_hidden_layers": (1, 128)}
+    weights_origin = "AST (Gong et al., 2021)"
+
     def __init__(
         self,
         pretrained_weights=None,
@@ -108,11 +114,11 @@ class AST(Backbone):
         super().__init__()
         from transformers import ASTConfig, ASTModel
 
-        _check("position_table", position_table, ("correct", "swapped"))
-        _check("pooling", pooling, POOLINGS)
+        check_choice("position_table", position_table, ("correct", "swapped"))
+        check_choice("pooling", pooling, POOLINGS)
         # ASTConfig takes any field, also a misspelt one.
         for field in config or {}:
-            _check("config field", field, ARCHITECTURE + OTHER_FIELDS)
+            check_choice("config field", field, ARCHITECTURE + OTHER_FIELDS)
         config = ASTConfig(**{**(config or {}), "max_length": frames})
         self.pooling = pooling
         self.frames, self.n_mels = frames, config.num_mel_bins
@@ -183,13 +189,6 @@ class AST(Backbone):
             return pool(self.model(features).last_hidden_state)
         finally:
             handle.remove()
-
-
-def _check(argument, value, allowed):
-    if value not in allowed:
-        raise ValueError(
-            f"{argument}={value!r} is none of {', '.join(allowed)}"
-        )
 
 
 def _fit_positions(positions, grid, swapped):

@@ -33,6 +33,11 @@ class Backbone(nn.Module):
     (False, False)
     """
 
+    # A mapping, which the command line may fill, unlike null.
+    yaml_values = {"config": {}}
+    # Who published weights of it. A licence is told only where it was checked.
+    weights_origin = None
+
     def __init__(self):
         super().__init__()
         self.embedding_dim = None

@@ -141,6 +141,9 @@ class BEATs(Backbone):
     torch.Size([2, 48])
     """
 
+    argument_bounds = {"encoder_layers": (1, 128)}
+    weights_origin = "BEATs (Chen et al., 2023)"
+
     def __init__(self, pretrained_weights=None, freeze=False, config=None):
         super().__init__()
         config = _checked(config or {})

@@ -10,7 +10,10 @@ Authors
 """
 
 from qlung_plugin.lobes.models.backbone import Backbone
-from qlung_plugin.lobes.models.transformers_hub import pretrained_state
+from qlung_plugin.lobes.models.transformers_hub import (
+    check_choice,
+    pretrained_state,
+)
 from qlung_plugin.lobes.models.weights import is_none, load_every_tensor
 
 # What the weights have to agree with.
@@ -31,6 +34,16 @@ ARCHITECTURE = (
     "mlp_ratio",
     "projection_hidden_act",
     "layer_norm_eps",
+)
+
+# What may differ from the weights besides.
+OTHER_FIELDS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "drop_path_rate",
+    "flatten_patch_embeds",
+    "enable_patch_layer_norm",
+    "initializer_factor",
 )
 
 OUTPUTS = ("projection", "pooled")
@@ -58,8 +71,8 @@ class CLAP(Backbone):
     Raises
     ------
     ValueError
-        If the output is unknown, the architecture a fused one, or the weights
-        are damaged or of another architecture.
+        If the output or a field is unknown, the architecture a fused one, or
+        the weights are damaged or of another architecture.
     ConnectionError
         If the weights are to be downloaded and cannot be.
 
@@ -73,6 +86,9 @@ class CLAP(Backbone):
     torch.Size([2, 512])
     """
 
+    argument_bounds = {"depths": (1, 128)}
+    weights_origin = "LAION-CLAP (Wu et al., 2023)"
+
     def __init__(
         self,
         pretrained_weights=None,
@@ -83,10 +99,10 @@ class CLAP(Backbone):
         super().__init__()
         from transformers import ClapAudioConfig, ClapAudioModelWithProjection
 
-        if output not in OUTPUTS:
-            raise ValueError(
-                f"output={output!r} is none of {', '.join(OUTPUTS)}"
-            )
+        check_choice("output", output, OUTPUTS)
+        # ClapAudioConfig takes any field, also such as make it fetch code.
+        for field in config or {}:
+            check_choice("config field", field, ARCHITECTURE + OTHER_FIELDS)
         config = ClapAudioConfig(**(config or {}))
         if config.enable_fusion:
             raise ValueError(

@@ -105,6 +105,13 @@ class EfficientAT(Backbone):
     True
     """
 
+    yaml_values = {
+        "width_mult": "!ref <width_mult>",
+        "first_block": "!ref <frozen_blocks>",
+    }
+    argument_bounds = {"first_block": (0, 17)}
+    weights_origin = "EfficientAT (Schmid et al., 2023; MIT licence)"
+
     def __init__(
         self,
         width_mult=0.4,

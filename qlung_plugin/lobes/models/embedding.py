@@ -48,6 +48,16 @@ class EmbeddingModel(Backbone):
     torch.Size([2, 16])
     """
 
+    yaml_values = {
+        "embedding_dim": 192,
+        "model": {
+            "!new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN": {
+                "input_size": 80,
+                "lin_neurons": 192,
+            }
+        },
+    }
+
     def __init__(
         self, model, embedding_dim, pretrained_weights=None, freeze=False
     ):

@@ -89,6 +89,8 @@ class PANNs(Backbone):
     torch.Size([2, 512])
     """
 
+    weights_origin = "PANNs (Kong et al., 2020)"
+
     def __init__(self, variant="Cnn14", pretrained_weights=None, freeze=False):
         super().__init__()
         if variant not in CHANNELS:

@@ -17,6 +17,31 @@ from qlung_plugin.utils.state_dicts import DAMAGED
 UNREADABLE = (*DAMAGED, ImportError, SafetensorError, StrictDataclassError)
 
 
+def check_choice(argument, value, allowed):
+    """Raises a ValueError if an argument is none of what it may be.
+
+    Arguments
+    ---------
+    argument : str
+        What it is called.
+    value : object
+        What was given.
+    allowed : iterable of str
+        What it may be.
+
+    Example
+    -------
+    >>> check_choice("pooling", "max", ("cls", "mean"))
+    Traceback (most recent call last):
+    ...
+    ValueError: pooling='max' is none of cls, mean
+    """
+    if value not in allowed:
+        raise ValueError(
+            f"{argument}={value!r} is none of {', '.join(allowed)}"
+        )
+
+
 def pretrained_state(model_class, pretrained_weights, config, fields, left_out):
     """The state dict of published weights, if they are of this architecture.
 

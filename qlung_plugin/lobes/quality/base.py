@@ -228,6 +228,9 @@ class QualityMeasure(Measurements):
     before; ``of_waveforms``, whether it can measure waveforms at all.
     """
 
+    # Its own rate, whatever the backbone's is.
+    yaml_values = {"sample_rate": 16000}
+
     supervision = None
     of_waveforms = True  # False: waveforms cannot be measured
 

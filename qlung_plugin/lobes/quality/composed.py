@@ -45,6 +45,11 @@ class WeightedQuality(QualityMeasure):
     torch.Size([2])
     """
 
+    yaml_values = {
+        "measures": ["!new:SNRScore", "!new:ClippingScore"],
+        "weights": [0.5, 0.5],
+    }
+
     def __init__(self, measures, weights):
         if len(measures) != len(weights):
             raise ValueError(
@@ -168,6 +173,8 @@ class ConstantQuality(QualityMeasure):
     tensor([0.5000, 0.5000])
     """
 
+    yaml_values = {"value": 0.5}
+
     names = ("nothing",)
 
     def __init__(self, value):
@@ -227,6 +234,8 @@ class ManifestQuality(QualityMeasure):
     >>> cycle_quality(hparams["quality"], [manifest], "cache")
     {'101_0': 0.25, '101_1': 1.0}
     """
+
+    yaml_values = {"column": "listeners"}
 
     of_waveforms = False
 

@@ -317,6 +317,8 @@ class AngularMarginLoss(MarginLoss):
     tensor(1.3863)
     """
 
+    yaml_values = {"margin": "!new:WeightedMargin"}
+
     def target_cosine(self, cosines, targets, quality, embeddings):
         """``cos(theta_y + m)``, ``[batch]``; see :func:`add_angle`."""
         margins, target_cosines = self.margins(
@@ -348,6 +350,8 @@ class CosineMarginLoss(MarginLoss):
     >>> loss(None, torch.tensor([[0.5, 0.15]]), None, torch.tensor([0]))
     tensor(0.6931)
     """
+
+    yaml_values = {"margin": {"!new:FixedMargin": {"margin": 0.35}}}
 
     def target_cosine(self, cosines, targets, quality, embeddings):
         """``cos(theta_y) - m``, ``[batch]``."""

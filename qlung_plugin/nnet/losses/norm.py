@@ -54,6 +54,8 @@ class AdaFaceLoss(MarginLoss):
     tensor(0.6931)
     """
 
+    yaml_values = {"margin": {"!new:FixedMargin": {"margin": 0.4}}}
+
     def __init__(self, margin, scale=64.0, concentration=0.333, momentum=0.01):
         super().__init__(margin, scale)
         self.concentration, self.momentum = concentration, momentum
@@ -130,6 +132,8 @@ class MagFaceLoss(AngularMarginLoss):
     >>> loss(None, torch.tensor([[0.1, 0.9]]), embeddings, torch.tensor([1]))
     tensor(0.7472)
     """
+
+    yaml_values = {"margin": "!new:MagFaceMargin"}
 
     def __init__(
         self,

@@ -30,6 +30,8 @@ class MarginRegularizedLoss(ObjectivePart):
     tensor(2.0794)
     """
 
+    yaml_values = {"margin_loss": "!new:AngularMarginLoss"}
+
     def __init__(self, margin_loss, weight=0.4):
         super().__init__()
         self.margin_loss = margin_loss

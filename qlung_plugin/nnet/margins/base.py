@@ -33,6 +33,8 @@ class FixedMargin(Margin):
     tensor([0.2000, 0.2000])
     """
 
+    yaml_values = {"margin": 0.2}
+
     def __init__(self, margin):
         super().__init__()
         self.margin = margin
@@ -67,6 +69,11 @@ class WeightedMargin(Margin):
     >>> margin(torch.tensor([0, 1]), quality=torch.tensor([1.0, 0.0]))
     tensor([0.2915, 0.2000])
     """
+
+    yaml_values = {
+        "margins": ["!new:QualityMargin", "!new:ClassImbalanceMargin"],
+        "weights": [0.5, 0.5],
+    }
 
     def __init__(self, margins, weights):
         super().__init__()

@@ -49,6 +49,8 @@ class MarginSchedule(Margin):
     tensor([0.4000])
     """
 
+    yaml_values = {"margin": "!new:FixedMargin", "duration": 5}
+
     def __init__(self, margin, duration, start=0, initial=0.0, unit="epoch"):
         super().__init__()
         if unit not in ("epoch", "step"):
