@@ -81,7 +81,7 @@ def as_case(row):
     return pytest.param(row, id=name, marks=marks)
 
 
-@pytest.mark.parametrize("row", map(as_case, DISTINCT))
+@pytest.mark.parametrize("row", [as_case(row) for row in DISTINCT])
 def test_recipe_runs(row, request, cache, tmp_path, monkeypatch):
     if FIGURES_ELSEWHERE.search(row["Hparam_file"]):
         leave_out_figures(monkeypatch)
