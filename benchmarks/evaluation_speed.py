@@ -27,7 +27,8 @@ import torch
 
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.inference.models import open_run
-from qlung_plugin.runs.results import evaluate_predictions, predictions_table
+from qlung_plugin.runs.predictions import predictions_table
+from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.scores.icbhi_score import RespiratoryScore
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "SPRSound" / "cross_dataset"

@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+from qlung_plugin.training.selection import CHECKPOINTS
+
 
 def add_model(parser):
     """Adds the argument that says which model, and those of how it is opened.
@@ -35,7 +37,7 @@ def add_opening(parser, help="of a training's output folder"):
     parser.add_argument(
         "--checkpoint",
         default="selected",
-        choices=("selected", "last", "test_selected"),
+        choices=list(CHECKPOINTS),
         help=f"{help} (default: selected)",
     )
     parser.add_argument(

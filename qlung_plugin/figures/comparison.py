@@ -8,13 +8,13 @@ Authors
 import textwrap
 
 from qlung_plugin.figures.style import COLORS, make_figure
+from qlung_plugin.training.selection import CHECKPOINTS
 
-# Shift, colour, filling and text of each checkpoint. Hollow: chosen by a test
-# set.
-CHECKPOINTS = {
-    "selected": (-0.24, COLORS[0], True, "selected on validation"),
-    "last": (0.0, COLORS[1], True, "last epoch"),
-    "test_selected": (0.24, COLORS[2], False, "test-selected"),
+# Shift, colour and filling of each checkpoint. Hollow: chosen by a test set.
+STYLES = {
+    "selected": (-0.24, COLORS[0], True),
+    "last": (0.0, COLORS[1], True),
+    "test_selected": (0.24, COLORS[2], False),
 }
 FLOOR = 50.0
 
@@ -49,7 +49,7 @@ def scores_figure(table, title="Score of each seed"):
     figure, *axes = make_figure(size, title, (len(panels), 1))
     legend = {}
     for axis, ((database, partition), rows) in zip(axes, panels):
-        for checkpoint, (shift, color, filled, text) in CHECKPOINTS.items():
+        for checkpoint, (shift, color, filled) in STYLES.items():
             runs = rows[rows["checkpoint"] == checkpoint]
             places = runs["configuration"].map(names.index) + shift
             [dots] = axis.plot(
@@ -73,7 +73,7 @@ def scores_figure(table, title="Score of each seed"):
                 linestyle="none",
             )
             if len(runs):
-                legend.setdefault(text, dots)
+                legend.setdefault(CHECKPOINTS[checkpoint].legend, dots)
         floor = axis.axvline(FLOOR, color="grey", linestyle=":", zorder=0)
         axis.set_title(
             textwrap.fill(f"{database}: {partition}", 80),

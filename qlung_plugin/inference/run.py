@@ -18,19 +18,13 @@ from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
 from qlung_plugin.inference.plain_yaml import read_nodes
 from qlung_plugin.inference.safe_files import read_text
 from qlung_plugin.lobes.quality.learned import plain_coefficients
+from qlung_plugin.training.selection import CHECKPOINTS
 from qlung_plugin.utils.ordinary_files import read_json
 from qlung_plugin.utils.state_dicts import read_state_dict
 
 INFERENCE_YAML = "inference.yaml"
 HYPERPARAMETERS = "hyperparams.yaml"
 LARGEST_META = 2**10  # bytes of what a checkpoint tells of itself
-
-# The best value of these keys of a checkpoint's meta picks it.
-CHECKPOINTS = {
-    "selected": "score",
-    "last": "epoch",
-    "test_selected": "test_score",
-}
 
 
 def write_inference_yaml(hparams_file, overrides, keys, folder):
@@ -285,7 +279,7 @@ def describe_checkpoint(checkpoint):
     """
     return {
         "epoch": int(checkpoint.meta["epoch"]),
-        "validated": CHECKPOINTS["selected"] in checkpoint.meta,
+        "validated": CHECKPOINTS["selected"].key in checkpoint.meta,
     }
 
 
@@ -352,7 +346,7 @@ def find_checkpoints(run_folder, checkpoint):
     return [
         name
         for name in CHECKPOINTS
-        if name != "test_selected" or CHECKPOINTS[name] in last.meta
+        if name != "test_selected" or CHECKPOINTS[name].key in last.meta
     ]
 
 
@@ -436,13 +430,13 @@ def find_checkpoint(checkpointer, checkpoint):
         raise ValueError(
             f"checkpoint={checkpoint!r} is none of {', '.join(CHECKPOINTS)}"
         )
-    found = checkpointer.find_checkpoint(max_key=CHECKPOINTS[checkpoint])
+    found = checkpointer.find_checkpoint(max_key=CHECKPOINTS[checkpoint].key)
     if found is None and checkpoint == "selected":
         # Without a validation set, the last epoch is what is selected.
         found = checkpointer.find_checkpoint(max_key="epoch")
     if found is None:
         raise FileNotFoundError(
             f"{checkpointer.checkpoints_dir} has no checkpoint with"
-            f" {CHECKPOINTS[checkpoint]!r}, so none is {checkpoint}"
+            f" {CHECKPOINTS[checkpoint].key!r}, so none is {checkpoint}"
         )
     return found

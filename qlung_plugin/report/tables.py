@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from qlung_plugin.runs.comparison import compare_configurations
 from qlung_plugin.runs.experiment_report import (
-    CHECKPOINTS,
     format_difference,
     format_interval,
     format_mean,
 )
 from qlung_plugin.runs.supervision import set_supervised_apart
 from qlung_plugin.scores.metrics import metrics_in
+from qlung_plugin.training.selection import CHECKPOINTS
 
 
 def percent(value):
@@ -54,7 +54,7 @@ def score_tables(runs):
             tables.setdefault(f"{one.database}: {one.partition}", []).append(
                 {
                     "run": run.name,
-                    "checkpoint": CHECKPOINTS[one.checkpoint],
+                    "checkpoint": CHECKPOINTS[one.checkpoint].heading,
                     "epoch": one.epoch,
                     "scores": [
                         {
@@ -140,10 +140,12 @@ def comparison_tables(evaluations):
     tables = []
     for (database, partition, _), ones in sections.items():
         rows = []
-        for checkpoint, text in CHECKPOINTS.items():
+        for checkpoint, selection in CHECKPOINTS.items():
             here = [one for one in ones if one.checkpoint == checkpoint]
             if here:
-                rows += _compare(compare_configurations(here), text)
+                rows += _compare(
+                    compare_configurations(here), selection.heading
+                )
         baseline = ones[0].configuration
         compared = len({one.configuration for one in ones}) > 1
         tables.append(

@@ -217,6 +217,29 @@ def digest_file(path):
     return digest.hexdigest()
 
 
+def file_checksums(paths):
+    """SHA-256 of files, so that a result tells what it was computed from.
+
+    Arguments
+    ---------
+    paths : list of str or Path
+        The files.
+
+    Returns
+    -------
+    dict
+        Hexadecimal digests by file name.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "test.json"
+    >>> _ = path.write_text("{}")
+    >>> file_checksums([path])["test.json"][:8]
+    '44136fa3'
+    """
+    return {Path(path).name: digest_file(path) for path in paths}
+
+
 def run_options(run_opts, keys):
     """What SpeechBrain's own options change of a configuration.
 

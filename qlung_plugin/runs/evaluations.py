@@ -10,12 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from qlung_plugin.runs.folder import SELECTIONS
-from qlung_plugin.runs.results import (
-    METADATA,
-    evaluate_predictions,
-    read_predictions,
-)
+from qlung_plugin.runs.predictions import METADATA, read_predictions
+from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.runs.schema import (
     CHECKPOINT,
     DATA,
@@ -25,6 +21,7 @@ from qlung_plugin.runs.schema import (
     excerpt,
 )
 from qlung_plugin.scores.icbhi_score import prediction_metrics
+from qlung_plugin.training.selection import CHECKPOINTS
 from qlung_plugin.utils import ordinary_files
 from qlung_plugin.utils.files import plain
 
@@ -62,7 +59,7 @@ class Evaluation:
         All classes, in order, normal first.
     predictions : pandas.DataFrame
         A row per cycle, sorted by ``id``, as
-        :func:`qlung_plugin.runs.results.read_predictions` returns it.
+        :func:`qlung_plugin.runs.predictions.read_predictions` returns it.
     folder : Path
         Where it was found; of pooled folds, the folder of the first.
     fold : str
@@ -133,7 +130,7 @@ def read_evaluations(folder, configuration, seed):
             predictions=_read_cycles(folder, name, metrics[name]),
             data=metrics["data"],
         )
-        for name in SELECTIONS
+        for name in CHECKPOINTS
         if name in metrics
     ]
     facts = ["id", *METADATA, "label"]
@@ -171,9 +168,9 @@ def read_metrics(folder):
     path = folder / METRICS_JSON
     metrics = read_json(path)
     check(metrics, {"data": DATA}, path)
-    if not metrics.keys() & SELECTIONS.keys():
-        raise ValueError(f"{path} lacks any of {', '.join(SELECTIONS)}")
-    for name in metrics.keys() & SELECTIONS.keys():
+    if not metrics.keys() & CHECKPOINTS.keys():
+        raise ValueError(f"{path} lacks any of {', '.join(CHECKPOINTS)}")
+    for name in metrics.keys() & CHECKPOINTS.keys():
         check(metrics, {name: CHECKPOINT}, path)
         labels = list(metrics[name]["counts"])
         if len(labels) < 2 or not all(map(NAME.holds, labels)):

@@ -7,6 +7,7 @@ Authors
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from qlung_plugin.figures.comparison import scores_figure
 from qlung_plugin.runs.comparison import compare_configurations, results_table
@@ -19,14 +20,11 @@ from qlung_plugin.scores.published import (
     SPRSOUND_INTER,
     published_results,
 )
+from qlung_plugin.training.selection import CHECKPOINTS
 from qlung_plugin.utils.files import write_figure, write_text
+from qlung_plugin.utils.markdown import markdown_table
 from qlung_plugin.utils.text import printable_lines
 
-CHECKPOINTS = {
-    "selected": "selected",
-    "last": "last",
-    "test_selected": "test-selected (as published results mostly are)",
-}
 # With fewer, each one is printed too.
 ENOUGH_SEEDS = 5
 INTRODUCTION = """\
@@ -149,7 +147,7 @@ def _section(evaluations):
         blocks.append(f"### {MARK.capitalize()}\n")
         blocks.append(PUBLISHED_NOTE)
         columns = ["Method", "Sp", "Se", "Score", "Source"]
-        blocks.append(_markdown(columns, published_results(benchmark).values))
+        blocks.append(_table(columns, published_results(benchmark).values))
     return "\n".join(blocks)
 
 
@@ -203,10 +201,10 @@ def _score_table(comparisons):
             seeds = str(values["seeds"].iloc[0])
             interval = format_interval(*values.loc["score", ["low", "high"]])
             rows.append(
-                [CHECKPOINTS[checkpoint], name, seeds, *cells, interval]
+                [CHECKPOINTS[checkpoint].heading, name, seeds, *cells, interval]
             )
     columns = ["Checkpoint", "Configuration", "Seeds", *_headings()]
-    return _markdown([*columns, "Score, 95 % interval"], rows)
+    return _table([*columns, "Score, 95 % interval"], rows)
 
 
 def _headings():
@@ -228,7 +226,7 @@ def _difference_table(comparisons):
             pairs = values["unpaired"].iloc[0] or str(values["pairs"].iloc[0])
             rows.append([_short(checkpoint), name, pairs, *cells])
     columns = ["Checkpoint", "Configuration", "Pairs of seeds"]
-    return _markdown([*columns, *_headings()], rows)
+    return _table([*columns, *_headings()], rows)
 
 
 def _seed_table(evaluations):
@@ -243,7 +241,7 @@ def _seed_table(evaluations):
                 format_mean(scores[s]) if s in scores else "" for s in seeds
             ]
             rows.append([_short(checkpoint), name, *cells])
-    return _markdown(["Checkpoint", "Configuration", *seeds], rows)
+    return _table(["Checkpoint", "Configuration", *seeds], rows)
 
 
 def _benchmark(evaluation):
@@ -315,7 +313,5 @@ def _bullets(lines):
     return "".join(f"- {line}\n" for line in lines)
 
 
-def _markdown(columns, rows):
-    """A table."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+def _table(columns, rows):
+    return markdown_table(pd.DataFrame(rows, columns=columns)) + "\n"

@@ -24,7 +24,7 @@ from qlung_plugin.runs.evaluations import (
     read_json,
     read_metrics,
 )
-from qlung_plugin.runs.folder import SELECTIONS
+from qlung_plugin.training.selection import CHECKPOINTS
 
 EXPERIMENT = "experiment.json"
 VALIDATION = "validation"
@@ -224,7 +224,7 @@ def _check_once(evaluations):
 def _pool(part, folds):
     """The evaluations of all folds as one, per checkpoint."""
     pooled = []
-    for name in SELECTIONS:
+    for name in CHECKPOINTS:
         ones = [e for fold in folds for e in fold if e.checkpoint == name]
         if len(ones) < len(folds):
             continue

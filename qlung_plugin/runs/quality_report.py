@@ -130,20 +130,6 @@ def format_quality_analysis(analysis, about):
     )
 
 
-def markdown_table(table):
-    """A table in Markdown, its values as they are printed.
-
-    Example
-    -------
-    >>> print(markdown_table(pd.DataFrame({"measure": ["snr"], "n": [3]})))
-    | measure | n |
-    | --- | --- |
-    | snr | 3 |
-    """
-    rows = [table.columns, ["---"] * table.shape[1], *table.to_numpy()]
-    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
-
-
 def _number(value, decimals=2):
     return "n/a" if math.isnan(value) else f"{value:.{decimals}f}"
 

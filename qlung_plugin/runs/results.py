@@ -1,19 +1,23 @@
-"""From the table of predictions to the files of a run folder.
-
-Everything that is reported (scores, strata, intervals, figures) is computed
-from the one table that :func:`write_predictions` keeps.
+"""From predictions to the results in a run folder: figures, report, files.
 
 Authors
 -------
  * qlung_plugin contributors
 """
 
-import csv
-from io import StringIO
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from speechbrain.utils.logger import get_logger
 
+from qlung_plugin.figures.results import (
+    confusion_matrix_figure,
+    quality_histogram_figure,
+    training_curves_figure,
+)
+from qlung_plugin.runs.predictions import DECIMALS, write_predictions
+from qlung_plugin.runs.quality_report import write_quality_analysis
 from qlung_plugin.scores.icbhi_score import (
     LABELS,
     confusion_text,
@@ -27,193 +31,113 @@ from qlung_plugin.scores.metrics import (
     metrics_of,
 )
 from qlung_plugin.scores.published import MARK, published_results
-from qlung_plugin.utils.files import replacing
-from qlung_plugin.utils.ordinary_files import read_ordinary
+from qlung_plugin.training.selection import CHECKPOINTS, describe_selection
+from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.text import printable_lines
 
-METADATA = ("recording", "patient", "device", "age", "sex", "location")
-NUMBERS = ("age", "quality", "p_")  # how their columns begin; else it is text
-DECIMALS = 6  # of a table that is kept
-NEEDED = ("id", *METADATA, "label", "prediction", "quality")
-LARGEST_PREDICTIONS = 2**26  # bytes: several hundred thousand cycles
-MOST_COLUMNS = 256
+logger = get_logger(__name__)
+
 CONFIDENCE = 0.95
 PUBLISHED = ("sp", "se", "score")  # what others publish of their results
 
 
-def predictions_table(stats, manifest, **quality):
-    """Joins predictions with what the manifest knows of each cycle.
+def write_run_results(
+    folder,
+    tables,
+    epochs,
+    data,
+    labels,
+    partition,
+    validated=True,
+    history=None,
+    published=None,
+):
+    """Writes metrics, predictions, report and figures.
+
+    ``metrics.json`` holds an object per checkpoint and ``data``;
+    ``predictions.csv`` is that of the selected checkpoint, those of the others
+    carry their names. How the quality goes with the errors is told of the
+    first checkpoint. The report is logged too.
 
     Arguments
     ---------
-    stats : RespiratoryScore
-        The predictions.
-    manifest : dict
-        Per id an entry with ``recording`` and ``patient``, and ``device``,
-        ``age`` (years), ``sex`` and ``location`` where known. An id that it
-        lacks is a ValueError.
-    **quality : dict or pandas.Series
-        Quality per id, as the column ``quality``, and of further measures as
-        ``quality_<name>``. Not measured: missing.
+    folder : str or Path
+        The run folder.
+    tables : dict
+        Per checkpoint (``selected``, ``last``, ``test_selected``) what
+        :func:`qlung_plugin.runs.predictions.predictions_table` made.
+    epochs : dict
+        Per checkpoint its epoch.
+    data : dict
+        What was evaluated: ``database``, ``subset`` (None if complete) and
+        ``protocol`` at least.
+    labels : list of str
+        All classes, in order, normal first.
+    partition : str
+        The evaluated partition, in words.
+    validated : bool
+        Whether there was a validation set to select a checkpoint by.
+    history : pandas.DataFrame, optional
+        A row of statistics per epoch.
+    published : str, optional
+        A benchmark of :mod:`qlung_plugin.scores.published` whose results are
+        set beside those of the run.
 
     Returns
     -------
-    pandas.DataFrame
-        One row per cycle, in the order of the ids: ``id, recording, patient,
-        device, age, sex, location, label, prediction``, ``p_<label>`` per
-        class, ``quality`` and further columns of quality.
-
-    Example
-    -------
-    >>> from qlung_plugin.scores.icbhi_score import RespiratoryScore
-    >>> stats = RespiratoryScore(labels=("normal", "abnormal"))
-    >>> stats.append(["101_0"], np.array([[0.7, 0.3]]), [0])
-    >>> entry = {"recording": "101", "patient": "101", "age": 3}
-    >>> predictions_table(stats, {"101_0": entry}).shape
-    (1, 12)
+    dict
+        What was written to ``metrics.json``.
     """
-    table = stats.predictions()
-    unknown = [key for key in table["id"] if key not in manifest]
-    if unknown:
-        raise ValueError(
-            f"{len(unknown)} predictions have no entry in the manifest, such "
-            f"as {unknown[0]!r}: it belongs to another data set or preparation"
+    folder = Path(folder)
+    database = data["database"]
+    if data["subset"]:
+        database += f", subset ({data['subset']})"
+    metrics, reports, abouts = {}, [], {}
+    # What is computed of a table is what the file gives again.
+    tables = {name: table.round(DECIMALS) for name, table in tables.items()}
+    for name, table in tables.items():
+        selection = describe_selection(name, validated)
+        metrics[name] = {
+            "epoch": epochs[name],
+            "selection": selection,
+            **evaluate_predictions(table, labels),
+        }
+        abouts[name] = {
+            "data": database,
+            "partition": partition,
+            "protocol": data["protocol"],
+            "selection": f"{selection} (epoch {epochs[name]})",
+        }
+        reports.append(format_report(name, metrics[name], abouts[name]))
+        suffix = CHECKPOINTS[name].suffix
+        write_predictions(table, folder / f"predictions{suffix}.csv")
+        figure = confusion_matrix_figure(
+            metrics[name]["confusion"],
+            labels,
+            f"{database}, {partition}, {name} checkpoint",
         )
-    for name in METADATA:
-        values = [manifest[key].get(name) for key in table["id"]]
-        table[name] = pd.Series(values, dtype=None if name == "age" else "str")
-    measures = {"quality": {}, **quality}
-    for name, values in measures.items():
-        table[name] = table["id"].map(dict(values))
-    for name in ("age", *measures):
-        table[name] = pd.to_numeric(table[name]).astype(float)
-    scores = [f"p_{name}" for name in stats.labels]
-    columns = ["id", *METADATA, "label", "prediction", *scores, *measures]
-    return table[columns].sort_values("id", ignore_index=True)
-
-
-def write_predictions(table, path):
-    """Writes a table of predictions as CSV; equal tables give equal bytes.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        As :func:`predictions_table` makes it.
-    path : str or pathlib.Path
-        The file; it is replaced at once, never left half written.
-    """
-    style = {"float_format": f"%.{DECIMALS}f", "lineterminator": "\n"}
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, **style)
-
-
-def read_predictions(path, labels=None):
-    """Reads the table that :func:`write_predictions` wrote to the path.
-
-    Names are text (patient ``007`` stays so), numbers have six decimals.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        The file.
-    labels : sequence of str, optional
-        All classes, where they are known.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As :func:`predictions_table` makes it.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, lacks a column, or holds what no evaluation
-        writes, such as a probability that is not finite; the message names file,
-        column and cycle.
-    """
-    text = read_ordinary(path, LARGEST_PREDICTIONS)
-    try:
-        rows = csv.reader(StringIO(text))
-        names = next(rows, [])
-        needed = [*NEEDED, *(f"p_{label}" for label in labels or ())]
-        lacking = [name for name in needed if name not in names]
-        if lacking:
-            raise ValueError(f"it lacks the columns {', '.join(lacking)}")
-        if labels and sum(name.startswith("p_") for name in names) > len(
-            labels
-        ):
-            raise ValueError(f"it has other classes than {', '.join(labels)}")
-        if len(set(names)) < len(names) or len(names) > MOST_COLUMNS:
-            raise ValueError(
-                f"{len(names)} columns, where {MOST_COLUMNS} with different"
-                " names is the limit"
-            )
-        if not text.endswith("\n"):
-            raise ValueError("its last line has no end: is it cut off?")
-        for number, row in enumerate(rows, start=1):
-            if len(row) != len(names):
-                raise ValueError(
-                    f"row {number} has {len(row)} fields, not {len(names)}"
-                )
-        numbers = [name for name in names if name.startswith(NUMBERS)]
-        types = {**dict.fromkeys(names, str), **dict.fromkeys(numbers, float)}
-        # Only an empty field is missing: a device may well be called "NA".
-        table = pd.read_csv(
-            StringIO(text), dtype=types, keep_default_na=False, na_values=[""]
+        write_figure(figure, folder / "figures" / f"confusion_{name}.png")
+    first, table = next(iter(tables.items()))
+    write_quality_analysis(table, folder, abouts[first], labels)
+    figure = quality_histogram_figure(
+        table["quality"],
+        table["label"],
+        labels,
+        f"Quality of the cycles of {database}, {partition}",
+    )
+    write_figure(figure, folder / "figures" / "quality.png")
+    if history is not None:
+        write_figure(
+            training_curves_figure(history, f"Training on {database}"),
+            folder / "figures" / "training.png",
         )
-        _check_predictions(table)
-    except (ValueError, OverflowError, csv.Error) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return table
-
-
-def _check_predictions(table):
-    """Raises a ValueError that names what no evaluation writes."""
-    if len(table) == 0:
-        raise ValueError("it has no row")
-    for name in ("id", "patient", "label", "prediction"):
-        if table[name].isna().any():
-            row = int(table[name].isna().argmax())
-            raise ValueError(f"row {row + 1} lacks its {name}")
-    if not table["id"].is_unique:
-        twice = table["id"][table["id"].duplicated()].iloc[0]
-        raise ValueError(f"it has the cycle {twice} twice")
-    shares = [name for name in table if name.startswith("p_")]
-    for name in (*shares, "quality"):
-        _check_range(table, name, 0, 1, may_miss=name == "quality")
-    for name in table:
-        if name == "age" or name.startswith("quality_"):
-            _check_range(table, name, -1e12, 1e12, may_miss=True)
-    # Six decimals of half precision at worst, as where they were made.
-    off = (table[shares].sum(axis=1) - 1).abs() >= 0.01
-    if off.any():
-        row = table[off].iloc[0]
-        raise ValueError(
-            f"the probabilities of {row['id']} have the sum"
-            f" {row[shares].sum():g}, not 1"
-        )
-    own = pd.Series(np.nan, table.index)
-    for name in shares:
-        own = own.mask(
-            table["prediction"] == name.removeprefix("p_"), table[name]
-        )
-    called = own >= table[shares].max(axis=1) - 1e-5  # they are rounded
-    if not called.all():
-        row = table[~called].iloc[0]
-        raise ValueError(
-            f"{row['id']} is called {row['prediction']}, which is not the most"
-            " probable of its classes"
-        )
-
-
-def _check_range(table, name, low, high, may_miss):
-    fine = table[name].between(low, high)
-    if may_miss:
-        fine |= table[name].isna()
-    if not fine.all():
-        row = table[~fine].iloc[0]
-        raise ValueError(
-            f"{name} of {row['id']} is {row[name]}, not in [{low:g}, {high:g}]"
-        )
+    reports.append(format_references(metrics, published))
+    report = printable_lines("\n\n".join(reports))
+    write_text(report, folder / "report.txt")
+    logger.info("Results in %s:\n%s", folder, report)
+    metrics["data"] = {**data, "partition": partition}
+    write_json(metrics, folder / "metrics.json")
+    return metrics
 
 
 def age_group(age):

@@ -12,7 +12,7 @@ import pytest
 from qlung_plugin.report.page import render_page
 from qlung_plugin.report.recordings import use_recordings
 from qlung_plugin.report.sources import find_runs
-from qlung_plugin.runs.results import read_predictions
+from qlung_plugin.runs.predictions import read_predictions
 from tests.browser.report_page import SOUNDS, UNMEASURED
 from tests.unittests.report_runs import write_recordings, write_run
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qlung_plugin.runs import folder as run_folder
-from qlung_plugin.runs import quality_report
+from qlung_plugin.runs import quality_report, results
 from qlung_plugin.runs.output_folder import unlock_all
 from qlung_plugin.synthetic.icbhi import generate_icbhi_like
 from qlung_plugin.synthetic.sprsound import generate_sprsound_like
@@ -116,7 +115,7 @@ def leave_out_figures(patch):
 
     They are drawn by the runs of the recipes' rows.
     """
-    for module in (run_folder, quality_report):
+    for module in (results, quality_report):
         for name in [name for name in vars(module) if "_figure" in name]:
             patch.setattr(module, name, lambda *args, **kwargs: None)
 

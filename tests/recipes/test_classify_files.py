@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
-from qlung_plugin.runs.results import read_predictions
+from qlung_plugin.runs.predictions import read_predictions
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.inference.run import load_run
-from qlung_plugin.runs.results import read_predictions
+from qlung_plugin.runs.predictions import read_predictions
 from tests.recipes.conftest import SPRSOUND, leave_out_figures, run_script
 
 RECIPE = SPRSOUND / "cross_dataset"

@@ -20,8 +20,8 @@ from speechbrain.dataio.dataio import load_data_json
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.inference.run import load_run
-from qlung_plugin.runs import folder as run_folder
-from qlung_plugin.runs.results import read_predictions
+from qlung_plugin.runs import results
+from qlung_plugin.runs.predictions import read_predictions
 from qlung_plugin.training.checkpoints import CompleteCheckpointer
 from tests.recipes.conftest import (
     RECIPE,
@@ -60,7 +60,7 @@ def test_all_epochs_are_drawn(
 
     monkeypatch.setattr(CompleteCheckpointer, "save_checkpoint", save_worse)
     monkeypatch.setattr(
-        run_folder,
+        results,
         "training_curves_figure",
         lambda history, title: drawn.append(history["epoch"].tolist()),
     )

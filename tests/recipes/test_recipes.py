@@ -13,8 +13,7 @@ import pytest
 import yaml
 from speechbrain.utils.run_opts import RunOptions
 
-from qlung_plugin.runs import folder as run_folder
-from qlung_plugin.runs import quality_report
+from qlung_plugin.runs import quality_report, results
 from tests.recipes.conftest import ROOT, leave_out_figures, run_script
 
 TABLES = sorted((ROOT / "tests" / "recipes").glob("*.csv"))
@@ -85,7 +84,7 @@ def as_case(row):
 def test_recipe_runs(row, request, cache, tmp_path, monkeypatch):
     if FIGURES_ELSEWHERE.search(row["Hparam_file"]):
         leave_out_figures(monkeypatch)
-        for module in (run_folder, quality_report):
+        for module in (results, quality_report):
             monkeypatch.setattr(
                 module, "write_figure", lambda figure, path: touch(path)
             )

@@ -12,7 +12,8 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.inference.run import write_inference_yaml
-from qlung_plugin.runs.results import evaluate_predictions, write_predictions
+from qlung_plugin.runs.predictions import write_predictions
+from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.utils.files import write_json
 
 LABELS = ["normal", "crackle", "wheeze", "both"]

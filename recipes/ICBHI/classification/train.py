@@ -36,9 +36,10 @@ from qlung_plugin.inference.run import (
     find_checkpoint,
     write_inference_yaml,
 )
-from qlung_plugin.runs.folder import file_checksums, write_run_results
+from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.results import predictions_table
+from qlung_plugin.runs.predictions import predictions_table
+from qlung_plugin.runs.results import write_run_results
 from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,

@@ -29,14 +29,14 @@ from qlung_plugin.figures.recordings import (
 )
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.quality_report import markdown_table
-from qlung_plugin.runs.results import write_predictions
+from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,
     start_script,
 )
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.markdown import markdown_table
 
 logger = get_logger(__name__)
 

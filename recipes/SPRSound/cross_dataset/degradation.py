@@ -30,10 +30,8 @@ from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_run
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
-from qlung_plugin.runs.folder import SELECTIONS
 from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.quality_report import markdown_table
-from qlung_plugin.runs.results import write_predictions
+from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,
@@ -41,7 +39,9 @@ from qlung_plugin.runs.scripts import (
 )
 from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.training.selection import describe_selection
 from qlung_plugin.utils.files import write_figure, write_text
+from qlung_plugin.utils.markdown import markdown_table
 
 logger = get_logger(__name__)
 
@@ -301,9 +301,7 @@ if __name__ == "__main__":
     database = data_summary["database"]
     if data_summary["subset"]:
         database += f", subset ({data_summary['subset']})"
-    selection = SELECTIONS[hparams["checkpoint"]]
-    if hparams["checkpoint"] == "selected" and not run["validated"]:
-        selection = "last epoch, since there was no validation set"
+    selection = describe_selection(hparams["checkpoint"], run["validated"])
     about = (
         f"Degradations: {database}, {hparams['partition']} partition,"
         f" {len(manifest)} of {events} events; {selection}"

@@ -24,9 +24,10 @@ from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_run
 from qlung_plugin.inference.run import describe_run, find_checkpoints
-from qlung_plugin.runs.folder import file_checksums, write_run_results
+from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.results import predictions_table
+from qlung_plugin.runs.predictions import predictions_table
+from qlung_plugin.runs.results import write_run_results
 from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,

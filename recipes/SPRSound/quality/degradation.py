@@ -29,8 +29,7 @@ from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
 from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.quality_report import markdown_table
-from qlung_plugin.runs.results import write_predictions
+from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,
@@ -42,6 +41,7 @@ from qlung_plugin.scores.degradation_study import (
     severity_correlations,
 )
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.markdown import markdown_table
 
 logger = get_logger(__name__)
 

@@ -25,8 +25,7 @@ from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.figures.quality import measure_name, quality_roc_figure
 from qlung_plugin.figures.recordings import spectrogram_figure
 from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.quality_report import markdown_table
-from qlung_plugin.runs.results import write_predictions
+from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,
@@ -35,6 +34,7 @@ from qlung_plugin.runs.scripts import (
 from qlung_plugin.scores.quality_analysis import compare_with_experts
 from qlung_plugin.scores.roc import format_area
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.markdown import markdown_table
 
 logger = get_logger(__name__)
 

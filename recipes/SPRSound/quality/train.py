@@ -50,8 +50,7 @@ from qlung_plugin.lobes.quality import (
 )
 from qlung_plugin.processing.degradations import degrade
 from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.quality_report import markdown_table
-from qlung_plugin.runs.results import write_predictions
+from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
     explain_errors,
     set_threads,
@@ -69,6 +68,7 @@ from qlung_plugin.scores.quality_learning import (
 )
 from qlung_plugin.scores.roc import format_area
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.markdown import markdown_table
 
 logger = get_logger(__name__)
 

@@ -14,7 +14,6 @@ from qlung_plugin.figures.quality import (
 )
 from qlung_plugin.runs.quality_report import (
     format_quality_analysis,
-    markdown_table,
     write_quality_analysis,
 )
 from qlung_plugin.scores.icbhi_score import LABELS
@@ -236,13 +235,3 @@ def test_equal_tables_give_equal_files(table, tmp_path):
     for name in ("quality_analysis.json", "quality_analysis.txt"):
         first, second = (tmp_path / k / name for k in ("a", "b"))
         assert first.read_bytes() == second.read_bytes()
-
-
-def test_markdown_table_has_a_line_per_row():
-    table = pd.DataFrame({"measure": ["aqs", "snr"], "area": ["0.5", "0.7"]})
-    assert markdown_table(table).splitlines() == [
-        "| measure | area |",
-        "| --- | --- |",
-        "| aqs | 0.5 |",
-        "| snr | 0.7 |",
-    ]

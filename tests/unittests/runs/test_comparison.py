@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgba
 
-from qlung_plugin.figures.comparison import CHECKPOINTS, scores_figure
+from qlung_plugin.figures.comparison import STYLES, scores_figure
 from qlung_plugin.runs.comparison import (
     compare_configurations,
     results_table,
@@ -265,7 +265,7 @@ def test_figure_shows_every_run():
     for panel, (_, rows) in zip(
         panels, table.groupby("database", sort=False), strict=True
     ):
-        for checkpoint, (shift, color, *_) in CHECKPOINTS.items():
+        for checkpoint, (shift, color, *_) in STYLES.items():
             ones = rows[rows["checkpoint"] == checkpoint]
             found = panel[to_rgba(color)]
             assert found[:, 0] == pytest.approx(ones["score"].to_numpy())

@@ -15,8 +15,8 @@ from qlung_plugin.runs.comparison import results_table
 from qlung_plugin.runs.evaluations import Damage
 from qlung_plugin.runs.experiment_report import write_experiments
 from qlung_plugin.runs.experiments import collect_evaluations
-from qlung_plugin.runs.folder import SELECTIONS
 from qlung_plugin.scores.icbhi_score import LABELS, prediction_metrics
+from qlung_plugin.training.selection import CHECKPOINTS
 from qlung_plugin.utils.files import write_json
 
 ICBHI = {
@@ -73,7 +73,7 @@ def write_evaluation(
         table.to_csv(folder / f"predictions{suffix}.csv", index=False)
         metrics[checkpoint] = {
             "epoch": epoch,
-            "selection": SELECTIONS[checkpoint],
+            "selection": CHECKPOINTS[checkpoint].words,
             **prediction_metrics(table["label"], table["prediction"]),
             "patients": table["patient"].nunique(),
         }
@@ -433,7 +433,7 @@ def test_report_says_what_the_figures_are_of(two_configurations):
         "two-way bootstraps",
         "8 cycles of 2 patients (2 normal, 2 crackle, 2 wheeze, 2 both)",
         "Protocol: official split, validation on fold 0 of 5",
-        f"Checkpoint selected: {SELECTIONS['selected']}",
+        f"Checkpoint selected: {CHECKPOINTS['selected'].words}",
         "## SPRSound 2022: inter partition",
         "Protocol: tested on inter, rhonchi as wheeze; trained on ICBHI 2017,"
         " subset (188 of 920 recordings).",

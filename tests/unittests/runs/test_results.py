@@ -7,13 +7,15 @@ import pandas as pd
 import pytest
 import torch
 
+from qlung_plugin.runs.predictions import (
+    predictions_table,
+    read_predictions,
+    write_predictions,
+)
 from qlung_plugin.runs.results import (
     age_group,
     evaluate_predictions,
     format_report,
-    predictions_table,
-    read_predictions,
-    write_predictions,
 )
 from qlung_plugin.scores.icbhi_score import LABELS, RespiratoryScore
 from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions

@@ -1,0 +1,83 @@
+"""The checkpoints that a training keeps, by name: how each is selected.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from typing import NamedTuple
+
+
+class Selection(NamedTuple):
+    """How a checkpoint is selected, and what it is called.
+
+    Arguments
+    ---------
+    key : str
+        Of the checkpoint's meta: the best value picks it.
+    words : str
+        How it was selected.
+    heading : str
+        In tables.
+    legend : str
+        In figures.
+    suffix : str
+        Of its file of predictions.
+    """
+
+    key: str
+    words: str
+    heading: str
+    legend: str
+    suffix: str
+
+
+CHECKPOINTS = {
+    "selected": Selection(
+        key="score",
+        words="best validation score, on patients held out from training",
+        heading="selected",
+        legend="selected on validation",
+        suffix="",
+    ),
+    "last": Selection(
+        key="epoch",
+        words="last epoch",
+        heading="last",
+        legend="last epoch",
+        suffix="_last",
+    ),
+    "test_selected": Selection(
+        key="test_score",
+        words=(
+            "best score on the test set of the training's database:"
+            " test-selected (as published results mostly are)"
+        ),
+        heading="test-selected (as published results mostly are)",
+        legend="test-selected",
+        suffix="_test_selected",
+    ),
+}
+
+
+def describe_selection(checkpoint, validated=True):
+    """How a checkpoint was selected, in words.
+
+    Arguments
+    ---------
+    checkpoint : str
+        One of :data:`CHECKPOINTS`.
+    validated : bool
+        Whether there was a validation set to select by.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> describe_selection("selected", validated=False)
+    'last epoch, since there was no validation set'
+    """
+    if checkpoint == "selected" and not validated:
+        return "last epoch, since there was no validation set"
+    return CHECKPOINTS[checkpoint].words
