@@ -5,7 +5,6 @@ Authors
 """
 
 import json
-import runpy
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,8 @@ from qlung_plugin.lobes.quality import (
     RecordingMeasurements,
 )
 from qlung_plugin.processing.degradations import degrade
+from recipes.SPRSound.quality.quality_measurements import DegradedMeasurements
+from recipes.SPRSound.quality.quality_results import check_coefficients
 from tests.recipes.conftest import SPRSOUND, run_script
 
 RECIPE = SPRSOUND / "quality" / "train.py"
@@ -68,11 +69,6 @@ def fixture_learned(learn):
 
 def read(path):
     return json.loads(path.read_text())
-
-
-def recipe():
-    """What the recipe defines."""
-    return runpy.run_path(str(RECIPE), run_name="recipe")
 
 
 def test_areas_are_those_of_the_predictions(learned):
@@ -182,26 +178,24 @@ def test_same_seed_same_result(learned, learn):
 
 
 def test_degraded_copies_are_those_of_the_study_of_degradations():
-    defined = recipe()
     measurements = RecordingMeasurements(8000, ["flatness", "clipping"])
     kinds = {"white_noise": [5], "clipping": [0.1]}
     waveform = torch.randn(16000, generator=torch.Generator().manual_seed(0))
-    module = defined["DegradedMeasurements"](measurements, kinds, 3)
+    module = DegradedMeasurements(measurements, kinds, 3)
     found = module(waveform, 8000)
     assert found.shape == (2, 2)
     measure = CycleMeasurements(measurements)
     clipped = measure(degrade(waveform, 8000, "clipping", 0.1), 8000)
     torch.testing.assert_close(found[1], clipped)
     torch.testing.assert_close(found, module(waveform, 8000))
-    other = defined["DegradedMeasurements"](measurements, kinds, 4)
+    other = DegradedMeasurements(measurements, kinds, 4)
     assert not other(waveform, 8000)[0].equal(found[0])
 
 
 def test_degrees_are_drawn_per_recording():
-    defined = recipe()
     measurements = RecordingMeasurements(8000, ["clipping"])
     kinds = {"clipping": [0.1, 0.9]}
-    module = defined["DegradedMeasurements"](measurements, kinds, 0)
+    module = DegradedMeasurements(measurements, kinds, 0)
     waveforms = torch.randn(
         12, 8000, generator=torch.Generator().manual_seed(0)
     )
@@ -222,11 +216,9 @@ def test_file_that_is_not_the_model_is_refused(learned, tmp_path):
     score = LearnedQualityScore(8000, learned / "coefficients.json")
     values = torch.tensor(table[list(score.measurements.names)].to_numpy())
     expected = score.score(values).numpy()
-    check = recipe()["check_coefficients"]
-    hparams = {"sample_rate": 8000}
-    check(learned / "coefficients.json", table, expected, hparams)
+    check_coefficients(learned / "coefficients.json", table, expected, 8000)
     with pytest.raises(ValueError, match="differ by"):
-        check(path, table, expected, hparams)
+        check_coefficients(path, table, expected, 8000)
 
 
 def test_too_few_patients_with_poor_recordings(learn):

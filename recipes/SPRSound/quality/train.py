@@ -15,49 +15,21 @@ Authors
 
 import datetime
 import itertools
-import shlex
 import sys
-import zlib
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import sklearn
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from scipy.special import expit
-from sklearn.metrics import average_precision_score, brier_score_loss
-from speechbrain.utils.logger import get_logger
-from threadpoolctl import threadpool_limits
-
-from qlung_plugin.dataio.cycles import CycleMeasurements
-from qlung_plugin.dataio.manifests import read_manifest
-from qlung_plugin.dataio.sprsound import ANNOTATIONS
-from qlung_plugin.dataio.store import store_cycles
-from qlung_plugin.figures.quality import measure_name, quality_roc_figure
-from qlung_plugin.figures.quality_learning import (
+from quality_figures import (
     calibration_figure,
     coefficients_figure,
     precision_recall_figure,
 )
-from qlung_plugin.figures.results import quality_histogram_figure
-from qlung_plugin.lobes.quality import (
-    MEASUREMENTS,
-    LearnedQualityScore,
-    RecordingMeasurements,
-)
-from qlung_plugin.processing.degradations import degrade
-from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.predictions import write_predictions
-from qlung_plugin.runs.scripts import (
-    explain_errors,
-    set_threads,
-    start_script,
-)
-from qlung_plugin.scores.quality_analysis import compare_with_experts
-from qlung_plugin.scores.quality_learning import (
+from quality_learning import (
     coefficient_table,
     decide_by_one,
     fit_calibrated,
@@ -66,51 +38,43 @@ from qlung_plugin.scores.quality_learning import (
     patient_folds,
     resample_coefficients,
 )
-from qlung_plugin.scores.roc import format_area
+from quality_measurements import measure_cuts, measure_recordings
+from quality_results import (
+    check_coefficients,
+    coefficients_content,
+    describe_command,
+    format_report,
+    measurement_ranges,
+    rounded,
+)
+from scipy.special import expit
+from sklearn.metrics import average_precision_score, brier_score_loss
+from speechbrain.utils.logger import get_logger
+from sprsound_prepare import prepare_recordings
+from threadpoolctl import threadpool_limits
+
+from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.dataio.sprsound import ANNOTATIONS
+from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.figures.quality import measure_name, quality_roc_figure
+from qlung_plugin.figures.results import quality_histogram_figure
+from qlung_plugin.lobes.quality import MEASUREMENTS
+from qlung_plugin.runs.output_folder import OutputFolder
+from qlung_plugin.runs.predictions import write_predictions
+from qlung_plugin.runs.scripts import (
+    explain_errors,
+    set_threads,
+    start_script,
+)
+from qlung_plugin.scores.quality_analysis import compare_with_experts
 from qlung_plugin.utils.files import write_figure, write_json, write_text
-from qlung_plugin.utils.markdown import markdown_table
 
 logger = get_logger(__name__)
 
 FACTS = ("patient", "recording", "age", "sex", "location", "annotation")
 MODELS = ("quality_logistic", "quality_gradient_boosting")
 BEST = "best_single_measurement"
-REPORTED = 15  # single measurements; metrics.json has all
-DIGITS = 6  # significant ones, of the coefficients
-RANGE = (1, 99)  # percentiles: what lies outside is unlike the recordings
-TOLERANCE = 1e-4  # of the probability with so many digits
-FOLDERS = ("data_folder", "output_folder", "cache_folder")
-
-
-class DegradedMeasurements(torch.nn.Module):
-    """Measurements of degraded copies of a recording, one per kind.
-
-    Arguments
-    ---------
-    measurements : qlung_plugin.lobes.quality.Measurements
-        What is measured.
-    degradations : dict
-        Per kind, the degrees from which one is drawn.
-    seed : int
-        What is drawn depends on this and on the recording's samples.
-    """
-
-    def __init__(self, measurements, degradations, seed):
-        super().__init__()
-        self.measurements = CycleMeasurements(measurements)
-        self.degradations = degradations
-        self.seed = seed
-
-    def forward(self, waveform, native_rate):
-        """Measurements of the copies of ``[time]``, ``[kind, measurement]``."""
-        seed = zlib.crc32(waveform.numpy().tobytes()) + self.seed
-        draw = np.random.default_rng(seed)
-        copies = []
-        for kind, degrees in self.degradations.items():
-            degree = degrees[draw.integers(len(degrees))]
-            copy = degrade(waveform, native_rate, kind, degree, seed)
-            copies.append(self.measurements(copy, native_rate))
-        return torch.stack(copies)
 
 
 def recordings_table(hparams):
@@ -126,7 +90,7 @@ def recordings_table(hparams):
     manifest : dict
         Their entries.
     table : pandas.DataFrame
-        As :mod:`qlung_plugin.scores.quality_learning` describes it, with ``id``
+        As :mod:`quality_learning` describes it, with ``id``
         and what the manifest knows; without measurements and copies.
     """
     manifest = read_manifest(
@@ -148,108 +112,6 @@ def recordings_table(hparams):
     table["poor"] = table["annotation"] == hparams["poor_annotation"]
     table["degraded"] = False
     return manifest, table
-
-
-def measure_recordings(table, manifest, hparams):
-    """Measures recordings and degraded copies of them.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Of :func:`recordings_table`.
-    manifest : dict
-        The same recordings.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table with measurements, followed by the copies.
-    """
-    measurements = RecordingMeasurements(hparams["sample_rate"])
-    folder = hparams["cache_folder"]
-    store = store_cycles([manifest], CycleMeasurements(measurements), folder)
-    parts = [_with_measurements(table, [store[name] for name in table["id"]])]
-    usable = table[~table["poor"]]
-    kinds = {kind: d for kind, d in hparams["degradations"].items() if d}
-    if kinds:
-        module = DegradedMeasurements(measurements, kinds, hparams["seed"])
-        entries = {name: manifest[name] for name in usable["id"]}
-        store = store_cycles([entries], module, folder)
-        values = torch.stack([store[name] for name in usable["id"]])
-        copies = usable.assign(poor=True, degraded=True)
-        parts += [_with_measurements(copies, of) for of in values.unbind(1)]
-    return pd.concat(parts, ignore_index=True)
-
-
-def _with_measurements(table, values):
-    values = np.stack([value.numpy() for value in values]).astype(float)
-    measured = pd.DataFrame(values, table.index, MEASUREMENTS)
-    return pd.concat([table, measured], axis=1)
-
-
-class CutMeasurements(torch.nn.Module):
-    """Measurements of a part of a recording, one per duration.
-
-    Arguments
-    ---------
-    measurements : qlung_plugin.lobes.quality.Measurements
-        What is measured.
-    durations : list of float
-        In seconds; of a shorter recording, all of it.
-    seed : int
-        Where the part lies depends on this and on the recording's samples.
-    """
-
-    def __init__(self, measurements, durations, seed):
-        super().__init__()
-        self.measurements = CycleMeasurements(measurements)
-        self.durations = durations
-        self.seed = seed
-
-    def forward(self, waveform, native_rate):
-        """Measurements of parts of ``[time]``, ``[duration, measurement]``."""
-        seed = zlib.crc32(waveform.numpy().tobytes()) + self.seed
-        draw = np.random.default_rng(seed)
-        parts = []
-        for duration in self.durations:
-            length = min(round(duration * native_rate), len(waveform))
-            start = draw.integers(len(waveform) - length + 1)
-            part = waveform[start : start + length]
-            parts.append(self.measurements(part, native_rate))
-        return torch.stack(parts)
-
-
-def measure_cuts(table, manifest, hparams):
-    """The recordings of a table, cut.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Of :func:`measure_recordings`.
-    manifest : dict
-        The recordings.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    dict
-        By duration in seconds, the rows of the recordings with the
-        measurements of a part.
-    """
-    if not hparams["cuts"]:
-        return {}
-    measurements = RecordingMeasurements(hparams["sample_rate"])
-    module = CutMeasurements(measurements, hparams["cuts"], hparams["seed"])
-    measured = store_cycles([manifest], module, hparams["cache_folder"])
-    recordings = table[~table["degraded"]]
-    values = torch.stack([measured[name] for name in recordings["id"]])
-    return {
-        duration: recordings.assign(**dict(zip(MEASUREMENTS, part.T.numpy())))
-        for duration, part in zip(hparams["cuts"], values.unbind(dim=1))
-    }
 
 
 def choose_candidates(table, hparams):
@@ -384,204 +246,6 @@ def compare(table, names, hparams):
     return dict(sorted(found.items(), key=lambda item: -item[1]["area"]))
 
 
-def measurement_ranges(table, names):
-    """Between which values the measurements of most recordings lie.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Of :func:`measure_recordings`.
-    names : list of str
-        Of the measurements.
-
-    Returns
-    -------
-    pandas.DataFrame
-        By measurement, the percentiles of :data:`RANGE` over the recordings,
-        the poor ones included and the degraded copies not, in two columns.
-    """
-    recordings = table.loc[~table["degraded"], names]
-    return recordings.quantile([end / 100 for end in RANGE]).T
-
-
-def coefficients_content(coefficients, ranges, intercept, provenance, hparams):
-    """The file that :class:`LearnedQualityScore` reads.
-
-    Arguments
-    ---------
-    coefficients : pandas.DataFrame
-        By measurement ``mean``, ``scale``, ``coefficient``, ``low``, ``high``.
-    ranges : pandas.DataFrame
-        Of :func:`measurement_ranges`.
-    intercept : float
-        Of the logit of being usable.
-    provenance : dict
-        Where it all comes from.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    dict
-    """
-    ordered = coefficients.sort_values("coefficient", key=lambda c: -c.abs())
-    return {
-        "measurements": {
-            row.Index: {
-                "mean": _rounded(row.mean),
-                "scale": _rounded(row.scale),
-                "coefficient": _rounded(row.coefficient),
-                "interval": [_rounded(row.low), _rounded(row.high)],
-                "range": [_rounded(end) for end in ranges.loc[row.Index]],
-            }
-            for row in ordered.itertuples()
-        },
-        "intercept": _rounded(intercept),
-        "limit": hparams["limit"],
-        "provenance": provenance,
-    }
-
-
-def _rounded(value):
-    return float(f"{value:.{DIGITS}g}")
-
-
-def describe_command(hparams_file, overrides):
-    """The command without the names of this machine's folders."""
-    words = ["python", "train.py", f"hparams/{Path(hparams_file).name}"]
-    words += ["--data_folder", "/path/to/SPRSound"]
-    for line in overrides.splitlines():
-        key, _, value = line.partition(": ")
-        if key not in FOLDERS:
-            words += [f"--{key}", value]
-    return shlex.join(words)
-
-
-def check_coefficients(path, table, expected, hparams):
-    """Refuses a file that does not give the scores of the fitted model.
-
-    Arguments
-    ---------
-    path : Path
-        What was written.
-    table : pandas.DataFrame
-        The recordings with their measurements.
-    expected : numpy.ndarray
-        Probability of being usable, by the fitted model.
-    hparams : dict
-        The loaded YAML.
-
-    Raises
-    ------
-    ValueError
-        If a probability differs.
-    """
-    score = LearnedQualityScore(hparams["sample_rate"], path)
-    values = table[list(score.measurements.names)]
-    found = score.score(torch.tensor(values.to_numpy())).numpy()
-    measured = values.notna().any(axis=1)  # the score of nothing is 0
-    difference = np.abs(found - expected)[measured].max()
-    if difference > TOLERANCE:
-        raise ValueError(
-            f"{path} gives probabilities that differ by {difference:.1e} from"
-            " those of the fitted model"
-        )
-
-
-def format_report(
-    areas, singles, cuts, groups, coefficients, fitted, brier, about
-):
-    """The report in Markdown.
-
-    Arguments
-    ---------
-    areas, singles, cuts : dict
-        Of :func:`compare`: of models and measures, of single measurements, and
-        of cut recordings.
-    groups : dict
-        Of :func:`qlung_plugin.scores.quality_learning.group_differences`.
-    coefficients : pandas.DataFrame
-        Of the final model.
-    fitted : CalibratedModel
-        The final model.
-    brier : float
-        Brier score of the logistic model.
-    about : str
-        What the data are.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
-    number, regularisation = fitted.setting
-    first = dict(itertools.islice(singles.items(), REPORTED))
-    by_group = pd.DataFrame(
-        {
-            "annotation": list(groups),
-            "recordings": [found["recordings"] for found in groups.values()],
-            "mean quality": [
-                f"{found['mean']:.2f}" for found in groups.values()
-            ],
-            "difference (95 % interval)": [
-                format_area({**found, "area": found["difference"]})
-                for found in groups.values()
-            ],
-        }
-    )
-    ordered = coefficients.sort_values("coefficient", key=lambda c: -c.abs())
-    by_measurement = pd.DataFrame(
-        {
-            "measurement": map(measure_name, ordered.index),
-            "coefficient (95 % interval)": [
-                format_area({"area": c, "interval": [low, high]})
-                for c, low, high in ordered[
-                    ["coefficient", "low", "high"]
-                ].to_numpy()
-            ],
-            "chosen in": [f"{100 * c:.0f} %" for c in ordered["chosen"]],
-        }
-    )
-    return (
-        f"{about}\n\n{_area_table('model or measure', areas)}\n\n"
-        "Area under the ROC curve, and average precision, of finding the poor"
-        " recordings by a low score, by models and measures that were chosen,"
-        " calibrated and fitted without the recording's patient (nested"
-        " cross-validation); intervals by bootstrap over the patients.\n\n"
-        f"## Single measurements\n\n{_area_table('measurement', first)}\n\n"
-        f"The first {len(first)} of {len(singles)}; the sign of each is"
-        " learned. The best of so many is better by chance, too.\n\n"
-        f"## Quality by annotation\n\n{markdown_table(by_group)}\n\n"
-        "Of the logistic model, out of fold.\n"
-        f"Brier score: {brier:.4f} (0 is best).\n\n"
-        f"## Cut recordings\n\n{_area_table('duration', cuts)}\n\n"
-        "Of the same model on a part of each recording, wherever it lies; the"
-        " expert judged the whole.\n\n"
-        f"## The final model\n\n{markdown_table(by_measurement)}\n\n"
-        f"Chosen by cross-validation: {number} measurements,"
-        f" C = {regularisation}. A coefficient is the change of the logit of"
-        " being usable per standard deviation. Its interval is by bootstrap"
-        " over the patients, choosing measurements anew every time; one that"
-        " is not chosen has a coefficient of 0.\n"
-    )
-
-
-def _area_table(kind, areas):
-    table = pd.DataFrame(
-        {
-            kind: [measure_name(name) for name in areas],
-            "recordings": [found["recordings"] for found in areas.values()],
-            "poor": [found["poor"] for found in areas.values()],
-            "patients": [found["patients"] for found in areas.values()],
-            "area (95 % interval)": map(format_area, areas.values()),
-            "average precision": [
-                f"{found['average_precision']:.2f}" for found in areas.values()
-            ],
-        }
-    )
-    return markdown_table(table)
-
-
 if __name__ == "__main__":
     # Reading command line arguments
     start_script(__doc__)
@@ -599,8 +263,6 @@ if __name__ == "__main__":
         hparams = load_hyperpyyaml(fin, overrides)
 
     # Is a folder with results of the same data?
-    from sprsound_prepare import prepare_recordings
-
     manifests = [hparams["recordings_annotation"]]
     preparation = {
         "data_folder": hparams["data_folder"],
@@ -627,8 +289,22 @@ if __name__ == "__main__":
         patient_folds(table, hparams["folds"], hparams["seed"] + repeat)
         for repeat in range(hparams["repeats"])
     ]
-    table = measure_recordings(table, manifest, hparams)
-    cuts = measure_cuts(table, manifest, hparams)
+    table = measure_recordings(
+        table,
+        manifest,
+        hparams["sample_rate"],
+        hparams["degradations"],
+        hparams["seed"],
+        hparams["cache_folder"],
+    )
+    cuts = measure_cuts(
+        table,
+        manifest,
+        hparams["sample_rate"],
+        hparams["cuts"],
+        hparams["seed"],
+        hparams["cache_folder"],
+    )
     candidates = choose_candidates(table, hparams)
 
     # Models and measures in cross-validation, and the final model. Tables as
@@ -691,10 +367,10 @@ if __name__ == "__main__":
         "degraded copies": int(table["degraded"].sum()),
         "date": datetime.date.today().isoformat(),
         "area under the ROC curve (nested cross-validation)": {
-            "area": _rounded(logistic["area"]),
-            "interval": [_rounded(end) for end in logistic["interval"]],
+            "area": rounded(logistic["area"]),
+            "interval": [rounded(end) for end in logistic["interval"]],
         },
-        "average precision": _rounded(logistic["average_precision"]),
+        "average precision": rounded(logistic["average_precision"]),
         "command": describe_command(hparams_file, overrides),
         "scikit-learn": sklearn.__version__,
     }
@@ -703,8 +379,8 @@ if __name__ == "__main__":
             coefficients,
             measurement_ranges(table, list(coefficients.index)),
             intercept,
+            hparams["limit"],
             provenance,
-            hparams,
         ),
         folder / "coefficients.json",
     )
@@ -713,7 +389,7 @@ if __name__ == "__main__":
         folder / "coefficients.json",
         recordings,
         expit(-fitted.decide(recordings)),
-        hparams,
+        hparams["sample_rate"],
     )
     report = format_report(
         areas,

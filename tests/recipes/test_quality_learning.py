@@ -8,12 +8,12 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from qlung_plugin.figures.quality_learning import (
+from recipes.SPRSound.quality.quality_figures import (
     calibration_figure,
     coefficients_figure,
     precision_recall_figure,
 )
-from qlung_plugin.scores.quality_learning import (
+from recipes.SPRSound.quality.quality_learning import (
     CalibratedModel,
     coefficient_table,
     decide_by_one,
@@ -127,7 +127,7 @@ def test_copies_are_fitted_to_and_never_of_a_patient_to_predict():
 
 def test_inner_folds_keep_patients_apart_too(monkeypatch):
     table = make_table(copies=1)
-    from qlung_plugin.scores import quality_learning
+    from recipes.SPRSound.quality import quality_learning
 
     fitted_to = []
 

@@ -1,0 +1,164 @@
+"""Measurements of recordings, of degraded copies and of parts of them.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import zlib
+
+import numpy as np
+import pandas as pd
+import torch
+
+from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.lobes.quality import MEASUREMENTS, RecordingMeasurements
+from qlung_plugin.processing.degradations import degrade
+
+
+class DegradedMeasurements(torch.nn.Module):
+    """Measurements of degraded copies of a recording, one per kind.
+
+    Arguments
+    ---------
+    measurements : qlung_plugin.lobes.quality.Measurements
+        What is measured.
+    degradations : dict
+        Per kind, the degrees from which one is drawn.
+    seed : int
+        What is drawn depends on this and on the recording's samples.
+    """
+
+    def __init__(self, measurements, degradations, seed):
+        super().__init__()
+        self.measurements = CycleMeasurements(measurements)
+        self.degradations = degradations
+        self.seed = seed
+
+    def forward(self, waveform, native_rate):
+        """Measurements of the copies of ``[time]``, ``[kind, measurement]``."""
+        seed = zlib.crc32(waveform.numpy().tobytes()) + self.seed
+        draw = np.random.default_rng(seed)
+        copies = []
+        for kind, degrees in self.degradations.items():
+            degree = degrees[draw.integers(len(degrees))]
+            copy = degrade(waveform, native_rate, kind, degree, seed)
+            copies.append(self.measurements(copy, native_rate))
+        return torch.stack(copies)
+
+
+def measure_recordings(
+    table, manifest, sample_rate, degradations, seed, cache_folder
+):
+    """Measures recordings and degraded copies of them.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        Recordings, without measurements and copies.
+    manifest : dict
+        The same recordings.
+    sample_rate : int
+        Of the measurements, in Hz.
+    degradations : dict
+        Per kind, the degrees from which one is drawn; none leaves it out.
+    seed : int
+        Of what is drawn.
+    cache_folder : str
+        Where measurements are kept.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table with measurements, followed by the copies.
+    """
+    measurements = RecordingMeasurements(sample_rate)
+    store = store_cycles(
+        [manifest], CycleMeasurements(measurements), cache_folder
+    )
+    parts = [_with_measurements(table, [store[name] for name in table["id"]])]
+    usable = table[~table["poor"]]
+    kinds = {kind: d for kind, d in degradations.items() if d}
+    if kinds:
+        module = DegradedMeasurements(measurements, kinds, seed)
+        entries = {name: manifest[name] for name in usable["id"]}
+        store = store_cycles([entries], module, cache_folder)
+        values = torch.stack([store[name] for name in usable["id"]])
+        copies = usable.assign(poor=True, degraded=True)
+        parts += [_with_measurements(copies, of) for of in values.unbind(1)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _with_measurements(table, values):
+    values = np.stack([value.numpy() for value in values]).astype(float)
+    measured = pd.DataFrame(values, table.index, MEASUREMENTS)
+    return pd.concat([table, measured], axis=1)
+
+
+class CutMeasurements(torch.nn.Module):
+    """Measurements of a part of a recording, one per duration.
+
+    Arguments
+    ---------
+    measurements : qlung_plugin.lobes.quality.Measurements
+        What is measured.
+    durations : list of float
+        In seconds; of a shorter recording, all of it.
+    seed : int
+        Where the part lies depends on this and on the recording's samples.
+    """
+
+    def __init__(self, measurements, durations, seed):
+        super().__init__()
+        self.measurements = CycleMeasurements(measurements)
+        self.durations = durations
+        self.seed = seed
+
+    def forward(self, waveform, native_rate):
+        """Measurements of parts of ``[time]``, ``[duration, measurement]``."""
+        seed = zlib.crc32(waveform.numpy().tobytes()) + self.seed
+        draw = np.random.default_rng(seed)
+        parts = []
+        for duration in self.durations:
+            length = min(round(duration * native_rate), len(waveform))
+            start = draw.integers(len(waveform) - length + 1)
+            part = waveform[start : start + length]
+            parts.append(self.measurements(part, native_rate))
+        return torch.stack(parts)
+
+
+def measure_cuts(table, manifest, sample_rate, durations, seed, cache_folder):
+    """The recordings of a table, cut.
+
+    Arguments
+    ---------
+    table : pandas.DataFrame
+        Of :func:`measure_recordings`.
+    manifest : dict
+        The recordings.
+    sample_rate : int
+        Of the measurements, in Hz.
+    durations : list of float
+        In seconds.
+    seed : int
+        Of what is drawn.
+    cache_folder : str
+        Where measurements are kept.
+
+    Returns
+    -------
+    dict
+        By duration in seconds, the rows of the recordings with the
+        measurements of a part.
+    """
+    if not durations:
+        return {}
+    measurements = RecordingMeasurements(sample_rate)
+    module = CutMeasurements(measurements, durations, seed)
+    measured = store_cycles([manifest], module, cache_folder)
+    recordings = table[~table["degraded"]]
+    values = torch.stack([measured[name] for name in recordings["id"]])
+    return {
+        duration: recordings.assign(**dict(zip(MEASUREMENTS, part.T.numpy())))
+        for duration, part in zip(durations, values.unbind(dim=1))
+    }
