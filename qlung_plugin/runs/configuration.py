@@ -39,6 +39,7 @@ ALLOWED = {
     "split_file": _COMPARED,
     "fold_file": _COMPARED,
     "skip_prep": _COMPARED,
+    "prepare": _COMPARED,
     "strict": "a check, which was passed",
     "trust": "who vouches for the model",
     "output_folder": _PLACE,
@@ -46,6 +47,8 @@ ALLOWED = {
     "validation_folder": _PLACE,
     "cache_folder": _PLACE,
     "checkpoints_dir": _PLACE,
+    "tested_on": _SHOWN,
+    "published": _SHOWN,
     "train_log": _SHOWN,
     "train_logger": _SHOWN,
     "noprogressbar": _SHOWN,
@@ -303,17 +306,19 @@ def find_differences(before, now):
     # One option may show at several places: it is told once.
     places = {}
     for key in [*before, *(key for key in now if key not in before)]:
-        was = _say(before, key)
-        becomes = _say(now, key)
+        if _is_allowed(key) and key not in UPWARDS:
+            continue
+        # What a later version added, and is not used.
+        if key.isidentifier() and before.get(key) is now.get(key) is None:
+            continue
+        was, becomes = _say(before, key), _say(now, key)
         if was != becomes:
             places.setdefault((was, becomes), []).append(key)
     refused, told = [], []
     for (was, becomes), keys in places.items():
         line = f"{', '.join(keys)}: it was {was}, now it is {becomes}"
-        if not all(_may_be(key, before, now) for key in keys):
-            refused.append(line)
-        elif any(key in UPWARDS for key in keys):
-            told.append(line)
+        allowed = all(_has_grown(key, before, now) for key in keys)
+        (told if allowed else refused).append(line)
     return refused, told
 
 
@@ -324,11 +329,10 @@ def _say(configuration, key):
     return "null" if value is None else str(value)
 
 
-def _may_be(key, before, now):
-    if key in UPWARDS:
-        both = before.get(key), now.get(key)
-        return all(type(n) is int for n in both) and both[0] < both[1]
-    return _is_allowed(key)
+def _has_grown(key, before, now):
+    both = before.get(key), now.get(key)
+    whole = all(type(number) is int for number in both)
+    return key in UPWARDS and whole and both[0] < both[1]
 
 
 def _is_allowed(key):

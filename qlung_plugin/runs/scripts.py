@@ -103,8 +103,11 @@ def describe_options(about, arguments):
     """
     name = next((a for a in arguments[1:] if a.endswith(".yaml")), None)
     if name is None:
-        folder = Path(os.path.realpath(arguments[0])).parent
-        name = folder / re.search(r"hparams/\S+\.yaml", about)[0]
+        name = re.search(r"hparams/\S+\.yaml", about)[0]
+        script = Path(arguments[0])
+        # A script that is linked to from another recipe describes that one's.
+        folders = script.absolute().parent, script.resolve().parent
+        name = next(f / name for f in folders if (f / name).is_file())
     text = Path(name).read_text(encoding="utf-8")
     # Without the title, and what is not to be changed.
     text = re.sub(r"\A(#.*\n)+", "", text)

@@ -141,7 +141,7 @@ def run_script(script, hparams, options):
     environment, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
     sys.argv = [script.name, str(hparams), *arguments(options)]
     # As `python train.py` does, after resolving a symlink.
-    sys.path.insert(0, str(script.parent))
+    sys.path.insert(0, str(script.resolve().parent))
     try:
         runpy.run_path(str(script), run_name="__main__")
     finally:

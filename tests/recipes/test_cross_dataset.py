@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.dataio.labels import TWO_CLASSES
 from qlung_plugin.inference.run import load_run
 from qlung_plugin.runs.predictions import read_predictions
 from tests.recipes.conftest import SPRSOUND, leave_out_figures, run_script
@@ -285,7 +286,20 @@ def test_finite_weights_that_overflow(
         run_script(*SCRIPTS[name], options)
 
 
-# --- the opposite direction -------------------------------------------------
+# --- the opposite direction, and two classes --------------------------------
+
+
+def test_a_model_of_two_classes_is_judged_by_its_own(evaluate, train, corpus):
+    run = train(corpus, num_classes=2, number_of_epochs=1)
+    output = evaluate(run_folder=run, checkpoint="last")
+    entries = json.loads((output / "test.json").read_text())
+    assert {e["label"] for e in entries.values()} > {"normal", "wheeze"}
+    table = read_predictions(output / "predictions_last.csv", TWO_CLASSES)
+    for row in table.itertuples():
+        abnormal = entries[row.id]["label"] != "normal"
+        assert row.label == TWO_CLASSES[abnormal]
+    report = (output / "report.txt").read_text()
+    assert 'always "normal"' in report and "published, full" not in report
 
 
 def test_trained_on_sprsound_and_judged_on_icbhi(

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Recipe for training a respiratory sound classifier on ICBHI 2017.
+"""Recipe for training a respiratory sound classifier.
 
-To run this recipe, use the following command:
+The YAML names the preparation of its database; the recipes of other databases
+link to this script. To run this recipe, use the following command:
 > python train.py hparams/qlung.yaml --data_folder /path/to/ICBHI
 
 Other configurations, among them the cross-entropy baseline, are in hparams/.
@@ -11,6 +12,7 @@ Authors
 """
 
 import sys
+from pathlib import Path
 
 import speechbrain as sb
 import torch
@@ -358,7 +360,7 @@ if __name__ == "__main__":
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "data_folder:" not in overrides:
         sys.exit(
-            "Pass the ICBHI 2017 database: --data_folder /path/to/ICBHI"
+            f"Pass the database of {hparams_file}: --data_folder /path/to/it"
             " (`make demo` needs no data)"
         )
 
@@ -370,33 +372,20 @@ if __name__ == "__main__":
     run_on_main(output.check)
     threads = set_threads(output.threads)
 
-    # Load hyperparameters file with command-line overrides
+    # Load hyperparameters file with command-line overrides; the preparation
+    # that it names is beside the script, or the link to it
+    sys.path.append(str(Path(__file__).absolute().parent))
     with open(hparams_file, encoding="utf-8") as fin:
         hparams = load_hyperpyyaml(fin, overrides)
 
     # Is a folder with results, or half a training, of the same data?
-    from icbhi_prepare import prepare_icbhi
-
+    prepare = hparams["prepare"]
     manifests = [
         hparams["train_annotation"],
         hparams["valid_annotation"],
         hparams["test_annotation"],
     ]
-    preparation = {
-        "data_folder": hparams["data_folder"],
-        "output_folder": hparams["manifest_folder"],
-        "split": hparams["split"],
-        "test_fold": hparams["test_fold"],
-        "annotation_folder": hparams["annotation_folder"],
-        "split_file": hparams["split_file"],
-        "fold_file": hparams["fold_file"],
-        "valid_fraction": hparams["valid_fraction"],
-        "valid_fold": hparams["valid_fold"],
-        "split_seed": hparams["split_seed"],
-        "strict": hparams["strict"],
-        "skip_prep": hparams["skip_prep"],
-    }
-    run_on_main(output.check_data, args=[manifests, prepare_icbhi, preparation])
+    run_on_main(output.check_data, args=[manifests, prepare, prepare.keywords])
 
     # Create experiment directory
     sb.create_experiment_directory(
@@ -407,7 +396,7 @@ if __name__ == "__main__":
     explain_errors(output.log)
 
     # Data preparation, to be run on only one process
-    data_summary = run_on_main(prepare_icbhi, kwargs=preparation)
+    data_summary = run_on_main(prepare)
     run_on_main(output.claim, args=[manifests, threads])
     data_summary["quality_supervision"] = hparams["quality"].supervision
     data_summary["manifests"] = file_checksums(manifests)
@@ -463,7 +452,7 @@ if __name__ == "__main__":
     partitions["test"] = (
         brain.test_loader,
         hparams["output_folder"],
-        f"test side of the {hparams['split']} split",
+        hparams["tested_on"],
     )
     for partition, (loader, folder, description) in partitions.items():
         tables, epochs = {}, {}

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Recipe for judging a model on SPRSound that was trained on ICBHI 2017.
+"""Recipe for judging a model on a database that it was not trained on.
 
-The model is loaded from the folder that its training left behind. To run this
-recipe, use the following command:
+The model is loaded from the folder that its training left behind; the YAML names
+the preparation of the database, and the recipes of other ones link to this
+script. To run this recipe, use the following command:
 > python evaluate.py hparams/cross_dataset.yaml --data_folder /path/to/SPRSound
     --run_folder /path/to/results/qlung/1234 --partition inter
 
@@ -11,6 +12,7 @@ Authors
 """
 
 import sys
+from pathlib import Path
 
 import speechbrain as sb
 import torch.nn.functional as F
@@ -19,7 +21,9 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
+from qlung_plugin.dataio.labels import LABELS, TWO_CLASSES
 from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.dataio.partitions import with_labels
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_run
@@ -34,7 +38,7 @@ from qlung_plugin.runs.scripts import (
     start_script,
 )
 from qlung_plugin.scores.icbhi_score import RespiratoryScore
-from qlung_plugin.scores.published import SPRSOUND_INTER
+from qlung_plugin.scores.published import PUBLISHED
 from qlung_plugin.training.distribution import shard
 
 
@@ -102,7 +106,10 @@ def dataio_prep(hparams, run):
     quality : dict
         Per quality measure, by its column's name, the events' quality by id.
     """
-    manifest = read_manifest(hparams["test_annotation"], hparams["data_folder"])
+    manifest = with_labels(
+        read_manifest(hparams["test_annotation"], hparams["data_folder"]),
+        run["labels"],
+    )
     if not manifest:
         raise ValueError(f"{hparams['test_annotation']} holds no event")
     stored_inputs = run_on_main(
@@ -147,7 +154,9 @@ if __name__ == "__main__":
     start_script(__doc__)
     hparams_file, run_opts, overrides = sb.parse_arguments(sys.argv[1:])
     if "data_folder:" not in overrides:
-        sys.exit("Pass the SPRSound database: --data_folder /path/to/SPRSound")
+        sys.exit(
+            f"Pass the database of {hparams_file}: --data_folder /path/to/it"
+        )
 
     # Initialize ddp (useful only for multi-GPU DDP)
     sb.utils.distributed.ddp_init_group(run_opts)
@@ -157,7 +166,9 @@ if __name__ == "__main__":
     run_on_main(output.check)
     threads = set_threads(output.threads)
 
-    # Load hyperparameters file with command-line overrides
+    # Load hyperparameters file with command-line overrides; the preparation
+    # that it names is beside the script, or the link to it
+    sys.path.append(str(Path(__file__).absolute().parent))
     with open(hparams_file, encoding="utf-8") as fin:
         hparams = load_hyperpyyaml(fin, overrides)
 
@@ -169,29 +180,17 @@ if __name__ == "__main__":
     checkpoints = find_checkpoints(hparams["run_folder"], hparams["checkpoint"])
     run = open_run(hparams["run_folder"], checkpoints[0], hparams["trust"])
 
-    # Is a folder with results of the same data?
-    from sprsound_prepare import LABELS, prepare_sprsound
-
     labels = list(run["labels"])
-    if labels not in map(list, LABELS.values()):
+    if labels not in (list(LABELS), list(TWO_CLASSES)):
         raise ValueError(
-            f"the run {hparams['run_folder']} has the labels {labels}: SPRSound"
-            f" is prepared with {' or '.join(map(str, LABELS.values()))}, in"
-            " this order"
+            f"the run {hparams['run_folder']} has the labels {labels}: a"
+            f" database is prepared with {LABELS} or {TWO_CLASSES}, in this"
+            " order"
         )
-    manifests = [hparams["test_annotation"]]
-    preparation = {
-        "data_folder": hparams["data_folder"],
-        "output_folder": hparams["output_folder"],
-        "test": hparams["partition"],
-        "continuous": hparams["continuous"],
-        "num_classes": len(labels),
-        "strict": hparams["strict"],
-        "skip_prep": hparams["skip_prep"],
-    }
-    run_on_main(
-        output.check_data, args=[manifests, prepare_sprsound, preparation]
-    )
+
+    # Is a folder with results of the same data?
+    prepare, manifests = hparams["prepare"], [hparams["test_annotation"]]
+    run_on_main(output.check_data, args=[manifests, prepare, prepare.keywords])
 
     # Create experiment directory
     sb.create_experiment_directory(
@@ -202,7 +201,7 @@ if __name__ == "__main__":
     explain_errors(output.log)
 
     # Data preparation, to be run on only one process
-    data_summary = run_on_main(prepare_sprsound, kwargs=preparation)
+    data_summary = run_on_main(prepare)
     run_on_main(output.claim, args=[manifests, threads])
     data_summary["manifests"] = file_checksums(manifests)
     data_summary["training"] = describe_run(hparams["run_folder"])
@@ -229,9 +228,9 @@ if __name__ == "__main__":
         tables[name] = predictions_table(score, dataset.data, **quality)
         epochs[name] = run["epoch"]
         validated = run["validated"]
-    published = None
-    if hparams["partition"] == "inter" and len(labels) == 4:
-        published = SPRSOUND_INTER
+    published = hparams["published"]
+    if published not in PUBLISHED or labels != list(LABELS):
+        published = None
     if if_main_process():
         write_run_results(
             hparams["output_folder"],
@@ -239,7 +238,7 @@ if __name__ == "__main__":
             epochs=epochs,
             data=data_summary,
             labels=labels,
-            partition=f"{hparams['partition']} partition",
+            partition=hparams["tested_on"],
             validated=validated,
             published=published,
         )

@@ -116,6 +116,30 @@ def test_what_changes_no_result_passes(configure, overrides):
     assert differences == ([], [])
 
 
+PREPARED = (
+    "split: official\nprepare: !name:a.prepare\n    split: !ref <split>\n"
+)
+
+
+def test_a_folder_from_before_the_yaml_named_its_preparation(configure):
+    """What it prepares is compared, and what is null is not used."""
+    later = YAML + "prepare: !name:a.prepare {seed: 1}\nwindows: null\n"
+    assert find_differences(configure(), configure(text=later)) == ([], [])
+    [line], told = find_differences(
+        configure(), configure(text=YAML.replace("fitted", "fitted\n    a:"))
+    )
+    assert line == "quality.a: it was not there, now it is null" and not told
+
+
+def test_an_option_of_the_preparation_is_told_by_its_name(configure):
+    text = YAML + PREPARED
+    [line], told = find_differences(
+        configure(text=text), configure("split: patient_folds", text)
+    )
+    assert line == "split: it was official, now it is patient_folds"
+    assert not told
+
+
 def test_more_epochs_pass_and_are_told(configure):
     now = configure("number_of_epochs: 3")
     refused, [told] = find_differences(configure(), now)

@@ -144,6 +144,15 @@ def test_every_script_names_a_yaml_to_describe(script):
     assert "\n--output_folder " in said and "--data_folder !PLACE" in said
 
 
+@pytest.mark.parametrize(
+    "database, option",
+    [("ICBHI", "--split official"), ("SPRSound", "--train_partition train")],
+)
+def test_help_of_a_linked_script_is_of_its_own_recipe(database, option):
+    script = ROOT / "recipes" / database / "classification" / "train.py"
+    assert f"\n{option}" in describe_options("hparams/ce.yaml", [str(script)])
+
+
 def test_help_of_a_training(capsys):
     with pytest.raises(SystemExit) as ended:
         run_script(TRAIN, TRAIN.parent / "hparams/qlung.yaml", {"help": ""})
