@@ -166,7 +166,8 @@ def read_tensors(path, folder, expected):
             if found == wanted:
                 return {name: file.get_tensor(name) for name in wanted}
     except (*DAMAGED, SafetensorError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        # It quotes what the file says, which may be of any length.
+        raise ValueError(f"{path} is damaged: {str(error)[:200]}") from error
     problems = [f"missing: {name}" for name in wanted if name not in found]
     problems += [f"unknown: {name}" for name in found if name not in wanted]
     problems += [

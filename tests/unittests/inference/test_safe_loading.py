@@ -177,6 +177,16 @@ def test_header_that_lies(exported, change, message):
     refuses(exported, "model.safetensors", message)
 
 
+def test_refusal_of_what_is_long_is_short(exported):
+    def long_type(entries):
+        entries[first_tensor(entries)]["dtype"] = "F" * 10**5
+
+    header(exported, long_type)
+    with pytest.raises(ValueError, match="model.safetensors is damaged") as e:
+        open_model(exported)
+    assert len(str(e.value)) < 1000
+
+
 @pytest.mark.parametrize("lie_is_last", [False, True])
 def test_what_is_checked_of_a_repeated_name_is_what_is_read(
     exported, lie_is_last
