@@ -9,7 +9,13 @@ import math
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from qlung_plugin.figures.style import COLORS, draw_shares, make_figure
+from qlung_plugin.figures.style import (
+    COLORS,
+    draw_shares,
+    legend_below,
+    line_style,
+    make_figure,
+)
 from qlung_plugin.processing.degradations import DEGRADATIONS
 from qlung_plugin.scores.quality_analysis import (
     CONFIDENCE_MEASURE,
@@ -19,7 +25,6 @@ from qlung_plugin.scores.quality_analysis import (
 )
 from qlung_plugin.scores.roc import format_area
 
-STYLES = ("-", "--", ":", "-.")
 # With fewer cycles left the error rate is an accident of single ones.
 LEAST_COVERAGE = 0.05
 MOST_PANELS = 5  # side by side
@@ -70,7 +75,10 @@ def quality_roc_figure(table, areas, title):
         rows = table[table[name].notna()]
         false_alarms, found_poor, _ = roc_curve(rows["poor"], -rows[name])
         axes.plot(
-            100 * false_alarms, 100 * found_poor, label=label, **_style(number)
+            100 * false_alarms,
+            100 * found_poor,
+            label=label,
+            **line_style(number),
         )
     axes.plot([0, 100], [0, 100], color="gray", linewidth=1, label="chance")
     axes.set(
@@ -81,14 +89,7 @@ def quality_roc_figure(table, areas, title):
         ylabel="poor recordings below the threshold (%)",
     )
     axes.grid(alpha=0.3)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        title="area (95 % interval over patients)",
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(axes, 2, 9, "area (95 % interval over patients)")
     return figure
 
 
@@ -160,7 +161,7 @@ def quality_and_errors_figure(table, analysis, title):
             label = "the model's confidence"
             style = {"color": "black", "linewidth": 2}
         else:
-            label, style = measure_name(name), _style(number)
+            label, style = measure_name(name), line_style(number)
             number += 1
         rows = table[table[name].notna()]
         coverage, risk = risk_coverage(
@@ -185,13 +186,7 @@ def quality_and_errors_figure(table, analysis, title):
     quartiles.set(xlabel="quartile", ylabel="score in the quartile (%)")
     for axes in (curves, quartiles):
         axes.grid(alpha=0.3)
-    figure.legend(
-        *curves.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=10,
-    )
+    legend_below(curves, 4)
     return figure
 
 
@@ -250,7 +245,7 @@ def degradation_figure(table, measures, title):
                 marker="o",
                 markersize=4,
                 label=f"median quality: {measure_name(name)}",
-                **_style(number),
+                **line_style(number),
             )
         if "score" in rows:
             axes.plot(
@@ -271,20 +266,5 @@ def degradation_figure(table, measures, title):
         axes.set(ylim=(-0.02, 1.02), xlabel=known.unit)
         axes.set_title(kind.replace("_", " "), loc="left", fontsize=11)
         axes.grid(alpha=0.3)
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-        fontsize=10,
-    )
+    legend_below(panels[0], 3)
     return figure
-
-
-def _style(number):
-    """Colour and line of a measure; together they are unlike all others."""
-    return {
-        "color": COLORS[number % len(COLORS)],
-        "linestyle": STYLES[number % len(STYLES)],
-        "linewidth": 1.8,
-    }

@@ -18,6 +18,7 @@ from matplotlib.text import Text
 
 # Okabe and Ito's colours, told apart in all common forms of colour blindness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES = ("-", "--", ":", "-.")
 N_BINS = 40
 
 
@@ -113,3 +114,50 @@ def draw_shares(axis, values, fill=False, **style):
     counts, edges = np.histogram(values, N_BINS, range=(0, 1))
     axis.stairs(100 * counts / len(values), edges, fill=fill, **style)
     axis.set(xlim=(0, 1))
+
+
+def line_style(number):
+    """Colour and line of a curve; together they are unlike all others.
+
+    Example
+    -------
+    >>> line_style(1)
+    {'color': '#D55E00', 'linestyle': '--', 'linewidth': 1.8}
+    """
+    return {
+        "color": COLORS[number % len(COLORS)],
+        "linestyle": STYLES[number % len(STYLES)],
+        "linewidth": 1.8,
+    }
+
+
+def legend_below(axes, ncols, fontsize=10, title=None):
+    """A legend of what axes show, below all of their figure.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+        Whose labels it has.
+    ncols : int
+        Number of columns.
+    fontsize : int
+        Of the labels.
+    title : str, optional
+        Above them.
+
+    Example
+    -------
+    >>> figure, axes = make_figure((4, 3), "A line")
+    >>> _ = axes.plot([0, 1], label="line")
+    >>> legend_below(axes, 1)
+    >>> figure.legends[0].get_texts()[0].get_text()
+    'line'
+    """
+    axes.figure.legend(
+        *axes.get_legend_handles_labels(),
+        title=title,
+        loc="outside lower center",
+        ncols=ncols,
+        frameon=False,
+        fontsize=fontsize,
+    )

@@ -8,8 +8,14 @@ import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve
 
-from qlung_plugin.figures.quality import STYLES, measure_name
-from qlung_plugin.figures.style import COLORS, N_BINS, make_figure
+from qlung_plugin.figures.quality import measure_name
+from qlung_plugin.figures.style import (
+    COLORS,
+    N_BINS,
+    legend_below,
+    line_style,
+    make_figure,
+)
 
 RELIABILITY_BINS = 10
 
@@ -48,9 +54,7 @@ def precision_recall_figure(table, precisions, title):
             100 * precision,
             label=f"{measure_name(name)}: {average:.2f}",
             drawstyle="steps-post",
-            color=COLORS[number % len(COLORS)],
-            linestyle=STYLES[number % len(STYLES)],
-            linewidth=1.8,
+            **line_style(number),
         )
     share = table["poor"].mean()
     axes.axhline(
@@ -64,14 +68,7 @@ def precision_recall_figure(table, precisions, title):
         ylabel="of those below the threshold, poor (%)",
     )
     axes.grid(alpha=0.3)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        title="average precision",
-        loc="outside lower center",
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-    )
+    legend_below(axes, 2, 9, "average precision")
     return figure
 
 
@@ -104,11 +101,7 @@ def calibration_figure(table, names, title):
     figure, curves, counts = make_figure((10.4, 5.6), title, (1, 2))
     curves.plot([0, 1], [0, 1], color="gray", linewidth=1, label="ideal")
     for number, name in enumerate(names):
-        style = {
-            "color": COLORS[number % len(COLORS)],
-            "linestyle": STYLES[number % len(STYLES)],
-            "linewidth": 1.8,
-        }
+        style = line_style(number)
         usable, quality = calibration_curve(
             ~table["poor"],
             table[name],
@@ -129,13 +122,7 @@ def calibration_figure(table, names, title):
     counts.set(xlim=(0, 1), xlabel="quality", ylabel="recordings per bin")
     for axes in (curves, counts):
         axes.grid(alpha=0.3)
-    figure.legend(
-        *curves.get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4,
-        frameon=False,
-        fontsize=10,
-    )
+    legend_below(curves, 4)
     return figure
 
 
