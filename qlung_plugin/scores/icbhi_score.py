@@ -191,6 +191,35 @@ class RespiratoryScore(MetricStats):
             for parts in zip(*everyones)
         )
 
+    def averaged(self, wholes):
+        """The predictions of what the items are parts of.
+
+        Arguments
+        ---------
+        wholes : dict
+            Per id of an item that of the whole, whose class it has.
+
+        Returns
+        -------
+        RespiratoryScore
+            Per whole the mean of the probabilities of its parts.
+
+        Example
+        -------
+        >>> stats = RespiratoryScore(labels=("normal", "abnormal"))
+        >>> stats.append("ab", torch.tensor([[0.9, 0.1], [0.3, 0.7]]), [1, 1])
+        >>> stats.averaged({"a": "101", "b": "101"}).predictions()
+            id     label prediction  p_normal  p_abnormal
+        0  101  abnormal     normal       0.6         0.4
+        """
+        names = [wholes[key] for key in self.ids]
+        means = pd.DataFrame(self.scores).groupby(names).mean()
+        targets = pd.Series(self.targets).groupby(names).first()
+        averaged = RespiratoryScore(self.labels)
+        scores = torch.tensor(means.to_numpy())
+        averaged.append(means.index.tolist(), scores, targets.tolist())
+        return averaged
+
     def cross_entropy(self):
         """The mean of ``-log p`` of the true classes, as a float.
 

@@ -90,7 +90,7 @@ class EvaluationBrain(sb.Brain):
 
 
 def dataio_prep(hparams, run):
-    """The events as the run's front end sees them.
+    """The entries of the manifest as the run's front end sees them.
 
     Arguments
     ---------
@@ -102,9 +102,12 @@ def dataio_prep(hparams, run):
     Returns
     -------
     dataset : DynamicItemDataset
-        With ``id``, ``inputs`` and ``label_encoded``.
+        With ``id``, ``inputs`` and ``label_encoded``, of windows if the YAML
+        asks for them.
+    manifest : dict
+        The entries by id.
     quality : dict
-        Per quality measure, by its column's name, the events' quality by id.
+        Per quality measure, by its column's name, their quality by id.
     """
     manifest = with_labels(
         read_manifest(hparams["test_annotation"], hparams["data_folder"]),
@@ -112,9 +115,12 @@ def dataio_prep(hparams, run):
     )
     if not manifest:
         raise ValueError(f"{hparams['test_annotation']} holds no event")
+    pieces = manifest
+    if hparams["windows"] is not None:
+        pieces = cut_windows(manifest, hparams["windows"])
     stored_inputs = run_on_main(
         store_cycles,
-        args=[[manifest], run["cycle_features"], hparams["cache_folder"]],
+        args=[[pieces], run["cycle_features"], hparams["cache_folder"]],
     )
     # Nothing is fitted here: the run's own measure comes with its range.
     measures = {"quality": run["quality"]}
@@ -131,9 +137,9 @@ def dataio_prep(hparams, run):
 
     @sb.utils.data_pipeline.takes("id")
     @sb.utils.data_pipeline.provides("inputs")
-    def input_pipeline(event):
+    def input_pipeline(piece):
         """Features."""
-        return stored_inputs[event]
+        return stored_inputs[piece]
 
     @sb.utils.data_pipeline.takes("label")
     @sb.utils.data_pipeline.provides("label_encoded")
@@ -142,11 +148,41 @@ def dataio_prep(hparams, run):
         return label_encoder.encode_label_torch(label)
 
     dataset = DynamicItemDataset(
-        manifest,
+        pieces,
         dynamic_items=[input_pipeline, label_pipeline],
         output_keys=["id", "inputs", "label_encoded"],
     )
-    return dataset, quality
+    return dataset, manifest, quality
+
+
+def cut_windows(manifest, windows):
+    """Cuts every entry of a manifest into windows.
+
+    Arguments
+    ---------
+    manifest : dict
+        Entries by id.
+    windows : callable
+        From a duration to the windows' starts and ends, all in seconds.
+
+    Returns
+    -------
+    dict
+        Entries of windows, each with the id of its ``whole``.
+    """
+    pieces = {}
+    for whole, entry in manifest.items():
+        begin, rate = entry["wav"]["start"], entry["sample_rate"]
+        for number, times in enumerate(windows(entry["duration"])):
+            start, stop = (begin + round(time * rate) for time in times)
+            wav = {**entry["wav"], "start": start, "stop": stop}
+            pieces[f"{whole}_{number:03d}"] = {
+                **entry,
+                "wav": wav,
+                "duration": (stop - start) / rate,
+                "whole": whole,
+            }
+    return pieces
 
 
 if __name__ == "__main__":
@@ -210,7 +246,7 @@ if __name__ == "__main__":
     tables, epochs, validated = {}, {}, False
     for name in checkpoints:
         run = open_run(hparams["run_folder"], name, hparams["trust"])
-        dataset, quality = dataio_prep(hparams, run)
+        dataset, manifest, quality = dataio_prep(hparams, run)
         score = RespiratoryScore(labels)
         brain = EvaluationBrain(
             modules={
@@ -225,7 +261,12 @@ if __name__ == "__main__":
             test_loader_kwargs=dict(hparams["dataloader_options"]),
         )
         score.gather()
-        tables[name] = predictions_table(score, dataset.data, **quality)
+        if hparams["windows"] is not None:
+            wholes = {
+                key: piece["whole"] for key, piece in dataset.data.items()
+            }
+            score = score.averaged(wholes)
+        tables[name] = predictions_table(score, manifest, **quality)
         epochs[name] = run["epoch"]
         validated = run["validated"]
     published = hparams["published"]
