@@ -12,7 +12,9 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from qlung_plugin.runs import quality_report, results
@@ -28,6 +30,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
 SPRSOUND = ROOT / "recipes" / "SPRSound"
+KAUH = ROOT / "recipes" / "KAUH" / "cross_dataset"
 
 # A backbone and an input small enough for two epochs in a few seconds.
 TINY = {
@@ -52,6 +55,23 @@ def sprsound_corpus(tmp_path_factory):
     """A generated corpus in SPRSound's layout."""
     folder = tmp_path_factory.mktemp("corpus") / "SPRSound"
     generate_sprsound_like(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def kauh_corpus(tmp_path_factory):
+    """Noise of several lengths named as KAUH's recordings are."""
+    folder = tmp_path_factory.mktemp("corpus") / "KAUH"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    sounds = ("N", "E W", "Crep", "I C E W", "I C")
+    for patient, sound in enumerate(sounds, start=201):
+        for mode in "BDE":
+            name = f"{mode}P{patient}_none,{sound},P L L,5{patient % 10},F.wav"
+            # The first are shorter than a window, the last has two.
+            samples = 4000 * 2 * (patient - 199) - 10
+            noise = generator.standard_normal(samples)
+            soundfile.write(folder / name, 0.1 * noise, 4000)
     return folder
 
 

@@ -54,6 +54,7 @@ def touch(path):
 FOLDERS = {
     "tests/tmp/ICBHI": "corpus",
     "tests/tmp/SPRSound": "sprsound_corpus",
+    "tests/tmp/KAUH": "kauh_corpus",
     "tests/tmp/ICBHI_run": "icbhi_run",
     "tests/tmp/SPRSound_run": "sprsound_run",
 }
@@ -68,7 +69,7 @@ FIGURES_ELSEWHERE = re.compile(
 # Scripts that run in the tests of their own subject, and YAMLs of which all
 # blocks are in those of another row.
 RUN_ELSEWHERE = re.compile(
-    r"SPRSound/(quality|cross_dataset|classification/hparams/evaluate)"
+    r"SPRSound/(quality|cross_dataset|classification/hparams/evaluate)|KAUH/"
     r"|classification/hparams/(reproduce/)?ce_"
 )
 

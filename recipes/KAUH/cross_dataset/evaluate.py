@@ -1,0 +1,1 @@
+../../SPRSound/cross_dataset/evaluate.py

@@ -1,0 +1,1 @@
+../kauh_prepare.py

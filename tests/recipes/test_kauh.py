@@ -1,0 +1,105 @@
+"""Tests of judging a run on whole recordings, by their windows.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.inference.cycle_sources import Windows
+from qlung_plugin.inference.run import load_run
+from qlung_plugin.runs.predictions import read_predictions
+from tests.recipes.conftest import KAUH, leave_out_figures, run_script
+
+
+@pytest.fixture
+def evaluate(tmp_path, cache, kauh_corpus, icbhi_run, monkeypatch):
+    """Runs evaluate.py in this process; the output folder is returned."""
+    leave_out_figures(monkeypatch)
+
+    def evaluate(**overrides):
+        options = {
+            "data_folder": kauh_corpus,
+            "run_folder": icbhi_run,
+            "output_folder": tmp_path / "kauh",
+            "cache_folder": cache,
+            "checkpoint": "last",
+            **overrides,
+        }
+        hparams = KAUH / "hparams" / "cross_dataset.yaml"
+        run_script(KAUH / "evaluate.py", hparams, options)
+        return tmp_path / "kauh"
+
+    return evaluate
+
+
+def judge(run, entry, times, data_folder):
+    """The mean of the probabilities of stretches of a recording."""
+    rate, shares = entry["sample_rate"], []
+    for start, end in times:
+        wav = {**entry["wav"], "start": round(start * rate)}
+        wav["stop"] = round(end * rate)
+        features = run["cycle_features"](read_cycle(wav, data_folder), rate)
+        with torch.no_grad():
+            logits, _ = run["classifier"](
+                run["backbone"](features[None].float())
+            )
+        shares.append(logits[0].softmax(dim=0).numpy())
+    return np.mean(shares, axis=0)
+
+
+@pytest.mark.parametrize(
+    "length, hop, options",
+    [(8, 4, {}), (1, 0.75, {"windows": "{length: 1.0, hop: 0.75}"})],
+)
+def test_a_recording_is_judged_by_the_mean_of_its_windows(
+    length, hop, options, evaluate, icbhi_run, kauh_corpus
+):
+    output, run = evaluate(**options), load_run(icbhi_run, "last")
+    table = read_predictions(output / "predictions_last.csv")
+    entries = json.loads((output / "test.json").read_text())
+    assert table["id"].tolist() == sorted(entries) and len(table) == 12
+    numbers = []
+    for row in table.to_dict("records"):
+        entry = entries[row["id"]]
+        assert (row["label"], row["patient"]) == (
+            entry["label"],
+            entry["patient"],
+        )
+        times = Windows(entry["duration"], length, hop)
+        numbers.append(len(times))
+        expected = judge(run, entry, times, kauh_corpus)
+        found = [row[f"p_{label}"] for label in run["labels"]]
+        np.testing.assert_allclose(found, expected, atol=2e-6, rtol=0)
+        assert row["prediction"] == run["labels"][int(expected.argmax())]
+    assert max(numbers) > 1
+
+    # The quality is that of the recording, whatever its windows.
+    waveform = read_cycle(entry["wav"], kauh_corpus)
+    measured = CycleMeasurements(run["quality"])(waveform, 4000)
+    quality = run["quality"].score(measured[None]).item()
+    assert row["quality"] == pytest.approx(quality, abs=1e-6)
+
+
+def test_modes_are_strata_and_patients_are_counted_once(evaluate):
+    output = evaluate()
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["last"]["patients"] == 4
+    assert metrics["last"]["counts"] == dict.fromkeys(
+        ("normal", "crackle", "wheeze", "both"), 3
+    )
+    modes = metrics["last"]["strata"]["device"]
+    assert set(modes) == {"bell mode", "diaphragm mode", "extended mode"}
+    for figures in modes.values():
+        assert (figures["cycles"], figures["patients"]) == (4, 4)
+    assert "I C (3)" in metrics["data"]["warnings"][0]
+    report = (output / "report.txt").read_text()
+    assert re.search(r"data: +recordings in KAUH's layout", report)
+    assert re.search(r"partition: +all recordings", report)
+    assert "published" not in report.split("Beside it")[1]
