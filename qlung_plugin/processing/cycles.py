@@ -59,8 +59,13 @@ def resample(waveforms, native_rate, sample_rate):
     >>> resample(torch.zeros(100), 4000, 16000).shape
     torch.Size([400])
     """
-    if native_rate == sample_rate or waveforms.shape[-1] == 0:
+    if native_rate == sample_rate:
         return waveforms
+    if waveforms.numel() == 0:  # no waveform, or none that is anything long
+        *batch, time = waveforms.shape
+        return waveforms.new_zeros(
+            *batch, math.ceil(time * sample_rate / native_rate)
+        )
     divisor = math.gcd(native_rate, sample_rate)
     if native_rate * sample_rate > LARGEST_KERNEL * divisor**2:
         return _resample_odd_rates(waveforms, native_rate, sample_rate)

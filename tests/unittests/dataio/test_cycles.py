@@ -187,6 +187,11 @@ def test_no_sample_no_resampling():
     assert resample(torch.zeros(0), 4000, 32000).shape == (0,)
 
 
+@pytest.mark.parametrize("native, time", [(4000, 80), (32001, 10)])
+def test_no_waveform_no_resampling(native, time):
+    assert resample(torch.zeros(0, 10), native, 32000).shape == (0, time)
+
+
 # --- reading ----------------------------------------------------------------
 
 
