@@ -61,16 +61,9 @@ FITTED = """!new:qlung_plugin.lobes.quality.AudioQualityScore
     sample_rate: 16000
     normalisation: fitted"""
 
-FROZEN_FEATURES = f"""!new:torch.nn.Sequential
-    - !new:{FEATURES}.EfficientATFeatures
-    - !new:{MODELS}.efficientat.EfficientATFirstBlocks
-      width_mult: 0.1
-      pretrained_weights: !ref <pretrained_weights>
-      blocks: 5"""
-
 
 class Small(NamedTuple):
-    """A backbone with what belongs to it."""
+    """A backbone with what belongs to it; the test of each has its own."""
 
     rate: int
     features: str
@@ -78,106 +71,19 @@ class Small(NamedTuple):
     dim: int
 
 
-def _embedding(model, arguments, dim):
-    """One of SpeechBrain's embedding models."""
-    return Small(
-        16000,
-        f"!new:{FEATURES}.ASTFeatures",
-        f"""!new:{MODELS}.embedding.EmbeddingModel
-    embedding_dim: {dim}
-    model: !new:speechbrain.lobes.models.{model}
-        lin_neurons: {dim}
-{arguments}""",
-        dim,
-    )
-
-
-BACKBONES = {
-    "EfficientAT": Small(
-        32000,
-        f"!new:{FEATURES}.EfficientATFeatures",
-        f"""!new:{MODELS}.efficientat.EfficientAT
+EFFICIENTAT = Small(
+    32000,
+    f"!new:{FEATURES}.EfficientATFeatures",
+    f"""!new:{MODELS}.efficientat.EfficientAT
     width_mult: 0.1
     pretrained_weights: !ref <pretrained_weights>""",
-        96,
-    ),
-    "frozen EfficientAT": Small(
-        32000,
-        FROZEN_FEATURES,
-        f"""!new:{MODELS}.efficientat.EfficientAT
-    width_mult: 0.1
-    pretrained_weights: !ref <pretrained_weights>
-    first_block: 5""",
-        96,
-    ),
-    "AST": Small(
-        16000,
-        f"!new:{FEATURES}.ASTFeatures",
-        f"""!new:{MODELS}.ast.AST
-    frames: 98
-    config: {{hidden_size: 32, num_attention_heads: 2, num_hidden_layers: 1,
-        intermediate_size: 64}}""",
-        32,
-    ),
-    "BEATs": Small(
-        16000,
-        f"!new:{FEATURES}.BEATsFeatures",
-        f"""!new:{MODELS}.beats.BEATs
-    config: {{encoder_layers: 1, encoder_embed_dim: 48, embed_dim: 16,
-        encoder_ffn_embed_dim: 64}}""",
-        48,
-    ),
-    "CLAP": Small(
-        48000,
-        f"!new:{FEATURES}.CLAPFeatures",
-        f"""!new:{MODELS}.clap.CLAP
-    config: {{patch_embeds_hidden_size: 16, hidden_size: 32, depths: [1, 1],
-        num_attention_heads: [2, 4], projection_dim: 24}}""",
-        24,
-    ),
-    "PANNs": Small(
-        32000,
-        f"!new:{FEATURES}.PANNsFeatures",
-        f"!new:{MODELS}.panns.PANNs\n    variant: Cnn6",
-        512,
-    ),
-    "ECAPA-TDNN": _embedding(
-        "ECAPA_TDNN.ECAPA_TDNN",
-        """\
-        input_size: 128
-        channels: [16, 16, 48]
-        kernel_sizes: [5, 3, 1]
-        dilations: [1, 2, 1]
-        attention_channels: 8
-        res2net_scale: 2
-        se_channels: 8
-        groups: [1, 1, 1]""",
-        12,
-    ),
-    "x-vector": _embedding(
-        "Xvector.Xvector",
-        """\
-        in_channels: 128
-        tdnn_blocks: 2
-        tdnn_channels: [16, 24]
-        tdnn_kernel_sizes: [5, 1]
-        tdnn_dilations: [1, 1]""",
-        12,
-    ),
-    "ResNet": _embedding(
-        "ResNet.ResNet",
-        """\
-        input_size: 128
-        channels: [8, 8, 8, 8]
-        block_sizes: [1, 1, 1, 1]""",
-        12,
-    ),
-}
+    96,
+)
 
 
 def make_run(
     folder,
-    backbone="EfficientAT",
+    backbone=EFFICIENTAT,
     quality=FITTED,
     classifier="AngularClassifier",
     weights="null",
@@ -191,8 +97,8 @@ def make_run(
     ---------
     folder : Path
         Where to.
-    backbone : str or Small
-        Which, of :data:`BACKBONES`.
+    backbone : Small
+        With its front end.
     quality, classifier, weights : str
         In YAML.
     epochs : sequence of int
@@ -207,9 +113,8 @@ def make_run(
     Path
         The folder.
     """
-    small = BACKBONES.get(backbone, backbone)
     text = TRAINING_YAML.format(
-        **small._asdict(),
+        **backbone._asdict(),
         quality=quality,
         classifier=classifier,
         weights=weights,

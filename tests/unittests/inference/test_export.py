@@ -17,13 +17,12 @@ from speechbrain.inference.interfaces import pretrained_from_hparams
 
 from qlung_plugin.cli import export as command
 from qlung_plugin.inference import export
-from qlung_plugin.inference.architecture import COMPONENTS
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
-from qlung_plugin.inference.components import find_components
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.lobes.quality.learned import SHIPPED
-from tests.unittests.small_runs import BACKBONES, FITTED, LABELS, make_run
+from tests.unittests.catalogue import each_backbone
+from tests.unittests.small_runs import EFFICIENTAT, FITTED, LABELS, make_run
 
 FILES = [
     "README.md",
@@ -76,7 +75,7 @@ def yaml_layout(folder):
     return folder
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@each_backbone
 def test_all_ways_give_the_same(tmp_path, waveforms, backbone):
     run, out = make_run(tmp_path / "run", backbone), tmp_path / "out"
     trained = RespiratorySoundClassifier.from_hparams(run)
@@ -318,7 +317,7 @@ def test_what_is_no_run_cannot_be_exported(tmp_path, exported):
             export_run(source, tmp_path / "again")
 
 
-OWN = BACKBONES["EfficientAT"]._replace(
+OWN = EFFICIENTAT._replace(
     backbone="!new:tests.unittests.inference.test_export.OwnBackbone", dim=128
 )
 
@@ -354,12 +353,6 @@ def test_component_of_ones_own_needs_trust(tmp_path, waveforms):
         RespiratorySoundClassifier.from_hparams(out, trust=True),
         waveforms,
     )
-
-
-def test_all_components_of_models_may_be_in_one():
-    kinds = ("quality", "compute_features", "log_mel", "backbone", "classifier")
-    for component in find_components().values():
-        assert component.key not in kinds or component.path in COMPONENTS
 
 
 def test_command(tmp_path, capsys):

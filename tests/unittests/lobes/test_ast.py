@@ -20,6 +20,20 @@ from transformers import (
 
 from qlung_plugin.lobes.features import ASTFeatures
 from qlung_plugin.lobes.models.ast import AST
+from tests.unittests.small_runs import FEATURES, MODELS, Small
+
+# What it is tested as, as every backbone is.
+SMALL = {
+    "AST": Small(
+        16000,
+        f"!new:{FEATURES}.ASTFeatures",
+        f"""!new:{MODELS}.ast.AST
+    frames: 98
+    config: {{hidden_size: 32, num_attention_heads: 2, num_hidden_layers: 1,
+        intermediate_size: 64}}""",
+        32,
+    )
+}
 
 TINY = {
     "hidden_size": 32,

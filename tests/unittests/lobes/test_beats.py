@@ -17,6 +17,19 @@ from qlung_plugin.lobes.features import BEATsFeatures
 from qlung_plugin.lobes.models import beats
 from qlung_plugin.lobes.models.beats import BEATs
 from qlung_plugin.lobes.models.beats_encoder import relative_buckets
+from tests.unittests.small_runs import FEATURES, MODELS, Small
+
+# What it is tested as, as every backbone is.
+SMALL = {
+    "BEATs": Small(
+        16000,
+        f"!new:{FEATURES}.BEATsFeatures",
+        f"""!new:{MODELS}.beats.BEATs
+    config: {{encoder_layers: 1, encoder_embed_dim: 48, embed_dim: 16,
+        encoder_ffn_embed_dim: 64}}""",
+        48,
+    )
+}
 
 TINY = {
     "embed_dim": 24,

@@ -19,6 +19,19 @@ from transformers import (
 
 from qlung_plugin.lobes.features import CLAPFeatures
 from qlung_plugin.lobes.models.clap import CLAP
+from tests.unittests.small_runs import FEATURES, MODELS, Small
+
+# What it is tested as, as every backbone is.
+SMALL = {
+    "CLAP": Small(
+        48000,
+        f"!new:{FEATURES}.CLAPFeatures",
+        f"""!new:{MODELS}.clap.CLAP
+    config: {{patch_embeds_hidden_size: 16, hidden_size: 32, depths: [1, 1],
+        num_attention_heads: [2, 4], projection_dim: 24}}""",
+        24,
+    )
+}
 
 TINY = {
     "patch_embeds_hidden_size": 8,

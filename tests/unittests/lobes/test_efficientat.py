@@ -24,6 +24,21 @@ from qlung_plugin.lobes.models.efficientat import (
     PUBLISHED,
     EfficientAT,
 )
+from tests.unittests.small_runs import EFFICIENTAT, FEATURES, MODELS
+
+# What it is tested as, as every backbone is.
+SMALL = {
+    "EfficientAT": EFFICIENTAT,
+    "frozen EfficientAT": EFFICIENTAT._replace(
+        features=f"""!new:torch.nn.Sequential
+    - !new:{FEATURES}.EfficientATFeatures
+    - !new:{MODELS}.efficientat.EfficientATFirstBlocks
+      width_mult: 0.1
+      pretrained_weights: !ref <pretrained_weights>
+      blocks: 5""",
+        backbone=f"{EFFICIENTAT.backbone}\n    first_block: 5",
+    ),
+}
 
 WIDTH = 0.2  # from here up, as in the paper, all blocks but one expand
 # Of the 15 blocks: "Searching for MobileNetV3", table 1.

@@ -108,36 +108,12 @@ def test_one_sample_shifts_no_frame():
     assert loud.min() >= 98 and loud.max() <= 102 and 100 in loud
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_float32_inside_autocast(dtype):
-    front_end = EfficientATFeatures()
-    waveforms = noise(2, 8000)
-    with torch.autocast("cpu", dtype=dtype):
-        inside = front_end(waveforms)
-    assert inside.dtype == torch.float32
-    assert torch.equal(inside, front_end(waveforms))
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
 def test_float32_from_other_types(dtype):
     waveforms = noise(2, 8000).to(dtype)
     features = EfficientATFeatures()(waveforms)
     assert features.dtype == torch.float32
     assert torch.equal(features, EfficientATFeatures()(waveforms.float()))
-
-
-def test_waveforms_of_a_batch_do_not_meet():
-    front_end = EfficientATFeatures()
-    waveforms = noise(3, 8000) * torch.tensor([[1.0], [0.01], [3.0]])
-    together = front_end(waveforms)
-    alone = torch.cat([front_end(row[None]) for row in waveforms])
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
-
-
-def test_differentiable_in_the_waveform():
-    waveforms = noise(1, 4000).requires_grad_()
-    EfficientATFeatures()(waveforms).sum().backward()
-    assert waveforms.grad.isfinite().all() and waveforms.grad.abs().max() > 0
 
 
 def test_nothing_to_save():

@@ -338,24 +338,6 @@ def test_double_precision_is_kept():
     assert value.item() == pytest.approx(sum(expected) / 5, rel=1e-7)
 
 
-@pytest.mark.parametrize("wrong", [-100, -1, 4])
-@pytest.mark.parametrize(
-    "loss",
-    [
-        CrossEntropyLoss(),
-        AngularMarginLoss(FixedMargin(0.2)),
-        AngularMarginLoss(qlung_margin()),
-        MarginRegularizedLoss(AngularMarginLoss(FixedMargin(0.2))),
-        MarginRegularizedLoss(CrossEntropyLoss()),
-    ],
-    ids=lambda loss: type(loss).__name__,
-)
-def test_wrong_label_is_named(loss, wrong):
-    targets = torch.tensor([0, wrong, 1])
-    with pytest.raises(ValueError, match=f"targets .*0..3.* {wrong}"):
-        loss(torch.zeros(3, 4), torch.zeros(3, 4), None, targets, torch.ones(3))
-
-
 @pytest.mark.parametrize(
     "name, shapes",
     [

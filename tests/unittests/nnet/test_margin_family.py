@@ -20,7 +20,6 @@ from qlung_plugin.nnet.losses import (
     AdaFaceLoss,
     AngularMarginLoss,
     CosineMarginLoss,
-    CrossEntropyLoss,
     FocalLoss,
     MagFaceLoss,
     MarginLoss,
@@ -342,38 +341,6 @@ def test_gradients_against_finite_differences(name):
     embeddings.requires_grad_()
     weights.requires_grad_()
     assert torch.autograd.gradcheck(cost, (embeddings, weights))
-
-
-@pytest.mark.parametrize("name", FAMILY)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_computed_in_float32(name, dtype):
-    cosines, embeddings, targets = batch_of(norm=20.0, dtype=torch.float32)
-    cosines = cosines.to(dtype)
-    embeddings = embeddings.to(dtype)
-    measured = FAMILY[name]()(cosines, cosines, embeddings, targets)
-    expected = FAMILY[name]()(
-        cosines.float(), cosines.float(), embeddings.float(), targets
-    )
-    assert measured.dtype == torch.float32
-    assert measured == expected
-
-
-@pytest.mark.parametrize("name", FAMILY)
-def test_wrong_label_is_named(name):
-    cosines, embeddings, targets = batch_of()
-    targets[2] = 4
-    with pytest.raises(ValueError, match="0..3, but hold 4"):
-        FAMILY[name]()(cosines, cosines, embeddings, targets)
-
-
-@pytest.mark.parametrize("name", FAMILY)
-def test_each_regularises_cross_entropy(name):
-    cosines, embeddings, targets = batch_of()
-    part = FAMILY[name]()
-    whole = MarginRegularizedLoss(part, weight=0.4)
-    arguments = (7 * cosines, cosines, embeddings, targets)
-    expected = CrossEntropyLoss()(*arguments) + 0.4 * part(*arguments)
-    torch.testing.assert_close(whole(*arguments), expected)
 
 
 def test_a_loss_of_ones_own_overrides_one_method():
