@@ -5,16 +5,12 @@ Authors
 """
 
 import difflib
-import re
 import textwrap
 
 EXAMPLES = """\
 examples:
   qlung components
-  qlung components QualityMargin
-  qlung components --update README.md"""
-
-BEGIN, END = "<!-- qlung components -->", "<!-- end of qlung components -->"
+  qlung components QualityMargin"""
 
 
 def add_parser(subparsers):
@@ -28,23 +24,17 @@ def add_parser(subparsers):
         ),
         epilog=EXAMPLES,
     )
-    output = parser.add_mutually_exclusive_group()
-    output.add_argument(
+    parser.add_argument(
         "name",
         nargs="?",
         metavar="NAME",
         help="print the YAML block of this component",
     )
-    output.add_argument(
-        "--update",
-        metavar="FILE",
-        help="renew the table between its marks in a Markdown file",
-    )
     return parser
 
 
 def run(arguments):
-    """Prints a list or a block, or renews a table in a file.
+    """Prints the list, or a block.
 
     Arguments
     ---------
@@ -54,14 +44,12 @@ def run(arguments):
     Raises
     ------
     ValueError
-        If there is no such component, or no place for a table in the file.
+        If there is no such component.
     """
     from qlung_plugin.inference.components import find_components
 
     components = find_components()
-    if arguments.update:
-        update_table(arguments.update, components)
-    elif arguments.name is None:
+    if arguments.name is None:
         print(text_list(components))
     elif arguments.name in components:
         from qlung_plugin.inference.component_blocks import yaml_block
@@ -100,63 +88,6 @@ def text_list(components):
             wrapped = textwrap.wrap(text, 80 - 6)
             lines.extend(f"      {line}" for line in wrapped)
     return "\n".join(lines)
-
-
-def markdown_table(components):
-    """The components as a table in Markdown, a row per key of the recipes.
-
-    Arguments
-    ---------
-    components : dict
-        :class:`qlung_plugin.inference.components.Component` by name.
-
-    Returns
-    -------
-    str
-        Text of several lines.
-    """
-    rows = {}
-    for component in components.values():
-        name = component.path.removeprefix(f"{component.place}.")
-        row = rows.setdefault((component.key, component.place), [])
-        row.append(f"`{name}`")
-    lines = ["| key | where | what there is |", "| --- | --- | --- |"]
-    for (key, place), names in rows.items():
-        lines.append(f"| `{key}` | `{place}` | {', '.join(names)} |")
-    return "\n".join(lines)
-
-
-def update_table(path, components):
-    """Renews the table between the lines :data:`BEGIN` and :data:`END`.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-    components : dict
-        See :func:`markdown_table`.
-
-    Raises
-    ------
-    ValueError
-        If the two lines are not there, or more than once.
-    """
-    from qlung_plugin.utils.files import write_text
-
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    updated, count = re.subn(
-        f"^{BEGIN}$.*?^{END}$",
-        lambda match: "\n".join([BEGIN, markdown_table(components), END]),
-        text,
-        flags=re.MULTILINE | re.DOTALL,
-    )
-    if count != 1:
-        raise ValueError(
-            f"{path} has {count} tables between the lines {BEGIN} and {END},"
-            " where one is needed"
-        )
-    write_text(updated, path)
 
 
 def _unknown(name, components):

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from qlung_plugin.cli import main as cli
-from qlung_plugin.cli.components import BEGIN, END
 from qlung_plugin.cli.main import main
 from qlung_plugin.inference.components import find_components
 
@@ -76,48 +75,13 @@ def test_debug_shows_where_an_error_arises():
         main(["components", "xyz", "--debug"])
 
 
-def test_update_changes_the_table_only(tmp_path, capsys):
-    path = tmp_path / "README.md"
-    path.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
-    assert main(["components", "--update", str(path)]) == 0
-    assert capsys.readouterr().out == ""
-    text = path.read_text()
-    assert text.startswith(f"before\n\n{BEGIN}\n| key | where |")
-    assert text.endswith(f" |\n{END}\n\nafter\n")
-    assert "old" not in text
-    assert (
-        "\n| `mixing` | `qlung_plugin.augment.mixing` | `Mixup`, `PatchMix` |\n"
-    ) in text
-    assert main(["components", "--update", str(path)]) == 0
-    assert path.read_text() == text
-
-
-@pytest.mark.parametrize(
-    "text", ["no table", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{END}\n" * 2]
-)
-def test_update_without_one_table_is_refused(text, tmp_path, capsys):
-    path = tmp_path / "README.md"
-    path.write_text(text)
-    assert main(["components", "--update", str(path)]) == 2
-    error = capsys.readouterr().err
-    assert str(path) in error and error.count("\n") == 1
-    assert path.read_text() == text
-
-
-def test_missing_file_is_one_line(tmp_path, capsys):
-    assert main(["components", "--update", str(tmp_path / "a.md")]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("qlung: ") and "a.md" in error
-    assert error.count("\n") == 1
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
         [],
         ["unknown"],
         ["components", "--unknown"],
-        ["components", "Mixup", "--update", "README.md"],
+        ["components", "Mixup", "PatchMix"],
         ["report", "results", "-o", "report.html", "--sounds", "-1"],
         ["report", "results", "-o", "report.html", "--sounds", "many"],
     ],
@@ -146,7 +110,7 @@ def test_help_has_an_example_and_the_exit_codes(arguments, capsys):
 
 
 def test_what_an_error_quotes_does_not_control_the_terminal(capsys):
-    assert main(["components", "--update", "\x1b[2J\u202eb\udce9\n.md"]) == 2
+    assert main(["components", "\x1b[2J\u202eb\udce9\n.md"]) == 2
     error = capsys.readouterr().err
     assert error.isascii() and error[:-1].isprintable()
     assert r"\x1b[2J\u202e" in error
