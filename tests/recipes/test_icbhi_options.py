@@ -5,6 +5,7 @@ Authors
 """
 
 import re
+import sys
 
 import pandas as pd
 import pytest
@@ -13,11 +14,13 @@ import yaml
 from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.inference.run import find_checkpoint, load_run
-from tests.recipes.conftest import RECIPE
+from tests.recipes.conftest import RECIPE, ROOT
 
+ROOT_README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(
     r"```yaml\n(.*?)```", (RECIPE / "README.md").read_text(), re.DOTALL
 )
+OWN_MARGIN = ROOT_README.split("**A part of your own**")[1].split("\n## ")[0]
 TINY_AST = {
     "width_mult": None,
     "backbone": "{frames: 98, config: {hidden_size: 32, num_hidden_layers: 1,"
@@ -142,3 +145,29 @@ def test_a_compiled_backbone_trains_the_same(options, monkeypatch):
         )
     # The checkpoint is that of the bare backbone.
     assert load_run(runs[1])["backbone"].embedding_dim == 32
+
+
+def test_a_margin_in_a_file_of_ones_own(
+    corpus, train, icbhi_run, tmp_path, monkeypatch
+):
+    """As the README shows it; the model is opened without trust."""
+    code, block = re.findall(r"```\w+\n(.*?)```", OWN_MARGIN, re.DOTALL)
+    (tmp_path / "my_margins.py").write_text(code)
+    text = (RECIPE / "hparams" / "qlung.yaml").read_text()
+    text, count = re.subn(
+        r"^loss: .*?(?=^\S|\Z)",
+        lambda match: f"{block}\n",
+        text,
+        flags=re.M | re.DOTALL,
+    )
+    assert count == 1
+    (tmp_path / "own.yaml").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = train(corpus, hparams=tmp_path / "own.yaml")
+    assert "my_margins" in sys.modules
+    tables = [
+        pd.read_csv(folder / "predictions_last.csv")
+        for folder in (run, icbhi_run)
+    ]
+    assert not tables[0]["p_normal"].equals(tables[1]["p_normal"])
+    assert type(load_run(run)["backbone"]).__name__ == "EfficientAT"
