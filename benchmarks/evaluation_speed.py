@@ -45,18 +45,19 @@ def evaluation_seconds(run, options, folder):
         "data_folder": options.data_folder,
         "cache_folder": f"{folder}/cache",
         "further_quality": {},
+        "windows": None,
     }
     start = time.perf_counter()
-    dataset, quality = recipe["dataio_prep"](hparams, run)
+    dataset, manifest, quality = recipe["dataio_prep"](hparams, run)
     brain = recipe["EvaluationBrain"](
         modules={name: run[name] for name in ("backbone", "classifier")},
         hparams={"score": score},
         run_opts={"noprogressbar": True},
     )
     brain.evaluate(dataset, test_loader_kwargs={"batch_size": BATCH_SIZE})
-    table = predictions_table(score, dataset.data, **quality)
+    table = predictions_table(score, manifest, **quality)
     evaluate_predictions(table, run["labels"])
-    return time.perf_counter() - start, list(dataset.data.values())
+    return time.perf_counter() - start, list(manifest.values())
 
 
 @torch.no_grad()
