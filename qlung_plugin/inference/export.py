@@ -35,11 +35,8 @@ from qlung_plugin.inference.models import (
 )
 from qlung_plugin.inference.plain_yaml import parse_architecture
 from qlung_plugin.inference.provenance import describe_training
-from qlung_plugin.inference.run import (
-    INFERENCE_YAML,
-    find_save_folder,
-    write_out_coefficients,
-)
+from qlung_plugin.inference.run import write_out_coefficients
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.utils.files import write_json, write_text
 
 ONNX = "model.onnx"
@@ -88,7 +85,7 @@ def export_run(run_folder, out, checkpoint="selected", onnx=False, trust=False):
             f"{out} is there already: pass a folder that does not exist, or is"
             " empty"
         )
-    path = find_save_folder(run_folder) / INFERENCE_YAML
+    path = RunFolder.of_training(run_folder).inference_yaml
     try:
         model = open_run(run_folder, checkpoint)
         plain = True

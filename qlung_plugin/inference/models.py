@@ -28,19 +28,19 @@ from qlung_plugin.inference.model_checks import (
 )
 from qlung_plugin.inference.plain_yaml import read_architecture
 from qlung_plugin.inference.run import (
-    INFERENCE_YAML,
     describe_checkpoint,
     find_checkpoint,
-    find_save_folder,
     load_run,
     load_weights,
     open_checkpoints,
 )
 from qlung_plugin.inference.safe_files import (
     LARGEST_WEIGHTS,
-    read_json,
     read_tensors,
+    read_text,
 )
+from qlung_plugin.runs.folder import INFERENCE_YAML, RunFolder
+from qlung_plugin.utils.ordinary_files import parse_json
 
 MODEL_JSON = "model.json"
 WEIGHTS = "model.safetensors"
@@ -91,7 +91,9 @@ def open_model(source, checkpoint="selected", trust=False):
         folder = download(str(source), trust)
     if (folder / MODEL_JSON).exists():
         return open_exported(folder)
-    if any((f / INFERENCE_YAML).exists() for f in (folder / "save", folder)):
+    if any(
+        RunFolder(folder, s).inference_yaml.exists() for s in (None, folder)
+    ):
         return open_run(folder, checkpoint, trust)
     if (folder / HUB_YAML).exists():
         return open_yaml_layout(folder, trust)
@@ -115,7 +117,7 @@ def open_exported(folder):
         See :func:`open_model`, also for errors.
     """
     path = folder / MODEL_JSON
-    description = read_json(path, folder)
+    description = parse_json(read_text(path, folder), path)
     with _naming(path):
         architecture = _checked_description(description)
         outline = _outline(architecture)
@@ -190,12 +192,12 @@ def open_run(run_folder, checkpoint="selected", trust=False):
     """
     if not isinstance(trust, bool):  # a recipe's --trust no is a text
         raise ValueError(f"trust is True or False, not {trust!r}")
-    folder = find_save_folder(run_folder)
+    run = RunFolder.of_training(run_folder)
+    folder, path = run.save, run.inference_yaml
     if trust:
         model = load_run(folder, checkpoint)
         check_tensors(model, folder)
         return model
-    path = folder / INFERENCE_YAML
     architecture = read_architecture(path, folder)
     with _naming(path):
         outline = _outline(architecture)

@@ -7,14 +7,14 @@ Authors
  * qlung_plugin contributors
 """
 
-import os
 from pathlib import Path
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.inference.hub import is_hub_id
-from qlung_plugin.inference.run import find_save_folder, read_hyperparameters
-from qlung_plugin.runs.evaluations import METRICS_JSON, read_evaluations
+from qlung_plugin.inference.run import read_hyperparameters
+from qlung_plugin.runs.evaluations import read_evaluations
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.scores.metrics import METRICS
 
 # What is told of a run's hyperparams.yaml, where it has it.
@@ -86,17 +86,13 @@ def describe_training(run_folder, checkpoint):
         If a file is damaged, or predictions are missing or give other figures;
         the message names it.
     """
-    folder = find_save_folder(run_folder).parent
+    run = RunFolder.of_training(run_folder)
+    configuration, seed = run.path.parent.name, run.path.name
     results, training = [], None
-    for path in (
-        folder / METRICS_JSON,
-        *sorted(folder.glob(f"*/{METRICS_JSON}")),
-    ):
-        if not os.path.lexists(path):
-            continue
-        found = read_evaluations(path.parent, folder.parent.name, folder.name)
+    for part in run.parts():
+        found = read_evaluations(part, configuration, seed)
         data = _chosen(found[0].data, DATA)
-        if path.parent == folder:
+        if part.path == run.path:
             training = data
         results += [
             {
@@ -108,7 +104,7 @@ def describe_training(run_folder, checkpoint):
             if one.checkpoint == checkpoint
         ]
     return {
-        "settings": read_settings(folder),
+        "settings": read_settings(run.path),
         "data": training,
         "results": results,
     }

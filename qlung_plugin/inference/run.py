@@ -18,12 +18,11 @@ from speechbrain.utils.checkpoints import METAFNAME, Checkpointer
 from qlung_plugin.inference.plain_yaml import read_nodes
 from qlung_plugin.inference.safe_files import read_text
 from qlung_plugin.lobes.quality.learned import plain_coefficients
+from qlung_plugin.runs.folder import INFERENCE_YAML, RunFolder
+from qlung_plugin.runs.schema import read_checked
 from qlung_plugin.training.selection import CHECKPOINTS
-from qlung_plugin.utils.ordinary_files import read_json
 from qlung_plugin.utils.state_dicts import read_state_dict
 
-INFERENCE_YAML = "inference.yaml"
-HYPERPARAMETERS = "hyperparams.yaml"
 LARGEST_META = 2**10  # bytes of what a checkpoint tells of itself
 
 
@@ -172,10 +171,8 @@ def read_hyperparameters(run_folder):
     >>> read_hyperparameters(folder)["data_folder"]
     'ICBHI'
     """
-    path = Path(run_folder) / HYPERPARAMETERS
-    if not path.is_file():
-        return {}
-    return read_nodes(path, path.parent)
+    path = RunFolder(run_folder).hyperparameters
+    return read_nodes(path, path.parent) if path.is_file() else {}
 
 
 def load_run(run_folder, checkpoint="selected", device="cpu"):
@@ -206,11 +203,12 @@ def load_run(run_folder, checkpoint="selected", device="cpu"):
     ValueError
         If a file of the checkpoint is damaged or does not fit its module.
     """
-    folder = find_save_folder(run_folder)
-    with open(folder / INFERENCE_YAML, encoding="utf-8") as file:
-        run = load_hyperpyyaml(file)
-    found = find_checkpoint(open_checkpoints(folder), checkpoint)
-    return {**load_weights(run, found, device), **describe_checkpoint(found)}
+    run = RunFolder.of_training(run_folder)
+    with open(run.inference_yaml, encoding="utf-8") as file:
+        objects = load_hyperpyyaml(file)
+    found = find_checkpoint(open_checkpoints(run.save), checkpoint)
+    model = load_weights(objects, found, device)
+    return {**model, **describe_checkpoint(found)}
 
 
 def load_weights(objects, checkpoint, device="cpu"):
@@ -291,33 +289,6 @@ def _load_state(module, path):
         raise ValueError(f"{path} is of another model: {error}") from error
 
 
-def find_save_folder(run_folder):
-    """The folder of a run's checkpoints and its ``inference.yaml``.
-
-    Arguments
-    ---------
-    run_folder : str or Path
-        The ``output_folder`` of a training, or its folder of checkpoints.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
-    for folder in (Path(run_folder) / "save", Path(run_folder)):
-        if (folder / INFERENCE_YAML).is_file():
-            return folder
-    raise FileNotFoundError(
-        f"{run_folder} is no run folder: neither it nor its save/ has an"
-        f" {INFERENCE_YAML}, which a training writes"
-    )
-
-
 def find_checkpoints(run_folder, checkpoint):
     """The names of the checkpoints to evaluate, all of which are there.
 
@@ -338,7 +309,7 @@ def find_checkpoints(run_folder, checkpoint):
     FileNotFoundError
         If the folder is no run, or has no such checkpoint.
     """
-    checkpointer = open_checkpoints(find_save_folder(run_folder))
+    checkpointer = open_checkpoints(RunFolder.of_training(run_folder).save)
     if checkpoint != "all":
         find_checkpoint(checkpointer, checkpoint)
         return [checkpoint]
@@ -358,7 +329,7 @@ def open_checkpoints(folder):
     Arguments
     ---------
     folder : Path
-        From :func:`find_save_folder`.
+        Of the checkpoints.
 
     Returns
     -------
@@ -396,13 +367,9 @@ def describe_run(run_folder):
         ``folder``, and ``data`` as the training wrote it; None if it has not
         come to its end.
     """
-    metrics = find_save_folder(run_folder).parent / "metrics.json"
-    data = None
+    metrics, data = RunFolder.of_training(run_folder).metrics, None
     if metrics.is_file():
-        found = read_json(metrics)
-        if not isinstance(found, dict) or "data" not in found:
-            raise ValueError(f"{metrics} does not tell its data")
-        data = found["data"]
+        data = read_checked(metrics, {"data": {}})["data"]
     return {"folder": str(run_folder), "data": data}
 
 

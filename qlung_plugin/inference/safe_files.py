@@ -18,7 +18,6 @@ from safetensors import SafetensorError, safe_open
 from qlung_plugin.utils.ordinary_files import (
     LARGEST_TEXT,
     ordinary_size,
-    parse_json,
     read_ordinary,
 )
 from qlung_plugin.utils.state_dicts import DAMAGED
@@ -99,17 +98,6 @@ def read_text(path, folder, largest=LARGEST_TEXT):
     """
     check_file(path, folder, largest)
     return read_ordinary(path, largest)
-
-
-def read_json(path, folder):
-    """Reads JSON; see :func:`check_file` and :func:`parse_json` for errors.
-
-    Returns
-    -------
-    object
-        What it says.
-    """
-    return parse_json(read_text(path, folder), path)
 
 
 def read_tensors(path, folder, expected):

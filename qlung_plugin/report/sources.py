@@ -13,18 +13,12 @@ import pandas as pd
 
 from qlung_plugin.report.trainings import read_training
 from qlung_plugin.runs.evaluations import (
-    METRICS_JSON,
     Damage,
     Evaluation,
     read_evaluations,
 )
-from qlung_plugin.runs.experiments import (
-    FOLD,
-    FOLDS,
-    VALIDATION,
-    collect_evaluations,
-    identify_run,
-)
+from qlung_plugin.runs.experiments import FOLDS, collect_evaluations
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.utils.ordinary_files import read_ordinary
 
 
@@ -119,7 +113,7 @@ def find_runs(folders, checkpoint="selected"):
                     f"{other.folder} and {one.folder} are both"
                     f" {one.configuration}, seed {one.seed}: rename one"
                 )
-        if os.path.lexists(folder / METRICS_JSON):
+        if RunFolder(folder).has_results:
             runs += _find_run(found, folder, checkpoint, notes)
             continue
         # The first is that of the training itself, of the first seed.
@@ -151,32 +145,31 @@ def find_runs(folders, checkpoint="selected"):
 
 def _collect(folder):
     """Evaluations and notes; of validation or a single fold if asked for."""
-    if not os.path.lexists(folder / METRICS_JSON):
+    place = RunFolder(folder)
+    if not place.has_results:
         try:
             return collect_evaluations(folder)
         except FileNotFoundError as error:
             if not folder.is_dir():
                 raise
             return [], [Damage(error)]  # such as of a run that was stopped
-    validation = folder.name == VALIDATION
-    run = folder.parent if validation else folder
+    run = place.top
     try:
-        configuration, seed, fold = identify_run(run, run)
+        configuration, seed, fold = run.identify(run.path)
     except (OSError, ValueError) as error:
         return [], [Damage(f"{folder} is left out: {error}")]
-    if fold is None and not validation:
+    if fold is None and not place.is_validation:
         return collect_evaluations(folder)
-    places = [folder]
+    places = [place]
     if fold is not None:
         seed = _name_fold(seed, fold)
-        others = (path.parent for path in folder.glob(f"*/{METRICS_JSON}"))
-        places += sorted(p for p in others if p.name != VALIDATION)
+        places += [p for p in place.parts()[1:] if not p.is_validation]
     found, notes = [], []
     for place in places:
         try:
             found += read_evaluations(place, configuration, seed)
         except (OSError, ValueError) as error:
-            notes.append(Damage(f"{place} is left out: {error}"))
+            notes.append(Damage(f"{place.path} is left out: {error}"))
     return found, notes
 
 
@@ -199,7 +192,9 @@ def _unpooled(evaluations, first):
     return [
         one
         for folder in folders
-        for one in read_evaluations(folder, first.configuration, seed)
+        for one in read_evaluations(
+            RunFolder(folder), first.configuration, seed
+        )
     ]
 
 
@@ -252,11 +247,9 @@ def _is_within(place, folder):
 
     Those may be damaged: others are not shown in their stead.
     """
-    top = place.parent if place.name == VALIDATION else place
-    above = (path for path in top.parents if path.is_relative_to(folder))
-    return not FOLD.fullmatch(top.name) and any(
-        os.path.lexists(path / METRICS_JSON) for path in above
-    )
+    top = RunFolder(place).top
+    above = (p for p in top.path.parents if p.is_relative_to(folder))
+    return top.fold is None and any(RunFolder(p).has_results for p in above)
 
 
 def _alike(runs, notes):

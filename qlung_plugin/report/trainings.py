@@ -10,14 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from qlung_plugin.figures.results import CURVES
-from qlung_plugin.inference.run import (
-    HYPERPARAMETERS,
-    INFERENCE_YAML,
-    read_hyperparameters,
-)
-from qlung_plugin.runs.experiments import VALIDATION
-from qlung_plugin.runs.schema import HISTORY, check, check_cycle
-from qlung_plugin.utils.ordinary_files import read_json
+from qlung_plugin.inference.run import read_hyperparameters
+from qlung_plugin.runs.folder import RunFolder
+from qlung_plugin.runs.schema import check_cycle, read_checked
 
 LARGEST_MANIFEST = 2**26  # bytes: several hundred thousand cycles
 
@@ -32,16 +27,14 @@ def find_training(run):
 
     Returns
     -------
-    Path or None
+    qlung_plugin.runs.folder.RunFolder or None
     """
     training = run.evaluation.data.get("training") or {}
     places = [run.folder, run.folder.parent]
     if training.get("folder"):
         places.insert(0, Path(training["folder"]))
-    for place in places:
-        if (place / "save" / INFERENCE_YAML).is_file():
-            return place
-    return None
+    trainings = map(RunFolder, places)
+    return next((t for t in trainings if t.inference_yaml.is_file()), None)
 
 
 def read_training(run):
@@ -63,18 +56,14 @@ def read_training(run):
     OSError, ValueError
         If a file is damaged; the message names it.
     """
-    training, longest = find_training(run), []
-    if training is not None:
-        for path in sorted(training.glob("save/CKPT+*/history.ckpt")):
-            rows = read_json(path)
-            check(rows, HISTORY, path)
-            longest = max(longest, rows, key=len)
+    training = find_training(run)
+    history = training.read_history() if training is not None else []
     curves = [
         {
             name: row.get(name, row.get(name.replace(" ", "_")))
             for name in ("epoch", *CURVES)
         }
-        for row in longest
+        for row in history
     ]
     table = pd.DataFrame(curves, dtype=float).dropna(axis=1, how="all")
     return table if table.shape[1] > 1 else None
@@ -106,11 +95,10 @@ def find_recordings_of(run, data_folder=None):
         If the manifest is damaged, or of other cycles; or the run names a
         folder in which the user's home is, too.
     """
-    home, partition = run.folder, "test"
-    if home.name == VALIDATION:
-        home, partition = home.parent, "valid"
-    settings = read_hyperparameters(home)
-    places = [home / f"{partition}.json"]
+    place = RunFolder(run.folder)
+    home, partition = place.top, "valid" if place.is_validation else "test"
+    settings = read_hyperparameters(home.path)
+    places = [home.manifest(partition)]
     if settings.get(f"{partition}_annotation"):
         places.append(Path(str(settings[f"{partition}_annotation"])))
     path = next((place for place in places if os.path.lexists(place)), None)
@@ -122,13 +110,13 @@ def find_recordings_of(run, data_folder=None):
         data_folder = settings.get("data_folder")
         if data_folder is None:
             raise FileNotFoundError(
-                f"no {home / HYPERPARAMETERS} says where the recordings are:"
+                f"no {home.hyperparameters} says where the recordings are:"
                 " give --data_folder"
             )
         # A stranger's run must not choose among all files of this machine.
         if Path.home().resolve().is_relative_to(Path(data_folder).resolve()):
             raise ValueError(
-                f"{home / HYPERPARAMETERS} says that the recordings are in"
+                f"{home.hyperparameters} says that the recordings are in"
                 f" {data_folder}, which holds more than a database: give"
                 " --data_folder"
             )
@@ -136,8 +124,7 @@ def find_recordings_of(run, data_folder=None):
         raise FileNotFoundError(
             f"the recordings are not in {data_folder}: give --data_folder"
         )
-    manifest = read_json(path, LARGEST_MANIFEST)
-    check(manifest, {}, path)
+    manifest = read_checked(path, largest=LARGEST_MANIFEST)
     lacking = [key for key in run.predictions["id"] if key not in manifest]
     if lacking:
         raise ValueError(

@@ -4,16 +4,18 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
 import os
 import re
 import shutil
 from pathlib import Path
 
+from speechbrain.utils.checkpoints import METAFNAME
 from speechbrain.utils.logger import get_logger
 
+from qlung_plugin.runs.folder import HISTORY, RunFolder
 from qlung_plugin.training.checkpoints import COMPLETE
 from qlung_plugin.utils.files import write_text
+from qlung_plugin.utils.ordinary_files import read_json
 
 logger = get_logger(__name__)
 
@@ -44,8 +46,8 @@ def sweep(folder, save_folder=None, train_log=None):
     if save_folder is None:
         return
     complete = []
-    for checkpoint in sorted(Path(save_folder).glob("CKPT*")):
-        if all((checkpoint / n).exists() for n in ("CKPT.yaml", COMPLETE)):
+    for checkpoint in RunFolder(folder, save_folder).checkpoints:
+        if all((checkpoint / n).exists() for n in (METAFNAME, COMPLETE)):
             complete.append(checkpoint)
         else:
             logger.warning("%s was not saved completely: deleted", checkpoint)
@@ -68,11 +70,10 @@ def _cut_log(path, checkpoints):
     """Leaves the epochs that the newest checkpoint has behind it."""
     epochs = set()
     if checkpoints:
-        # Their names are dates; two of a second are numbered.
-        history = checkpoints[-1] / "history.ckpt"
+        history = checkpoints[-1] / HISTORY
         if not history.is_file():
             return
-        epochs = {row["epoch"] for row in json.loads(history.read_text())}
+        epochs = {row["epoch"] for row in read_json(history)}
     lines = path.read_text(encoding="utf-8").splitlines()
     found = [EPOCH.match(line) for line in lines]
     last = {match[1]: place for place, match in enumerate(found) if match}

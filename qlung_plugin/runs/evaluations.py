@@ -10,22 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.predictions import METADATA, read_predictions
 from qlung_plugin.runs.results import evaluate_predictions
-from qlung_plugin.runs.schema import (
-    CHECKPOINT,
-    DATA,
-    NAME,
-    check,
-    check_figures,
-    excerpt,
-)
+from qlung_plugin.runs.schema import check_figures
 from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.training.selection import CHECKPOINTS
-from qlung_plugin.utils import ordinary_files
 from qlung_plugin.utils.files import plain
-
-METRICS_JSON = "metrics.json"
 
 
 class Damage(str):
@@ -97,8 +88,8 @@ def read_evaluations(folder, configuration, seed):
 
     Arguments
     ---------
-    folder : Path
-        Holds ``metrics.json`` and ``predictions*.csv``.
+    folder : qlung_plugin.runs.folder.RunFolder
+        Where they are.
     configuration : str
         Name of the configuration.
     seed : str
@@ -116,12 +107,12 @@ def read_evaluations(folder, configuration, seed):
         If one is damaged, or the figures in ``metrics.json`` are not those of
         the predictions; the message names file and key.
     """
-    metrics = read_metrics(folder)
+    metrics = folder.read_metrics()
     evaluations = [
         Evaluation(
             configuration=configuration,
             seed=seed,
-            folder=folder,
+            folder=folder.path,
             **_describe(metrics["data"]),
             checkpoint=name,
             epoch=str(metrics[name]["epoch"]),
@@ -138,69 +129,12 @@ def read_evaluations(folder, configuration, seed):
     for one, table in zip(evaluations, cycles):
         if not table.equals(cycles[0]):
             raise ValueError(
-                f"{_table(folder, one.checkpoint)} says other things of the"
+                f"{folder.predictions(one.checkpoint)} says other things of the"
                 " cycles, or of other cycles, than"
-                f" {_table(folder, evaluations[0].checkpoint).name}: one of"
+                f" {folder.predictions(evaluations[0].checkpoint).name}: one of"
                 " them is altered, or of another run"
             )
     return evaluations
-
-
-def read_metrics(folder):
-    """Reads ``metrics.json``, and checks what it says besides its figures.
-
-    Arguments
-    ---------
-    folder : Path
-        Holds it.
-
-    Returns
-    -------
-    dict
-        ``data``, and an object per checkpoint.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, or is not what a run writes; the message names
-        file and key.
-    """
-    path = folder / METRICS_JSON
-    metrics = read_json(path)
-    check(metrics, {"data": DATA}, path)
-    if not metrics.keys() & CHECKPOINTS.keys():
-        raise ValueError(f"{path} lacks any of {', '.join(CHECKPOINTS)}")
-    for name in metrics.keys() & CHECKPOINTS.keys():
-        check(metrics, {name: CHECKPOINT}, path)
-        labels = list(metrics[name]["counts"])
-        if len(labels) < 2 or not all(map(NAME.holds, labels)):
-            raise ValueError(
-                f"{path}: {name}.counts is of {excerpt(labels)}, not of two"
-                " classes or more, each with a name"
-            )
-    return metrics
-
-
-def read_json(path):
-    """Reads a JSON object strictly, from an ordinary file of bounded size.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, or holds anything else.
-    """
-    content = ordinary_files.read_json(path)
-    check(content, {}, path)
-    return content
 
 
 def _describe(data):
@@ -208,30 +142,18 @@ def _describe(data):
     protocol, trained_with = data["protocol"], data
     if (data.get("training") or {}).get("data"):  # of another database
         trained_with = data["training"]["data"]
-        protocol += f"; trained on {_database(trained_with)}"
+        protocol += f"; trained on {name_database(trained_with)}"
     return {
-        "database": _database(data),
+        "database": name_database(data),
         "partition": data.get("partition", data["protocol"]),
         "protocol": protocol,
         "supervision": trained_with.get("quality_supervision"),
     }
 
 
-def _database(data):
-    """The name of a database, and which part of it was there."""
-    subset = data.get("subset")  # a model's own training may not say
-    return data["database"] + (f", subset ({subset})" if subset else "")
-
-
-def _table(place, checkpoint):
-    """The file of the predictions of a checkpoint."""
-    suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
-    return place / f"predictions{suffix}.csv"
-
-
-def _read_cycles(place, checkpoint, metrics):
+def _read_cycles(folder, checkpoint, metrics):
     """The predictions of a checkpoint, checked against its metrics."""
-    path = _table(place, checkpoint)
+    path = folder.predictions(checkpoint)
     labels = tuple(metrics["counts"])
     table = read_predictions(path, labels)
     try:
@@ -241,6 +163,6 @@ def _read_cycles(place, checkpoint, metrics):
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     computed["patients"] = int(table["patient"].nunique())
-    where = f"{place / METRICS_JSON}: {checkpoint}"
+    where = f"{folder.metrics}: {checkpoint}"
     check_figures(metrics, computed, where, path.name)
     return table.sort_values("id", ignore_index=True)

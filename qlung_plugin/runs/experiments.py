@@ -1,35 +1,22 @@
 """From the folders of many runs to one table.
 
-A run is a folder that a training left behind, with ``metrics.json`` and
-``predictions*.csv``; evaluations on other databases lie in sub-folders of it.
-Runs are expected as ``<configuration>/<seed>``, those of a fold in a sub-folder
-``fold_<k>``; a file ``experiment.json`` in a run's folder says better.
+Which folder is a run is told in :mod:`qlung_plugin.runs.folder`.
 
 Authors
  * qlung_plugin contributors
 """
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from qlung_plugin.runs import schema as run_schema
-from qlung_plugin.runs.evaluations import (
-    METRICS_JSON,
-    Damage,
-    read_evaluations,
-    read_json,
-    read_metrics,
-)
+from qlung_plugin.runs.evaluations import Damage, read_evaluations
+from qlung_plugin.runs.folder import METRICS, VALIDATION, find_run_folders
 from qlung_plugin.training.selection import CHECKPOINTS
 
-EXPERIMENT = "experiment.json"
-VALIDATION = "validation"
 FOLDS = range(5)
-FOLD = re.compile("fold_([0-9]+)")
 OPTIMISTIC = "here the scored ones, so that it is optimistic"
 
 
@@ -91,7 +78,7 @@ def collect_evaluations(folder):
     _check_once(evaluations)
     if not evaluations and not notes:
         raise FileNotFoundError(
-            f"{folder} holds no result: no folder in it has a {METRICS_JSON}"
+            f"{folder} holds no result: no folder in it has a {METRICS}"
         )
     return evaluations, notes
 
@@ -111,101 +98,45 @@ def natural(text):
 def _read_runs(folder, notes):
     """Evaluations by configuration, seed, part and fold; None is no fold."""
     found = {}
-    for run, places in _find_runs(folder).items():
-        name = run.relative_to(folder)
-        if not os.path.lexists(run / METRICS_JSON):
-            notes.append(f"{name} has no {METRICS_JSON}: unfinished or broken")
+    for run, places in find_run_folders(folder):
+        name = run.path.relative_to(folder)
+        if not run.has_results:
+            notes.append(f"{name} has no {METRICS}: unfinished or broken")
             continue
         try:
-            configuration, seed, fold = identify_run(run, folder)
-            split = read_metrics(run)["data"].get("split")
+            configuration, seed, fold = run.identify(folder)
+            split = run.read_metrics()["data"].get("split")
         except (OSError, ValueError) as error:
-            notes.append(Damage(f"{run} is left out: {error}"))
+            notes.append(Damage(f"{run.path} is left out: {error}"))
             continue
         out_of_fold = fold is not None and split != "patient_folds"
-        if out_of_fold and run / VALIDATION not in places:
+        if out_of_fold and run.validation not in [p.path for p in places]:
             notes.append(f"{name} has no results of its validation patients")
         for place in places:
-            part = place.relative_to(run).as_posix()
+            part = place.path.relative_to(run.path).as_posix()
             if (part == VALIDATION) != out_of_fold and part in (
                 ".",
                 VALIDATION,
             ):
                 continue
-            if not os.path.lexists(place / METRICS_JSON):
+            if not place.has_results:
                 notes.append(
-                    f"{name / part} has no {METRICS_JSON}: unfinished or broken"
+                    f"{name / part} has no {METRICS}: unfinished or broken"
                 )
                 continue
             key = (configuration, seed, part, fold is not None)
             folds = found.setdefault(key, {})
             if fold in folds:
                 raise ValueError(
-                    f"{place} and {folds[fold][0].folder} are both"
+                    f"{place.path} and {folds[fold][0].folder} are both"
                     f" configuration {configuration}, seed {seed}: rename one,"
                     " or collect them apart"
                 )
             try:
                 folds[fold] = read_evaluations(place, configuration, seed)
             except (OSError, ValueError) as error:
-                notes.append(Damage(f"{place} is left out: {error}"))
+                notes.append(Damage(f"{place.path} is left out: {error}"))
     return {key: folds for key, folds in found.items() if folds}
-
-
-def _find_runs(folder):
-    """The run folders, and of each where there are results in it."""
-    names = (METRICS_JSON, EXPERIMENT)
-    places = {path.parent for name in names for path in folder.rglob(name)}
-    runs = {}
-    for place in sorted(places):  # a folder comes before what is in it
-        top = place.parent if place.name == VALIDATION else place
-        run = top
-        if not FOLD.fullmatch(top.name):
-            run = next((p for p in top.parents if p in runs), top)
-        runs.setdefault(run, []).append(place)
-    return runs
-
-
-def identify_run(run, folder):
-    """Which run a folder is of.
-
-    Arguments
-    ---------
-    run : Path
-        The run's folder.
-    folder : Path
-        What was asked for: the run's folder, or one above it.
-
-    Returns
-    -------
-    configuration : str
-        Name of the configuration.
-    seed : str
-        Of the run.
-    fold : int or None
-        Which fold it is, if it is one.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the ``experiment.json`` of the run cannot be read, or does not say
-        them.
-
-    Example
-    -------
-    >>> identify_run(Path("results/ce/1/fold_2"), Path("results"))
-    ('ce', '1', 2)
-    """
-    if os.path.lexists(run / EXPERIMENT):
-        known = read_json(run / EXPERIMENT)
-        run_schema.check(known, run_schema.EXPERIMENT, run / EXPERIMENT)
-        return known["configuration"], str(known["seed"]), known["fold"]
-    inside, fold = run.relative_to(folder).parts, None
-    if inside and FOLD.fullmatch(inside[-1]):
-        inside, fold = inside[:-1], int(FOLD.fullmatch(inside[-1])[1])
-    outside = folder.resolve()
-    names = (outside.parent.name, outside.name, *inside)
-    return "/".join(inside[:-1]) or names[-2], names[-1], fold
 
 
 def _check_once(evaluations):

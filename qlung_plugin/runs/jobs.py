@@ -21,20 +21,14 @@ import torch
 from tqdm import tqdm
 
 from qlung_plugin.runs.configuration import find_differences
-from qlung_plugin.runs.evaluations import METRICS_JSON, read_json
-from qlung_plugin.runs.experiments import EXPERIMENT
-from qlung_plugin.runs.output_folder import (
-    HYPERPARAMETERS,
-    OutputFolder,
-    compare,
-    read_configuration,
-)
+from qlung_plugin.runs.folder import EXPERIMENT, RunFolder
+from qlung_plugin.runs.output_folder import OutputFolder, compare
+from qlung_plugin.runs.schema import read_checked
 from qlung_plugin.runs.scripts import PARENT, free_cores
 from qlung_plugin.utils.files import write_json
 from qlung_plugin.utils.text import printable
 
-CONSOLE = "console.txt"  # what a script printed, in its folder
-TAIL = 15  # lines of it that are shown where it broke
+TAIL = 15  # lines of what a script printed, shown where it broke
 POLL = 0.2  # seconds
 PATIENCE = 20  # seconds that a script may take to end when it is told to
 
@@ -67,6 +61,7 @@ class Step:
     about: dict
 
     def __post_init__(self):
+        self.run = RunFolder(self.folder)
         script, *arguments = self.command
         made_with = OutputFolder(script, *sb.parse_arguments(arguments))
         made_with.check_places()
@@ -78,23 +73,22 @@ class Step:
 
     def is_finished(self):
         """Whether its results are there."""
-        return (self.folder / METRICS_JSON).is_file()
+        return self.run.metrics.is_file()
 
     def find_conflict(self):
         """How what is in the folder was made otherwise, in words, or None."""
-        path = self.folder / EXPERIMENT
-        if not path.is_file():
+        if not self.run.experiment.is_file():
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 return f"{self.folder} holds files, but no {EXPERIMENT}"
             return None
-        before = read_json(path).get("made_with", {})
+        before = read_checked(self.run.experiment).get("made_with", {})
         key = "data folder"
         changes, _ = find_differences(
             {key: before.get(key)}, {key: self.made_with[key]}
         )
         # What the script wrote itself is more recent.
-        if (self.folder / HYPERPARAMETERS).is_file():
-            before = read_configuration(self.folder)
+        if self.run.hyperparameters.is_file():
+            before = self.run.read_configuration()
         if "script" in before:
             # More epochs, too: a finished run is not gone on with here.
             changes += chain(*compare(before, self.made_with))
@@ -123,8 +117,8 @@ class Step:
             "environment": environment,
             "made_with": self.made_with,
         }
-        write_json(record, self.folder / EXPERIMENT)
-        with open(self.folder / CONSOLE, "wb") as console:
+        write_json(record, self.run.experiment)
+        with open(self.run.console, "wb") as console:
             return subprocess.Popen(
                 [sys.executable, *self.command],
                 stdin=subprocess.DEVNULL,
@@ -136,7 +130,7 @@ class Step:
 
     def describe_failure(self, returncode):
         """What is said where the script broke."""
-        path = self.folder / CONSOLE
+        path = self.run.console
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         tail = "".join(f"\n    {line}" for line in lines[-TAIL:])
         return f"exit code {returncode}, the end of {path}:{tail}"
@@ -221,7 +215,7 @@ def execute(runs, slots):
                     del running[slot]
                     if process.returncode or not step.is_finished():
                         broken[name] = step.describe_failure(process.returncode)
-                        place = f"{name} broke: {step.folder / CONSOLE}"
+                        place = f"{name} broke: {step.run.console}"
                         progress.write(printable(place))
                         later = []
                     if later:

@@ -7,11 +7,9 @@ Authors
  * qlung_plugin contributors
 """
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,30 +18,20 @@ from tempfile import TemporaryDirectory
 from qlung_plugin.dataio.folders import check_data_folder, check_outside
 from qlung_plugin.runs.configuration import (
     digest_file,
+    file_checksums,
     find_differences,
     flatten,
-    parse_yaml,
     resolve_yaml,
     run_options,
 )
 from qlung_plugin.runs.debris import sweep
+from qlung_plugin.runs.folder import HYPERPARAMETERS, RunFolder
+from qlung_plugin.runs.locks import lock
 from qlung_plugin.utils.files import write_json
-from qlung_plugin.utils.ordinary_files import (
-    LARGEST_TABLE,
-    LARGEST_TEXT,
-    ordinary_size,
-    read_json,
-    read_ordinary,
-)
+from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_json
 
 logger = logging.getLogger(__name__)
 
-CONFIGURATION = "configuration.json"
-HYPERPARAMETERS = "hyperparams.yaml"
-# Written by a script when it is through; each has one of them at least.
-RESULTS = ("metrics.json", "report.txt", "report.md", "degradation.md")
-CHECKPOINTS = "CKPT*"
-MANIFESTS = ("train.json", "valid.json", "test.json", "recordings.json")
 # Options that name what is written.
 WRITTEN = (
     "output_folder",
@@ -53,8 +41,6 @@ WRITTEN = (
     "cache_folder",
     "train_log",
 )
-
-_locks = {}  # of this process, by the file's device and number
 
 
 class OutputFolder:
@@ -79,8 +65,10 @@ class OutputFolder:
 
     def __init__(self, script, hparams_file, run_opts, overrides):
         self.keys = resolve_yaml(hparams_file, overrides)
-        self.path = Path(self.keys["output_folder"])
-        self.log = self.path / "log.txt"
+        self.run = RunFolder(
+            self.keys["output_folder"], self.keys.get("save_folder")
+        )
+        self.path, self.log = self.run.path, self.run.log
         self.configuration = {
             "script": Path(script).name,
             "options": flatten(self.keys),
@@ -127,15 +115,14 @@ class OutputFolder:
 
     def _bind(self):
         """Locks the folder, and compares what it was made with."""
-        used = is_used(self.path, self.keys.get("save_folder"))
-        if used and not (self.path / HYPERPARAMETERS).is_file():
+        if self.run.is_used() and not self.run.hyperparameters.is_file():
             raise ValueError(
                 f"{self.path} holds results, but no {HYPERPARAMETERS} that says"
                 " what made them: give another --output_folder, or delete it"
             )
-        lock(self.path)
-        if is_used(self.path, self.keys.get("save_folder")):
-            self.before = read_configuration(self.path)
+        lock(self.run)
+        if self.run.is_used():
+            self.before = self.run.read_configuration()
             refused, self.told = compare(self.before, self.configuration)
             self._refuse(refused)
 
@@ -204,101 +191,17 @@ class OutputFolder:
                 logger.warning("%s: the results before are replaced", line)
             for folder in (self.path, self.keys.get("validation_folder")):
                 # Until then, it is not finished.
-                Path(folder or self.path, "metrics.json").unlink(True)
+                RunFolder(folder or self.path).metrics.unlink(True)
         write_json(
             {
                 **self.configuration,
                 **describe_data(manifests, self.keys["data_folder"]),
                 "threads": self.threads or threads,
             },
-            self.path / CONFIGURATION,
+            self.run.configuration,
         )
         places = [self.keys.get(key) for key in ("save_folder", "train_log")]
         sweep(self.path, *places)
-
-
-def is_used(folder, save_folder=None):
-    """Whether there are results, or a training to go on with, in a folder.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The output folder.
-    save_folder : str or Path, optional
-        Where its checkpoints are.
-
-    Returns
-    -------
-    bool
-        What broke before its first checkpoint left nothing to be mixed up.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> is_used(folder)
-    False
-    >>> (folder / "metrics.json").touch()
-    >>> is_used(folder)
-    True
-    """
-    if any((Path(folder) / name).exists() for name in RESULTS):
-        return True
-    if save_folder is None:
-        return False
-    return any(
-        (checkpoint / "CKPT.yaml").exists()
-        for checkpoint in Path(save_folder).glob(CHECKPOINTS)
-    )
-
-
-def read_configuration(folder):
-    """What the results of a folder were made with.
-
-    Where an older version left no ``configuration.json``, it is told from the
-    folder's ``hyperparams.yaml``, script and manifests.
-
-    Arguments
-    ---------
-    folder : Path
-        The output folder.
-
-    Returns
-    -------
-    dict
-        ``script`` (a name), ``options``, ``run_options`` (configurations),
-        ``manifests`` (digests by name), ``recordings`` (a digest) and
-        ``threads``; None is not known.
-
-    Raises
-    ------
-    ValueError
-        If a file is damaged.
-    """
-    path = Path(folder) / CONFIGURATION
-    if path.is_file():
-        known = read_json(path)
-        missing = {"script", "options", "run_options", "manifests"} - set(known)
-        if missing:
-            raise ValueError(
-                f"{path} lacks {', '.join(sorted(missing))}: give another"
-                " --output_folder, or delete it"
-            )
-        return known
-    path = Path(folder) / HYPERPARAMETERS
-    manifests = [Path(folder) / name for name in MANIFESTS]
-    scripts = sorted(script.name for script in Path(folder).glob("*.py"))
-    return {
-        "script": scripts[0] if len(scripts) == 1 else None,
-        "options": flatten(parse_yaml(read_ordinary(path), path)),
-        "run_options": None,
-        "manifests": {
-            manifest.name: digest_file(manifest)
-            for manifest in manifests
-            if manifest.is_file()
-        },
-        "recordings": None,
-        "threads": None,
-    }
 
 
 def compare(before, now):
@@ -307,7 +210,7 @@ def compare(before, now):
     Arguments
     ---------
     before : dict
-        From :func:`read_configuration`.
+        From :meth:`qlung_plugin.runs.folder.RunFolder.read_configuration`.
     now : dict
         ``script``, ``options`` and ``run_options``.
 
@@ -360,63 +263,9 @@ def describe_data(manifests, data_folder):
         digests = list(pool.map(digest_file, paths))
     every = json.dumps(list(zip(names, digests))).encode()
     return {
-        "manifests": {path.name: digest_file(path) for path in manifests},
+        "manifests": file_checksums(manifests),
         "recordings": hashlib.sha256(every).hexdigest(),
     }
-
-
-def lock(folder):
-    """Locks a folder until this process ends, however it ends.
-
-    Arguments
-    ---------
-    folder : str or Path
-        An output folder; it is made.
-
-    Raises
-    ------
-    ValueError
-        If another process has locked it, or what is locked is no file.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    # A file that is there in every run folder: nothing is left behind.
-    path = Path(folder) / HYPERPARAMETERS
-    if path.exists():
-        ordinary_size(path, LARGEST_TEXT)
-    file = open(path, "a", encoding="utf-8")
-    status = os.fstat(file.fileno())
-    key = (status.st_dev, status.st_ino)
-    if key in _locks:
-        file.close()
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise ValueError(
-            f"{folder} is in use by {_lock_holder(status.st_ino)}: wait for it,"
-            " or give another --output_folder"
-        ) from error
-    _locks[key] = file
-
-
-def unlock_all():
-    """Unlocks what this process locked, for one that goes on."""
-    while _locks:
-        _locks.popitem()[1].close()
-
-
-def _lock_holder(inode):
-    try:
-        lines = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        # 1: FLOCK  ADVISORY  WRITE 6303 fe:00:2147970 0 EOF
-        fields = line.split()
-        if fields[1] == "FLOCK" and fields[5].split(":")[-1] == str(inode):
-            return f"process {fields[4]}"
-    return "another process"
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Authors
 """
 
 import math
-from pathlib import Path
 
 import pandas as pd
 
@@ -36,7 +35,7 @@ quartile, that of their mean rank, so that sizes can differ.
 """
 
 
-def write_quality_analysis(table, folder, about, labels=LABELS):
+def write_quality_analysis(table, run, about, labels=LABELS):
     """Writes how the quality measures go with a model's errors.
 
     ``quality_analysis.json`` has all figures, ``quality_analysis.txt`` the
@@ -47,8 +46,8 @@ def write_quality_analysis(table, folder, about, labels=LABELS):
     table : pandas.DataFrame
         Predictions; see
         :func:`qlung_plugin.scores.quality_analysis.compare_with_errors`.
-    folder : str or Path
-        The run folder.
+    run : qlung_plugin.runs.folder.RunFolder
+        Where to.
     about : dict
         Texts that say what the figures are of: ``data``, ``partition`` and
         ``selection`` (of the model) at least.
@@ -60,19 +59,18 @@ def write_quality_analysis(table, folder, about, labels=LABELS):
     dict
         What was written to ``quality_analysis.json``.
     """
-    folder = Path(folder)
     analysis = compare_with_errors(table, labels)
-    write_json(analysis, folder / "quality_analysis.json")
+    write_json(analysis, run.path / "quality_analysis.json")
     write_text(
         printable_lines(format_quality_analysis(analysis, about)),
-        folder / "quality_analysis.txt",
+        run.path / "quality_analysis.txt",
     )
     title = (
         f"Quality and errors: {about['data']}, {about['partition']},"
         f" {about['selection']}"
     )
     figure = quality_and_errors_figure(table, analysis, title)
-    write_figure(figure, folder / "figures" / "quality_and_errors.png")
+    write_figure(figure, run.figure("quality_and_errors"))
     return analysis
 
 

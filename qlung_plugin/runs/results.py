@@ -5,8 +5,6 @@ Authors
  * qlung_plugin contributors
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 from speechbrain.utils.logger import get_logger
@@ -16,6 +14,8 @@ from qlung_plugin.figures.results import (
     quality_histogram_figure,
     training_curves_figure,
 )
+from qlung_plugin.runs.databases import name_database
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import DECIMALS, write_predictions
 from qlung_plugin.runs.quality_report import write_quality_analysis
 from qlung_plugin.scores.icbhi_score import (
@@ -31,7 +31,7 @@ from qlung_plugin.scores.metrics import (
     metrics_of,
 )
 from qlung_plugin.scores.published import MARK, published_results
-from qlung_plugin.training.selection import CHECKPOINTS, describe_selection
+from qlung_plugin.training.selection import describe_selection
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.text import printable_lines
 
@@ -88,10 +88,7 @@ def write_run_results(
     dict
         What was written to ``metrics.json``.
     """
-    folder = Path(folder)
-    database = data["database"]
-    if data["subset"]:
-        database += f", subset ({data['subset']})"
+    run, database = RunFolder(folder), name_database(data)
     metrics, reports, abouts = {}, [], {}
     # What is computed of a table is what the file gives again.
     tables = {name: table.round(DECIMALS) for name, table in tables.items()}
@@ -109,34 +106,33 @@ def write_run_results(
             "selection": f"{selection} (epoch {epochs[name]})",
         }
         reports.append(format_report(name, metrics[name], abouts[name]))
-        suffix = CHECKPOINTS[name].suffix
-        write_predictions(table, folder / f"predictions{suffix}.csv")
+        write_predictions(table, run.predictions(name))
         figure = confusion_matrix_figure(
             metrics[name]["confusion"],
             labels,
             f"{database}, {partition}, {name} checkpoint",
         )
-        write_figure(figure, folder / "figures" / f"confusion_{name}.png")
+        write_figure(figure, run.figure(f"confusion_{name}"))
     first, table = next(iter(tables.items()))
-    write_quality_analysis(table, folder, abouts[first], labels)
+    write_quality_analysis(table, run, abouts[first], labels)
     figure = quality_histogram_figure(
         table["quality"],
         table["label"],
         labels,
         f"Quality of the cycles of {database}, {partition}",
     )
-    write_figure(figure, folder / "figures" / "quality.png")
+    write_figure(figure, run.figure("quality"))
     if history is not None:
         write_figure(
             training_curves_figure(history, f"Training on {database}"),
-            folder / "figures" / "training.png",
+            run.figure("training"),
         )
     reports.append(format_references(metrics, published))
     report = printable_lines("\n\n".join(reports))
-    write_text(report, folder / "report.txt")
-    logger.info("Results in %s:\n%s", folder, report)
+    write_text(report, run.report)
+    logger.info("Results in %s:\n%s", run.path, report)
     metrics["data"] = {**data, "partition": partition}
-    write_json(metrics, folder / "metrics.json")
+    write_json(metrics, run.metrics)
     return metrics
 
 

@@ -2,7 +2,7 @@
 
 The one place for all that read a run folder, which may be damaged, altered or a
 stranger's. A table of predictions is checked where it is read, in
-:mod:`qlung_plugin.runs.results`.
+:mod:`qlung_plugin.runs.predictions`.
 
 Authors
  * qlung_plugin contributors
@@ -10,6 +10,8 @@ Authors
 
 import math
 from typing import NamedTuple
+
+from qlung_plugin.utils.ordinary_files import LARGEST_TEXT, read_json
 
 LONGEST = 2000  # characters of a text
 EXCERPT = 60  # characters of a value in a message
@@ -150,6 +152,32 @@ def check(value, rule, where):
     ValueError: metrics.json: database is 9, not a text of up to 2,000 characters
     """
     _check(value, rule, where, "")
+
+
+def read_checked(path, rule={}, largest=LARGEST_TEXT):
+    """Reads JSON strictly, from an ordinary file of bounded size; checks it.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    rule : dict or list
+        See :func:`check`; by default that it holds an object with keys.
+    largest : int
+        In bytes.
+
+    Returns
+    -------
+    dict or list
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or holds anything else.
+    """
+    content = read_json(path, largest)
+    check(content, rule, path)
+    return content
 
 
 def _check(value, rule, where, key):

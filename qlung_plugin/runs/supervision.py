@@ -9,6 +9,8 @@ Authors
 
 from dataclasses import replace
 
+from qlung_plugin.runs.databases import complete_database
+
 
 def set_supervised_apart(evaluations):
     """Marks such runs, and judges them on patients that nothing learned from.
@@ -40,13 +42,13 @@ def set_supervised_apart(evaluations):
         learned.update(one.supervision["patients"])
     apart, further = [], []
     for one in map(_marked, evaluations):
-        learned = patients.get(_name(one.database))
+        learned = patients.get(complete_database(one.database))
         if learned is None:
             apart.append(one)
             continue
-        if not one.supervision or _name(one.database) != _name(
-            one.supervision["database"]
-        ):
+        if not one.supervision or complete_database(
+            one.database
+        ) != complete_database(one.supervision["database"]):
             apart.append(one)
         kept = ~one.predictions["patient"].astype(str).isin(learned)
         if kept.any():
@@ -69,8 +71,3 @@ def _without(one, kept):
         partition=f"{one.partition}, {text}",
         predictions=one.predictions[kept].reset_index(drop=True),
     )
-
-
-def _name(database):
-    # What follows a comma says which subset was there.
-    return database.split(",")[0]

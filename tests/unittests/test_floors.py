@@ -67,7 +67,7 @@ def test_an_import_is_found(tmp_path):
     path.write_text(
         "import torch, qlung_plugin.report.page\n"
         "def late():\n"
-        "    from qlung_plugin.runs.folder import SELECTIONS\n"
+        "    from qlung_plugin.runs.folder import RunFolder\n"
         "    from qlung_plugin import inference\n"
     )
     assert list(imported_rooms(path)) == [

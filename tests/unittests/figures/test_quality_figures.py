@@ -12,6 +12,7 @@ from qlung_plugin.figures.quality import (
     quality_and_errors_figure,
     quality_roc_figure,
 )
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.quality_report import (
     format_quality_analysis,
     write_quality_analysis,
@@ -183,7 +184,7 @@ def test_unknown_degradation_has_no_panel(degradations):
 
 
 def test_written_analysis_is_complete(table, tmp_path):
-    analysis = write_quality_analysis(table, tmp_path, ABOUT)
+    analysis = write_quality_analysis(table, RunFolder(tmp_path), ABOUT)
     written = json.loads((tmp_path / "quality_analysis.json").read_text())
     assert list(written) == [
         "quality",
@@ -231,7 +232,7 @@ def test_report_says_what_it_is_of_and_all_figures(table):
 
 def test_equal_tables_give_equal_files(table, tmp_path):
     for name in ("a", "b"):
-        write_quality_analysis(table, tmp_path / name, ABOUT)
+        write_quality_analysis(table, RunFolder(tmp_path / name), ABOUT)
     for name in ("quality_analysis.json", "quality_analysis.txt"):
         first, second = (tmp_path / k / name for k in ("a", "b"))
         assert first.read_bytes() == second.read_bytes()

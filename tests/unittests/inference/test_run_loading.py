@@ -14,12 +14,12 @@ from speechbrain.utils.checkpoints import Checkpointer
 from qlung_plugin.inference.run import (
     CHECKPOINTS,
     find_checkpoint,
-    find_save_folder,
     load_run,
     write_inference_yaml,
 )
 from qlung_plugin.lobes.quality import LearnedQualityScore
 from qlung_plugin.lobes.quality.learned import plain_coefficients
+from qlung_plugin.runs.folder import RunFolder
 
 TRAINING_YAML = """\
 # A heading of the file
@@ -345,7 +345,7 @@ def test_folder_that_is_no_run(tmp_path, exists):
     folder = tmp_path / "elsewhere"
     if exists:
         folder.mkdir()
-    for function in (load_run, find_save_folder):
+    for function in (load_run, RunFolder.of_training):
         with pytest.raises(
             FileNotFoundError, match="is no run folder"
         ) as error:

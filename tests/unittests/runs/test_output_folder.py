@@ -15,7 +15,8 @@ import pytest
 import soundfile
 import speechbrain as sb
 
-from qlung_plugin.runs.output_folder import OutputFolder, unlock_all
+from qlung_plugin.runs.locks import unlock_all
+from qlung_plugin.runs.output_folder import OutputFolder
 from tests.recipes.conftest import digest_tree
 
 YAML = """
@@ -248,8 +249,9 @@ def test_data_are_looked_at_first(start, tmp_path):
 
 HOLD = """
 import sys
-from qlung_plugin.runs.output_folder import lock
-lock(sys.argv[1])
+from qlung_plugin.runs.folder import RunFolder
+from qlung_plugin.runs.locks import lock
+lock(RunFolder(sys.argv[1]))
 print("locked", flush=True)
 sys.stdin.read()
 """

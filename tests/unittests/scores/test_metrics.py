@@ -12,6 +12,7 @@ import pytest
 from qlung_plugin.runs.comparison import results_table
 from qlung_plugin.runs.evaluations import read_evaluations
 from qlung_plugin.runs.experiment_report import format_experiments
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.scores.metrics import (
     METRICS,
     PLACES,
@@ -66,7 +67,9 @@ def test_a_row_is_all_that_a_metric_takes(row, tmp_path):
         report.split()
     )
     evaluations = [
-        one for run in runs for one in read_evaluations(run, "ce", run.name)
+        one
+        for run in runs
+        for one in read_evaluations(RunFolder(run), "ce", run.name)
     ]
     table = results_table(evaluations)
     assert table["balanced"][0] == pytest.approx(found["balanced"])

@@ -1,0 +1,322 @@
+"""A run folder: the names of its files, and which folders are one.
+
+The one place that knows them, for those who write and those who read. A run is
+a folder that a training left behind, with ``metrics.json`` and
+``predictions*.csv``; evaluations on other databases lie in sub-folders of it.
+Runs are expected as ``<configuration>/<seed>``, those of a fold in a sub-folder
+``fold_<k>``; a file ``experiment.json`` in a run's folder says better.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import os
+import re
+from pathlib import Path
+
+from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME
+
+from qlung_plugin.runs import schema
+from qlung_plugin.runs.configuration import (
+    file_checksums,
+    flatten,
+    parse_yaml,
+)
+from qlung_plugin.training.selection import CHECKPOINTS
+from qlung_plugin.utils.ordinary_files import read_ordinary
+
+METRICS = "metrics.json"
+EXPERIMENT = "experiment.json"
+HYPERPARAMETERS = "hyperparams.yaml"
+INFERENCE_YAML = "inference.yaml"
+VALIDATION = "validation"
+HISTORY = "history.ckpt"  # of a checkpoint
+# Written by a script when it is through; each has one of them at least.
+RESULTS = (METRICS, "report.txt", "report.md", "degradation.md")
+PARTITIONS = ("train", "valid", "test", "recordings")
+FOLD = re.compile("fold_([0-9]+)")
+
+
+class RunFolder:
+    """A folder that a training, or an evaluation, writes to.
+
+    Nothing is read, nor made, before it is asked for.
+
+    Arguments
+    ---------
+    path : str or Path
+        The ``output_folder``.
+    save : str or Path, optional
+        Where its checkpoints are; ``save/`` in it by default.
+
+    Example
+    -------
+    >>> run = RunFolder("ce/1")
+    >>> run.predictions("test_selected").as_posix()
+    'ce/1/predictions_test_selected.csv'
+    >>> RunFolder(run.validation).top.path.as_posix()
+    'ce/1'
+    """
+
+    def __init__(self, path, save=None):
+        self.path = Path(path)
+        self.metrics = self.path / METRICS
+        self.report = self.path / "report.txt"
+        self.hyperparameters = self.path / HYPERPARAMETERS
+        self.configuration = self.path / "configuration.json"
+        self.experiment = self.path / EXPERIMENT
+        self.log = self.path / "log.txt"
+        self.console = self.path / "console.txt"  # of a script among many
+        self.validation = self.path / VALIDATION
+        self.save = Path(save or self.path / "save")
+        self.inference_yaml = self.save / INFERENCE_YAML
+
+    @classmethod
+    def of_training(cls, path):
+        """The run folder of a training, whose model can be loaded.
+
+        Arguments
+        ---------
+        path : str or Path
+            Its ``output_folder``, or its folder of checkpoints.
+
+        Returns
+        -------
+        RunFolder
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        """
+        for save in (Path(path) / "save", Path(path)):
+            run = cls(save.parent, save)
+            if run.inference_yaml.is_file():
+                return run
+        raise FileNotFoundError(
+            f"{path} is no run folder: neither it nor its save/ has an"
+            f" {INFERENCE_YAML}, which a training writes"
+        )
+
+    def predictions(self, checkpoint):
+        """The table of what a checkpoint predicted."""
+        suffix = CHECKPOINTS[checkpoint].suffix
+        return self.path / f"predictions{suffix}.csv"
+
+    def figure(self, name):
+        """A figure, by name."""
+        return self.path / "figures" / f"{name}.png"
+
+    def manifest(self, partition):
+        """The manifest of a partition, by its name."""
+        return self.path / f"{partition}.json"
+
+    @property
+    def checkpoints(self):
+        """The folders of its checkpoints, the oldest first."""
+        # Their names are dates; two of a second are numbered.
+        return sorted(self.save.glob(f"{CKPT_PREFIX}*"))
+
+    @property
+    def has_results(self):
+        """Whether there are results, of which one may be damaged."""
+        return os.path.lexists(self.metrics)  # also a link that leads nowhere
+
+    @property
+    def is_validation(self):
+        """Whether it holds what a training made of its validation patients."""
+        return self.path.name == VALIDATION
+
+    @property
+    def top(self):
+        """The training that this is the validation of; else the folder itself."""
+        return RunFolder(self.path.parent) if self.is_validation else self
+
+    @property
+    def fold(self):
+        """Which fold it is, by its name; None if it is none."""
+        match = FOLD.fullmatch(self.path.name)
+        return int(match[1]) if match else None
+
+    def parts(self):
+        """Itself and the folders in it, those of them that have results."""
+        inside = sorted(path.parent for path in self.path.glob(f"*/{METRICS}"))
+        runs = map(RunFolder, [self.path, *inside])
+        return [run for run in runs if run.has_results]
+
+    def is_used(self):
+        """Whether there are results, or a training to go on with.
+
+        What broke before its first checkpoint left nothing to be mixed up.
+
+        Example
+        -------
+        >>> run = RunFolder(getfixture("tmp_path"))
+        >>> run.is_used()
+        False
+        >>> run.metrics.touch()
+        >>> run.is_used()
+        True
+        """
+        return any((self.path / name).exists() for name in RESULTS) or any(
+            (checkpoint / METAFNAME).exists() for checkpoint in self.checkpoints
+        )
+
+    def identify(self, folder):
+        """Which run it is.
+
+        Arguments
+        ---------
+        folder : Path
+            What was asked for: the run's folder, or one above it.
+
+        Returns
+        -------
+        configuration : str
+            Name of the configuration.
+        seed : str
+            Of the run.
+        fold : int or None
+            Which fold it is, if it is one.
+
+        Raises
+        ------
+        OSError, ValueError
+            If its ``experiment.json`` cannot be read, or does not say them.
+
+        Example
+        -------
+        >>> RunFolder("results/ce/1/fold_2").identify(Path("results"))
+        ('ce', '1', 2)
+        """
+        if os.path.lexists(self.experiment):
+            known = schema.read_checked(self.experiment, schema.EXPERIMENT)
+            return known["configuration"], str(known["seed"]), known["fold"]
+        inside = self.path.relative_to(folder).parts
+        fold = self.fold if inside else None
+        if fold is not None:
+            inside = inside[:-1]
+        outside = folder.resolve()
+        names = (outside.parent.name, outside.name, *inside)
+        return "/".join(inside[:-1]) or names[-2], names[-1], fold
+
+    def read_metrics(self):
+        """Reads ``metrics.json``, and checks what it says besides its figures.
+
+        Returns
+        -------
+        dict
+            ``data``, and an object per checkpoint.
+
+        Raises
+        ------
+        OSError, ValueError
+            If it cannot be read, or is not what a run writes; the message names
+            file and key.
+        """
+        metrics = schema.read_checked(self.metrics, {"data": schema.DATA})
+        names = [name for name in CHECKPOINTS if name in metrics]
+        if not names:
+            raise ValueError(
+                f"{self.metrics} lacks any of {', '.join(CHECKPOINTS)}"
+            )
+        for name in names:
+            schema.check(metrics, {name: schema.CHECKPOINT}, self.metrics)
+            labels = list(metrics[name]["counts"])
+            if len(labels) < 2 or not all(map(schema.NAME.holds, labels)):
+                raise ValueError(
+                    f"{self.metrics}: {name}.counts is of"
+                    f" {schema.excerpt(labels)}, not of two classes or more,"
+                    " each with a name"
+                )
+        return metrics
+
+    def read_history(self):
+        """The statistics of the epochs of its training.
+
+        Returns
+        -------
+        list of dict
+            One per epoch, as the last checkpoint has them; empty if none has.
+
+        Raises
+        ------
+        OSError, ValueError
+            If a file is damaged; the message names it.
+        """
+        paths = [checkpoint / HISTORY for checkpoint in self.checkpoints]
+        histories = [
+            schema.read_checked(path, schema.HISTORY)
+            for path in paths
+            if path.exists()
+        ]
+        return max(histories, key=len, default=[])
+
+    def read_configuration(self):
+        """What its results were made with.
+
+        Where an older version left no ``configuration.json``, it is told from
+        the ``hyperparams.yaml``, script and manifests.
+
+        Returns
+        -------
+        dict
+            ``script`` (a name), ``options``, ``run_options`` (configurations),
+            ``manifests`` (digests by name), ``recordings`` (a digest) and
+            ``threads``; None is not known.
+
+        Raises
+        ------
+        ValueError
+            If a file is damaged.
+        """
+        path = self.configuration
+        if path.is_file():
+            known = schema.read_checked(path)
+            needed = {"script", "options", "run_options", "manifests"}
+            missing = needed - set(known)
+            if missing:
+                raise ValueError(
+                    f"{path} lacks {', '.join(sorted(missing))}: give another"
+                    " --output_folder, or delete it"
+                )
+            return known
+        path = self.hyperparameters
+        scripts = sorted(script.name for script in self.path.glob("*.py"))
+        return {
+            "script": scripts[0] if len(scripts) == 1 else None,
+            "options": flatten(parse_yaml(read_ordinary(path), path)),
+            "run_options": None,
+            "manifests": file_checksums(
+                path
+                for path in map(self.manifest, PARTITIONS)
+                if path.is_file()
+            ),
+            "recordings": None,
+            "threads": None,
+        }
+
+
+def find_run_folders(folder):
+    """The run folders at any depth of a folder.
+
+    Arguments
+    ---------
+    folder : Path
+        Holds run folders, or is one.
+
+    Returns
+    -------
+    list of tuple
+        Each run, and a list of the places in it where there are results or
+        ought to be: itself, its validation, and evaluations.
+    """
+    names = (METRICS, EXPERIMENT)
+    places = {path.parent for name in names for path in folder.rglob(name)}
+    runs = {}
+    for place in map(RunFolder, sorted(places)):  # those above come first
+        top = place.top
+        parents = () if top.fold is not None else top.path.parents
+        run = next((path for path in parents if path in runs), top.path)
+        runs.setdefault(run, []).append(place)
+    return [(RunFolder(path), places) for path, places in runs.items()]

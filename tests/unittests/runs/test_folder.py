@@ -1,0 +1,110 @@
+"""Tests of what a run folder's files are called, and of which folder is one.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from qlung_plugin.runs.folder import RunFolder, find_run_folders
+
+
+def test_files_of_each_checkpoint():
+    names = [
+        RunFolder("run").predictions(name).as_posix()
+        for name in ("selected", "last", "test_selected")
+    ]
+    assert names == [
+        "run/predictions.csv",
+        "run/predictions_last.csv",
+        "run/predictions_test_selected.csv",
+    ]
+    with pytest.raises(KeyError):
+        RunFolder("run").predictions("best")
+
+
+@pytest.mark.parametrize("given", ["run", "run/save", "checkpoints"])
+def test_a_training_is_found_by_its_folder_or_its_checkpoints(tmp_path, given):
+    save = tmp_path / ("checkpoints" if given == "checkpoints" else "run/save")
+    save.mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=f"{given} is no run folder"):
+        RunFolder.of_training(tmp_path / given)
+    (save / "inference.yaml").touch()
+    run = RunFolder.of_training(tmp_path / given)
+    assert (run.path, run.save) == (save.parent, save)
+
+
+def test_runs_and_the_places_in_them(tmp_path):
+    places = [
+        "ce/1",
+        "ce/1/sprsound",
+        "ce/1/validation",
+        "ce/2/fold_0",
+        "ce/2/fold_0/validation",
+    ]
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "metrics.json").write_text("{}")
+    (tmp_path / "ce/2/fold_1").mkdir()
+    (tmp_path / "ce/2/fold_1/experiment.json").write_text("{}")
+    found = {
+        run.path.relative_to(tmp_path).as_posix(): [
+            place.path.relative_to(tmp_path).as_posix() for place in inside
+        ]
+        for run, inside in find_run_folders(tmp_path)
+    }
+    assert found == {
+        "ce/1": places[:3],
+        "ce/2/fold_0": places[3:],
+        "ce/2/fold_1": ["ce/2/fold_1"],
+    }
+    run = RunFolder(tmp_path / "ce" / "1")
+    assert [part.path for part in run.parts()] == [
+        tmp_path / place for place in places[:3]
+    ]
+    [part] = RunFolder(tmp_path / "ce" / "2").parts()
+    assert part.fold == 0
+
+
+def test_a_fold_of_the_folder_that_is_asked_for(tmp_path):
+    run = RunFolder(tmp_path / "ce" / "1" / "fold_3")
+    assert run.identify(tmp_path) == ("ce", "1", 3)
+    # Asked for itself, it is a seed as any other.
+    assert run.identify(run.path) == ("1", "fold_3", None)
+    run.path.mkdir(parents=True)
+    known = {"configuration": "qlung", "seed": 7, "fold": 2}
+    run.experiment.write_text(json.dumps(known))
+    assert run.identify(tmp_path) == ("qlung", "7", 2)
+
+
+def test_a_link_that_leads_nowhere_is_a_damaged_result(tmp_path):
+    (tmp_path / "metrics.json").symlink_to(Path("nowhere"))
+    assert RunFolder(tmp_path).has_results
+    with pytest.raises(OSError, match="metrics.json"):
+        RunFolder(tmp_path).read_metrics()
+
+
+def test_an_interrupted_training_is_gone_on_with(tmp_path):
+    checkpoint = tmp_path / "save" / "CKPT+1"
+    checkpoint.mkdir(parents=True)
+    assert not RunFolder(tmp_path).is_used()  # nothing was saved in it
+    (checkpoint / "CKPT.yaml").touch()
+    assert RunFolder(tmp_path).is_used()
+    assert not RunFolder(tmp_path, tmp_path / "elsewhere").is_used()
+
+
+def test_the_longest_history_is_that_of_the_last_epoch(tmp_path):
+    run = RunFolder(tmp_path)
+    assert run.read_history() == []
+    for name, epochs in (("CKPT+a", 1), ("CKPT+b", 3), ("CKPT+c", 0)):
+        (run.save / name).mkdir(parents=True)
+        rows = [{"epoch": epoch + 1, "lr": 0.1} for epoch in range(epochs)]
+        if rows:
+            (run.save / name / "history.ckpt").write_text(json.dumps(rows))
+    assert [row["epoch"] for row in run.read_history()] == [1, 2, 3]
+    (run.save / "CKPT+a" / "history.ckpt").write_text('[{"epoch": "one"}]')
+    with pytest.raises(ValueError, match=r"history.ckpt: \[0\].epoch is 'one'"):
+        run.read_history()
