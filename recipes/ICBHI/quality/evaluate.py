@@ -28,6 +28,7 @@ from qlung_plugin.figures.recordings import (
     spectrogram_figure,
 )
 from qlung_plugin.processing.cycles import resample
+from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
@@ -220,9 +221,7 @@ if __name__ == "__main__":
     worst = worst.head(hparams["worst"])
 
     # Results
-    database = data_summary["database"]
-    if data_summary["subset"]:
-        database += f", subset ({data_summary['subset']})"
+    database = name_database(data_summary)
     folder = Path(hparams["output_folder"])
     parts = [f"Quality: {database}"]
     for name, table in tables.items():

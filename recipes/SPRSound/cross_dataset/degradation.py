@@ -30,6 +30,7 @@ from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_run
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
+from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
@@ -298,9 +299,7 @@ if __name__ == "__main__":
     )
 
     # Results
-    database = data_summary["database"]
-    if data_summary["subset"]:
-        database += f", subset ({data_summary['subset']})"
+    database = name_database(data_summary)
     selection = describe_selection(hparams["checkpoint"], run["validated"])
     about = (
         f"Degradations: {database}, {hparams['partition']} partition,"

@@ -28,6 +28,7 @@ from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
+from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
@@ -315,9 +316,7 @@ if __name__ == "__main__":
     changes = score_changes(table[steady | none], names)
 
     # Results
-    database = data_summary["database"]
-    if data_summary["subset"]:
-        database += f", subset ({data_summary['subset']})"
+    database = name_database(data_summary)
     about = (
         f"Quality under degradations: {database}, {hparams['partition']},"
         f" {len(manifest)} of {candidates} recordings not annotated as"

@@ -24,6 +24,7 @@ from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.figures.quality import measure_name, quality_roc_figure
 from qlung_plugin.figures.recordings import spectrogram_figure
+from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
@@ -202,9 +203,7 @@ if __name__ == "__main__":
     )
 
     # Results
-    database = data_summary["database"]
-    if data_summary["subset"]:
-        database += f", subset ({data_summary['subset']})"
+    database = name_database(data_summary)
     about = (
         f"Quality against experts: {database}, {hparams['partition']},"
         f" {len(table)} recordings, {table['poor'].sum()} poor"

@@ -60,6 +60,7 @@ from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.figures.quality import measure_name, quality_roc_figure
 from qlung_plugin.figures.results import quality_histogram_figure
 from qlung_plugin.lobes.quality import MEASUREMENTS
+from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
@@ -346,9 +347,7 @@ if __name__ == "__main__":
     )
 
     # Results
-    database = data_summary["database"]
-    if data_summary["subset"]:
-        database += f", subset ({data_summary['subset']})"
+    database = name_database(data_summary)
     poor = int(scores["poor"].sum())
     about = (
         f"Learned quality: {database}, {hparams['partition']},"
