@@ -6,10 +6,13 @@ Authors
 
 import re
 
+import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
+from qlung_plugin.runs.databases import name_database
 from qlung_plugin.scores.metrics import METRICS, metrics_in
 from qlung_plugin.utils.files import write_text
+from qlung_plugin.utils.markdown import markdown_table
 
 CARD = "README.md"
 
@@ -188,17 +191,18 @@ def _onnx_use(model):
 def _data(data):
     if data is None:
         return "The training had not come to its end: its data are not known."
-    lines = [f"{_database(data)}: {data['protocol']}.", ""]
-    lines += [
-        "| partition | patients | recordings | cycles | |",
-        "|---" * 5 + "|",
+    columns = ["patients", "recordings", "cycles"]
+    rows = [
+        [
+            name,
+            *(part[key] for key in columns),
+            ", ".join(f"{k} {v}" for k, v in part["counts"].items()),
+        ]
+        for name, part in data.get("partitions", {}).items()
     ]
-    for name, part in data.get("partitions", {}).items():
-        counts = ", ".join(f"{k} {v}" for k, v in part["counts"].items())
-        lines.append(
-            f"| {name} | {part['patients']} | {part['recordings']} |"
-            f" {part['cycles']} | {counts} |"
-        )
+    table = pd.DataFrame(rows, columns=["partition", *columns, ""])
+    lines = [f"{name_database(data)}: {data['protocol']}.", ""]
+    lines.append(markdown_table(table))
     both = data.get("patients_on_both_sides")
     if both:
         lines += ["", f"Patients in training and test: {', '.join(both)}."]
@@ -209,11 +213,6 @@ def _data(data):
             f"The quality score was learned from {supervision['database']}.",
         ]
     return "\n".join(lines)
-
-
-def _database(data):
-    subset = f", {data['subset']}" if data.get("subset") else ""
-    return f"{data['database']}{subset}"
 
 
 def _training(provenance):
@@ -249,22 +248,23 @@ def _results(results):
 
 def _result(result):
     data, interval = result["data"], result["interval"]
+    rows = [
+        [
+            metric.name,
+            _number(result[key]),
+            " to ".join(map(_number, interval[key])),
+        ]
+        for key, metric in metrics_in("intervals").items()
+    ]
     ends = f"{100 * interval['confidence']:g} % interval over patients"
     lines = [
-        f"### {_database(data)}: {data['partition']}",
+        f"### {name_database(data)}: {data['partition']}",
         "",
         f"{sum(result['counts'].values())} cycles, {result['patients']} patients."
         f" The epoch was selected by: {result['selection']}.",
         "",
-        f"| percent | | {ends} |",
-        "|---|---|---|",
+        markdown_table(pd.DataFrame(rows, columns=["percent", "", ends])),
     ]
-    for key, metric in metrics_in("intervals").items():
-        low, high = interval[key]
-        lines.append(
-            f"| {metric.name} | {_number(result[key])} |"
-            f" {_number(low)} to {_number(high)} |"
-        )
     recalls = (f"{k} {_number(v)}" for k, v in result["recall"].items())
     lines += ["", f"Recall in percent: {', '.join(recalls)}.", ""]
     return "\n".join(lines)
@@ -282,7 +282,7 @@ def _evaluations(results):
             dataset_type=re.sub(
                 r"\W+", "-", result["data"]["database"]
             ).lower(),
-            dataset_name=_database(result["data"]),
+            dataset_name=name_database(result["data"]),
             dataset_split=result["data"]["partition"],
             metric_type=metric,
             metric_name=f"{METRICS[key].name}, percent",
