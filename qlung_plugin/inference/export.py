@@ -35,7 +35,7 @@ from qlung_plugin.inference.models import (
 )
 from qlung_plugin.inference.plain_yaml import parse_architecture
 from qlung_plugin.inference.provenance import describe_training
-from qlung_plugin.inference.run import write_out_coefficients
+from qlung_plugin.inference.run_yaml import write_out_coefficients
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.utils.files import write_json, write_text
 

@@ -11,7 +11,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpointer
 
-from qlung_plugin.inference.run import write_inference_yaml
+from qlung_plugin.inference.run_yaml import write_inference_yaml
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.utils.files import write_json

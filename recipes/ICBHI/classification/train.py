@@ -33,11 +33,8 @@ from qlung_plugin.dataio.partitions import (
 )
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
-from qlung_plugin.inference.run import (
-    CHECKPOINTS,
-    find_checkpoint,
-    write_inference_yaml,
-)
+from qlung_plugin.inference.run import find_checkpoint
+from qlung_plugin.inference.run_yaml import write_inference_yaml
 from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import predictions_table
@@ -48,6 +45,7 @@ from qlung_plugin.runs.scripts import (
     start_script,
 )
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
+from qlung_plugin.training.selection import CHECKPOINTS
 
 logger = get_logger(__name__)
 

@@ -16,7 +16,8 @@ from speechbrain.dataio.dataio import load_data_json
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.partitions import check_manifests, with_labels
 from qlung_plugin.dataio.quality import cycle_quality
-from qlung_plugin.inference.run import load_run, write_inference_yaml
+from qlung_plugin.inference.run import load_run
+from qlung_plugin.inference.run_yaml import write_inference_yaml
 from qlung_plugin.lobes.quality import (
     AudioQualityScore,
     ClippingScore,

@@ -12,14 +12,14 @@ from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.inference.run import (
-    CHECKPOINTS,
     find_checkpoint,
     load_run,
-    write_inference_yaml,
 )
+from qlung_plugin.inference.run_yaml import write_inference_yaml
 from qlung_plugin.lobes.quality import LearnedQualityScore
 from qlung_plugin.lobes.quality.learned import plain_coefficients
 from qlung_plugin.runs.folder import RunFolder
+from qlung_plugin.training.selection import CHECKPOINTS
 
 TRAINING_YAML = """\
 # A heading of the file

@@ -38,7 +38,8 @@ def names(folder):
 def test_temporary_files_of_dead_processes(tmp_path, dead):
     (tmp_path / "validation").mkdir()
     kept = [f".metrics.{os.getpid()}.json", "metrics.json", ".note.txt"]
-    for name in (*kept, f".metrics.{dead}.json", f"validation/.a.{dead}.png"):
+    gone = [f".{name}" for name in (f"metrics.{dead}.json", f"a.{dead}.yaml")]
+    for name in (*kept, *gone, f"validation/.a.{dead}.png"):
         (tmp_path / name).touch()
     sweep(tmp_path)
     assert names(tmp_path) == sorted([*kept, "validation"])
