@@ -9,10 +9,9 @@ Authors
  * qlung_plugin contributors
 """
 
-from speechbrain.dataio import audio_io
 from torch import nn
 
-from qlung_plugin.dataio.samples import check_samples
+from qlung_plugin.dataio.stretches import Stretches
 from qlung_plugin.processing.cycles import fix_length, resample
 
 
@@ -34,30 +33,21 @@ def read_cycle(wav, data_root=""):
 
     Raises
     ------
+    OSError
+        If the file cannot be opened.
     ValueError
-        If the cycle has no sample, or such as no recording has, or the file has
-        several channels or ends before the cycle does.
-    RuntimeError
-        If the file cannot be read.
+        If it is no audio; the cycle has no sample, or such as no recording has;
+        or the file has several channels or ends before the cycle does.
     """
     path = wav["file"].replace("{data_root}", str(data_root))
-    frames = wav["stop"] - wav["start"]
-    if wav["start"] < 0 or frames < 1:
-        raise ValueError(
-            f"{path} has no cycle from sample {wav['start']} to {wav['stop']}"
-        )
-    waveform, sample_rate = audio_io.load(
-        path, frame_offset=wav["start"], num_frames=frames
-    )
-    if waveform.shape[0] != 1:
-        raise ValueError(f"{path} has {waveform.shape[0]} channels, not one")
-    if waveform.shape[1] != frames:
-        raise ValueError(
-            f"{path} ends before sample {wav['stop']}: has it changed since the"
-            " data preparation?"
-        )
-    check_samples(waveform[0], path, wav["start"], sample_rate)
-    return waveform[0]
+    first, stop = wav["start"], wav["stop"]
+    if not 0 <= first < stop:
+        raise ValueError(f"{path} has no cycle from sample {first} to {stop}")
+    with Stretches(path, stop) as stretches:
+        channels = stretches.decoder.channels
+        if channels != 1:
+            raise ValueError(f"{path} has {channels} channels, not one")
+        return stretches.read(first, stop)
 
 
 class CycleResampler(nn.Module):

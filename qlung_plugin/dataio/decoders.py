@@ -178,8 +178,7 @@ class SoundfileDecoder:
         self._path = path
         self._place, self._source = 0, None
         self._file = file = _Forward.of(path)
-        extent = read_extent(path)
-        if file.format == "MP3" and extent.estimated:
+        if file.format == "MP3" and read_extent(path).estimated:
             file.close()
             self._source = _Endless(path)
             file = self._file = _Forward(self._source)
@@ -195,7 +194,7 @@ class SoundfileDecoder:
         sure = self._source is None and file.frames < 2**62
         self.promised = file.frames if sure else None
         self._end = math.inf
-        if file.format == "SDS" and extent.promised:
+        if file.format == "SDS" and (extent := read_extent(path)).promised:
             # What is missing of it, libsndfile makes up.
             self._end = file.frames * extent.held // extent.promised
             self.frames = None

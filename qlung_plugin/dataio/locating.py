@@ -10,27 +10,11 @@ Authors
  * qlung_plugin contributors
 """
 
-import math
-from typing import NamedTuple
-
-import soundfile
 from tqdm import tqdm
 
 from qlung_plugin.dataio.fields import some
 from qlung_plugin.dataio.folders import report_problems
-from qlung_plugin.dataio.headers import TOLERANCE, read_extent
-from qlung_plugin.utils.ordinary_files import ordinary_size
-
-BLOCK = 2**16  # samples that are looked at together
-
-
-class Header(NamedTuple):
-    """What a preparation knows of a recording's audio."""
-
-    sample_rate: int  # in Hz
-    frames: int  # number of samples that there are
-    silent: bool = False  # whether all of them are alike
-    promised: float | None = None  # number of samples, if there are fewer
+from qlung_plugin.dataio.recordings import Recording
 
 
 def read_headers(wavs, strict, warnings):
@@ -47,55 +31,49 @@ def read_headers(wavs, strict, warnings):
 
     Returns
     -------
-    headers : dict
-        Header by path.
+    recordings : dict
+        :class:`qlung_plugin.dataio.recordings.Recording` by path.
     """
     wavs = sorted(set(wavs))
     progress = tqdm(wavs, desc="Reading audio headers", disable=None)
-    headers = {wav: _read_header(wav) for wav in progress}
-    truncated = [
-        f"{wav} ({header.frames / header.sample_rate:.4g} of"
-        f" {header.promised / header.sample_rate:.4g} s)"
-        for wav, header in headers.items()
-        if header.promised is not None
-    ]
-    silent = [str(wav) for wav, header in headers.items() if header.silent]
+    recordings = {wav: _open_mono(wav) for wav in progress}
+    shorter, broken, silent = [], [], []
+    for wav, recording in recordings.items():
+        there = f"{recording.duration:.4g}"
+        promised = f"{recording.promised / recording.sample_rate:.4g}"
+        if recording.silent:
+            silent.append(str(wav))
+        if recording.truncated and promised != there:
+            shorter.append(f"{wav} ({there} of {promised} s)")
+        elif recording.truncated:
+            broken.append(f"{wav} ({there} s are there)")
     problems = {
-        "recordings truncated, shorter than their header says": truncated,
+        "recordings truncated, shorter than their header says": shorter,
+        "recordings truncated or damaged": broken,
         "recordings without sound, all samples being alike": silent,
     }
     report_problems(problems, "audio", strict, warnings)
-    return headers
+    return recordings
 
 
-def _read_header(wav):
-    ordinary_size(wav, math.inf)
-    try:
-        with soundfile.SoundFile(wav) as file:
-            if file.channels != 1:
-                raise ValueError(
-                    f"{wav}: {file.channels} channels, mix down to mono"
-                )
-            if file.frames == 0:
-                raise ValueError(f"{wav}: holds no samples")
-            first = file.read(1)
-            silent = all((block == first).all() for block in file.blocks(BLOCK))
-            promised = read_extent(wav).frames(file.frames)
-            if promised - file.frames <= TOLERANCE * file.samplerate:
-                promised = None
-            return Header(file.samplerate, file.frames, silent, promised)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{wav}: not readable as audio ({error})") from error
+def _open_mono(wav):
+    # One channel of several needs no look at the others: it is refused.
+    recording = Recording(wav, channel=1, allow_truncated=True)
+    if recording.channels != 1:
+        raise ValueError(
+            f"{wav}: {recording.channels} channels, mix down to mono"
+        )
+    return recording
 
 
-def locate_cycles(cycles, headers, strict, warnings, noun="cycles"):
+def locate_cycles(cycles, recordings, strict, warnings, noun="cycles"):
     """The cycles with their times in samples, clipped to their recording.
 
     Arguments
     ---------
     cycles : list
         Cycles; those whose ``wav`` is None are left out.
-    headers : dict
+    recordings : dict
         From `read_headers`.
     strict : bool
         Whether a cycle without sound or that is annotated twice is an error.
@@ -113,10 +91,12 @@ def locate_cycles(cycles, headers, strict, warnings, noun="cycles"):
 
     Example
     -------
-    >>> warnings = []
-    >>> cycle = {"wav": "a.wav", "start": 0.5, "end": 2.1, "where": "a.txt:1"}
-    >>> headers = {"a.wav": Header(4000, 8000)}
-    >>> located = locate_cycles([cycle], headers, False, warnings)
+    >>> import soundfile
+    >>> wav, warnings = getfixture("tmp_path") / "a.wav", []
+    >>> soundfile.write(wav, [0.0, 0.5] * 4000, 4000)
+    >>> cycle = {"wav": wav, "start": 0.5, "end": 2.1, "where": "a.txt:1"}
+    >>> recordings = read_headers([wav], False, warnings)
+    >>> located = locate_cycles([cycle], recordings, False, warnings)
     >>> located[0]["stop"]
     8000
     >>> warnings
@@ -128,24 +108,23 @@ def locate_cycles(cycles, headers, strict, warnings, noun="cycles"):
     for cycle in cycles:
         if cycle["wav"] is None:
             continue
-        header, where = headers[cycle["wav"]], cycle["where"]
-        rate, length = header.sample_rate, header.frames / header.sample_rate
-        start = round(min(cycle["start"], length) * rate)
-        stop = round(min(cycle["end"], length) * rate)
+        recording, where = recordings[cycle["wav"]], cycle["where"]
+        start, stop = recording.locate(cycle["start"], cycle["end"])
         place = cycle["wav"], start, stop
         if stop <= start:
             unusable.append(where)
-        elif header.silent:
+        elif recording.silent:
             silent.append(where)
         elif place in located:
             repeated.append(where)
             if located[place]["label"] != cycle["label"]:
                 contrary.add(place)
         else:
+            rate = recording.sample_rate
             samples = {"start": start, "stop": stop, "sample_rate": rate}
             located[place] = {**cycle, **samples}
-            if (cycle["end"] - length) * rate > 0.5:
-                excess.append((1000 * (cycle["end"] - length), where))
+            if beyond := recording.excess(cycle["end"]):
+                excess.append((1000 * beyond, where))
     if excess:
         most, where = max(excess)
         warnings.append(

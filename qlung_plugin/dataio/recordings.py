@@ -5,21 +5,22 @@ Authors
 """
 
 import logging
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from qlung_plugin.dataio.channels import ChannelComparison
 from qlung_plugin.dataio.decoders import VALUES, BrokenSound, open_decoder
 from qlung_plugin.dataio.headers import TOLERANCE, read_extent
-from qlung_plugin.dataio.samples import check_samples
+from qlung_plugin.dataio.stretches import Stretches
 from qlung_plugin.processing.segmentation import LOWEST_RATE
 
 HIGHEST_RATE = 192_000  # Hz; resampling from odd ones takes the more memory
 
 LOOKS = 60  # stretches of a long recording in which its channels are compared
 LOOK = 1.0  # s, of each
+BLOCK = 2**16  # samples that are looked at together for a sound
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,11 @@ class Recording:
         Its length, in samples.
     channels : int
         How many the file has.
+    promised : float
+        The length that its header says, in samples; ``frames``, if it says less
+        or none.
     truncated : bool
-        Whether it holds less than its header says.
+        Whether it holds less than its header says, or is damaged.
 
     Raises
     ------
@@ -100,7 +104,7 @@ class Recording:
             self.frames = self._look(
                 decoder, comparison, extent, allow_truncated
             )
-            self._seekable = decoder.frames is not None
+            seekable = decoder.frames is not None
         if self.frames == 0:
             raise ValueError(
                 f"{path} holds no sample, says its header, of"
@@ -110,7 +114,8 @@ class Recording:
         if comparison is not None:
             self._choose(comparison)
         self._warn_of_more(extent.behind)
-        self._stream = None  # of what cannot be read from everywhere
+        # What cannot be read from everywhere stays open.
+        self._stream = None if seekable else self._open()
 
     def _check_rate(self):
         if self.sample_rate < LOWEST_RATE:
@@ -144,8 +149,8 @@ class Recording:
                 decoder.seek(round(first))
                 comparison.add(decoder.read(length))
         there = frames / self.sample_rate
-        promised = max(decoder.promised or 0, extent.frames(frames))
-        promised /= self.sample_rate
+        self.promised = max(decoder.promised or 0, extent.frames(frames))
+        promised = self.promised / self.sample_rate
         short = promised - there > TOLERANCE
         self.truncated = short or extent.cut or broken is not None
         if not self.truncated or (allow_truncated and frames):
@@ -164,10 +169,11 @@ class Recording:
             problem = f"is damaged after {there:,.6g} s"
         if broken is not None:
             problem += f" ({broken})"
-        raise ValueError(
-            f"{self.path} {problem}; --allow-truncated (allow_truncated=True)"
-            " takes what there is"
-        )
+        if frames:
+            problem += (
+                "; --allow-truncated (allow_truncated=True) takes what there is"
+            )
+        raise ValueError(f"{self.path} {problem}")
 
     def _choose(self, comparison):
         self._chosen = comparison.sounding()
@@ -198,10 +204,22 @@ class Recording:
         """In seconds."""
         return self.frames / self.sample_rate
 
+    @cached_property
+    def silent(self):
+        """Whether all samples are alike; they are read as far as to a sound."""
+        with self._open() as stretches:
+            first = stretches.samples(0, 1)
+            for start in range(0, self.frames, BLOCK):
+                stop = min(start + BLOCK, self.frames)
+                if (stretches.samples(start, stop) != first).any():
+                    return False
+        return True
+
     def locate(self, start, end):
         """The samples of a stretch, clipped to the recording.
 
-        They are rounded as the data preparation of the recipes does.
+        The preparation of a database and whoever uses a recording have their
+        cycles from here.
 
         Arguments
         ---------
@@ -217,6 +235,22 @@ class Recording:
             round(min(max(time, 0.0), self.duration) * self.sample_rate)
             for time in (start, end)
         )
+
+    def excess(self, end):
+        """How far a time lies past the end, in seconds.
+
+        Arguments
+        ---------
+        end : float
+            In seconds.
+
+        Returns
+        -------
+        float
+            0 if nothing is lost: up to half a sample.
+        """
+        excess = end - self.duration
+        return excess if excess * self.sample_rate > 0.5 else 0.0
 
     def read(self, start, end):
         """Reads a stretch.
@@ -246,12 +280,10 @@ class Recording:
                 f"{self.path} has nothing from {start:g} to {end:g} s: it is"
                 f" {self.duration:g} s long"
             )
-        if self._seekable:
-            with _Stretches(self, self._chosen) as stretches:
-                return stretches.read(first, stop)
-        if self._stream is None:
-            self._stream = _Stretches(self, self._chosen)
-        return self._stream.read(first, stop)
+        if self._stream is not None:
+            return self._stream.read(first, stop)
+        with self._open() as stretches:
+            return stretches.read(first, stop)
 
     def blocks(self, samples):
         """Reads everything, a block at a time.
@@ -266,89 +298,9 @@ class Recording:
         torch.Tensor
             ``[time]``, as :meth:`read` returns it, with its errors.
         """
-        with _Stretches(self, self._chosen) as stretches:
+        with self._open() as stretches:
             for first in range(0, self.frames, samples):
                 yield stretches.read(first, min(first + samples, self.frames))
 
-
-class _Stretches:
-    """An open recording.
-
-    Where nothing can be looked for, what was read of the last stretch is kept:
-    the next one may overlap it.
-
-    Arguments
-    ---------
-    recording : Recording
-        The recording.
-    chosen : list of int
-        The channels of which the mean is read.
-    """
-
-    def __init__(self, recording, chosen):
-        self._recording, self._chosen = recording, chosen
-        self._decoder, self._kept = None, []
-        self._first = self._place = 0  # what is kept, in samples
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        if self._decoder is not None:
-            self._decoder.close()
-
-    def read(self, first, stop):
-        """Samples ``[time]`` of a stretch, checked."""
-        recording = self._recording
-        try:
-            self._go_to(first)
-            self._read_on(first, stop)
-        except BrokenSound as error:
-            raise ValueError(
-                f"{recording.path} is damaged after"
-                f" {self._place / recording.sample_rate:g} s ({error})"
-            ) from error
-        if self._place < stop:
-            raise ValueError(
-                f"{recording.path} ends at {self._place} samples, of which it"
-                f" promises {recording.frames}: has it changed?"
-            )
-        kept = np.concatenate(self._kept)
-        waveform = torch.from_numpy(kept[first - self._first :][: stop - first])
-        check_samples(waveform, recording.path, first, recording.sample_rate)
-        return waveform
-
-    def _go_to(self, first):
-        seekable = self._recording._seekable
-        if self._decoder is None or not (seekable or first >= self._first):
-            self.__exit__()
-            self._decoder = open_decoder(self._recording.path)
-            self._kept, self._first, self._place = [], 0, 0
-        if seekable:
-            self._decoder.seek(first)
-            self._kept, self._first, self._place = [], first, first
-
-    def _read_on(self, first, stop):
-        recording = self._recording
-        most = max(1, VALUES // recording.channels)
-        self._forget(first)
-        while self._place < stop:
-            # No further than what was found to be good.
-            count = min(most, recording.frames - self._place)
-            if recording._seekable:
-                count = min(count, stop - self._place)
-            samples = self._decoder.read(count)
-            if not len(samples):
-                return
-            # Taking the mean of one channel is a copy, too, so that a block of
-            # many channels is not kept for it.
-            self._kept.append(samples[:, self._chosen].mean(axis=1))
-            self._place += len(samples)
-            self._forget(first)
-
-    def _forget(self, first):
-        """Drops blocks that end before a sample."""
-        while self._kept and self._first + len(self._kept[0]) <= first:
-            self._first += len(self._kept.pop(0))
-        if not self._kept:
-            self._first = self._place
+    def _open(self):
+        return Stretches(self.path, self.frames, self._chosen)

@@ -230,22 +230,23 @@ def check_times(times, recording, where):
         place = f"{where}, cycle {number}: from {start:g} to {end:g} s"
         if not 0 <= start < end < math.inf:
             raise ValueError(f"{place} is no stretch of time")
-        beyond = end - recording.duration
-        end = min(end, recording.duration)
         first, stop = recording.locate(start, end)
-        if recording.truncated and beyond > 0 and stop <= first:
-            lost += 1
-            continue
         if stop <= first:
+            if recording.truncated and end > recording.duration:
+                lost += 1
+                continue
             raise ValueError(
                 f"{place} has no sample of {recording.path}, which is"
                 f" {recording.duration:g} s long"
             )
-        if beyond > TOLERANCE + 1e-9 and not recording.truncated:
+        # Times are rounded: 10.1 - 10 is more than 0.1.
+        late = recording.excess(end) > TOLERANCE + 1e-9
+        if late and not recording.truncated:
             raise ValueError(
                 f"{place} ends past the end of {recording.path}, which is"
                 f" {recording.duration:g} s long"
             )
+        end = min(end, recording.duration)
         if end - start > LONGEST:
             raise ValueError(
                 f"{place} is longer than {LONGEST:g} s: that is no breath;"

@@ -144,7 +144,7 @@ def test_shrinks_while_it_is_read(tmp_path):
     soundfile.write(path, breaths(10, 4000), 4000)
     recording = Recording(path)
     soundfile.write(path, breaths(5, 4000), 4000)
-    with pytest.raises(ValueError, match="promises 40000|damaged") as raised:
+    with pytest.raises(ValueError, match="before sample 40000") as raised:
         recording.read(0, 10)
     assert str(path) in str(raised.value)
     path.unlink()

@@ -505,7 +505,7 @@ def test_audio_of_the_other_test_partition_lacks_nothing(data, output):
 def test_an_unreadable_wav_is_named(data, output, content, prepare):
     wav = wav_of(data, "train")
     wav.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{wav}: not readable as audio"):
+    with pytest.raises(ValueError, match=f"{wav} is not readable as audio"):
         prepare(data, output, "train")
 
 
@@ -515,7 +515,7 @@ def test_a_stereo_and_an_empty_wav_are_named(data, output):
     with pytest.raises(ValueError, match=f"{wav}: 2 channels, mix down"):
         prepare_sprsound(data, output)
     write_wav(wav, seconds=0)
-    with pytest.raises(ValueError, match=f"{wav}: holds no samples"):
+    with pytest.raises(ValueError, match=f"{wav} holds no sample"):
         prepare_sprsound(data, output)
 
 

@@ -1,0 +1,147 @@
+"""Stretches of a recording: the one way in which samples are read for use.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from qlung_plugin.dataio.decoders import VALUES, BrokenSound, open_decoder
+from qlung_plugin.dataio.samples import check_samples
+
+
+class Stretches:
+    """A file of sound, open to read stretches of it as one channel.
+
+    Where nothing can be looked for, what was read of the last stretch is kept:
+    the next one may overlap it.
+
+    Arguments
+    ---------
+    path : str or Path
+        The file. It is opened when it is read, or by ``with``.
+    frames : int
+        Its length in samples, or how much of it is to be read.
+    chosen : sequence of int
+        The channels, from 0, of which the mean is read.
+
+    Attributes
+    ----------
+    decoder : qlung_plugin.dataio.decoders.SoundfileDecoder or MediaDecoder
+        Once it is open.
+
+    Raises
+    ------
+    OSError, ValueError
+        When it is opened, see
+        :func:`qlung_plugin.dataio.decoders.open_decoder`.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, [0.0, 0.5, 0.25], 4000)
+    >>> with Stretches(path, 3) as stretches:
+    ...     stretches.read(1, 3)
+    tensor([0.5000, 0.2500])
+    """
+
+    def __init__(self, path, frames, chosen=(0,)):
+        self.path, self.frames = Path(path), frames
+        self.decoder, self._chosen = None, list(chosen)
+        self._begin()
+
+    def __enter__(self):
+        self._open()
+        return self
+
+    def __exit__(self, *exception):
+        if self.decoder is not None:
+            self.decoder.close()
+
+    def _open(self):
+        self.__exit__()
+        self.decoder = open_decoder(self.path)
+        self._begin()
+
+    def _begin(self, place=0):
+        """Keeps nothing; goes on from a sample."""
+        self._kept, self._first, self._place = [], place, place
+
+    def read(self, first, stop):
+        """Samples ``[time]`` of a stretch, float32, full scale at 1.
+
+        Arguments
+        ---------
+        first, stop : int
+            In samples; the latter is not read.
+
+        Returns
+        -------
+        torch.Tensor
+            ``[time]``.
+
+        Raises
+        ------
+        ValueError
+            If samples are missing, damaged, not finite, or beyond all scales.
+        """
+        waveform = torch.from_numpy(self.samples(first, stop))
+        check_samples(waveform, self.path, first, self.decoder.sample_rate)
+        return waveform
+
+    def samples(self, first, stop):
+        """As :meth:`read`, but as an array and whatever their values."""
+        try:
+            self._go_to(first)
+            self._read_on(first, stop)
+        except BrokenSound as error:
+            raise ValueError(
+                f"{self.path} is damaged after"
+                f" {self._place / self.decoder.sample_rate:g} s ({error})"
+            ) from error
+        if self._place < stop:
+            raise ValueError(
+                f"{self.path} ends before sample {stop}: has it changed?"
+            )
+        kept = np.concatenate(self._kept)
+        return kept[first - self._first :][: stop - first]
+
+    def _go_to(self, first):
+        if self.decoder is None:
+            self._open()
+        if self.decoder.frames is not None:
+            place = min(first, self.decoder.frames)
+            self.decoder.seek(place)
+            self._begin(place)
+        elif first < self._first:
+            self._open()
+
+    def _read_on(self, first, stop):
+        most = max(1, VALUES // self.decoder.channels)
+        self._forget(first)
+        while self._place < stop:
+            # No further than what was found to be good.
+            count = min(most, self.frames - self._place)
+            if self.decoder.frames is not None:
+                count = min(count, stop - self._place)
+            samples = self.decoder.read(count)
+            if not len(samples):
+                return
+            if self.decoder.channels > 1:
+                # Taking the mean of one channel is a copy, too, so that a block
+                # of many channels is not kept for it.
+                samples = samples[:, self._chosen].mean(axis=1)
+            self._kept.append(samples.reshape(-1))
+            self._place += len(samples)
+            self._forget(first)
+
+    def _forget(self, first):
+        """Drops blocks that end before a sample."""
+        while self._kept and self._first + len(self._kept[0]) <= first:
+            self._first += len(self._kept.pop(0))
+        if not self._kept:
+            self._first = self._place
