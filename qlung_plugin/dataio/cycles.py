@@ -9,6 +9,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import torch
 from torch import nn
 
 from qlung_plugin.dataio.stretches import Stretches
@@ -202,3 +203,38 @@ class CycleMeasurements(nn.Module):
             ``[cycle, measurement]``.
         """
         return self.quality.measure_recorded(waveforms, native_rates)
+
+
+def measure_quality(measure, waveforms, native_rate):
+    """Quality of cycles that no manifest has, as of those of a manifest.
+
+    Arguments
+    ---------
+    measure : qlung_plugin.lobes.quality.QualityMeasure
+        The score.
+    waveforms : list of torch.Tensor
+        ``[time]`` each, unpadded. They are measured one at a time: padded to
+        the longest of them they would take longer.
+    native_rate : int
+        Of all, in Hz.
+
+    Returns
+    -------
+    scores : torch.Tensor
+        ``[cycle]`` in [0, 1].
+    measurements : torch.Tensor
+        ``[cycle, measurement]``.
+
+    Example
+    -------
+    >>> import torch
+    >>> from qlung_plugin.lobes.quality import ClippingScore
+    >>> tone = torch.sin(torch.arange(4000.0))
+    >>> measure_quality(ClippingScore(4000), [tone], 4000)
+    (tensor([1.]), tensor([[0.]]))
+    """
+    measure_cycle = CycleMeasurements(measure)
+    measurements = torch.stack(
+        [measure_cycle(waveform, native_rate) for waveform in waveforms]
+    )
+    return measure.score(measurements), measurements

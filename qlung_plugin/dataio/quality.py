@@ -57,14 +57,20 @@ def cycle_quality(measure, manifests, cache_folder, fit_on=None):
             if entries.setdefault(cycle, entry) != entry:
                 raise ValueError(f"the manifests have two cycles {cycle}")
 
-    def measure_waveforms(one):
-        store = run_on_main(
-            store_cycles, args=[[entries], CycleMeasurements(one), cache_folder]
-        )
-        return torch.stack([store[cycle] for cycle in entries])
-
-    measurements = measure.measure_entries(entries, measure_waveforms)
+    parts = [_measure(part, entries, cache_folder) for part in measure.parts]
+    measurements = torch.cat(parts, dim=-1)
     if fit_on is not None:
         rows = {cycle: row for row, cycle in enumerate(entries)}
         measure.fit(measurements[[rows[cycle] for cycle in fit_on]])
     return dict(zip(entries, measure.score(measurements).tolist()))
+
+
+def _measure(measure, entries, cache_folder):
+    """Measurements of all entries, ``[cycle, measurement]``."""
+    stated = measure.measure_entries(entries)
+    if stated is not None:
+        return stated
+    store = run_on_main(
+        store_cycles, args=[[entries], CycleMeasurements(measure), cache_folder]
+    )
+    return torch.stack([store[cycle] for cycle in entries])

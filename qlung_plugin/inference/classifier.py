@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from speechbrain.inference.interfaces import Pretrained
 
-from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.cycles import measure_quality
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.inference.cycle_sources import find_cycles
@@ -383,17 +383,11 @@ class RespiratorySoundClassifier(Pretrained):
         measure = self.mods.quality
         if not measure.of_waveforms:
             return torch.full((len(waveforms), 1), torch.nan)
-        # One at a time: padded to the longest of them they would take longer.
-        measure_cycle = CycleMeasurements(measure)
-        measurements = torch.stack(
-            [
-                measure_cycle(waveform.to(self.device), native_rate)
-                for waveform in waveforms
-            ]
+        score, measurements = measure_quality(
+            measure, [wave.to(self.device) for wave in waveforms], native_rate
         )
-        score = measure.score(measurements).unsqueeze(-1)
         named = measurements[:, : len(measure.names)]
-        return torch.cat([score, named], dim=-1)
+        return torch.cat([score.unsqueeze(-1), named], dim=-1)
 
 
 def _sounding_samples(waveform, sample_rate):

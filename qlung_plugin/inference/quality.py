@@ -8,6 +8,7 @@ import math
 
 import torch
 
+from qlung_plugin.dataio.cycles import measure_quality
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.inference.cycle_sources import find_cycles
 from qlung_plugin.lobes.quality import (
@@ -164,8 +165,8 @@ def _measure(measures, recording, start, end):
 @torch.inference_mode()
 def _values(measure, stretch, native_rate):
     """Score and measurements of a stretch."""
-    measurements = measure.measure_recorded([stretch], [native_rate])
-    return measure.score(measurements).item(), measurements[0].tolist()
+    score, measurements = measure_quality(measure, [stretch], native_rate)
+    return score.item(), measurements[0].tolist()
 
 
 def fit_scores(rows):

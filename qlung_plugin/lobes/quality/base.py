@@ -223,9 +223,9 @@ class QualityMeasure(Measurements):
 
     Subclasses override ``measure_valid`` and :meth:`score`, :meth:`fit` where
     something is learned from the training set, and :meth:`measure_entries`
-    where something else than waveforms tells of cycles. ``supervision`` is
-    None, or says what database and patients the measure was learned from
-    before; ``of_waveforms``, whether it can measure waveforms at all.
+    where no waveforms are needed to tell of cycles. ``supervision`` is None, or
+    says what database and patients the measure was learned from before;
+    ``of_waveforms``, whether it can measure waveforms at all.
     """
 
     # Its own rate, whatever the backbone's is.
@@ -246,23 +246,29 @@ class QualityMeasure(Measurements):
             self.measure(waveforms, relative_lengths, native_rates)
         )
 
-    def measure_entries(self, entries, measure_waveforms):
-        """Measures a manifest's cycles; their waveforms, unless overridden.
+    @property
+    def parts(self):
+        """The measures whose measurements, beside each other, are its own.
+
+        Itself, unless overridden. Each is measured and stored for itself.
+        """
+        return (self,)
+
+    def measure_entries(self, entries):
+        """Measures a manifest's cycles without their waveforms, if it can.
 
         Arguments
         ---------
         entries : dict
             The manifest's entries, by id.
-        measure_waveforms : callable
-            Takes a measure and returns its measurements of the waveforms of all
-            entries, in their order, ``[cycle, measurement]``. It is expensive.
 
         Returns
         -------
-        torch.Tensor
-            ``[cycle, measurement]``.
+        torch.Tensor or None
+            ``[cycle, measurement]``; None, unless overridden: the waveforms
+            have to be measured.
         """
-        return measure_waveforms(self)
+        return None
 
     @abstractmethod
     def score(self, measurements):

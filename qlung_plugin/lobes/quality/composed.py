@@ -63,17 +63,15 @@ class WeightedQuality(QualityMeasure):
                 "weights must be finite, not negative, nor all 0, but are"
                 f" {list(weights)}"
             )
-        # What they make of no cycle at all tells how many columns each has, and
-        # which of them look at waveforms.
-        rates = []
-
-        def measure_nothing(measure):
-            rates.append(measure.sample_rate)
-            return measure.measure(torch.zeros(0, 1))
-
         columns = [
-            measure.measure_entries({}, measure_nothing).shape[1]
+            sum(_measure_nothing(part).shape[1] for part in measure.parts)
             for measure in measures
+        ]
+        rates = [
+            part.sample_rate
+            for measure in measures
+            for part in measure.parts
+            if part.measure_entries({}) is None
         ]
         if len(set(rates)) > 1:
             raise ValueError(
@@ -99,13 +97,10 @@ class WeightedQuality(QualityMeasure):
             [m.supervision for m, weight in zip(measures, weights) if weight]
         )
 
-    def measure_entries(self, entries, measure_waveforms):
-        """The measurements of all measures, beside each other."""
-        parts = [
-            measure.measure_entries(entries, measure_waveforms)
-            for measure in self.measures
-        ]
-        return torch.cat(parts, dim=-1)
+    @property
+    def parts(self):
+        """Those of all measures."""
+        return tuple(part for one in self.measures for part in one.parts)
 
     def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
         """The measurements of all measures, beside each other."""
@@ -139,6 +134,12 @@ class WeightedQuality(QualityMeasure):
                 measure.check_fitted()
             except ValueError as error:
                 raise ValueError(f"measures.{number}.{error}") from error
+
+
+def _measure_nothing(measure):
+    """What it makes of no cycle at all: as many columns as of any."""
+    stated = measure.measure_entries({})
+    return measure.measure(torch.zeros(0, 1)) if stated is None else stated
 
 
 def _combined(supervisions):
@@ -183,7 +184,7 @@ class ConstantQuality(QualityMeasure):
             raise ValueError(f"a quality lies in [0, 1], which {value} is not")
         self.value = value
 
-    def measure_entries(self, entries, measure_waveforms):
+    def measure_entries(self, entries):
         """Nothing, in one column; no waveform is measured."""
         return torch.zeros(len(entries), 1)
 
@@ -249,7 +250,7 @@ class ManifestQuality(QualityMeasure):
         self.column = column
         self.names = (column,)
 
-    def measure_entries(self, entries, measure_waveforms):
+    def measure_entries(self, entries):
         """What the entries state, ``[cycle, 1]``.
 
         Raises

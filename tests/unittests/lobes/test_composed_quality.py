@@ -157,6 +157,16 @@ class TestWeightedQuality:
         )
         torch.testing.assert_close(outer(cycles()), flat(cycles()))
 
+    def test_is_measured_part_by_part(self):
+        """A mean of means, too: the parts' measurements are its own."""
+        inner = WeightedQuality([SNRScore(RATE), ConstantQuality(0.2)], [1, 1])
+        outer = WeightedQuality([ClippingScore(RATE), inner], [1, 1])
+        kinds = [type(part) for part in outer.parts]
+        assert kinds == [ClippingScore, SNRScore, ConstantQuality]
+        parts = [part.measure(cycles()) for part in outer.parts]
+        assert torch.equal(torch.cat(parts, dim=-1), outer.measure(cycles()))
+        assert SNRScore(RATE).measure_entries({"a": {}}) is None
+
     def test_the_rate_is_that_of_those_that_measure_waveforms(self):
         parts = [ConstantQuality(1), ManifestQuality("m"), SNRScore(4000)]
         assert WeightedQuality(parts, [1, 1, 1]).sample_rate == 4000
@@ -260,7 +270,7 @@ class TestConstantQuality:
 
     def test_needs_no_waveforms(self):
         quality = ConstantQuality(0.3)
-        measured = quality.measure_entries({"a": {}, "b": {}}, None)
+        measured = quality.measure_entries({"a": {}, "b": {}})
         assert quality.score(measured).tolist() == pytest.approx([0.3, 0.3])
 
 
@@ -270,7 +280,7 @@ class TestManifestQuality:
     def test_is_the_column(self, values):
         entries = {str(i): {"mark": value} for i, value in enumerate(values)}
         quality = ManifestQuality("mark")
-        scores = quality.score(quality.measure_entries(entries, None))
+        scores = quality.score(quality.measure_entries(entries))
         assert scores.tolist() == pytest.approx(values)
 
     @pytest.mark.parametrize(
@@ -296,13 +306,13 @@ class TestManifestQuality:
         }
         message = r"2 of 3 .* as 'mark': 101_1 has "
         with pytest.raises(ValueError, match=message) as error:
-            ManifestQuality("mark").measure_entries(entries, None)
+            ManifestQuality("mark").measure_entries(entries)
         assert repr(value) in str(error.value)
 
     def test_missing_column_is_named(self):
         entries = {"101_0": {"mark": 0.5}, "101_1": {"label": "normal"}}
         with pytest.raises(ValueError, match="1 of 2 .*'mark': 101_1 has None"):
-            ManifestQuality("mark").measure_entries(entries, None)
+            ManifestQuality("mark").measure_entries(entries)
 
     def test_waveforms_are_an_error(self):
         quality = ManifestQuality("mark")
