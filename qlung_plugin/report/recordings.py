@@ -11,10 +11,10 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.decoders import open_decoder
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.report.embeddings import embed_cycles, project
@@ -216,7 +216,8 @@ def _sample_rate(name, root):
     if not path.is_relative_to(Path(root).resolve()):
         raise ValueError(f"{name}, which is not in the data folder {root}")
     ordinary_size(path, LARGEST_RECORDING)
-    return soundfile.info(path).samplerate
+    with open_decoder(path) as decoder:
+        return decoder.sample_rate
 
 
 def _reason(errors):

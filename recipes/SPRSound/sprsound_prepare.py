@@ -13,8 +13,6 @@ import hashlib
 import re
 from collections import Counter
 
-import soundfile
-
 from qlung_plugin.dataio.fields import add_once, some
 from qlung_plugin.dataio.folders import check_folders
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
@@ -50,6 +48,7 @@ LABELS = {  # by number of classes
     2: ("normal", "abnormal"),
 }
 PATIENT = re.compile("[0-9]{8}")
+BLOCK = 2**16  # samples that are compared at a time
 # The counts by type are in the order of TYPES.
 PUBLISHED = {
     "train": {
@@ -146,7 +145,7 @@ def prepare_sprsound(
         recording["side"] = sides[recording["partition"]]
     wavs = [recording["wav"] for recording in recordings]
     headers = read_headers(wavs, strict, warnings)
-    recordings = _leave_out_copies(recordings, warnings)
+    recordings = _leave_out_copies(recordings, headers, warnings)
     events, mapping = _label_events(recordings, labels, warnings)
     events = locate_cycles(events, headers, strict, warnings, "events")
     if not patients_of(events, "test"):
@@ -289,17 +288,17 @@ def _sides(test, train):
     return sides
 
 
-def _leave_out_copies(recordings, warnings):
+def _leave_out_copies(recordings, headers, warnings):
     """Leaves out of training what is tested on under another name."""
     train = [r for r in recordings if r["side"] == "train"]
     if not train:
         return recordings
     tested = {
-        _digest(r["wav"]): r["recording"]
+        _digest(headers[r["wav"]]): r["recording"]
         for r in recordings
         if r["side"] == "test"
     }
-    digests = {r["recording"]: _digest(r["wav"]) for r in train}
+    digests = {r["recording"]: _digest(headers[r["wav"]]) for r in train}
     copies = {n: tested[d] for n, d in digests.items() if d in tested}
     if copies:
         pairs = some([f"{name} is {copy}" for name, copy in copies.items()])
@@ -310,10 +309,12 @@ def _leave_out_copies(recordings, warnings):
     return [r for r in recordings if r["recording"] not in copies]
 
 
-def _digest(wav):
-    """Tells whether two files hold the same samples."""
-    samples, _ = soundfile.read(wav, dtype="int32")
-    return hashlib.sha256(samples.tobytes()).digest()
+def _digest(recording):
+    """Tells whether two recordings hold the same samples."""
+    digest = hashlib.sha256()
+    for block in recording.blocks(BLOCK):
+        digest.update(block.numpy())
+    return digest.digest()
 
 
 def _label_events(recordings, labels, warnings):

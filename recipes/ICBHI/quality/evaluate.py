@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import soundfile
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
@@ -23,6 +22,7 @@ from speechbrain.utils.logger import get_logger
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.figures.recordings import (
     quality_groups_figure,
     spectrogram_figure,
@@ -68,8 +68,9 @@ def read_cycles(hparams):
     recordings = {}
     for cycle in cycles.values():
         if cycle["recording"] not in recordings:
-            frames = soundfile.info(cycle["wav"]["file"]).frames
-            wav = {"file": cycle["wav"]["file"], "start": 0, "stop": frames}
+            file = cycle["wav"]["file"]
+            frames = Recording(file, allow_truncated=True).frames
+            wav = {"file": file, "start": 0, "stop": frames}
             facts = {name: cycle[name] for name in FACTS}
             recordings[cycle["recording"]] = {
                 **facts,
