@@ -14,7 +14,6 @@ Authors
 import sys
 from pathlib import Path
 
-import pandas as pd
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.logger import get_logger
@@ -22,7 +21,7 @@ from speechbrain.utils.logger import get_logger
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
-from qlung_plugin.figures.quality import measure_name, quality_roc_figure
+from qlung_plugin.figures.quality import quality_roc_figure
 from qlung_plugin.figures.recordings import spectrogram_figure
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.output_folder import OutputFolder
@@ -33,46 +32,28 @@ from qlung_plugin.runs.scripts import (
     start_script,
 )
 from qlung_plugin.scores.quality_analysis import compare_with_experts
-from qlung_plugin.scores.roc import format_area
 from qlung_plugin.utils.files import write_figure, write_json, write_text
-from qlung_plugin.utils.markdown import markdown_table
 
 logger = get_logger(__name__)
 
-FACTS = ("patient", "recording", "age", "sex", "location", "annotation")
 
-
-def measure_recordings(hparams):
+def measure_recordings(manifest, table, hparams):
     """Scores every recording with every measure.
 
     Arguments
     ---------
+    manifest : dict
+        Annotated recordings.
+    table : pandas.DataFrame
+        The same, one row each, with ``id`` and ``poor``.
     hparams : dict
         The loaded YAML.
 
     Returns
     -------
     pandas.DataFrame
-        One row per annotated recording: what the manifest knows of it,
-        ``poor``, and a column per measure.
+        The table with a column per measure.
     """
-    manifest = read_manifest(
-        hparams["recordings_annotation"], hparams["data_folder"]
-    )
-    # Those of which the experts said nothing are counted by the preparation.
-    manifest = {
-        name: entry
-        for name, entry in manifest.items()
-        if entry["annotation"] is not None
-    }
-    table = pd.DataFrame(
-        [
-            {"id": name, **{fact: entry[fact] for fact in FACTS}}
-            for name, entry in manifest.items()
-        ],
-        columns=["id", *FACTS],
-    )
-    table["poor"] = table["annotation"] == hparams["poor_annotation"]
     if table["poor"].nunique() < 2:
         raise ValueError(
             f"{table['poor'].sum()} of {len(table)} recordings are annotated"
@@ -83,17 +64,19 @@ def measure_recordings(hparams):
         quality = cycle_quality(
             measure, [manifest], hparams["cache_folder"], fit_on=manifest
         )
-        table[name] = table["id"].map(quality)
+        table = table.assign(**{name: table["id"].map(quality)})
     return table
 
 
-def choose_examples(table, hparams):
+def choose_examples(manifest, table, hparams):
     """Recordings to look at: poor ones and others, of different patients.
 
     Arguments
     ---------
+    manifest : dict
+        Annotated recordings.
     table : pandas.DataFrame
-        From :func:`measure_recordings`.
+        The same, from :func:`measure_recordings`.
     hparams : dict
         The loaded YAML.
 
@@ -102,9 +85,6 @@ def choose_examples(table, hparams):
     list of dict
         Panels of a figure, poor recordings first.
     """
-    manifest = read_manifest(
-        hparams["recordings_annotation"], hparams["data_folder"]
-    )
     panels = []
     shuffled = table.sample(frac=1, random_state=hparams["seed"])
     for poor in (True, False):
@@ -121,13 +101,13 @@ def choose_examples(table, hparams):
     return panels
 
 
-def format_report(areas, about, hparams):
+def format_report(table, about, hparams):
     """The report in Markdown.
 
     Arguments
     ---------
-    areas : dict
-        Per measure, how it compares with the experts.
+    table : str
+        How each measure compares with the experts.
     about : str
         What the data are.
     hparams : dict
@@ -138,17 +118,8 @@ def format_report(areas, about, hparams):
     str
         Several lines.
     """
-    table = pd.DataFrame(
-        {
-            "measure": [measure_name(name) for name in areas],
-            "recordings": [found["recordings"] for found in areas.values()],
-            "poor": [found["poor"] for found in areas.values()],
-            "patients": [found["patients"] for found in areas.values()],
-            "area (95 % interval)": map(format_area, areas.values()),
-        }
-    )
     return (
-        f"{about}\n\n{markdown_table(table)}\n\n"
+        f"{about}\n\n{table}\n\n"
         f"Area under the ROC curve of finding the recordings annotated as"
         f" {hparams['poor_annotation']} by a low quality (0.5 is chance, below"
         f" it poor recordings score higher), with the percentile interval of"
@@ -174,6 +145,8 @@ if __name__ == "__main__":
         hparams = load_hyperpyyaml(fin, overrides)
 
     # Is a folder with results of the same data?
+    from quality_measurements import annotated_recordings
+    from quality_results import area_table
     from sprsound_prepare import prepare_recordings
 
     manifests = [hparams["recordings_annotation"]]
@@ -197,7 +170,11 @@ if __name__ == "__main__":
     output.claim(manifests, threads)
 
     # Quality of every recording, and how it compares with the experts
-    table = measure_recordings(hparams)
+    manifest, table = annotated_recordings(
+        read_manifest(manifests[0], hparams["data_folder"]),
+        hparams["poor_annotation"],
+    )
+    table = measure_recordings(manifest, table, hparams)
     areas = compare_with_experts(
         table, list(hparams["measures"]), hparams["resamples"], hparams["seed"]
     )
@@ -209,7 +186,7 @@ if __name__ == "__main__":
         f" {len(table)} recordings, {table['poor'].sum()} poor"
     )
     folder = Path(hparams["output_folder"])
-    report = format_report(areas, about, hparams)
+    report = format_report(area_table("measure", areas), about, hparams)
     write_predictions(table, folder / "quality.csv")
     write_json({"areas": areas, "data": data_summary}, folder / "metrics.json")
     write_text(report, folder / "report.md")
@@ -218,7 +195,7 @@ if __name__ == "__main__":
         folder / "figures" / "quality_roc.png",
     )
     write_figure(
-        spectrogram_figure(choose_examples(table, hparams), about),
+        spectrogram_figure(choose_examples(manifest, table, hparams), about),
         folder / "figures" / "recordings.png",
     )
     logger.info("Results in %s:\n%s", folder, report)

@@ -1,4 +1,5 @@
-"""Measurements of recordings, of degraded copies and of parts of them.
+"""Annotated recordings, and measurements of them, of degraded copies
+and of parts.
 
 Authors
  * qlung_plugin contributors
@@ -14,6 +15,50 @@ from qlung_plugin.dataio.cycles import CycleMeasurements
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.lobes.quality import MEASUREMENTS, RecordingMeasurements
 from qlung_plugin.processing.degradations import degrade
+
+FACTS = ("patient", "recording", "age", "sex", "location", "annotation")
+
+
+def annotated_recordings(manifest, poor_annotation):
+    """The recordings of which the experts said something.
+
+    Arguments
+    ---------
+    manifest : dict
+        All recordings.
+    poor_annotation : str
+        What the experts wrote of a poor one.
+
+    Returns
+    -------
+    manifest : dict
+        Their entries.
+    table : pandas.DataFrame
+        A row per recording: ``id``, :data:`FACTS` and ``poor``.
+
+    Example
+    -------
+    >>> known = dict.fromkeys(FACTS)
+    >>> manifest = {"a": {**known, "annotation": "CAS"}, "b": known}
+    >>> kept, table = annotated_recordings(manifest, "Poor Quality")
+    >>> list(kept), table["poor"].tolist()
+    (['a'], [False])
+    """
+    # The others are counted by the preparation.
+    manifest = {
+        name: entry
+        for name, entry in manifest.items()
+        if entry["annotation"] is not None
+    }
+    table = pd.DataFrame(
+        [
+            {"id": name, **{fact: entry[fact] for fact in FACTS}}
+            for name, entry in manifest.items()
+        ],
+        columns=["id", *FACTS],
+    )
+    table["poor"] = table["annotation"] == poor_annotation
+    return manifest, table
 
 
 class DegradedMeasurements(torch.nn.Module):
@@ -55,7 +100,7 @@ def measure_recordings(
     Arguments
     ---------
     table : pandas.DataFrame
-        Recordings, without measurements and copies.
+        Of :func:`annotated_recordings`, with ``degraded``, which is False.
     manifest : dict
         The same recordings.
     sample_rate : int

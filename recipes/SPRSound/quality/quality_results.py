@@ -190,18 +190,18 @@ def format_report(
         }
     )
     return (
-        f"{about}\n\n{_area_table('model or measure', areas)}\n\n"
+        f"{about}\n\n{area_table('model or measure', areas)}\n\n"
         "Area under the ROC curve, and average precision, of finding the poor"
         " recordings by a low score, by models and measures that were chosen,"
         " calibrated and fitted without the recording's patient (nested"
         " cross-validation); intervals by bootstrap over the patients.\n\n"
-        f"## Single measurements\n\n{_area_table('measurement', first)}\n\n"
+        f"## Single measurements\n\n{area_table('measurement', first)}\n\n"
         f"The first {len(first)} of {len(singles)}; the sign of each is"
         " learned. The best of so many is better by chance, too.\n\n"
         f"## Quality by annotation\n\n{markdown_table(by_group)}\n\n"
         "Of the logistic model, out of fold.\n"
         f"Brier score: {brier:.4f} (0 is best).\n\n"
-        f"## Cut recordings\n\n{_area_table('duration', cuts)}\n\n"
+        f"## Cut recordings\n\n{area_table('duration', cuts)}\n\n"
         "Of the same model on a part of each recording, wherever it lies; the"
         " expert judged the whole.\n\n"
         f"## The final model\n\n{markdown_table(by_measurement)}\n\n"
@@ -213,17 +213,29 @@ def format_report(
     )
 
 
-def _area_table(kind, areas):
-    table = pd.DataFrame(
-        {
-            kind: [measure_name(name) for name in areas],
-            "recordings": [found["recordings"] for found in areas.values()],
-            "poor": [found["poor"] for found in areas.values()],
-            "patients": [found["patients"] for found in areas.values()],
-            "area (95 % interval)": map(format_area, areas.values()),
-            "average precision": [
-                f"{found['average_precision']:.2f}" for found in areas.values()
-            ],
-        }
-    )
-    return markdown_table(table)
+def area_table(kind, areas):
+    """Areas of several scores as a table in Markdown.
+
+    Arguments
+    ---------
+    kind : str
+        What the scores are.
+    areas : dict
+        By score, what
+        :func:`qlung_plugin.scores.quality_analysis.compare_with_experts` found,
+        and perhaps ``average_precision``.
+
+    Returns
+    -------
+    str
+    """
+    rows = areas.values()
+    table = {kind: [measure_name(name) for name in areas]}
+    for key in ("recordings", "poor", "patients"):
+        table[key] = [found[key] for found in rows]
+    table["area (95 % interval)"] = map(format_area, rows)
+    if all("average_precision" in found for found in rows):
+        table["average precision"] = [
+            f"{found['average_precision']:.2f}" for found in rows
+        ]
+    return markdown_table(pd.DataFrame(table))

@@ -38,7 +38,12 @@ from quality_learning import (
     patient_folds,
     resample_coefficients,
 )
-from quality_measurements import measure_cuts, measure_recordings
+from quality_measurements import (
+    FACTS,
+    annotated_recordings,
+    measure_cuts,
+    measure_recordings,
+)
 from quality_results import (
     check_coefficients,
     coefficients_content,
@@ -73,46 +78,8 @@ from qlung_plugin.utils.files import write_figure, write_json, write_text
 
 logger = get_logger(__name__)
 
-FACTS = ("patient", "recording", "age", "sex", "location", "annotation")
 MODELS = ("quality_logistic", "quality_gradient_boosting")
 BEST = "best_single_measurement"
-
-
-def recordings_table(hparams):
-    """The annotated recordings.
-
-    Arguments
-    ---------
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    manifest : dict
-        Their entries.
-    table : pandas.DataFrame
-        As :mod:`quality_learning` describes it, with ``id``
-        and what the manifest knows; without measurements and copies.
-    """
-    manifest = read_manifest(
-        hparams["recordings_annotation"], hparams["data_folder"]
-    )
-    # Those of which the experts said nothing are counted by the preparation.
-    manifest = {
-        name: entry
-        for name, entry in manifest.items()
-        if entry["annotation"] is not None
-    }
-    table = pd.DataFrame(
-        [
-            {"id": name, **{fact: entry[fact] for fact in FACTS}}
-            for name, entry in manifest.items()
-        ],
-        columns=["id", *FACTS],
-    )
-    table["poor"] = table["annotation"] == hparams["poor_annotation"]
-    table["degraded"] = False
-    return manifest, table
 
 
 def choose_candidates(table, hparams):
@@ -283,7 +250,11 @@ if __name__ == "__main__":
     # Data preparation
     data_summary = prepare_recordings(**preparation)
     output.claim(manifests, threads)
-    manifest, table = recordings_table(hparams)
+    manifest, table = annotated_recordings(
+        read_manifest(manifests[0], hparams["data_folder"]),
+        hparams["poor_annotation"],
+    )
+    table["degraded"] = False
 
     # Measurements, which take minutes: a lack of patients is said before
     folds = [
