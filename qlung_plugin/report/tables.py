@@ -7,12 +7,7 @@ Authors
 import math
 from typing import NamedTuple
 
-from qlung_plugin.runs.comparison import compare_configurations
-from qlung_plugin.runs.experiment_report import (
-    format_difference,
-    format_interval,
-    format_mean,
-)
+from qlung_plugin.runs.experiment_report import comparison_rows, group_alike
 from qlung_plugin.runs.supervision import set_supervised_apart
 from qlung_plugin.scores.metrics import metrics_in
 from qlung_plugin.training.selection import CHECKPOINTS
@@ -123,29 +118,20 @@ def comparison_tables(evaluations):
     Returns
     -------
     list of dict
-        Per database and partition ``title``, ``baseline``, and ``rows``:
-        ``checkpoint``, ``configuration``, ``seeds``, ``scores`` (texts, mean
-        and deviation), ``interval`` of the Score, ``differences`` (texts with
-        intervals, empty for the baseline), ``pairs`` of seeds and ``unpaired``,
-        why there are none. Empty if there is only one run, which is in
-        :func:`score_tables`, unless its folds were pooled.
+        Per database and partition ``title``, ``baseline``, and ``rows``, see
+        :func:`qlung_plugin.runs.experiment_report.comparison_rows`. Empty if
+        there is only one run, which is in :func:`score_tables`, unless its
+        folds were pooled.
     """
     runs = {(one.configuration, one.seed) for one in evaluations}
     if len(runs) < 2 and not any(one.fold for one in evaluations):
         return []
-    sections = {}
-    for one in set_supervised_apart(evaluations):
-        key = (one.database, one.partition, one.labels)
-        sections.setdefault(key, []).append(one)
     tables = []
-    for (database, partition, _), ones in sections.items():
-        rows = []
-        for checkpoint, selection in CHECKPOINTS.items():
-            here = [one for one in ones if one.checkpoint == checkpoint]
-            if here:
-                rows += _compare(
-                    compare_configurations(here), selection.heading
-                )
+    for key, ones in group_alike(set_supervised_apart(evaluations)).items():
+        database, partition, _ = key
+        rows = comparison_rows(ones)
+        for row in rows:
+            row["checkpoint"] = CHECKPOINTS[row["checkpoint"]].heading
         baseline = ones[0].configuration
         compared = len({one.configuration for one in ones}) > 1
         tables.append(
@@ -156,35 +142,6 @@ def comparison_tables(evaluations):
             }
         )
     return tables
-
-
-def _compare(table, checkpoint):
-    """Rows of a table of :func:`compare_configurations`."""
-    rows, names = [], metrics_in("tables")
-    for name, values in table.groupby("configuration", sort=False):
-        values = values.set_index("score")
-        first = name == table["configuration"].iloc[0]
-        ends = ["difference", "difference_low", "difference_high"]
-        rows.append(
-            {
-                "checkpoint": checkpoint,
-                "configuration": name,
-                "seeds": int(values["seeds"].iloc[0]),
-                "scores": [
-                    format_mean(values.loc[s, "mean"], values.loc[s, "std"])
-                    for s in names
-                ],
-                "interval": format_interval(
-                    *values.loc["score", ["low", "high"]]
-                ),
-                "differences": []
-                if first
-                else [format_difference(*values.loc[s, ends]) for s in names],
-                "pairs": int(values["pairs"].iloc[0]),
-                "unpaired": values["unpaired"].iloc[0],
-            }
-        )
-    return rows
 
 
 def confusion_table(figures):

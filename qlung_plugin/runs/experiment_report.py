@@ -94,10 +94,7 @@ def format_experiments(evaluations, notes=()):
     str
         Markdown.
     """
-    sections = {}
-    for one in evaluations:
-        key = (one.database, one.partition, one.labels)
-        sections.setdefault(key, []).append(one)
+    sections = group_alike(evaluations)
     seeds = {}
     for one in evaluations:
         seeds.setdefault(one.configuration, set()).add(one.seed)
@@ -118,6 +115,65 @@ def format_experiments(evaluations, notes=()):
     return "\n".join(blocks)
 
 
+def group_alike(evaluations):
+    """Evaluations by what they were judged on: database, partition, classes."""
+    groups = {}
+    for one in evaluations:
+        key = (one.database, one.partition, one.labels)
+        groups.setdefault(key, []).append(one)
+    return groups
+
+
+def comparison_rows(evaluations):
+    """How configurations that were judged alike compare, as texts.
+
+    Arguments
+    ---------
+    evaluations : list of Evaluation
+        The first configuration is what the others are compared with.
+
+    Returns
+    -------
+    list of dict
+        Per checkpoint and configuration ``checkpoint`` (its name),
+        ``configuration``, ``seeds``, ``scores`` (mean and deviation),
+        ``interval`` of the Score, ``differences`` (with intervals, empty for
+        the first), ``pairs`` of seeds and ``unpaired``, why there are none.
+    """
+    rows, names = [], metrics_in("tables")
+    ends = ["difference", "difference_low", "difference_high"]
+    for checkpoint in CHECKPOINTS:
+        ones = [one for one in evaluations if one.checkpoint == checkpoint]
+        if not ones:
+            continue
+        table = compare_configurations(ones)
+        for name, values in table.groupby("configuration", sort=False):
+            values = values.set_index("score")
+            compared = name != table["configuration"].iloc[0]
+            rows.append(
+                {
+                    "checkpoint": checkpoint,
+                    "configuration": name,
+                    "seeds": int(values["seeds"].iloc[0]),
+                    "scores": [
+                        format_mean(*values.loc[score, ["mean", "std"]])
+                        for score in names
+                    ],
+                    "interval": format_interval(
+                        *values.loc["score", ["low", "high"]]
+                    ),
+                    "differences": [
+                        format_difference(*values.loc[score, ends])
+                        for score in names
+                        if compared
+                    ],
+                    "pairs": int(values["pairs"].iloc[0]),
+                    "unpaired": values["unpaired"].iloc[0],
+                }
+            )
+    return rows
+
+
 def _rules():
     rules = (f"{m.heading}: {m.rule}." for m in METRICS.values())
     return "In percent.\n\n" + _bullets(rules)
@@ -127,19 +183,13 @@ def _section(evaluations):
     """The text on one database and partition."""
     first = evaluations[0]
     title = f"## {first.database}: {first.partition}\n"
-    comparisons = {}
-    for name in CHECKPOINTS:
-        ones = [one for one in evaluations if one.checkpoint == name]
-        if ones:
-            comparisons[name] = compare_configurations(ones)
-    blocks = [title, _bullets(_facts(evaluations)), _score_table(comparisons)]
+    compared = comparison_rows(evaluations)
+    blocks = [title, _bullets(_facts(evaluations)), _score_table(compared)]
     configurations = list(dict.fromkeys(e.configuration for e in evaluations))
     if len(configurations) > 1:
         blocks.append(f"### Difference to {configurations[0]}\n")
-        blocks.append(_difference_table(comparisons))
-    if any(
-        (table["seeds"] < ENOUGH_SEEDS).any() for table in comparisons.values()
-    ):
+        blocks.append(_difference_table(compared))
+    if any(row["seeds"] < ENOUGH_SEEDS for row in compared):
         blocks.append("### Score of each seed\n")
         blocks.append(_seed_table(evaluations))
     benchmark = _benchmark(first)
@@ -187,22 +237,14 @@ def _describe_cycles(evaluation):
     )
 
 
-def _score_table(comparisons):
-    names, floor = metrics_in("tables"), always_normal()
-    cells = [format_mean(floor[name]) for name in names]
+def _score_table(compared):
+    floor = always_normal()
+    cells = [format_mean(floor[name]) for name in metrics_in("tables")]
     rows = [["", 'always "normal"', "", *cells, ""]]
-    for checkpoint, table in comparisons.items():
-        for name, values in table.groupby("configuration", sort=False):
-            values = values.set_index("score")
-            cells = [
-                format_mean(values.loc[score, "mean"], values.loc[score, "std"])
-                for score in names
-            ]
-            seeds = str(values["seeds"].iloc[0])
-            interval = format_interval(*values.loc["score", ["low", "high"]])
-            rows.append(
-                [CHECKPOINTS[checkpoint].heading, name, seeds, *cells, interval]
-            )
+    for row in compared:
+        heading = CHECKPOINTS[row["checkpoint"]].heading
+        cells = [row["seeds"], *row["scores"], row["interval"]]
+        rows.append([heading, row["configuration"], *cells])
     columns = ["Checkpoint", "Configuration", "Seeds", *_headings()]
     return _table([*columns, "Score, 95 % interval"], rows)
 
@@ -211,20 +253,13 @@ def _headings():
     return [metric.heading for metric in metrics_in("tables").values()]
 
 
-def _difference_table(comparisons):
+def _difference_table(compared):
     rows = []
-    for checkpoint, table in comparisons.items():
-        for name, values in table.groupby("configuration", sort=False):
-            values = values.set_index("score")
-            if name == table["configuration"].iloc[0]:
-                continue
-            ends = ["difference", "difference_low", "difference_high"]
-            cells = [
-                format_difference(*values.loc[score, ends])
-                for score in metrics_in("tables")
-            ]
-            pairs = values["unpaired"].iloc[0] or str(values["pairs"].iloc[0])
-            rows.append([_short(checkpoint), name, pairs, *cells])
+    for row in compared:
+        if row["differences"]:
+            cells = [row["unpaired"] or row["pairs"], *row["differences"]]
+            short = _short(row["checkpoint"])
+            rows.append([short, row["configuration"], *cells])
     columns = ["Checkpoint", "Configuration", "Pairs of seeds"]
     return _table([*columns, *_headings()], rows)
 

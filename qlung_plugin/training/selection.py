@@ -8,27 +8,13 @@ from typing import NamedTuple
 
 
 class Selection(NamedTuple):
-    """How a checkpoint is selected, and what it is called.
+    """How a checkpoint is selected, and what it is called."""
 
-    Arguments
-    ---------
-    key : str
-        Of the checkpoint's meta: the best value picks it.
-    words : str
-        How it was selected.
-    heading : str
-        In tables.
-    legend : str
-        In figures.
-    suffix : str
-        Of its file of predictions.
-    """
-
-    key: str
-    words: str
-    heading: str
-    legend: str
-    suffix: str
+    key: str  # of the checkpoint's meta: the best value picks it
+    words: str  # how it is selected
+    heading: str  # in tables
+    legend: str  # in figures
+    suffix: str  # of its file of predictions
 
 
 CHECKPOINTS = {
