@@ -18,6 +18,7 @@ import soundfile
 from qlung_plugin.dataio.icbhi import read_corpus
 from qlung_plugin.dataio.icbhi_tables import read_demographics
 from qlung_plugin.dataio.partitions import count_cycles
+from qlung_plugin.processing.segmentation import LOWEST_RATE
 from recipes.ICBHI.icbhi_prepare import prepare_icbhi
 
 LABELS = ("normal", "crackle", "wheeze", "both")
@@ -216,8 +217,9 @@ def complete(annotations, tmp_path):
     for path in (annotations / "audio_and_txt_files").iterdir():
         (folder / path.name).symlink_to(path.resolve())
         last = float(path.read_text().split("\n")[-2].split()[1])
-        noise = generator.uniform(-0.5, 0.5, int(100 * last) + 1)
-        soundfile.write(folder / f"{path.stem}.wav", noise, 100)
+        frames = int(LOWEST_RATE * last) + 1
+        noise = generator.uniform(-0.5, 0.5, frames)
+        soundfile.write(folder / f"{path.stem}.wav", noise, LOWEST_RATE)
     for name in ("ICBHI_challenge_train_test.txt", "demographic_info.txt"):
         (tmp_path / "data" / name).symlink_to((annotations / name).resolve())
     return tmp_path / "data"

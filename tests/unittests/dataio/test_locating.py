@@ -61,3 +61,12 @@ def test_what_ends_within_a_page_is_counted(tmp_path):
     assert "truncated" in warning
     with pytest.raises(ValueError, match="1 recordings truncated"):
         read_headers([path], True, [])
+
+
+@pytest.mark.parametrize("rate", [400, 200_000])
+def test_rates_of_no_stethoscope_are_refused(tmp_path, rate):
+    """As they are in use: a model trained on them could never be used."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, breaths(1, rate), rate)
+    with pytest.raises(ValueError, match=f"{path} has {rate} Hz"):
+        read_headers([path], False, [])
