@@ -75,7 +75,6 @@ class Component(NamedTuple):
     name: str
     kind: str  # the key of its kind
     key: str  # of the recipes
-    place: str  # the package or module that has all of its kind
     module: str  # that defines it
     path: str  # to name it by
     description: str  # the first sentence of its docstring
@@ -145,8 +144,7 @@ def find_components():
 
 def _components_of(kind):
     """Yields the components of a kind."""
-    place = f"{PACKAGE.name}.{kind.place}"
-    for module in _modules(place):
+    for module in _modules(f"{PACKAGE.name}.{kind.place}"):
         for name, node in _read(module).classes.items():
             lineage, bases = _lineage(module, name)
             docstring = ast.get_docstring(node) or ""
@@ -163,7 +161,6 @@ def _components_of(kind):
                 name=name,
                 kind=kind.key,
                 key=attributes.get("yaml_key", kind.key),
-                place=place,
                 module=module,
                 path=f"{package if exported else module}.{name}",
                 description=plain_text(
