@@ -61,8 +61,9 @@ def start(tmp_path, data):
         script="train.py",
         results=True,
         output="run",
+        yaml=YAML,
     ):
-        (tmp_path / "a.yaml").write_text(YAML)
+        (tmp_path / "a.yaml").write_text(yaml)
         arguments = {
             "data_folder": str(data),
             "output_folder": str(tmp_path / output),
@@ -237,6 +238,17 @@ def test_nothing_is_written_into_the_data(start, data, tmp_path, option):
         *before,
         (tmp_path / "a.yaml").relative_to(tmp_path),
     }
+
+
+def test_an_evaluation_spoils_no_interrupted_training(start):
+    folder = start(results=False).path
+    (folder / "save" / "CKPT+1").mkdir(parents=True)
+    (folder / "save" / "CKPT+1" / "CKPT.yaml").touch()
+    before = digest_tree(folder)
+    save = "save_folder: !ref <output_folder>/save\n"
+    with pytest.raises(ValueError, match="it was train.py, now it is judge.py"):
+        start(script="judge.py", yaml=YAML.replace(save, ""))
+    assert digest_tree(folder) == before
 
 
 def test_data_are_looked_at_first(start, tmp_path):
