@@ -5,4 +5,4 @@ Components are named in YAML by their full path, such as
 loads nothing.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
