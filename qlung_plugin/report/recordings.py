@@ -263,7 +263,7 @@ def _make_map(found, run, manifest, root, cache, method, device, trust):
                 f"its trained model is neither in {run.folder} nor where it was"
                 " trained"
             )
-        model = open_model(training, run.evaluation.checkpoint, trust)
+        model = open_model(training.path, run.evaluation.checkpoint, trust)
         # Runs with the same front end share what it makes.
         features = store_cycles(
             [manifest], model["cycle_features"], cache, root
@@ -278,16 +278,18 @@ def _make_map(found, run, manifest, root, cache, method, device, trust):
     known = table.loc[ids, columns].to_numpy()
     if known.shape != probabilities.shape:
         found.notes.append(
-            f"No map of {run.name}: the model in {training} has other classes."
+            f"No map of {run.name}: the model in {training.path} has other"
+            " classes."
         )
         return
     difference = float(np.abs(known - probabilities).max())
     found.differences[run.name] = difference
     if not difference <= TOLERANCE:
         found.notes.append(
-            f"The model of {run.name} in {training} gives other probabilities"
-            f" than its predictions have (up to {difference:.3f} apart): the"
-            " map may be of another model or of changed recordings."
+            f"The model of {run.name} in {training.path} gives other"
+            " probabilities than its predictions have (up to"
+            f" {difference:.3f} apart): the map may be of another model or of"
+            " changed recordings."
         )
     by_id = dict(zip(ids, places.round(4).tolist()))
     found.maps[run.name] = [by_id.get(key) for key in table.index]
