@@ -118,7 +118,7 @@ def open_exported(folder):
     """
     path = folder / MODEL_JSON
     description = parse_json(read_text(path, folder), path)
-    with _naming(path):
+    with _errors_naming(path):
         architecture = _checked_description(description)
         outline = _outline(architecture)
         check_kinds(outline)
@@ -126,7 +126,7 @@ def open_exported(folder):
     if not (folder / WEIGHTS).exists():
         raise FileNotFoundError(f"{folder} has no {WEIGHTS} beside its model")
     tensors = read_tensors(folder / WEIGHTS, folder, modules.state_dict())
-    with _naming(path):
+    with _errors_naming(path):
         check_parts(outline, description["labels"])
         model = build(architecture)
     nn.ModuleDict({name: model[name] for name in PARTS}).load_state_dict(
@@ -199,14 +199,14 @@ def open_run(run_folder, checkpoint="selected", trust=False):
         check_tensors(model, folder)
         return model
     architecture = read_architecture(path, folder)
-    with _naming(path):
+    with _errors_naming(path):
         outline = _outline(architecture)
-    with _naming(folder):
+    with _errors_naming(folder):
         found = find_checkpoint(open_checkpoints(folder), checkpoint)
         description = describe_checkpoint(found)
     for name in outline.keys() & found.paramfiles.keys():
         check_state_file(found.paramfiles[name], folder)
-    with _naming(path):
+    with _errors_naming(path):
         check_parts(outline, architecture.get("labels"))
         model = build(architecture)
     load_weights(model, found)
@@ -261,8 +261,8 @@ def _outline(architecture):
 
 
 @contextmanager
-def _naming(path):
-    """Names the file, or folder, that what is wrong is in."""
+def _errors_naming(path):
+    """What is wrong becomes a ValueError that names the file, or folder."""
     try:
         yield
     except FileNotFoundError:  # which names it
