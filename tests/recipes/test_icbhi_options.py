@@ -105,6 +105,7 @@ def test_patch_mix_half_precision_and_accumulation(options):
         assert tensor.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_speechbrain_embedding_model_by_yaml_alone(options):
     run = options(
         "ECAPA_TDNN",
@@ -118,6 +119,7 @@ def test_a_speechbrain_embedding_model_by_yaml_alone(options):
     assert embeddings.shape == (2, 192)
 
 
+@pytest.mark.slow
 def test_a_compiled_backbone_trains_the_same(options, monkeypatch):
     compiled, compile_module = [], torch.compile
 

@@ -66,11 +66,11 @@ FIGURES_ELSEWHERE = re.compile(
 )
 
 
-# Scripts that run in the tests of their own subject, and YAMLs of which all
-# blocks are in those of another row.
+# Scripts that run in the tests of their own subject, and YAMLs whose blocks are
+# in those of another row, or parts that are tested one by one.
 RUN_ELSEWHERE = re.compile(
     r"SPRSound/(quality|cross_dataset|classification/hparams/evaluate)|KAUH/"
-    r"|classification/hparams/(reproduce/)?ce_"
+    r"|classification/hparams/(reproduce/|ce_|ladder/)"
 )
 
 

@@ -35,6 +35,9 @@ from tests.unittests.inference.test_classifier import LABELS, make_model
 RATE = 4000
 FOLDER = Path(__file__).parents[3]
 
+# A second process imports all that the first one has.
+JOBS = ["1", pytest.param("2", marks=pytest.mark.slow)]
+
 
 @pytest.fixture
 def recordings(tmp_path):
@@ -194,7 +197,7 @@ def test_cycles_without_a_class_in_all_formats(recordings, tiny_model, capsys):
     assert "%" not in out
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", JOBS)
 def test_rows_of_no_recording_are_counted(recordings, capsys, jobs):
     (recordings / "b" / "bad.wav").unlink()
     table = recordings.parent / "cycles.csv"
@@ -264,7 +267,7 @@ def test_truncated_fails_or_is_marked(recordings, tiny_model, capsys):
     assert (row["truncated"], float(row["end"])) == ("1", 3)
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", JOBS)
 def test_channels_that_differ_are_told_in_their_place(recordings, jobs, capsys):
     generator = np.random.default_rng(0)
     for name in ("c", "d"):
@@ -330,7 +333,14 @@ def test_names_are_printed_escaped_and_kept_in_data(
     assert row["recording"] == str(path)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "ascii"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "cp1252",
+        pytest.param("utf-8", marks=pytest.mark.slow),
+        pytest.param("ascii", marks=pytest.mark.slow),
+    ],
+)
 def test_names_that_a_terminal_cannot_show_stop_nothing(recordings, encoding):
     latin = os.fsdecode(b"\xfcbung.wav")
     for name in (latin, "\u547c\u5438.wav"):
@@ -498,7 +508,9 @@ def test_histogram_that_is_no_figure_is_told_first(
     assert str(path) in err and ".png" in err
 
 
-@pytest.mark.parametrize("size", [(0, 0), (24, 60)])
+@pytest.mark.parametrize(
+    "size", [(0, 0), pytest.param((24, 60), marks=pytest.mark.slow)]
+)
 def test_progress_is_shown_on_a_terminal(recordings, size):
     """Also on one that does not know its size; the table goes elsewhere."""
     terminal, end = pty.openpty()

@@ -26,7 +26,13 @@ def fixture_weights(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("blocks", range(17))
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        pytest.param(n, marks=[] if n in (0, 1, 8, 16) else pytest.mark.slow)
+        for n in range(17)
+    ],
+)
 def test_the_two_parts_are_the_whole(weights, blocks):
     features = torch.randn(2, 131, 128)
     whole = EfficientAT(WIDTH, weights).eval()

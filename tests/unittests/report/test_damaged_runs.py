@@ -250,7 +250,15 @@ def place(results, name):
     return results / ("ce" if first else "qlung") / "1" / name
 
 
-@pytest.mark.parametrize("kind", ["fifo", "zero", "loop", "folder", "huge"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "fifo",
+        "folder",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("zero", "loop")),
+        pytest.param("huge", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", [*RESULTS, "experiment.json", *OTHERS])
 def test_what_is_no_ordinary_file(results, capsys, name, kind):
     path = place(results, name)

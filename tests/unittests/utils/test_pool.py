@@ -105,6 +105,7 @@ def test_memory_that_is_not_there_is_a_failure_of_the_file(tmp_path):
     assert found[1] == 1
 
 
+@pytest.mark.slow
 def test_processes_that_cannot_be_prepared_are_no_fault_of_the_files():
     results = over_files(power, [1, 2, 3], partial(die, os.getpid()), 2)
     with pytest.raises(ChildProcessError, match="before they come to a file"):
@@ -177,8 +178,13 @@ def running(folder, stage, seconds, interruption="default_int_handler"):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("stage", ["preparing", "working"])
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "stage", ["working", pytest.param("preparing", marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize(
+    "end",
+    [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)],
+)
 def test_no_process_survives_and_none_complains(tmp_path, stage, end):
     """Ctrl-C reaches all processes of a terminal, a kill the first one."""
     with running(tmp_path, stage, 600) as process:
@@ -189,6 +195,7 @@ def test_no_process_survives_and_none_complains(tmp_path, stage, end):
             assert (process.returncode, errors) == (130, "")
 
 
+@pytest.mark.slow
 def test_interruption_of_others_is_ignored_in_the_background(tmp_path):
     """As a shell starts a job of a script with ``&``."""
     with running(tmp_path, "working", 0.5, "SIG_IGN") as process:
