@@ -88,6 +88,7 @@ def test_recording_without_annotation_beside_it(model, corpus, tmp_path):
     assert len(segmented) == summary["cycle_count"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "hparams, options",
     [("ce.yaml", {"num_classes": 2}), ("qlung.yaml", {"frozen_blocks": 3})],

@@ -302,6 +302,7 @@ def test_a_model_of_two_classes_is_judged_by_its_own(evaluate, train, corpus):
     assert 'always "normal"' in report and "published, full" not in report
 
 
+@pytest.mark.slow
 def test_trained_on_sprsound_and_judged_on_icbhi(
     sprsound_run, corpus, cache, tmp_path
 ):

@@ -6,6 +6,7 @@ Authors
 
 import json
 
+import pytest
 import torch
 
 from qlung_plugin.dataio.cycles import read_cycle
@@ -13,6 +14,7 @@ from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
 
 
+@pytest.mark.slow
 def test_exported_run_answers_as_the_run(icbhi_run, corpus, tmp_path):
     entries = json.loads((icbhi_run / "test.json").read_text()).values()
     for checkpoint in ("selected", "last", "test_selected"):

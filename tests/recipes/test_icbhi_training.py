@@ -47,7 +47,9 @@ def read_metrics(output):
     return json.loads((output / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("database", ["ICBHI", "SPRSound"])
+@pytest.mark.parametrize(
+    "database", ["ICBHI", pytest.param("SPRSound", marks=pytest.mark.slow)]
+)
 def test_all_epochs_are_drawn(
     database, train, corpus, sprsound_corpus, cache, tmp_path, monkeypatch
 ):
@@ -348,6 +350,7 @@ def test_missing_data_folder_is_one_friendly_line():
     assert "--data_folder" in lines[0] and "make demo" in lines[0]
 
 
+@pytest.mark.slow
 def test_real_recordings_and_weights(train, real_data):
     """Two cycles' worth of everything real: formats, split, weights."""
     output = train(

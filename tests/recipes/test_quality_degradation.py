@@ -142,6 +142,7 @@ def test_report_has_every_table(studied):
     assert (studied / "figures" / "degradation.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_another_seed_chooses_others_and_the_same_does_not(
     studied, sprsound_corpus, tmp_path
 ):

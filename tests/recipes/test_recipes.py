@@ -70,7 +70,8 @@ FIGURES_ELSEWHERE = re.compile(
 # in those of another row, or parts that are tested one by one.
 RUN_ELSEWHERE = re.compile(
     r"SPRSound/(quality|cross_dataset|classification/hparams/evaluate)|KAUH/"
-    r"|classification/hparams/(reproduce/|ce_|ladder/)"
+    r"|classification/hparams/(reproduce/|ladder/|\w+_(ast|clap|expert))"
+    r"|SPRSound/classification/hparams/ce"
 )
 
 

@@ -626,6 +626,7 @@ def check_tables(out, evaluations):
     return report
 
 
+@pytest.mark.slow
 def test_recipe_is_run_and_collected(real_experiments, real_call, tmp_path):
     assert real_experiments.main(real_call(["ce"])) == 0
     check_tables(tmp_path / "out", evaluations=1)

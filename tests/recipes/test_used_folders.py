@@ -107,6 +107,7 @@ def test_the_refusal_is_told_in_lines_and_by_the_exit_code(used, corpus):
     ]
 
 
+@pytest.mark.slow
 def test_the_same_holds_for_a_training_on_sprsound(
     sprsound_run, sprsound_corpus, tmp_path
 ):
@@ -125,6 +126,7 @@ def test_the_same_holds_for_a_training_on_sprsound(
     assert digest_tree(output) == before
 
 
+@pytest.mark.slow
 def test_an_evaluation_spoils_neither_a_run_nor_another(
     used, sprsound_corpus, cache, tmp_path
 ):
@@ -168,6 +170,7 @@ def test_what_changes_no_result_passes(
         assert (used / name).read_bytes() == (icbhi_run / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_more_epochs_where_no_rate_follows_them(train, corpus, tmp_path):
     text = (RECIPE / "hparams" / "qlung.yaml").read_text()
     text, count = re.subn("epoch_count: .*", "epoch_count: 4", text)

@@ -144,6 +144,7 @@ def test_recordings_with_odd_names_in_a_process(tmp_path):
     assert SAID in run(*command, str(tmp_path), f"--{NAME}")
 
 
+@pytest.mark.slow
 def test_a_recipe_with_odd_names_in_a_process(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
