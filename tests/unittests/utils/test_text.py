@@ -99,7 +99,7 @@ def say(arguments):
     warnings.warn(name)
     logging.captureWarnings(True)
     warnings.warn(name + "2")
-    logging.getLogger("a.library").warning(name)
+    logging.getLogger("another.package").warning(name)
     try:
         raise KeyError(name)
     except KeyError as error:
