@@ -61,6 +61,7 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/yamllint .
 	$(BIN)/codespell
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -22,6 +22,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["qlung_plugin", "qlung_plugin.*"]),
     package_data={
+        "qlung_plugin": ["py.typed"],
         "qlung_plugin.lobes.quality": ["learned.json"],
         "qlung_plugin.report": ["templates/*"],
     },
@@ -67,7 +68,14 @@ setup(
             "pytest-xdist>=3.7,<4",
         ],
         "browser": ["playwright<2"],
-        "dev": ["codespell<3", "ruff==0.12.4", "yamllint<2"],
+        "dev": [
+            "codespell<3",
+            "mypy==2.4.1",
+            "pandas-stubs<4",
+            "ruff==0.12.4",
+            "types-PyYAML<7",
+            "yamllint<2",
+        ],
     },
     classifiers=["Programming Language :: Python :: 3"],
 )
