@@ -24,9 +24,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from qlung_plugin.dataio.cycle_sources import segment_recording
 from qlung_plugin.dataio.icbhi import read_corpus
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.cycle_sources import segment_recording
 
 TOLERANCE = 0.25  # s
 JOINT = 0.05  # s between two boundaries that are one

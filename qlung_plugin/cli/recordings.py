@@ -102,8 +102,8 @@ def for_each(arguments, function, prepare, write):
     """
     from tqdm import tqdm
 
-    from qlung_plugin.inference.cycle_tables import share_out
-    from qlung_plugin.inference.finding import find_recordings
+    from qlung_plugin.dataio.cycle_tables import share_out
+    from qlung_plugin.dataio.finding import find_recordings
     from qlung_plugin.utils.pool import default_jobs, over_files
 
     paths, unreachable, repeated = find_recordings(arguments.paths)

@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from speechbrain.inference.interfaces import Pretrained
 
+from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.cycles import measure_quality
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
-from qlung_plugin.inference.cycle_sources import find_cycles
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.nnet.folding import fold_batch_norms
 from qlung_plugin.processing.quality.silence import (
@@ -260,7 +260,7 @@ class RespiratorySoundClassifier(Pretrained):
             several channels are averaged.
         cycles : str, Path or list, optional
             Where its cycles are: see
-            :func:`qlung_plugin.inference.cycle_sources.find_cycles`. By default
+            :func:`qlung_plugin.dataio.cycle_sources.find_cycles`. By default
             its annotation, if there is one beside it; else it is segmented.
         channel : int, optional
             The only channel to read, from 1.

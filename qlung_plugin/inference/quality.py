@@ -8,9 +8,9 @@ import math
 
 import torch
 
+from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.cycles import measure_quality
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.cycle_sources import find_cycles
 from qlung_plugin.lobes.quality import (
     AudioQualityScore,
     ClippingScore,
@@ -93,7 +93,7 @@ def measure_recording(
         ``recording`` or ``cycle``.
     cycles : str, Path or list, optional
         Where the cycles are, see
-        :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+        :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
     channel, allow_truncated
         See :class:`qlung_plugin.dataio.recordings.Recording`.
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from qlung_plugin.dataio.cycle_sources import Windows
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
-from qlung_plugin.inference.cycle_sources import Windows
 from qlung_plugin.inference.run import load_run
 from qlung_plugin.runs.predictions import read_predictions
 from tests.recipes.conftest import KAUH, leave_out_figures, run_script

@@ -42,7 +42,7 @@ def analyse(model, path, cycles="segmentation"):
         The recording.
     cycles : str or Path
         ``segmentation``, ``windows``, or an annotation; see
-        :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+        :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
 
     Returns
     -------

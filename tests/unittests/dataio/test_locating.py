@@ -9,10 +9,10 @@ import pytest
 import soundfile
 import torch
 
+from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.cycle_sources import find_cycles
 from tests.unittests.recording_checks import breaths
 
 SECONDS = 4.5

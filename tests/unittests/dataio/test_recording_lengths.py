@@ -352,7 +352,7 @@ def test_many_channels_are_read_in_small_blocks(tmp_path):
 
 MEMORY = """\
 import resource, sys
-from qlung_plugin.inference.cycle_sources import find_cycles
+from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.recordings import Recording
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 recording = Recording(sys.argv[1])

@@ -13,8 +13,8 @@ import torch
 
 from qlung_plugin.cli.main import main
 from qlung_plugin.dataio.decoders import MEDIA
+from qlung_plugin.dataio.finding import find_recordings
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.finding import find_recordings
 from qlung_plugin.inference.quality import make_measures, measure_recording
 from tests.unittests.recording_checks import breaths
 

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from qlung_plugin.inference.finding import find_recordings
+from qlung_plugin.dataio.finding import find_recordings
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ import pytest
 import soundfile
 import torch
 
+from qlung_plugin.dataio.cycle_sources import BLOCK
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.inference.classifier import UNUSABLE
-from qlung_plugin.inference.cycle_sources import BLOCK
 from qlung_plugin.inference.quality import measure_recording
 from tests.unittests.recording_checks import Checks, breaths
 

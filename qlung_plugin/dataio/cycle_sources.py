@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import torch
 
-from qlung_plugin.dataio.headers import TOLERANCE
-from qlung_plugin.inference.annotations import (
+from qlung_plugin.dataio.annotations import (
     annotation_beside,
     annotation_in,
     read_times,
 )
-from qlung_plugin.inference.cycle_tables import CycleRows
+from qlung_plugin.dataio.cycle_tables import CycleRows
+from qlung_plugin.dataio.headers import TOLERANCE
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
     segment_envelope,
@@ -57,7 +57,7 @@ def find_cycles(recording, cycles=None):
         * A file: the annotation of ICBHI (``.txt``) or SPRSound (``.json``) of
           this recording; or a ``.csv`` with the columns ``start`` and ``end``
           in seconds, and ``recording`` (file name or path, see
-          :meth:`qlung_plugin.inference.cycle_tables.CycleTable.assign`) if it
+          :meth:`qlung_plugin.dataio.cycle_tables.CycleTable.assign`) if it
           is of several recordings.
         * A folder: of such files, each called like its recording, directly in
           it or at any depth.

@@ -16,14 +16,14 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qlung_plugin.dataio.icbhi import read_corpus
-from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference import cycle_sources
-from qlung_plugin.inference.cycle_sources import (
+from qlung_plugin.dataio import cycle_sources
+from qlung_plugin.dataio.cycle_sources import (
     Windows,
     find_cycles,
     segment_recording,
 )
+from qlung_plugin.dataio.icbhi import read_corpus
+from qlung_plugin.dataio.recordings import Recording
 
 NAME = "101_1b1_Al_sc_Meditron"
 TIMES = [(0.5, 2.0), (2.0, 4.5)]
@@ -370,7 +370,7 @@ def test_annotations_are_read_without_speechbrain(recording, annotate):
     """Importing it takes seconds, which `qlung quality` does not need."""
     script = (
         "import sys\n"
-        "from qlung_plugin.inference.cycle_sources import find_cycles\n"
+        "from qlung_plugin.dataio.cycle_sources import find_cycles\n"
         "from qlung_plugin.dataio.recordings import Recording\n"
         "for path in sys.argv[2:]:\n"
         "    print(len(find_cycles(Recording(sys.argv[1]), path).times))\n"

@@ -175,7 +175,7 @@ def share_out(source, recordings):
     Arguments
     ---------
     source : str
-        See :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+        See :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
     recordings : list of Path
         All that there are.
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from qlung_plugin.inference.cycle_sources import find_cycles
-from qlung_plugin.inference.cycle_tables import read_table
-from tests.unittests.inference.test_cycle_sources import make_recording
+from qlung_plugin.dataio.cycle_sources import find_cycles
+from qlung_plugin.dataio.cycle_tables import read_table
+from tests.unittests.dataio.test_cycle_sources import make_recording
 
 
 @pytest.fixture

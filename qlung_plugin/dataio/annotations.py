@@ -13,13 +13,13 @@ import os
 import re
 
 from qlung_plugin.dataio import icbhi_tables, sprsound
-from qlung_plugin.dataio.fields import NUMBER, some
-from qlung_plugin.inference.cycle_tables import (
+from qlung_plugin.dataio.cycle_tables import (
     COLUMNS,
     columns_of,
     is_output,
     read_table,
 )
+from qlung_plugin.dataio.fields import NUMBER, some
 from qlung_plugin.utils.ordinary_files import parse_json, read_ordinary
 
 ANNOTATIONS = (".txt", ".json", ".csv")
@@ -198,7 +198,7 @@ def read_times(path, recording):
     ---------
     path : Path
         The annotation; see
-        :func:`qlung_plugin.inference.cycle_sources.find_cycles`.
+        :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
     recording : Path
         The recording's file.
 

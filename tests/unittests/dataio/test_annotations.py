@@ -14,11 +14,11 @@ import pytest
 
 from qlung_plugin.cli.classify import WRITERS
 from qlung_plugin.cli.main import main
-from qlung_plugin.inference.annotations import annotation_beside, recognise
+from qlung_plugin.dataio.annotations import annotation_beside, recognise
+from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.inference.classifier import Classification
-from qlung_plugin.inference.cycle_sources import find_cycles
 from qlung_plugin.inference.quality import COLUMNS
-from tests.unittests.inference.test_cycle_sources import (
+from tests.unittests.dataio.test_cycle_sources import (
     CSV,
     ICBHI,
     TIMES,
