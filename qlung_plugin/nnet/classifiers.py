@@ -46,12 +46,14 @@ class LinearClassifier(Classifier):
     (torch.Size([2, 4]), True)
     """
 
-    def __init__(self, input_size, num_classes, layer_norm=False):
+    def __init__(
+        self, input_size: int, num_classes: int, layer_norm: bool = False
+    ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(input_size) if layer_norm else nn.Identity()
         self.linear = nn.Linear(input_size, num_classes)
 
-    def forward(self, embeddings):
+    def forward(self, embeddings: torch.Tensor) -> ClassifierOutput:
         """Logits and cosines of embeddings ``[batch, dim]``."""
         embeddings = self.norm(embeddings)
         return ClassifierOutput(
@@ -82,19 +84,23 @@ class AngularClassifier(Classifier):
     True
     """
 
-    def __init__(self, input_size, num_classes, scale=37.0):
+    def __init__(
+        self, input_size: int, num_classes: int, scale: float = 37.0
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(num_classes, input_size))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, embeddings):
+    def forward(self, embeddings: torch.Tensor) -> ClassifierOutput:
         """Logits and cosines of embeddings ``[batch, dim]``."""
         cosines = cosine_similarity(embeddings, self.weight)
         return ClassifierOutput(self.scale * cosines, cosines)
 
 
-def cosine_similarity(embeddings, weights):
+def cosine_similarity(
+    embeddings: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
     """Cosine of the angle between every embedding and every class weight.
 
     Arguments

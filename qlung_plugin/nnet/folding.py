@@ -5,13 +5,14 @@ Authors
 """
 
 import copy
+from collections.abc import Iterator
 from itertools import pairwise
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-def fold_batch_norms(network):
+def fold_batch_norms(network: nn.Module) -> nn.Module:
     """The same function without batch norms that follow a convolution.
 
     In evaluation mode batch normalisation is linear, and so is the convolution
@@ -46,17 +47,19 @@ def fold_batch_norms(network):
     if next(_pairs(network), None) is None:
         return network
     network = copy.deepcopy(network).eval()
-    for chain, i in list(_pairs(network)):
-        dtype = chain[i].weight.dtype
+    for chain, i, convolution, norm in list(_pairs(network)):
+        dtype = convolution.weight.dtype
         # Rounded once, results are hardly further from the exact ones than
         # those of the network itself; rounded at each step, twice as far.
-        folded = fuse_conv_bn_eval(chain[i].double(), chain[i + 1].double())
+        folded = fuse_conv_bn_eval(convolution.double(), norm.double())
         chain[i], chain[i + 1] = folded.to(dtype), nn.Identity()
     return network
 
 
-def _pairs(network):
-    """Each Sequential, and where in it a foldable convolution is."""
+def _pairs(
+    network: nn.Module,
+) -> Iterator[tuple[nn.Sequential, int, nn.Conv2d, nn.BatchNorm2d]]:
+    """Each foldable pair, with the Sequential that it is in and where."""
     for chain in network.modules():
         if isinstance(chain, nn.Sequential):
             for i, (first, second) in enumerate(pairwise(chain)):
@@ -66,4 +69,4 @@ def _pairs(network):
                     and type(second) is nn.BatchNorm2d
                     and second.running_mean is not None
                 ):
-                    yield chain, i
+                    yield chain, i, first, second

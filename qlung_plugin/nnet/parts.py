@@ -6,9 +6,14 @@ Authors
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import nn
+
+# Training samples per class.
+ClassCounts: TypeAlias = Sequence[int] | torch.Tensor
 
 
 class ObjectivePart(nn.Module):
@@ -29,7 +34,7 @@ class ObjectivePart(nn.Module):
     8
     """
 
-    def fit(self, class_counts):
+    def fit(self, class_counts: ClassCounts) -> None:
         """Learns from the class counts of the training set, before it starts.
 
         Arguments
@@ -40,7 +45,7 @@ class ObjectivePart(nn.Module):
         for part in self._parts():
             part.fit(class_counts)
 
-    def set_progress(self, epoch, step):
+    def set_progress(self, epoch: int, step: int) -> None:
         """Is told before each training step where the training stands.
 
         Arguments
@@ -53,7 +58,7 @@ class ObjectivePart(nn.Module):
         for part in self._parts():
             part.set_progress(epoch, step)
 
-    def _parts(self):
+    def _parts(self) -> Iterator["ObjectivePart"]:
         for child in self.children():
             members = child if isinstance(child, nn.ModuleList) else [child]
             for member in members:
@@ -75,7 +80,11 @@ class ClassValues(ObjectivePart, ABC):
         which replaces them by those of the training set.
     """
 
-    def __init__(self, num_classes, class_counts=None):
+    values: torch.Tensor
+
+    def __init__(
+        self, num_classes: int, class_counts: ClassCounts | None = None
+    ) -> None:
         super().__init__()
         if num_classes < 2:
             raise ValueError(
@@ -86,7 +95,7 @@ class ClassValues(ObjectivePart, ABC):
         if class_counts is not None:
             self.fit(class_counts)
 
-    def fit(self, class_counts):
+    def fit(self, class_counts: ClassCounts) -> None:
         """Computes the values from the training set's class counts.
 
         Arguments
@@ -113,7 +122,7 @@ class ClassValues(ObjectivePart, ABC):
         self.values.copy_(self.values_of(counts))
 
     @abstractmethod
-    def values_of(self, counts):
+    def values_of(self, counts: torch.Tensor) -> torch.Tensor:
         """The values themselves, to be overridden.
 
         Arguments
@@ -127,7 +136,7 @@ class ClassValues(ObjectivePart, ABC):
             ``[class]``.
         """
 
-    def check_fitted(self):
+    def check_fitted(self) -> None:
         """Raises a RuntimeError if there are no values yet; on the CPU only."""
         if self.values.device.type == "cpu" and self.values.isnan().any():
             raise RuntimeError(
@@ -136,7 +145,7 @@ class ClassValues(ObjectivePart, ABC):
             )
 
 
-def check_targets(targets, num_classes):
+def check_targets(targets: torch.Tensor, num_classes: int) -> None:
     """Raises a ValueError unless all targets are classes; on the CPU only.
 
     Arguments
@@ -156,7 +165,7 @@ def check_targets(targets, num_classes):
         )
 
 
-def at_least_float32(tensor):
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor in a precision that margins need.
 
     Half precision rounds cosines near 1 to 1. Autocast lowers nothing of what

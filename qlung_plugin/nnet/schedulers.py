@@ -36,16 +36,18 @@ class CosineScheduler:
         "epoch_count": "!ref <number_of_epochs>",
     }
 
-    def __init__(self, initial_value, final_value, epoch_count):
+    def __init__(
+        self, initial_value: float, final_value: float, epoch_count: int
+    ) -> None:
         self.initial_value = initial_value
         self.final_value = final_value
         self.epoch_count = epoch_count
 
-    def __call__(self, epoch):
+    def __call__(self, epoch: int) -> tuple[float, float]:
         """The rates of an epoch, counted from 1, and of the one after it."""
         return self._value_after(epoch - 1), self._value_after(epoch)
 
-    def _value_after(self, epochs):
+    def _value_after(self, epochs: int) -> float:
         progress = min(epochs / self.epoch_count, 1.0)
         share = (1 + math.cos(math.pi * progress)) / 2
         return self.final_value + share * (

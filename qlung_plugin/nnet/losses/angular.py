@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 import torch.nn.functional as F
 
+from qlung_plugin.nnet.margins.base import Margin
 from qlung_plugin.nnet.parts import (
     ObjectivePart,
     at_least_float32,
@@ -17,8 +18,13 @@ from qlung_plugin.nnet.parts import (
 
 
 def angular_margin_cross_entropy(
-    cosines, targets, margins, scale, reduction="mean", cosine_margins=None
-):
+    cosines: torch.Tensor,
+    targets: torch.Tensor,
+    margins: torch.Tensor | float,
+    scale: float,
+    reduction: str = "mean",
+    cosine_margins: torch.Tensor | float | None = None,
+) -> torch.Tensor:
     """Cross entropy of scaled cosines with a margin of its own per sample.
 
     The target's cosine ``cos(theta)`` becomes ``cos(theta + m) - c``, the
@@ -87,8 +93,12 @@ def angular_margin_cross_entropy(
 
 
 def target_cosine_cross_entropy(
-    cosines, target_cosines, targets, scale, reduction="mean"
-):
+    cosines: torch.Tensor,
+    target_cosines: torch.Tensor,
+    targets: torch.Tensor,
+    scale: float,
+    reduction: str = "mean",
+) -> torch.Tensor:
     """Cross entropy of scaled cosines, those of the targets replaced.
 
     Arguments
@@ -122,7 +132,7 @@ def target_cosine_cross_entropy(
     return F.cross_entropy(logits, targets, reduction=reduction)
 
 
-def _checked(cosines, targets):
+def _checked(cosines: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """The cosines in at least float32, if they and the targets are sound."""
     if cosines.dim() != 2 or targets.shape != cosines.shape[:1]:
         raise ValueError(
@@ -133,9 +143,11 @@ def _checked(cosines, targets):
     return at_least_float32(cosines)
 
 
-def _per_sample(name, value, cosines):
+def _per_sample(
+    name: str, value: torch.Tensor | float, cosines: torch.Tensor
+) -> torch.Tensor:
     """A number or a tensor ``[batch]`` as ``[batch]`` in the cosines' type."""
-    if not torch.is_tensor(value):
+    if not isinstance(value, torch.Tensor):
         return cosines.new_full((len(cosines),), value)
     if value.shape != cosines.shape[:1]:
         raise ValueError(
@@ -144,7 +156,7 @@ def _per_sample(name, value, cosines):
     return value.to(cosines)
 
 
-def add_angle(cosine, margin):
+def add_angle(cosine: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
     """``cos(arccos(cosine) + margin)``, monotonic in both, without arccos.
 
     How it goes on beyond pi and below 0 is told in
@@ -214,13 +226,19 @@ class MarginLoss(ObjectivePart, ABC):
     tensor(0.6931)
     """
 
-    def __init__(self, margin, scale=15.0):
+    def __init__(self, margin: Margin, scale: float = 15.0) -> None:
         super().__init__()
         self.margin = margin
         self.scale = scale
 
     @abstractmethod
-    def target_cosine(self, cosines, targets, quality, embeddings):
+    def target_cosine(
+        self,
+        cosines: torch.Tensor,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+    ) -> torch.Tensor:
         """What replaces the cosine of the target, to be overridden.
 
         Arguments
@@ -240,7 +258,14 @@ class MarginLoss(ObjectivePart, ABC):
             ``[batch]``.
         """
 
-    def forward(self, logits, cosines, embeddings, targets, quality=None):
+    def forward(
+        self,
+        logits: torch.Tensor | None,
+        cosines: torch.Tensor,
+        embeddings: torch.Tensor | None,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The loss of a batch.
 
         Arguments
@@ -269,7 +294,13 @@ class MarginLoss(ObjectivePart, ABC):
             self.scale,
         )
 
-    def margins(self, cosines, targets, quality, embeddings):
+    def margins(
+        self,
+        cosines: torch.Tensor,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The margins in the cosines' type, and the cosines of the targets.
 
         Arguments
@@ -319,7 +350,13 @@ class AngularMarginLoss(MarginLoss):
 
     yaml_values = {"margin": "!new:WeightedMargin"}
 
-    def target_cosine(self, cosines, targets, quality, embeddings):
+    def target_cosine(
+        self,
+        cosines: torch.Tensor,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+    ) -> torch.Tensor:
         """``cos(theta_y + m)``, ``[batch]``; see :func:`add_angle`."""
         margins, target_cosines = self.margins(
             cosines, targets, quality, embeddings
@@ -353,7 +390,13 @@ class CosineMarginLoss(MarginLoss):
 
     yaml_values = {"margin": {"!new:FixedMargin": {"margin": 0.35}}}
 
-    def target_cosine(self, cosines, targets, quality, embeddings):
+    def target_cosine(
+        self,
+        cosines: torch.Tensor,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+    ) -> torch.Tensor:
         """``cos(theta_y) - m``, ``[batch]``."""
         margins, target_cosines = self.margins(
             cosines, targets, quality, embeddings

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from qlung_plugin.nnet.parts import (
+    ClassCounts,
     ClassValues,
     ObjectivePart,
     at_least_float32,
@@ -15,7 +16,12 @@ from qlung_plugin.nnet.parts import (
 )
 
 
-def cross_entropy(logits, targets, weights=None, reduction="mean"):
+def cross_entropy(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    reduction: str = "mean",
+) -> torch.Tensor:
     """PyTorch's, in at least float32; a wrong target raises as with a margin.
 
     Arguments
@@ -61,7 +67,14 @@ class CrossEntropyLoss(ObjectivePart):
     tensor(1.3863)
     """
 
-    def forward(self, logits, cosines, embeddings, targets, quality=None):
+    def forward(
+        self,
+        logits: torch.Tensor,
+        cosines: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The loss, a scalar, of logits ``[batch, class]``."""
         return cross_entropy(logits, targets)
 
@@ -96,14 +109,23 @@ class WeightedCrossEntropyLoss(ClassValues):
     tensor(0.6931)
     """
 
-    def __init__(self, class_counts=None, num_classes=4):
+    def __init__(
+        self, class_counts: ClassCounts | None = None, num_classes: int = 4
+    ) -> None:
         super().__init__(num_classes, class_counts)
 
-    def values_of(self, counts):
+    def values_of(self, counts: torch.Tensor) -> torch.Tensor:
         """Weights ``[class]`` from counts ``[class]``."""
         return counts.sum() / (len(counts) * counts)
 
-    def forward(self, logits, cosines, embeddings, targets, quality=None):
+    def forward(
+        self,
+        logits: torch.Tensor,
+        cosines: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The loss, a scalar, of logits ``[batch, class]``."""
         self.check_fitted()
         return cross_entropy(logits, targets, self.values)
@@ -133,13 +155,20 @@ class FocalLoss(ObjectivePart):
     tensor(0.1733)
     """
 
-    def __init__(self, gamma=2.0):
+    def __init__(self, gamma: float = 2.0) -> None:
         super().__init__()
         if gamma < 0:
             raise ValueError(f"gamma must not be negative, but is {gamma}")
         self.gamma = gamma
 
-    def forward(self, logits, cosines, embeddings, targets, quality=None):
+    def forward(
+        self,
+        logits: torch.Tensor,
+        cosines: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The loss, a scalar, of logits ``[batch, class]``."""
         log_likelihood = -cross_entropy(logits, targets, reduction="none")
         # 1 - p without cancellation; 0 would make the gradient of the power

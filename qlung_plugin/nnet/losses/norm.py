@@ -13,6 +13,7 @@ from qlung_plugin.nnet.losses.angular import (
     MarginLoss,
     add_angle,
 )
+from qlung_plugin.nnet.margins.base import Margin
 from qlung_plugin.nnet.margins.norm import embedding_norms
 
 
@@ -56,14 +57,29 @@ class AdaFaceLoss(MarginLoss):
 
     yaml_values = {"margin": {"!new:FixedMargin": {"margin": 0.4}}}
 
-    def __init__(self, margin, scale=64.0, concentration=0.333, momentum=0.01):
+    norm_mean: torch.Tensor
+    norm_std: torch.Tensor
+
+    def __init__(
+        self,
+        margin: Margin,
+        scale: float = 64.0,
+        concentration: float = 0.333,
+        momentum: float = 0.01,
+    ) -> None:
         super().__init__(margin, scale)
         self.concentration, self.momentum = concentration, momentum
         # NaN until there was a batch.
         self.register_buffer("norm_mean", torch.tensor(math.nan))
         self.register_buffer("norm_std", torch.tensor(math.nan))
 
-    def target_cosine(self, cosines, targets, quality, embeddings):
+    def target_cosine(
+        self,
+        cosines: torch.Tensor,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None,
+        embeddings: torch.Tensor | None,
+    ) -> torch.Tensor:
         """``cos(theta_y - m * z) - (m * z + m)``, ``[batch]``."""
         margins, target_cosines = self.margins(
             cosines, targets, quality, embeddings
@@ -79,7 +95,7 @@ class AdaFaceLoss(MarginLoss):
         return add_angle(target_cosines, -shifts) - (shifts + margins)
 
     @torch.no_grad()
-    def update(self, norms):
+    def update(self, norms: torch.Tensor) -> None:
         """Takes the norms of a batch, ``[batch]``, into the statistics."""
         sums = torch.stack([norms.sum(), norms.new_tensor(len(norms))])
         total, count = _sum_over_processes(sums)
@@ -94,7 +110,7 @@ class AdaFaceLoss(MarginLoss):
             running.copy_(torch.where(count > 1, updated, running))
 
 
-def _sum_over_processes(tensor):
+def _sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
     """The sum over the processes of a distributed training, if it is one."""
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
@@ -137,17 +153,24 @@ class MagFaceLoss(AngularMarginLoss):
 
     def __init__(
         self,
-        margin,
-        scale=64.0,
-        norm_weight=35.0,
-        lower_norm=10.0,
-        upper_norm=110.0,
-    ):
+        margin: Margin,
+        scale: float = 64.0,
+        norm_weight: float = 35.0,
+        lower_norm: float = 10.0,
+        upper_norm: float = 110.0,
+    ) -> None:
         super().__init__(margin, scale)
         self.norm_weight = norm_weight
         self.lower_norm, self.upper_norm = lower_norm, upper_norm
 
-    def forward(self, logits, cosines, embeddings, targets, quality=None):
+    def forward(
+        self,
+        logits: torch.Tensor | None,
+        cosines: torch.Tensor,
+        embeddings: torch.Tensor | None,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The loss, a scalar; arguments as for every margin loss."""
         loss = super().forward(logits, cosines, embeddings, targets, quality)
         norms = embedding_norms(embeddings, self.lower_norm, self.upper_norm)

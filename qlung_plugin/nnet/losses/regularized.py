@@ -4,6 +4,9 @@ Authors
  * qlung_plugin contributors
 """
 
+import torch
+from torch import nn
+
 from qlung_plugin.nnet.losses.cross_entropy import cross_entropy
 from qlung_plugin.nnet.parts import ObjectivePart
 
@@ -21,7 +24,6 @@ class MarginRegularizedLoss(ObjectivePart):
 
     Example
     -------
-    >>> import torch
     >>> from qlung_plugin.nnet.losses import AngularMarginLoss
     >>> from qlung_plugin.nnet.margins import FixedMargin
     >>> loss = MarginRegularizedLoss(AngularMarginLoss(FixedMargin(0.0)), 0.5)
@@ -32,12 +34,19 @@ class MarginRegularizedLoss(ObjectivePart):
 
     yaml_values = {"margin_loss": "!new:AngularMarginLoss"}
 
-    def __init__(self, margin_loss, weight=0.4):
+    def __init__(self, margin_loss: nn.Module, weight: float = 0.4) -> None:
         super().__init__()
         self.margin_loss = margin_loss
         self.weight = weight
 
-    def forward(self, logits, cosines, embeddings, targets, quality=None):
+    def forward(
+        self,
+        logits: torch.Tensor,
+        cosines: torch.Tensor,
+        embeddings: torch.Tensor | None,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The loss, a scalar; arguments as for the margin loss."""
         margin_loss = self.margin_loss(
             logits, cosines, embeddings, targets, quality

@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -35,11 +37,16 @@ class FixedMargin(Margin):
 
     yaml_values = {"margin": 0.2}
 
-    def __init__(self, margin):
+    def __init__(self, margin: float) -> None:
         super().__init__()
         self.margin = margin
 
-    def forward(self, targets, quality=None, embeddings=None):
+    def forward(
+        self,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Margins, ``[batch]``; only the shape of ``targets`` matters."""
         return torch.full(
             targets.shape, float(self.margin), device=targets.device
@@ -75,7 +82,9 @@ class WeightedMargin(Margin):
         "weights": [0.5, 0.5],
     }
 
-    def __init__(self, margins, weights):
+    def __init__(
+        self, margins: Sequence[Margin], weights: Sequence[float]
+    ) -> None:
         super().__init__()
         if len(margins) != len(weights):
             raise ValueError(
@@ -84,7 +93,12 @@ class WeightedMargin(Margin):
         self.margins = nn.ModuleList(margins)
         self.weights = tuple(weights)
 
-    def forward(self, targets, quality=None, embeddings=None):
+    def forward(
+        self,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Margins, ``[batch]``, in radians; the arguments go to each margin."""
         return sum(
             weight * margin(targets, quality, embeddings)

@@ -6,8 +6,10 @@ Authors
 
 import math
 
+import torch
+
 from qlung_plugin.nnet.margins.base import Margin
-from qlung_plugin.nnet.parts import ClassValues, check_targets
+from qlung_plugin.nnet.parts import ClassCounts, ClassValues, check_targets
 
 
 class ClassMargin(ClassValues, Margin):
@@ -16,7 +18,12 @@ class ClassMargin(ClassValues, Margin):
     A subclass overrides ``values_of``, from counts to margins, ``[class]``.
     """
 
-    def forward(self, targets, quality=None, embeddings=None):
+    def forward(
+        self,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Margins of a batch.
 
         Arguments
@@ -65,17 +72,21 @@ class ClassImbalanceMargin(ClassMargin):
 
     Example
     -------
-    >>> import torch
     >>> margin = ClassImbalanceMargin([2063, 1215, 501, 363])
     >>> margin(torch.tensor([0, 1, 2, 3]))
     tensor([0.1006, 0.1769, 0.3047, 0.3512])
     """
 
-    def __init__(self, class_counts=None, target_margin=0.2, num_classes=4):
+    def __init__(
+        self,
+        class_counts: ClassCounts | None = None,
+        target_margin: float = 0.2,
+        num_classes: int = 4,
+    ) -> None:
         self.target_margin = target_margin
         super().__init__(num_classes, class_counts)
 
-    def values_of(self, counts):
+    def values_of(self, counts: torch.Tensor) -> torch.Tensor:
         """Margins ``[class]`` from counts ``[class]``."""
         scale = self.target_margin / math.log(len(counts))
         return -scale * (counts / counts.sum()).log()
@@ -103,16 +114,20 @@ class LDAMMargin(ClassMargin):
 
     Example
     -------
-    >>> import torch
     >>> margin = LDAMMargin([1600, 16, 1, 81])
     >>> margin(torch.tensor([0, 1, 2, 3]))
     tensor([0.0791, 0.2500, 0.5000, 0.1667])
     """
 
-    def __init__(self, class_counts=None, max_margin=0.5, num_classes=4):
+    def __init__(
+        self,
+        class_counts: ClassCounts | None = None,
+        max_margin: float = 0.5,
+        num_classes: int = 4,
+    ) -> None:
         self.max_margin = max_margin
         super().__init__(num_classes, class_counts)
 
-    def values_of(self, counts):
+    def values_of(self, counts: torch.Tensor) -> torch.Tensor:
         """Margins ``[class]`` from counts ``[class]``."""
         return self.max_margin * (counts.min() / counts) ** 0.25

@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+import torch
+
 from qlung_plugin.nnet.margins.base import Margin
 
 
@@ -37,7 +39,6 @@ class MagFaceMargin(Margin):
 
     Example
     -------
-    >>> import torch
     >>> embeddings = torch.tensor([[3.0, 4.0], [60.0, 0.0], [0.0, 200.0]])
     >>> MagFaceMargin()(torch.tensor([0, 1, 2]), embeddings=embeddings)
     tensor([0.4500, 0.6250, 0.8000])
@@ -45,11 +46,11 @@ class MagFaceMargin(Margin):
 
     def __init__(
         self,
-        lower_margin=0.45,
-        upper_margin=0.8,
-        lower_norm=10.0,
-        upper_norm=110.0,
-    ):
+        lower_margin: float = 0.45,
+        upper_margin: float = 0.8,
+        lower_norm: float = 10.0,
+        upper_norm: float = 110.0,
+    ) -> None:
         super().__init__()
         if not 0 < lower_norm < upper_norm:
             raise ValueError(
@@ -59,7 +60,12 @@ class MagFaceMargin(Margin):
         self.lower_margin, self.upper_margin = lower_margin, upper_margin
         self.lower_norm, self.upper_norm = lower_norm, upper_norm
 
-    def forward(self, targets, quality=None, embeddings=None):
+    def forward(
+        self,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Margins of a batch.
 
         Arguments
@@ -85,7 +91,9 @@ class MagFaceMargin(Margin):
         )
 
 
-def embedding_norms(embeddings, lowest, highest):
+def embedding_norms(
+    embeddings: torch.Tensor | None, lowest: float, highest: float
+) -> torch.Tensor:
     """Euclidean norms, clamped.
 
     Arguments
@@ -109,7 +117,6 @@ def embedding_norms(embeddings, lowest, highest):
 
     Example
     -------
-    >>> import torch
     >>> embedding_norms(torch.tensor([[3.0, 4.0], [0.0, 0.0]]), 0.1, 100.0)
     tensor([5.0000, 0.1000])
     """

@@ -27,11 +27,16 @@ class QualityMargin(Margin):
     tensor([0.5000, 0.2500])
     """
 
-    def __init__(self, kappa=0.5):
+    def __init__(self, kappa: float = 0.5) -> None:
         super().__init__()
         self.kappa = kappa
 
-    def forward(self, targets, quality=None, embeddings=None):
+    def forward(
+        self,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Margins of a batch.
 
         Arguments

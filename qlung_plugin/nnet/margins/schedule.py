@@ -14,7 +14,8 @@ class MarginSchedule(Margin):
 
     It is ``initial`` until ``start`` and 1 from ``start + duration`` on, in
     epochs or in optimizer steps. A training tells it where it stands by
-    ``set_progress``, which the recipes call before each step; the share is part of the state, so that a checkpoint holds it.
+    ``set_progress``, which the recipes call before each step; the share is part
+    of the state, so that a checkpoint holds it.
     The idea of a margin that is raised step by step is that of the schedules in
     speaker verification (wespeaker).
 
@@ -51,7 +52,16 @@ class MarginSchedule(Margin):
 
     yaml_values = {"margin": "!new:FixedMargin", "duration": 5}
 
-    def __init__(self, margin, duration, start=0, initial=0.0, unit="epoch"):
+    share: torch.Tensor
+
+    def __init__(
+        self,
+        margin: Margin,
+        duration: int,
+        start: int = 0,
+        initial: float = 0.0,
+        unit: str = "epoch",
+    ) -> None:
         super().__init__()
         if unit not in ("epoch", "step"):
             raise ValueError(f"unit must be epoch or step, not {unit!r}")
@@ -62,7 +72,7 @@ class MarginSchedule(Margin):
         self.initial, self.unit = initial, unit
         self.register_buffer("share", torch.tensor(float(initial)))
 
-    def set_progress(self, epoch, step):
+    def set_progress(self, epoch: int, step: int) -> None:
         """Sets the share of the margin.
 
         Arguments
@@ -77,6 +87,11 @@ class MarginSchedule(Margin):
         progress = min(max((passed - self.start) / self.duration, 0.0), 1.0)
         self.share.fill_(self.initial + progress * (1.0 - self.initial))
 
-    def forward(self, targets, quality=None, embeddings=None):
+    def forward(
+        self,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Margins, ``[batch]``; the arguments go to the ramped margin."""
         return self.share * self.margin(targets, quality, embeddings)
