@@ -5,8 +5,9 @@ Authors
 """
 
 import shutil
+from typing import Any
 
-from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
@@ -39,7 +40,7 @@ class CompleteCheckpointer(Checkpointer):
     0
     """
 
-    def save_checkpoint(self, *args, **kwargs):
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> Checkpoint:
         """Saves a checkpoint and marks it as complete."""
         checkpoint = super().save_checkpoint(*args, **kwargs)
         if if_main_process():
@@ -49,7 +50,7 @@ class CompleteCheckpointer(Checkpointer):
         ddp_barrier()
         return checkpoint
 
-    def list_checkpoints(self):
+    def list_checkpoints(self) -> list[Checkpoint]:
         """The complete checkpoints."""
         return [
             checkpoint
@@ -57,7 +58,9 @@ class CompleteCheckpointer(Checkpointer):
             if (checkpoint.path / COMPLETE).exists()
         ]
 
-    def recover_if_possible(self, *args, **kwargs):
+    def recover_if_possible(
+        self, *args: Any, **kwargs: Any
+    ) -> Checkpoint | None:
         """Deletes what was not saved completely, and recovers."""
         if if_main_process():
             for checkpoint in super().list_checkpoints():

@@ -5,36 +5,22 @@ Authors
 """
 
 import torch
-from speechbrain.dataio.dataset import FilteredSortedDynamicItemDataset
+from speechbrain.dataio.dataset import (
+    DynamicItemDataset,
+    FilteredSortedDynamicItemDataset,
+)
 from speechbrain.utils.distributed import is_distributed_initialized
 from torch.nn.parallel import DistributedDataParallel
 
 
-def shard(dataset):
+def shard(dataset: DynamicItemDataset) -> DynamicItemDataset:
     """The part of a dataset that this process evaluates.
 
     SpeechBrain shards the training set alone: everything else would be
-    evaluated on every process. Every item is in exactly one shard, so that no
-    metric counts one twice; :meth:`RespiratoryScore.gather
+    evaluated on every process. Of n processes each has every n-th item, so that
+    no metric counts one twice; :meth:`RespiratoryScore.gather
     <qlung_plugin.scores.icbhi_score.RespiratoryScore.gather>` collects the
-    predictions.
-
-    Arguments
-    ---------
-    dataset : speechbrain.dataio.dataset.DynamicItemDataset
-        The whole.
-
-    Returns
-    -------
-    speechbrain.dataio.dataset.DynamicItemDataset
-        Every n-th item of n processes; the whole if there is one.
-
-    Example
-    -------
-    >>> from speechbrain.dataio.dataset import DynamicItemDataset
-    >>> dataset = DynamicItemDataset({"a": {}, "b": {}})
-    >>> len(shard(dataset))  # a single process
-    2
+    predictions. A single process has the whole.
     """
     if not is_distributed_initialized():
         return dataset
@@ -43,19 +29,14 @@ def shard(dataset):
     return FilteredSortedDynamicItemDataset(dataset, own)
 
 
-def wrap_on_cpu(modules, find_unused_parameters=False):
-    """Wraps what is trained for a distributed run on CPUs.
+def wrap_on_cpu(
+    modules: torch.nn.ModuleDict, find_unused_parameters: bool = False
+) -> None:
+    """Wraps what is trained, in place, for a distributed run on CPUs.
 
     SpeechBrain turns every batch normalisation into SyncBatchNorm, which has
     no CPU form. Here it stays as it is: each process normalises by its own
     batch, and the running statistics are those of the first process.
-
-    Arguments
-    ---------
-    modules : torch.nn.ModuleDict
-        Wrapped in place.
-    find_unused_parameters : bool
-        See :class:`torch.nn.parallel.DistributedDataParallel`.
     """
     for name, module in modules.items():
         if any(parameter.requires_grad for parameter in module.parameters()):

@@ -15,19 +15,9 @@ class AllGenerators(SaveableGenerator):
 
     SpeechBrain's class keeps those of PyTorch; its Augmenter draws from
     Python's as well, and a user's own augmentation may draw from NumPy's.
-
-    Example
-    -------
-    >>> generators = AllGenerators()
-    >>> path = getfixture("tmp_path") / "generators"
-    >>> generators.save(path)
-    >>> first = random.random(), np.random.rand()
-    >>> generators.load(path, end_of_epoch=True)
-    >>> first == (random.random(), np.random.rand())
-    True
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.generators["python"] = _PythonGenerator()
         self.generators["numpy"] = _NumpyGenerator()
@@ -36,20 +26,20 @@ class AllGenerators(SaveableGenerator):
 class _PythonGenerator:
     """Python's global generator with the interface of a torch.Generator."""
 
-    def get_state(self):
+    def get_state(self) -> tuple:
         return random.getstate()
 
-    def set_state(self, state):
+    def set_state(self, state: tuple) -> None:
         random.setstate(state)
 
 
 class _NumpyGenerator:
     """NumPy's global generator with the interface of a torch.Generator."""
 
-    def get_state(self):
+    def get_state(self) -> tuple:
         # Plain numbers: torch.load refuses NumPy's arrays.
-        name, keys, *rest = np.random.get_state()
-        return (name, keys.tolist(), *rest)
+        name, keys, *rest = np.random.get_state(legacy=True)
+        return (name, np.asarray(keys).tolist(), *rest)
 
-    def set_state(self, state):
+    def set_state(self, state: tuple) -> None:
         np.random.set_state(state)

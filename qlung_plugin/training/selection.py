@@ -45,25 +45,8 @@ CHECKPOINTS = {
 }
 
 
-def describe_selection(checkpoint, validated=True):
-    """How a checkpoint was selected, in words.
-
-    Arguments
-    ---------
-    checkpoint : str
-        One of :data:`CHECKPOINTS`.
-    validated : bool
-        Whether there was a validation set to select by.
-
-    Returns
-    -------
-    str
-
-    Example
-    -------
-    >>> describe_selection("selected", validated=False)
-    'last epoch, since there was no validation set'
-    """
+def describe_selection(checkpoint: str, validated: bool = True) -> str:
+    """How a checkpoint was selected, in words, given a validation set or none."""
     if checkpoint == "selected" and not validated:
         return "last epoch, since there was no validation set"
     return CHECKPOINTS[checkpoint].words

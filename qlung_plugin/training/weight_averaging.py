@@ -40,13 +40,13 @@ class StepAveraging:
     2.5
     """
 
-    def __init__(self, share=0.5):
+    def __init__(self, share: float = 0.5) -> None:
         if not 0 <= share < 1:
             raise ValueError(f"share must be in [0, 1), not {share}")
         self.share = share
-        self._before = []
+        self._before: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def before_step(self, optimizer):
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Remembers the weights that the optimizer is about to change."""
         self._before = [
             (parameter, parameter.detach().clone())
@@ -56,7 +56,7 @@ class StepAveraging:
         ]
 
     @torch.no_grad()
-    def after_step(self):
+    def after_step(self) -> None:
         """Averages them with what they have become."""
         for parameter, before in self._before:
             parameter.lerp_(before, self.share)

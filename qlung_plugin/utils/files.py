@@ -6,59 +6,43 @@ Authors
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def write_json(obj, path):
-    """Writes JSON in the order of the keys, NaN as null.
 
-    Arguments
-    ---------
-    obj : dict or list
-        Nested dicts, lists, texts and numbers, those of NumPy included.
-    path : str or pathlib.Path
-        The file; it is replaced at once, never left half written.
+def write_json(obj: object, path: Path | str) -> None:
+    """Writes JSON in the order of the keys, NaN as null; see :func:`replacing`.
+
+    The object is of nested dicts, lists, texts and numbers, also of NumPy.
     """
     text = json.dumps(plain(obj), indent=2, allow_nan=False)
     write_text(text + "\n", path)
 
 
-def write_text(text, path):
-    """Writes a text file; it is replaced at once, never left half written."""
+def write_text(text: str, path: Path | str) -> None:
+    """Writes a text file; see :func:`replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_figure(figure, path):
-    """Writes a figure in the format that the path ends in, such as ``.png``.
-
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-        The figure.
-    path : str or pathlib.Path
-        The file; it is replaced at once, never left half written.
-    """
+def write_figure(figure: "Figure", path: Path | str) -> None:
+    """Writes a figure in the format that the path ends in, such as ``.png``."""
     with replacing(path) as temporary:
         figure.savefig(temporary)
 
 
 @contextmanager
-def replacing(path):
+def replacing(path: Path | str) -> Iterator[Path]:
     """A file beside ``path`` that takes its place once it is complete.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        The file, whose folder is made.
-
-    Yields
-    ------
-    pathlib.Path
-        Where to write. If that fails, ``path`` stays as it was.
+    Its folder is made. If writing fails, ``path`` stays as it was.
 
     Example
     -------
@@ -78,7 +62,7 @@ def replacing(path):
         temporary.unlink(missing_ok=True)
 
 
-def plain(obj):
+def plain(obj: Any) -> Any:
     """The object in Python's own types, with None for NaN.
 
     Example

@@ -4,23 +4,14 @@ Authors
  * qlung_plugin contributors
 """
 
+import pandas as pd
 
-def markdown_table(table):
-    """A table in Markdown, its values as they are printed.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Without its index.
-
-    Returns
-    -------
-    str
-        A line per row, the last one without its end.
+def markdown_table(table: pd.DataFrame) -> str:
+    """A table without its index in Markdown, its values as they are printed.
 
     Example
     -------
-    >>> import pandas as pd
     >>> print(markdown_table(pd.DataFrame({"measure": ["snr"], "n": [3]})))
     | measure | n |
     | --- | --- |

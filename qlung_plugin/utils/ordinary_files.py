@@ -11,33 +11,17 @@ import json
 import math
 import stat
 from pathlib import Path
+from typing import Any
 
 LARGEST_TEXT = 2**22  # bytes of a text, such as a model.json
 LARGEST_TABLE = 2**28  # bytes of a manifest or a table of predictions
 LONGEST_INTEGER = 20  # digits
 
 
-def ordinary_size(path, largest):
-    """The size of a file, which is checked before it is opened.
+def ordinary_size(path: Path | str, largest: int) -> int:
+    """The size of a file in bytes, which is checked before it is opened.
 
-    Arguments
-    ---------
-    path : str or Path
-        The file, or a link to it.
-    largest : int
-        In bytes.
-
-    Returns
-    -------
-    int
-        Its size in bytes.
-
-    Raises
-    ------
-    OSError
-        If it does not exist, or cannot be looked at.
-    ValueError
-        If it is no ordinary file, but a folder, FIFO or device; or too large.
+    A folder, FIFO or device, or what is larger, is a ValueError.
 
     Example
     -------
@@ -57,37 +41,14 @@ def ordinary_size(path, largest):
     return status.st_size
 
 
-def read_ordinary(path, largest=LARGEST_TEXT, errors="strict"):
+def read_ordinary(
+    path: Path | str, largest: int = LARGEST_TEXT, errors: str = "strict"
+) -> str:
     """Reads a text in UTF-8, with or without a byte order mark.
 
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-    largest : int
-        In bytes.
-    errors : str
-        What becomes of bytes that are no UTF-8: ``strict`` refuses, ``replace``
-        makes characters of them that no field may contain.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    OSError, ValueError
-        See :func:`ordinary_size`; or if it is no text.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.txt"
-    >>> _ = path.write_text("1", encoding="utf-16")
-    >>> try:
-    ...     read_ordinary(path)
-    ... except ValueError as error:
-    ...     print(str(error).removeprefix(str(path)))
-     is in UTF-16: save it as UTF-8
+    What is no text, no ordinary file or larger is a ValueError. With ``errors``
+    as ``replace``, bytes that are no UTF-8 become characters that no field may
+    contain.
     """
     ordinary_size(path, largest)
     content = Path(path).read_bytes()
@@ -99,31 +60,16 @@ def read_ordinary(path, largest=LARGEST_TEXT, errors="strict"):
         raise ValueError(f"{path} is no text in UTF-8: {error}") from error
 
 
-def read_json(path, largest=LARGEST_TEXT):
+def read_json(path: Path | str, largest: int = LARGEST_TEXT) -> Any:
     """Reads JSON strictly; see :func:`read_ordinary` and :func:`parse_json`."""
     return parse_json(read_ordinary(path, largest), path)
 
 
-def parse_json(text, origin):
-    """Parses JSON strictly.
+def parse_json(text: str, origin: Path | str) -> Any:
+    """Parses JSON strictly; ``origin`` is where it comes from, for the message.
 
-    Arguments
-    ---------
-    text : str
-        The JSON.
-    origin : str or Path
-        Where it comes from, for the message.
-
-    Returns
-    -------
-    object
-        What it says.
-
-    Raises
-    ------
-    ValueError
-        If it is not JSON, nested too deeply, repeats a key, or holds NaN, an
-        infinite number or an integer of more than 20 digits.
+    What is nested too deeply, repeats a key, or holds NaN, an infinite number
+    or an integer of more than 20 digits is a ValueError, too.
 
     Example
     -------
@@ -146,7 +92,7 @@ def parse_json(text, origin):
         raise ValueError(f"{origin} is no valid JSON: {error}") from error
 
 
-def _mapping(pairs):
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = {}
     for key, value in pairs:
         if key in mapping:
@@ -155,13 +101,13 @@ def _mapping(pairs):
     return mapping
 
 
-def _integer(text):
+def _integer(text: str) -> int:
     if len(text) > LONGEST_INTEGER:
         raise ValueError(f"an integer of {len(text)} digits")
     return int(text)
 
 
-def _finite(text):
+def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text[:100]} is no finite number")

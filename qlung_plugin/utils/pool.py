@@ -10,10 +10,12 @@ import pickle
 import signal
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
+from typing import Any, TypeVar
 
 from qlung_plugin.utils.text import guard_terminal
 
@@ -28,30 +30,24 @@ KILLED = (
     " fault of a library"
 )
 
-_prepared = None  # of this process
+P = TypeVar("P")  # what is prepared
+F = TypeVar("F")  # a file
+R = TypeVar("R")  # a result
+
+_prepared: Any = None  # of this process
 
 
-def default_jobs(count):
-    """A process per core, if there is enough to do for each.
-
-    Arguments
-    ---------
-    count : int
-        Number of files.
-
-    Returns
-    -------
-    int
-
-    Example
-    -------
-    >>> default_jobs(1)
-    1
-    """
+def default_jobs(count: int) -> int:
+    """A process per core, if there are enough files to do for each."""
     return max(1, min(count // FILES_PER_JOB, len(os.sched_getaffinity(0))))
 
 
-def over_files(function, files, prepare, jobs=1):
+def over_files(
+    function: Callable[[P, F], R],
+    files: Iterable[F],
+    prepare: Callable[[], P],
+    jobs: int = 1,
+) -> Iterator[tuple[F, R | Exception]]:
     """Applies a function to files, of which some may be bad.
 
     Results come in the order of the files, each as soon as it and those before
@@ -62,7 +58,7 @@ def over_files(function, files, prepare, jobs=1):
     ---------
     function : callable
         ``function(prepared, file)``; of a module, to be found by its name.
-    files : list
+    files : iterable
         What it is called with.
     prepare : callable
         Called once per process, without arguments; what it returns goes to
@@ -77,12 +73,8 @@ def over_files(function, files, prepare, jobs=1):
         The file; and the result, or the exception (of :data:`FILE_ERRORS`) that
         the function raised. What ``prepare`` raises is raised. If a process is
         killed, what was at work is tried again, one file at a time: one that
-        gets its process killed again has failed, with a ChildProcessError.
-
-    Raises
-    ------
-    ChildProcessError
-        If processes are killed before they come to a file.
+        gets its process killed again has failed, with a ChildProcessError,
+        which is raised if it happens before a process comes to a file.
 
     Example
     -------
@@ -97,11 +89,12 @@ def over_files(function, files, prepare, jobs=1):
             yield file, _outcome(function, prepared, file)
         return
     prepare()  # what is wrong with it is raised here, not lost in a process
-    files, waiting = iter(files), deque()
+    left = iter(files)
+    waiting: deque[tuple[F, Future]] = deque()
     processes = _Processes(function, prepare, jobs)
     try:
         while True:
-            for file in islice(files, 2 * jobs - len(waiting)):
+            for file in islice(left, 2 * jobs - len(waiting)):
                 waiting.append((file, processes.submit(file)))
             if not waiting:
                 return
@@ -126,14 +119,16 @@ def over_files(function, files, prepare, jobs=1):
 class _Processes:
     """A pool of processes, a new one when any of them was killed."""
 
-    def __init__(self, function, prepare, jobs):
+    def __init__(
+        self, function: Callable, prepare: Callable, jobs: int
+    ) -> None:
         self.function, self.jobs = function, jobs
         # Pickled here, what a process imports for it waits for what the
         # process does first.
         self.pickled = pickle.dumps(prepare)
         self.start()
 
-    def start(self):
+    def start(self) -> None:
         # Forked processes would share the state of PyTorch's threads.
         self.pool = ProcessPoolExecutor(
             self.jobs,
@@ -142,10 +137,10 @@ class _Processes:
             (self.pickled,),
         )
 
-    def submit(self, file):
+    def submit(self, file: object) -> Future:
         return self._submit(_call, self.function, file)
 
-    def submit_alone(self, file):
+    def submit_alone(self, file: object) -> Future:
         """Submits a file while no other is at work, and waits for it."""
         if _was_killed(self._submit(os.getpid)):
             self.close()
@@ -157,26 +152,26 @@ class _Processes:
                 )
         return self.submit(file)
 
-    def _submit(self, *call):
+    def _submit(self, *call: Any) -> Future:
         try:
             with _no_interruption():  # it may start a process
                 return self.pool.submit(*call)
         except BrokenProcessPool as error:
-            future = Future()
+            future: Future = Future()
             future.set_exception(error)
             return future
 
-    def close(self):
+    def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
 
 
-def _was_killed(future):
+def _was_killed(future: Future) -> bool:
     """Whether a process was, before the result was there; waits for either."""
     return isinstance(future.exception(), BrokenProcessPool)
 
 
 @contextmanager
-def _no_interruption():
+def _no_interruption() -> Iterator[None]:
     """Defers an interruption, also in the processes that are started."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -185,7 +180,7 @@ def _no_interruption():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _prepare(pickled):
+def _prepare(pickled: bytes) -> None:
     global _prepared
     guard_terminal()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -201,17 +196,21 @@ def _prepare(pickled):
     _prepared = pickle.loads(pickled)()
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     # A parent that is killed cannot say that there is no more to do.
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)
 
 
-def _call(function, file):
+def _call(function: Callable, file: object) -> Any:
     return _outcome(function, _prepared, file)
 
 
-def _outcome(function, prepared, file):
+def _outcome(
+    function: Callable[[P, F], R], prepared: P, file: F
+) -> R | Exception:
     try:
         return function(prepared, file)
     except FILE_ERRORS as error:

@@ -7,6 +7,8 @@ Authors
 import pickle
 import re
 import struct
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +34,7 @@ DAMAGED = (
 # What makes NumPy's arrays, under its names of before and since version 2: some
 # files of weights hold arrays beside them. Nothing else is called.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
-ARRAYS = [
+ARRAYS: list[Any] = [
     (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
     (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
     np.ndarray,
@@ -45,25 +47,13 @@ ARRAYS = [
 ]
 
 
-def read_state_dict(path, entry=None):
-    """Reads named tensors; nothing in the file is executed.
+def read_state_dict(
+    path: Path | str, entry: str | None = None
+) -> dict[str, torch.Tensor]:
+    """Reads named tensors to the CPU; nothing in the file is executed.
 
-    Arguments
-    ---------
-    path : str or Path
-        What ``torch.save(module.state_dict(), path)`` wrote.
-    entry : str, optional
-        Under which the state dict is kept, if the file holds more than it.
-
-    Returns
-    -------
-    dict
-        Tensors by name, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or holds anything else.
+    The file is what ``torch.save(module.state_dict(), path)`` wrote, or has the
+    state dict under an entry. What is damaged or anything else is a ValueError.
 
     Example
     -------
@@ -85,30 +75,11 @@ def read_state_dict(path, entry=None):
     return state
 
 
-def read_file(path):
-    """Reads what a file of weights holds; nothing in it is executed.
+def read_file(path: Path | str) -> Any:
+    """Reads tensors, arrays and plain values that ``torch.save`` wrote.
 
-    Arguments
-    ---------
-    path : str or Path
-        What ``torch.save`` wrote.
-
-    Returns
-    -------
-    object
-        Tensors, arrays and plain Python values in containers.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or holds anything else.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "weights.pt"
-    >>> torch.save({"iteration": 3}, path)
-    >>> read_file(path)
-    {'iteration': 3}
+    Nothing in the file is executed. What is damaged or anything else is a
+    ValueError.
     """
     try:
         with torch.serialization.safe_globals(ARRAYS):
@@ -119,7 +90,7 @@ def read_file(path):
         ) from error
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     """What torch.load says, without its advice to run what the file holds."""
     text = str(error)
     found = re.search(

@@ -9,28 +9,20 @@ import logging
 import sys
 import traceback
 import warnings
+from types import TracebackType
+from typing import Any, NoReturn
 
 _format_warning = warnings.formatwarning
 _refuse = argparse.ArgumentParser.error
 
 
-def printable(text):
+def printable(text: object) -> str:
     r"""A text in one line in which nothing controls a terminal.
 
     Names of files and what stands in them may hold sequences that clear the
-    screen, set the title, or turn the order of letters round.
-
-    Arguments
-    ---------
-    text : object
-        What is printed, such as a path or an exception.
-
-    Returns
-    -------
-    str
-        White space is one space; what is not printable is written as Python
-        writes it, such as ``\\x1b``. Bytes of a file name that are no text in
-        the system's encoding, too.
+    screen, set the title, or turn the order of letters round. What is not
+    printable is written as Python writes it; bytes of a file name that are no
+    text in the system's encoding, too.
 
     Example
     -------
@@ -40,18 +32,8 @@ def printable(text):
     return _escape(" ".join(str(text).split()))
 
 
-def printable_lines(text):
-    r"""A text of several lines, such as a table, that controls no terminal.
-
-    Arguments
-    ---------
-    text : str
-        What is printed, or written to be read.
-
-    Returns
-    -------
-    str
-        As :func:`printable`, but line breaks and blanks stay.
+def printable_lines(text: str) -> str:
+    r"""A text of several lines, as :func:`printable`: breaks and blanks stay.
 
     Example
     -------
@@ -61,7 +43,7 @@ def printable_lines(text):
     return "\n".join(map(_escape, text.split("\n")))
 
 
-def guard_terminal():
+def guard_terminal() -> None:
     """From now on, what this process says on its own controls no terminal.
 
     To be called where a program starts, and in the processes that it starts.
@@ -71,46 +53,41 @@ def guard_terminal():
     """
     logging.setLogRecordFactory(_PrintableRecord)
     warnings.formatwarning = _printable_warning
-    argparse.ArgumentParser.error = _printable_refusal
+    # A method of the library, replaced.
+    argparse.ArgumentParser.error = _printable_refusal  # type: ignore
     sys.excepthook = print_traceback
 
 
-def print_traceback(kind, error, trace):
-    """Prints on stderr what ``sys.excepthook`` does, with the same arguments.
-
-    Arguments
-    ---------
-    kind : type
-        Of the exception.
-    error : BaseException
-        What was raised.
-    trace : traceback
-        Where.
-    """
+def print_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Prints on stderr what ``sys.excepthook`` does, with the same arguments."""
     lines = traceback.format_exception(kind, error, trace)
     print(printable_lines("".join(lines)), end="", file=sys.stderr)
 
 
-def _printable_warning(*args, **kwargs):
+def _printable_warning(*args: Any, **kwargs: Any) -> str:
     return printable_lines(_format_warning(*args, **kwargs))
 
 
-def _printable_refusal(parser, message):
+def _printable_refusal(
+    parser: argparse.ArgumentParser, message: str
+) -> NoReturn:
     _refuse(parser, printable_lines(message))
 
 
 class _PrintableRecord(logging.LogRecord):
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.exc_info:
             trace = logging.Formatter().formatException(self.exc_info)
             self.exc_text = printable_lines(trace)
 
-    def getMessage(self):
+    def getMessage(self) -> str:
         return printable_lines(super().getMessage())
 
 
-def _escape(line):
+def _escape(line: str) -> str:
     return "".join(
         character
         if character.isprintable()
