@@ -15,21 +15,10 @@ from scipy.stats import spearmanr
 from qlung_plugin.processing.degradations import DEGRADATIONS
 
 
-def median_scores(table, measures):
-    """The median over the recordings of every version.
+def median_scores(table: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
+    """The median over the recordings of every version, in order of appearance.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        See the module.
-    measures : list of str
-        Columns of scores.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per version, in order of appearance: ``degradation``,
-        ``degree``, a column per measure.
+    Columns ``degradation``, ``degree`` and those of the measures.
 
     Example
     -------
@@ -45,23 +34,15 @@ def median_scores(table, measures):
     return versions[measures].median().reset_index()
 
 
-def severity_correlations(medians, measures):
+def severity_correlations(
+    medians: pd.DataFrame, measures: list[str]
+) -> pd.DataFrame:
     """Rank correlation of the median scores with how bad a degradation is.
 
-    Arguments
-    ---------
-    medians : pandas.DataFrame
-        From :func:`median_scores`; its kinds of degradation are keys of
-        :data:`qlung_plugin.processing.degradations.DEGRADATIONS`.
-    measures : list of str
-        Columns of scores.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Spearman's correlation, a row per kind of degradation and a column per
-        measure. The undegraded median counts as the least degree. -1: the
-        median falls with every degree. NaN where it is one and the same.
+    Spearman's, a row per kind of degradation (a key of
+    :data:`qlung_plugin.processing.degradations.DEGRADATIONS`) and a column per
+    measure. The undegraded median counts as the least degree. -1: the median
+    falls with every degree. NaN where it is one and the same.
 
     Example
     -------
@@ -72,38 +53,29 @@ def severity_correlations(medians, measures):
     [-1.0]
     """
     none = medians["degradation"] == "none"
-    found = {}
+    correlations = {}
     for kind in medians["degradation"][~none].unique():
         rows = medians[none | (medians["degradation"] == kind)]
         known = DEGRADATIONS[kind]
         degrees = rows["degree"].astype(float).fillna(known.harmless)
         severity = known.severity(degrees)
-        found[kind] = {
+        correlations[kind] = {
             name: spearmanr(severity, rows[name]).statistic
             if rows[name].nunique() > 1
             else np.nan
             for name in measures
         }
-    return pd.DataFrame.from_dict(found, orient="index", columns=measures)
+    return pd.DataFrame.from_dict(
+        correlations, orient="index", columns=measures
+    )
 
 
-def score_changes(table, measures):
-    """How far the scores are from those of the same recordings undegraded.
+def score_changes(table: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
+    """How far the scores are from those of the same ``recording`` undegraded.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        See the module; ``recording`` names them.
-    measures : list of str
-        Columns of scores.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per version but ``none``, in order: ``degradation``, ``degree``,
-        the number of ``recordings``, and per measure the median absolute
-        change, ``<measure>_median``, and its 95th percentile,
-        ``<measure>_p95``.
+    One row per version but ``none``, in order: ``degradation``, ``degree``,
+    the number of ``recordings``, and per measure the median absolute change,
+    ``<measure>_median``, and its 95th percentile, ``<measure>_p95``.
 
     Example
     -------
@@ -120,8 +92,8 @@ def score_changes(table, measures):
     after = table[~none].set_index(["degradation", "degree", "recording"])
     changes = after[measures].sub(before, level="recording").abs()
     versions = changes.groupby(["degradation", "degree"])
-    found = versions.size().to_frame("recordings")
+    summary = versions.size().to_frame("recordings")
     for name in measures:
-        found[f"{name}_median"] = versions[name].median()
-        found[f"{name}_p95"] = versions[name].quantile(0.95)
-    return found.reset_index()
+        summary[f"{name}_median"] = versions[name].median()
+        summary[f"{name}_p95"] = versions[name].quantile(0.95)
+    return summary.reset_index()

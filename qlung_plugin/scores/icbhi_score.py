@@ -5,7 +5,11 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from sklearn.metrics import confusion_matrix
@@ -18,7 +22,9 @@ from qlung_plugin.scores.metrics import METRICS, metrics_of
 EMPTY = "no predictions: the evaluated set is empty"
 
 
-def label_codes(names, labels=LABELS):
+def label_codes(
+    names: npt.ArrayLike, labels: Sequence[str] = LABELS
+) -> np.ndarray:
     """Positions ``[item]`` of class names ``[item]`` among the labels.
 
     A name that is missing or unknown raises a ValueError.
@@ -36,7 +42,11 @@ def label_codes(names, labels=LABELS):
     return codes
 
 
-def prediction_metrics(label, prediction, labels=LABELS):
+def prediction_metrics(
+    label: Sequence[str] | pd.Series,
+    prediction: Sequence[str] | pd.Series,
+    labels: Sequence[str] = LABELS,
+) -> dict[str, Any]:
     """All metrics of a list of predictions, as plain Python numbers.
 
     Arguments
@@ -79,7 +89,9 @@ def prediction_metrics(label, prediction, labels=LABELS):
     }
 
 
-def confusion_text(confusion, labels=LABELS):
+def confusion_text(
+    confusion: npt.ArrayLike, labels: Sequence[str] = LABELS
+) -> str:
     """A confusion matrix ``[class, class]`` as a table to print.
 
     Example
@@ -89,7 +101,8 @@ def confusion_text(confusion, labels=LABELS):
     normal                   9         1
     abnormal                 2         3
     """
-    table = pd.DataFrame(confusion, index=list(labels), columns=list(labels))
+    names = list(labels)
+    table = pd.DataFrame(np.asarray(confusion), names, names)
     return table.rename_axis(columns="truth \\ prediction").to_string()
 
 
@@ -111,18 +124,25 @@ class RespiratoryScore(MetricStats):
     75.0
     """
 
-    def __init__(self, labels=LABELS):
+    def __init__(self, labels: Sequence[str] = LABELS) -> None:
         self.labels = tuple(labels)
         if len(self.labels) < 2 or len(set(self.labels)) < len(self.labels):
             raise ValueError(f"need two or more different labels, got {labels}")
         self.clear()
 
-    def clear(self):
+    def clear(self) -> None:
         """Forgets all predictions."""
-        self.ids, self.scores, self.targets = [], [], []
-        self.summary = {}
+        self.ids: list[str] = []
+        self.scores: list[list[float]] = []
+        self.targets: list[int] = []
+        self.summary: dict[str, Any] = {}
 
-    def append(self, ids, probabilities, targets):
+    def append(
+        self,
+        ids: Sequence[str],
+        probabilities: torch.Tensor,
+        targets: torch.Tensor,
+    ) -> None:
         """Stores the predictions of a batch.
 
         Arguments
@@ -164,17 +184,23 @@ class RespiratoryScore(MetricStats):
                 f"sum 1), such as {ids[int(valid.int().argmin())]!r}: logits "
                 "need a softmax first"
             )
-        targets = _one_per_item("targets", targets, len(ids))
-        wrong = set(targets) - set(range(n_classes))
+        targets = torch.as_tensor(targets)
+        if targets.shape not in {(len(ids),), (len(ids), 1)}:
+            raise ValueError(
+                f"targets must be one per id ({len(ids)}), got"
+                f" {list(targets.shape)}"
+            )
+        classes = targets.reshape(-1).tolist()
+        wrong = set(classes) - set(range(n_classes))
         if wrong:
             raise ValueError(
                 f"no class positions (0..{n_classes - 1}): {wrong}"
             )
         self.ids.extend(ids)
         self.scores.extend(probabilities.tolist())
-        self.targets.extend(map(int, targets))
+        self.targets.extend(map(int, classes))
 
-    def gather(self):
+    def gather(self) -> None:
         """Collects the predictions of all processes, if there are several.
 
         An evaluation that shards its data over the processes of a distributed
@@ -191,7 +217,7 @@ class RespiratoryScore(MetricStats):
             for parts in zip(*everyones)
         )
 
-    def averaged(self, wholes):
+    def averaged(self, wholes: Mapping[str, str]) -> "RespiratoryScore":
         """The predictions of what the items are parts of.
 
         Arguments
@@ -217,10 +243,12 @@ class RespiratoryScore(MetricStats):
         targets = pd.Series(self.targets).groupby(names).first()
         averaged = RespiratoryScore(self.labels)
         scores = torch.tensor(means.to_numpy())
-        averaged.append(means.index.tolist(), scores, targets.tolist())
+        averaged.append(
+            means.index.tolist(), scores, torch.tensor(targets.to_numpy())
+        )
         return averaged
 
-    def cross_entropy(self):
+    def cross_entropy(self) -> float:
         """The mean of ``-log p`` of the true classes, as a float.
 
         A probability of 0, which a softmax rounds to, counts as the smallest
@@ -232,7 +260,7 @@ class RespiratoryScore(MetricStats):
         tiny = np.finfo(np.float32).tiny
         return float(-np.log(np.maximum(likelihoods, tiny)).mean())
 
-    def predictions(self):
+    def predictions(self) -> pd.DataFrame:
         """All predictions, in the order in which they were appended.
 
         None at all, or an id that was appended twice, is a ValueError.
@@ -258,7 +286,7 @@ class RespiratoryScore(MetricStats):
             table[f"p_{name}"] = values
         return table
 
-    def summarize(self, field=None):
+    def summarize(self, field: str | None = None) -> Any:
         """All metrics (see :func:`prediction_metrics`), or the one named."""
         table = self.predictions()
         self.summary = prediction_metrics(
@@ -266,7 +294,7 @@ class RespiratoryScore(MetricStats):
         )
         return self.summary if field is None else self.summary[field]
 
-    def write_stats(self, filestream, verbose=False):
+    def write_stats(self, filestream: TextIO, verbose: bool = False) -> None:
         """Writes the scores, each with its rule of sensitivity, and the matrix.
 
         Arguments
@@ -285,14 +313,3 @@ class RespiratoryScore(MetricStats):
         filestream.write(message)
         if verbose:
             print(message)
-
-
-def _one_per_item(name, values, n_items):
-    """Plain values of an array ``[item]`` or ``[item, 1]``."""
-    tensor = isinstance(values, torch.Tensor)
-    values = np.asarray(values.tolist() if tensor else values)
-    if values.shape not in {(n_items,), (n_items, 1)}:
-        raise ValueError(
-            f"{name} must be one per id ({n_items}), got {list(values.shape)}"
-        )
-    return values.reshape(-1).tolist()

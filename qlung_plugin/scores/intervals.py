@@ -15,39 +15,26 @@ Authors
 """
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from qlung_plugin.scores.icbhi_score import (
-    LABELS,
-    label_codes,
-)
+from qlung_plugin.scores.icbhi_score import LABELS, label_codes
 from qlung_plugin.scores.metrics import metrics_of
 
 logger = logging.getLogger(__name__)
 
 
-def patient_confusions(predictions, labels=LABELS):
-    """One confusion matrix per patient.
+def patient_confusions(
+    predictions: pd.DataFrame, labels: Sequence[str] = LABELS
+) -> np.ndarray:
+    """One confusion matrix per patient: counts ``[patient, class, class]``.
 
-    Arguments
-    ---------
-    predictions : pandas.DataFrame
-        One row per cycle with ``patient``, ``label`` and ``prediction``.
-    labels : sequence of str
-        All classes, in order, normal first.
-
-    Returns
-    -------
-    numpy.ndarray
-        Counts ``[patient, class, class]``, rows truth, columns prediction;
-        patients in the order of their names as text.
-
-    Raises
-    ------
-    ValueError
-        If a patient is missing, or a name is not among the labels.
+    Rows are the truth, columns the prediction; patients are in the order of
+    their names as text. A patient that is missing, and a name that is not among
+    the labels, is a ValueError.
 
     Example
     -------
@@ -72,7 +59,9 @@ def patient_confusions(predictions, labels=LABELS):
     return confusions
 
 
-def bootstrap_scores(confusions, n_resamples=10000, seed=0):
+def bootstrap_scores(
+    confusions: npt.ArrayLike, n_resamples: int = 10000, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Scores of resampled sets of patients, and of runs where there are any.
 
     The resamples depend on the seed and the numbers of patients and runs only:
@@ -101,12 +90,6 @@ def bootstrap_scores(confusions, n_resamples=10000, seed=0):
     ValueError
         If there is no patient or no run, the shape is wrong, or the runs were
         not judged on the same cycles.
-
-    Example
-    -------
-    >>> scores = bootstrap_scores(np.tile(np.eye(4), (3, 1, 1)), n_resamples=5)
-    >>> scores["score"].tolist()
-    [100.0, 100.0, 100.0, 100.0, 100.0]
     """
     confusions = _with_runs(confusions)
     runs, patients = confusions.shape[:2]
@@ -121,7 +104,12 @@ def bootstrap_scores(confusions, n_resamples=10000, seed=0):
     }
 
 
-def bootstrap_interval(confusions, n_resamples=10000, confidence=0.95, seed=0):
+def bootstrap_interval(
+    confusions: npt.ArrayLike,
+    n_resamples: int = 10000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the scores, over patients and runs.
 
     A resample in which a score is undefined (no normal, or no abnormal, cycle
@@ -166,8 +154,12 @@ def bootstrap_interval(confusions, n_resamples=10000, confidence=0.95, seed=0):
 
 
 def bootstrap_differences(
-    confusions, baseline, n_resamples=10000, confidence=0.95, seed=0
-):
+    confusions: npt.ArrayLike,
+    baseline: npt.ArrayLike,
+    n_resamples: int = 10000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, tuple[float, float, float]]:
     """How far one configuration is ahead of another, with intervals.
 
     The two are compared in pairs: in each resample they are judged on the same
@@ -236,7 +228,7 @@ def bootstrap_differences(
     }
 
 
-def _with_runs(confusions):
+def _with_runs(confusions: npt.ArrayLike) -> np.ndarray:
     """Counts ``[run, patient, class, class]``, checked."""
     confusions = np.asarray(confusions, dtype=float)
     shape = list(confusions.shape)
@@ -255,10 +247,10 @@ def _with_runs(confusions):
     return confusions
 
 
-def _intervals(scores, patients, confidence):
+def _intervals(
+    scores: dict[str, np.ndarray], patients: int, confidence: float
+) -> dict[str, tuple[float, float]]:
     """``(low, high)`` of resampled scores of so many patients."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
     if patients == 1:
         return {name: (np.nan, np.nan) for name in scores}
     undefined = np.isnan(scores["score"])
@@ -270,15 +262,21 @@ def _intervals(scores, patients, confidence):
             len(undefined),
             patients,
         )
-    tail = (1 - confidence) / 2
     return {
-        name: _quantiles(values[~np.isnan(values)], (tail, 1 - tail))
+        name: percentile_interval(values, confidence)
         for name, values in scores.items()
     }
 
 
-def _quantiles(values, shares):
-    """Quantiles as a tuple of floats; NaN of no value at all."""
-    if len(values) == 0:
-        return tuple(np.nan for _ in shares)
-    return tuple(np.quantile(values, shares).tolist())
+def percentile_interval(
+    values: np.ndarray, confidence: float
+) -> tuple[float, float]:
+    """Low and high end of resampled values; NaN of none that is not NaN."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return np.nan, np.nan
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, (tail, 1 - tail)).tolist()
+    return low, high

