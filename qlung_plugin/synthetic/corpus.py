@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -34,53 +35,47 @@ Seed {1}, {2} patients, {3} recordings each.
 
 
 class Recording(NamedTuple):
-    """What is to be told of a written recording."""
+    """What is to be said of a written recording."""
 
     name: str
     partition: str
     patient: int
     state: str  # of the lung
     snr: int  # dB
-    sounds: list  # names of the annotated ones
+    sounds: list[str]  # names of the annotated ones
+
+
+class Place(NamedTuple):
+    """Where a patient stands in a corpus."""
+
+    number: int  # from 0 on, which tells nothing
+    side: str
+    position: int  # among the patients of the side
+    seed: np.random.SeedSequence  # of the patient's own chance
+
+
+# Writes to a folder, by seed, number of patients, and of recordings of each.
+Writer = Callable[[Path, int, int, int], Iterable[Recording]]
 
 
 def write_corpus(
-    output_folder, database, entries, write, seed, patients, recordings
-):
+    output_folder: Path | str,
+    database: str,
+    entries: set[str],
+    write: Writer,
+    seed: int,
+    patients: int,
+    recordings: int,
+) -> dict[str, dict]:
     """Writes a corpus to a folder, which appears only when it is complete.
 
-    Arguments
-    ---------
-    output_folder : str or pathlib.Path
-        Where the corpus is to be: nothing yet, an empty folder, or a previous
-        corpus, which is replaced.
-    database : str
-        Whose layout the corpus has.
-    entries : set
-        Names that it has at its top, beside ``README.txt`` and
-        ``generation.csv``. A folder with others holds work of the user.
-    write : callable
-        ``write(root, seed, patients, recordings)`` yields each
-        :class:`Recording` that it wrote.
-    seed : int
-        Same seed, same machine: the same bytes.
-    patients : int
-        Number of patients, 2 to 99.
-    recordings : int
-        Number of recordings per patient, 1 or more.
-
-    Returns
-    -------
-    dict
-        Counts by partition of ``patients`` and ``recordings``, and of
-        ``sounds`` by partition and name.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder has other content.
-    ValueError
-        If there cannot be so many patients or recordings.
+    The folder is new, empty, or a previous corpus, which is replaced: it has
+    no more at its top than the ``entries`` of the layout of the ``database``,
+    README.txt and generation.csv. Any other is a FileExistsError, since it
+    holds work of the user. Patients other than 2 to 99, or no recordings, are a
+    ValueError. Returns counts by partition of ``patients`` and ``recordings``,
+    and of ``sounds`` by partition and name. Same seed, same machine: the same
+    bytes.
     """
     if not 2 <= patients <= 99:
         raise ValueError(f"patients must be 2 to 99, got {patients}")
@@ -94,7 +89,7 @@ def write_corpus(
         write_text(root / "generation.csv", [header, *notes])
         text = README.format(database, seed, patients, recordings)
         write_text(root / "README.txt", [text])
-    summary = {"patients": {}, "recordings": {}, "sounds": {}}
+    summary: dict[str, dict] = {"patients": {}, "recordings": {}, "sounds": {}}
     for partition in sorted({r.partition for r in written}):
         members = [r for r in written if r.partition == partition]
         counts = Counter(name for r in members for name in r.sounds)
@@ -105,7 +100,7 @@ def write_corpus(
 
 
 @contextmanager
-def _new_folder(output_folder, entries):
+def _new_folder(output_folder: Path | str, entries: set[str]) -> Iterator[Path]:
     """A folder to write to, which takes its place when complete."""
     target = Path(output_folder).resolve()
     if target.exists() and not _replaceable(target, entries):
@@ -126,50 +121,47 @@ def _new_folder(output_folder, entries):
         os.replace(new, target)
 
 
-def _replaceable(folder, entries):
+def _replaceable(folder: Path, entries: set[str]) -> bool:
     """Whether a folder is empty or a previous corpus, and nothing else."""
     if not folder.is_dir():
         return False
-    found, readme = set(os.listdir(folder)), folder / "README.txt"
-    return not found or (
-        found <= entries
+    names, readme = set(os.listdir(folder)), folder / "README.txt"
+    return not names or (
+        names <= entries
         and readme.is_file()
         and readme.read_text(errors="replace").startswith(TITLE)
     )
 
 
-def write_text(path, lines):
+def write_text(path: Path, lines: Iterable[str]) -> None:
     """The same bytes on every system, whatever its line ends."""
-    Path(path).write_bytes("".join(lines).encode())
+    path.write_bytes("".join(lines).encode())
 
 
-def deal_sides(seed, count, share, sides):
-    """Yields the patients in random order, a share of them of the first side.
+def deal_sides(
+    seed: int, count: int, share: float, sides: tuple[str, str]
+) -> tuple[list[Place], np.random.Generator]:
+    """The patients in random order, a share of them of the first side.
 
-    Of each its number from 0 on, which tells nothing; its side, one of two
-    names, and its place there; a source of chance that all share; and a seed of
-    its own.
+    And a source of chance that all share.
     """
-    *seeds, seed = np.random.SeedSequence(seed).spawn(count + 1)
-    rng = np.random.default_rng(seed)
+    *seeds, seed_of_all = np.random.SeedSequence(seed).spawn(count + 1)
+    rng = np.random.default_rng(seed_of_all)
     first = min(count - 1, max(1, round(share * count)))
-    for index, number in enumerate(rng.permutation(count).tolist()):
-        second = index >= first
-        place = index - second * first
-        yield number, sides[second], place, rng, seeds[index]
+    numbers = rng.permutation(count).tolist()
+    places = [
+        Place(number, sides[i >= first], i - (i >= first) * first, seeds[i])
+        for i, number in enumerate(numbers)
+    ]
+    return places, rng
 
 
-def deal_sounds(shares, count, rng):
+def deal_sounds(
+    shares: dict[str, float], count: int, rng: np.random.Generator
+) -> list[list[str]]:
     """Names of 4 to 6 sounds for each of some recordings.
 
     In all, each is as often as is its share, to the nearest one.
-
-    Example
-    -------
-    >>> shares = {"normal": 0.5, "wheeze": 0.5}
-    >>> dealt = sum(deal_sounds(shares, 2, np.random.default_rng(0)), [])
-    >>> abs(dealt.count("normal") - dealt.count("wheeze")) <= 1
-    True
     """
     numbers = rng.integers(4, 7, count)
     place = (np.arange(numbers.sum()) + 0.5) / numbers.sum()
@@ -183,7 +175,12 @@ def deal_sounds(shares, count, rng):
     ]
 
 
-def run_command(generate, name, database, arguments=None):
+def run_command(
+    generate: Callable[..., dict],
+    name: str,
+    database: str,
+    arguments: Sequence[str] | None = None,
+) -> None:
     """The command line of a generator, the module ``name`` of this package.
 
     Prints what was written as JSON.

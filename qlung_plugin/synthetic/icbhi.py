@@ -11,15 +11,15 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Iterator
 from functools import partial
-from types import SimpleNamespace
-from typing import NamedTuple
+from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from qlung_plugin.synthetic import sounds
 from qlung_plugin.synthetic.corpus import (
+    Place,
     Recording,
     deal_sides,
     deal_sounds,
@@ -27,6 +27,7 @@ from qlung_plugin.synthetic.corpus import (
     write_corpus,
     write_text,
 )
+from qlung_plugin.synthetic.sounds import CRACKLE_KINDS, Chest, Device, add_at
 
 DATABASE = "ICBHI 2017"
 CRACKLES, WHEEZES = ("crackle", "both"), ("wheeze", "both")
@@ -56,21 +57,13 @@ STATE_DECK = (
 )
 
 
-class Device(NamedTuple):
-    """A recording device in the spirit of the one whose name it bears."""
-
-    mode: str  # sc: single channel, mc: multichannel
-    sample_rate: int  # Hz
-    subtype: str  # as soundfile names sample formats
-    band: tuple  # Hz, edges at -3 dB
-    level: float  # dB of full scale, mean RMS of its recordings
-
-
+# In the spirit of those whose names they bear. The first is single-channel or
+# multichannel.
 DEVICES = {
-    "AKGC417L": Device("mc", 44100, "PCM_24", (40, 4000), -24.0),
-    "LittC2SE": Device("mc", 44100, "PCM_24", (20, 1000), -15.0),
-    "Litt3200": Device("sc", 4000, "PCM_16", (80, 700), -21.0),
-    "Meditron": Device("sc", 44100, "PCM_16", (20, 2000), -28.0),
+    "AKGC417L": ("mc", Device(44100, "PCM_24", (40, 4000), -24.0)),
+    "LittC2SE": ("mc", Device(44100, "PCM_24", (20, 1000), -15.0)),
+    "Litt3200": ("sc", Device(4000, "PCM_16", (80, 700), -21.0)),
+    "Meditron": ("sc", Device(44100, "PCM_16", (20, 2000), -28.0)),
 }
 # Also dealt in order. As in ICBHI, LittC2SE is in training only and Litt3200
 # mostly in the test: a shift of devices.
@@ -84,37 +77,53 @@ SPLIT_FILE = "ICBHI_challenge_train_test.txt"
 DEMOGRAPHICS, DIAGNOSES_FILE = "demographic_info.txt", "patient_diagnosis.csv"
 
 
-def generate_icbhi_like(output_folder, seed=0, patients=16, recordings=3):
+def generate_icbhi_like(
+    output_folder: Path | str,
+    seed: int = 0,
+    patients: int = 16,
+    recordings: int = 3,
+) -> dict[str, dict]:
     """Writes a generated corpus in the layout of ICBHI 2017.
 
     60 % of the patients are in the training side. Both sides have all four
     labels; from 16 patients on, each label is in at least 3 patients of the
     training side, so that some can be held out for validation.
 
-    See :func:`qlung_plugin.synthetic.corpus.write_corpus` for arguments, errors
-    and the summary that is returned.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> summary = generate_icbhi_like(folder, patients=2, recordings=1)
-    >>> summary["recordings"]
-    {'test': 1, 'train': 1}
+    See :func:`qlung_plugin.synthetic.corpus.write_corpus` for the folder and
+    the summary.
     """
-    return write_corpus(
-        output_folder,
-        DATABASE,
-        {FOLDER, SPLIT_FILE, DEMOGRAPHICS, DIAGNOSES_FILE},
-        _write,
-        seed,
-        patients,
-        recordings,
-    )
+    entries = {FOLDER, SPLIT_FILE, DEMOGRAPHICS, DIAGNOSES_FILE}
+    sizes = seed, patients, recordings
+    return write_corpus(output_folder, DATABASE, entries, _write, *sizes)
 
 
-def _write(root, seed, patients, recordings):
+class Patient:
+    """Who is recorded, and what the lungs sound like."""
+
+    def __init__(self, place: Place, rng: np.random.Generator):
+        self.number = FIRST_PATIENT + place.number
+        self.side, self.seed = place.side, place.seed
+        self.state = STATE_DECK[place.position % len(STATE_DECK)]
+        devices = DEVICE_DECKS[place.side]
+        self.device = devices[place.position % len(devices)]
+        self.child = bool(rng.random() < 0.25)
+        self.demographics = _draw_demographics(self.child, rng)
+        self.diagnosis = rng.choice(DIAGNOSES[self.state])
+        # Seconds, mean length.
+        self.breath = rng.uniform(*((1.2, 1.5) if self.child else (1.5, 2.1)))
+        self.crackle_kind = rng.choice(list(CRACKLE_KINDS))
+        self.wheeze_pitch = np.exp(rng.uniform(np.log(150), np.log(600)))
+
+
+def _write(
+    root: Path, seed: int, patients: int, recordings: int
+) -> Iterator[Recording]:
     """Recordings, split, demographics and diagnoses as ICBHI has them."""
-    cohort = _draw_patients(seed, patients)
+    places, rng = deal_sides(seed, patients, 0.6, ("train", "test"))
+    cohort = [Patient(place, rng) for place in places]
+    # ICBHI, too, knows nothing of one patient.
+    cohort[-1].demographics = "NA NA NA NA NA"
+    cohort.sort(key=lambda patient: patient.number)
     (root / FOLDER).mkdir()
     split = []
     for patient in cohort:
@@ -128,35 +137,7 @@ def _write(root, seed, patients, recordings):
     write_text(root / DIAGNOSES_FILE, ["ID,CLASS\n", *diagnoses])
 
 
-def _draw_patients(seed, count):
-    """All patients, by number."""
-    cohort = []
-    for number, side, place, rng, seeds in deal_sides(
-        seed, count, 0.6, ("train", "test")
-    ):
-        state = STATE_DECK[place % len(STATE_DECK)]
-        child = bool(rng.random() < 0.25)
-        patient = SimpleNamespace(
-            number=FIRST_PATIENT + number,
-            side=side,
-            state=state,
-            device=DEVICE_DECKS[side][place % len(DEVICE_DECKS[side])],
-            child=child,
-            demographics=_draw_demographics(child, rng),
-            diagnosis=rng.choice(DIAGNOSES[state]),
-            # Seconds, mean length.
-            breath=rng.uniform(1.2, 1.5) if child else rng.uniform(1.5, 2.1),
-            crackle_kind=rng.choice(list(sounds.CRACKLE_KINDS)),
-            wheeze_pitch=np.exp(rng.uniform(np.log(150), np.log(600))),
-            seeds=seeds,
-        )
-        cohort.append(patient)
-    # ICBHI, too, knows nothing of one patient.
-    cohort[-1].demographics = "NA NA NA NA NA"
-    return sorted(cohort, key=lambda patient: patient.number)
-
-
-def _draw_demographics(child, rng):
+def _draw_demographics(child: bool, rng: np.random.Generator) -> str:
     """Age, sex, adult BMI, child weight in kg and height in cm."""
     sex = rng.choice(("F", "M"))
     if child:
@@ -165,38 +146,44 @@ def _draw_demographics(child, rng):
     return f"{rng.integers(30, 86)} {sex} {rng.uniform(19, 34):.1f} NA NA"
 
 
-def _write_recordings(root, patient, count):
+def _write_recordings(
+    root: Path, patient: Patient, count: int
+) -> Iterator[Recording]:
     """Writes the recordings of one patient and tells of each."""
-    seed, *seeds = patient.seeds.spawn(1 + count)
+    seed, *seeds = patient.seed.spawn(1 + count)
     rng = np.random.default_rng(seed)
     dealt = deal_sounds(STATES[patient.state], count, rng)
     locations = rng.permutation(LOCATIONS)
-    device = DEVICES[patient.device]
+    mode, device = DEVICES[patient.device]
     for index, (labels, seed) in enumerate(zip(dealt, seeds)):
         visit, place = divmod(index, len(LOCATIONS))
         where = f"{visit + 1}b1_{locations[place]}"
-        name = f"{patient.number}_{where}_{device.mode}_{patient.device}"
-        path = root / FOLDER / name
+        name = f"{patient.number}_{where}_{mode}_{patient.device}"
         rng = np.random.default_rng(seed)
         snr = int(rng.choice(SNRS))
         sound, bounds = _synthesise(patient, device, labels, snr, rng)
-        soundfile.write(
-            f"{path}.wav", sound, device.sample_rate, device.subtype
-        )
+        wav = root / FOLDER / f"{name}.wav"
+        soundfile.write(wav, sound, device.sample_rate, device.subtype)
         lines = (
             f"{start:.3f}\t{end:.3f}\t{label in CRACKLES:d}"
             f"\t{label in WHEEZES:d}\n"
             for start, end, label in zip(bounds, bounds[1:], labels)
         )
-        write_text(f"{path}.txt", lines)
+        write_text(wav.with_suffix(".txt"), lines)
         yield Recording(
             name, patient.side, patient.number, patient.state, snr, labels
         )
 
 
-def _synthesise(patient, device, labels, snr, rng):
+def _synthesise(
+    patient: Patient,
+    device: Device,
+    labels: list[str],
+    snr: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """The waveform of a recording, and the bounds of its cycles in s."""
-    rate = device.sample_rate
+    rate, chest = device.sample_rate, Chest(device.sample_rate, rng)
     lengths = patient.breath * rng.uniform(0.85, 1.15, len(labels))
     # To the millisecond, as written, so that the annotation is exact.
     bounds = np.cumsum([rng.uniform(0.05, 0.3), *lengths]).round(3)
@@ -206,21 +193,16 @@ def _synthesise(patient, device, labels, snr, rng):
     loudness = (0.2, 0.8) if snr == min(SNRS) else (0.7, 1.2)
     for start, end, label in zip(bounds, bounds[1:], labels):
         pitch = patient.wheeze_pitch * rng.uniform(0.9, 1.1)
-        breath = sounds.lung_cycle(
+        breath = chest.breath(
             end - start,
-            rate,
-            rng,
-            crackle_kind=patient.crackle_kind if label in CRACKLES else None,
-            wheeze_pitch=pitch if label in WHEEZES else None,
+            patient.crackle_kind if label in CRACKLES else None,
+            pitch if label in WHEEZES else None,
             strength=rng.uniform(*loudness),
             corner=130.0 if patient.child else 100.0,
         )
-        sounds.add_at(lungs, breath, round(start * rate))
-    pulse = (90, 120) if patient.child else (60, 90)
-    recorded = sounds.record_chest(
-        lungs, rate, rng, snr, pulse, device.band, device.level
-    )
-    return recorded, bounds
+        add_at(lungs, breath, round(start * rate))
+    pulse = (90.0, 120.0) if patient.child else (60.0, 90.0)
+    return chest.record(lungs, snr, pulse, device), bounds
 
 
 main = partial(run_command, generate_icbhi_like, "icbhi", DATABASE)

@@ -13,14 +13,16 @@ Authors
 """
 
 import json
+from collections.abc import Iterator
 from functools import partial
-from types import SimpleNamespace
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from qlung_plugin.synthetic import sounds
 from qlung_plugin.synthetic.corpus import (
+    Place,
     Recording,
     deal_sides,
     deal_sounds,
@@ -28,11 +30,11 @@ from qlung_plugin.synthetic.corpus import (
     write_corpus,
     write_text,
 )
+from qlung_plugin.synthetic.sounds import Chest, Device, add_at
 
 DATABASE = "SPRSound 2022"
-RATE = 8000  # Hz
-BAND = (60, 1300)  # Hz, edges at -3 dB of the device
-LEVEL = -19.0  # dB of full scale, mean RMS of the recordings
+DEVICE = Device(8000, "PCM_16", (60, 1300), -19.0)
+RATE = DEVICE.sample_rate
 PULSE = (90, 130)  # beats per minute
 SNRS = (25, 15, 8, 2)  # dB, of lung sound to room noise
 POOR_SNRS = (-12, -6, 0)  # of recordings of poor quality
@@ -79,7 +81,12 @@ FOLDERS = {  # of audio and of annotations, by partition
 }
 
 
-def generate_sprsound_like(output_folder, seed=0, patients=20, recordings=3):
+def generate_sprsound_like(
+    output_folder: Path | str,
+    seed: int = 0,
+    patients: int = 20,
+    recordings: int = 3,
+) -> dict[str, dict]:
     """Writes a generated corpus in the layout of SPRSound 2022.
 
     65 % of the patients are in `train`, the others in `inter`. Every other
@@ -87,35 +94,47 @@ def generate_sprsound_like(output_folder, seed=0, patients=20, recordings=3):
     quality in `train`, half of which are without events. Each partition has
     normal, crackle, wheeze and both.
 
-    See :func:`qlung_plugin.synthetic.corpus.write_corpus` for arguments, errors
-    and the summary that is returned.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> summary = generate_sprsound_like(folder, patients=2, recordings=1)
-    >>> summary["recordings"]
-    {'inter': 1, 'intra': 1, 'train': 2}
+    See :func:`qlung_plugin.synthetic.corpus.write_corpus` for the folder and
+    the summary.
     """
-    return write_corpus(
-        output_folder,
-        DATABASE,
-        {folder.partition("/")[0] for folder in sum(FOLDERS.values(), ())},
-        _write,
-        seed,
-        patients,
-        recordings,
-    )
+    entries = {Path(folder).parts[0] for folder in chain(*FOLDERS.values())}
+    sizes = seed, patients, recordings
+    return write_corpus(output_folder, DATABASE, entries, _write, *sizes)
 
 
-def _write(root, seed, patients, recordings):
+class Patient:
+    """Who is recorded, and what the lungs sound like."""
+
+    def __init__(self, place: Place, rng: np.random.Generator):
+        self.number = FIRST_PATIENT + place.number
+        self.side, self.seed = place.side, place.seed
+        self.position = place.position
+        deck = STATE_DECKS[place.side]
+        self.state = deck[place.position % len(deck)]
+        self.age = round(float(rng.uniform(0.2, 14.0)), 1)
+        self.sex = rng.integers(2)  # 0 male, 1 female, as in the file names
+        self.wheeze_pitch = np.exp(rng.uniform(np.log(250), np.log(600)))
+
+    def plan(self, recordings: int) -> Iterator[tuple[str, int, str]]:
+        """What is recorded: partition, how often, and whether poorly."""
+        yield self.side, recordings, ""
+        if self.side == "train" and self.position % 2 == 0:
+            yield "intra", 1, ""
+            yield "train", 1, "annotated" if self.position % 4 == 0 else "bare"
+
+
+def _write(
+    root: Path, seed: int, patients: int, recordings: int
+) -> Iterator[Recording]:
     """Writes the recordings of all patients and tells of each."""
-    for folder in sum(FOLDERS.values(), ()):
+    for folder in chain(*FOLDERS.values()):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    places, shared = deal_sides(seed, patients, 0.65, ("train", "inter"))
+    cohort = [Patient(place, shared) for place in places]
     number = 0
-    for patient in _draw_patients(seed, patients):
+    for patient in sorted(cohort, key=lambda patient: patient.number):
         rng = np.random.default_rng(patient.seed)
-        for partition, count, poor in _plan(patient, recordings):
+        for partition, count, poor in patient.plan(recordings):
             for types in deal_sounds(STATES[patient.state], count, rng):
                 number += 1
                 yield _write_recording(
@@ -123,41 +142,20 @@ def _write(root, seed, patients, recordings):
                 )
 
 
-def _draw_patients(seed, count):
-    """All patients, by number."""
-    cohort = []
-    for number, side, place, rng, own in deal_sides(
-        seed, count, 0.65, ("train", "inter")
-    ):
-        deck = STATE_DECKS[side]
-        patient = SimpleNamespace(
-            number=FIRST_PATIENT + number,
-            side=side,
-            place=place,
-            state=deck[place % len(deck)],
-            age=round(float(rng.uniform(0.2, 14.0)), 1),
-            sex=rng.integers(2),  # 0 male, 1 female, as in the file names
-            wheeze_pitch=np.exp(rng.uniform(np.log(250), np.log(600))),
-            seed=own,
-        )
-        cohort.append(patient)
-    return sorted(cohort, key=lambda patient: patient.number)
-
-
-def _plan(patient, recordings):
-    """What is recorded of a patient: partition, how often, and how poorly."""
-    yield patient.side, recordings, None
-    if patient.side == "train" and patient.place % 2 == 0:
-        yield "intra", 1, None
-        yield "train", 1, "annotated" if patient.place % 4 == 0 else "bare"
-
-
-def _write_recording(root, partition, patient, number, types, poor, rng):
+def _write_recording(
+    root: Path,
+    partition: str,
+    patient: Patient,
+    number: int,
+    types: list[str],
+    poor: str,
+    rng: np.random.Generator,
+) -> Recording:
     """Writes one recording with its annotation, and tells of it."""
     place = rng.integers(1, 5)
     name = f"{patient.number}_{patient.age}_{patient.sex}_p{place}_{number}"
     snr = int(rng.choice(POOR_SNRS if poor else SNRS))
-    sound, bounds = _synthesise(patient, types, snr, poor, rng)
+    sound, bounds = _synthesise(patient, types, snr, bool(poor), rng)
     if poor == "bare":
         types = []
     events = [
@@ -170,23 +168,27 @@ def _write_recording(root, partition, patient, number, types, poor, rng):
         "event_annotation": events,
     }
     audio, annotations = (root / folder for folder in FOLDERS[partition])
-    soundfile.write(audio / f"{name}.wav", sound, RATE, "PCM_16")
+    soundfile.write(audio / f"{name}.wav", sound, RATE, DEVICE.subtype)
     write_text(annotations / f"{name}.json", [json.dumps(content)])
     return Recording(name, partition, patient.number, patient.state, snr, types)
 
 
-def _annotate(types):
+def _annotate(types: list[str]) -> str:
     """The annotation of a recording as a whole: which sounds it has."""
-    parts = []
-    if CONTINUOUS & set(types):
-        parts.append("CAS")
-    if CRACKLES.keys() & set(types):
-        parts.append("DAS")
+    heard = {"CAS": CONTINUOUS, "DAS": CRACKLES.keys()}
+    parts = [name for name, kinds in heard.items() if kinds & set(types)]
     return " & ".join(parts) or "Normal"
 
 
-def _synthesise(patient, types, snr, poor, rng):
+def _synthesise(
+    patient: Patient,
+    types: list[str],
+    snr: int,
+    poor: bool,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """The waveform of a recording, and the bounds of its events in ms."""
+    chest = Chest(RATE, rng)
     # About the medians of Fleming et al. 2011, Lancet 377: 43 breaths a minute
     # in the newborn, 24 at 5 years, 19 at 14.
     breath = 60 / (19 + 24 * np.exp(-patient.age / 3))
@@ -195,45 +197,43 @@ def _synthesise(patient, types, snr, poor, rng):
     lungs = np.zeros(round((onsets[-1] + rng.uniform(0.1, 0.6)) * RATE))
     bounds = []
     for onset, length, kind in zip(onsets, lengths, types):
-        sound = _breathe(patient, kind, length, rng)
-        sounds.add_at(lungs, sound, round(onset * RATE))
+        sound = _breathe(chest, patient, kind, length)
+        add_at(lungs, sound, round(onset * RATE))
         # The last tenth of a breath is a pause.
-        bounds.append(
-            (round(1000 * onset), round(1000 * (onset + 0.9 * length)))
-        )
+        end = onset + 0.9 * length
+        bounds.append((round(1000 * onset), round(1000 * end)))
     if poor:
-        lungs += _rubbing(len(lungs), rng)
-    recorded = sounds.record_chest(lungs, RATE, rng, snr, PULSE, BAND, LEVEL)
-    return recorded, bounds
+        lungs += _rubbing(chest, len(lungs))
+    return chest.record(lungs, snr, PULSE, DEVICE), bounds
 
 
-def _breathe(patient, kind, length, rng):
+def _breathe(
+    chest: Chest, patient: Patient, kind: str, length: float
+) -> np.ndarray:
     """One breath of some type."""
-    pitch = patient.wheeze_pitch * rng.uniform(0.9, 1.1)
-    strength = rng.uniform(0.7, 1.2)
-    sound = sounds.lung_cycle(
+    pitch = patient.wheeze_pitch * chest.rng.uniform(0.9, 1.1)
+    strength = chest.rng.uniform(0.7, 1.2)
+    sound = chest.breath(
         length,
-        RATE,
-        rng,
-        crackle_kind=CRACKLES.get(kind),
-        wheeze_pitch=PITCHES[kind] * pitch if kind in PITCHES else None,
-        strength=strength,
+        CRACKLES.get(kind),
+        PITCHES[kind] * pitch if kind in PITCHES else None,
+        strength,
         corner=130.0,
     )
     if kind == "Stridor":  # high, loud, and in inspiration
-        tone = sounds.wheeze(0.35 * length, RATE, rng, 1.6 * pitch)
-        sounds.add_at(sound, 0.8 * strength * tone, round(0.03 * length * RATE))
+        tone = chest.wheeze(0.35 * length, 1.6 * pitch)
+        add_at(sound, 0.8 * strength * tone, round(0.03 * length * RATE))
     return sound
 
 
-def _rubbing(samples, rng):
+def _rubbing(chest: Chest, samples: int) -> np.ndarray:
     """Strokes of the stethoscope on skin and cloth, about three a second."""
-    track = np.zeros(samples)
+    track, rng = np.zeros(samples), chest.rng
     for _ in range(round(3 * samples / RATE)):
         length = round(rng.uniform(0.05, 0.4) * RATE)
-        noise = sounds.shaped_noise(length, RATE, rng, 900, 6)
+        noise = chest.noise(length, 900, 6)
         stroke = rng.uniform(1, 4) * noise * np.hanning(length)
-        sounds.add_at(track, stroke, int(rng.integers(samples)))
+        add_at(track, stroke, int(rng.integers(samples)))
     return track
 
 

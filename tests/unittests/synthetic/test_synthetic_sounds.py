@@ -8,28 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import hilbert, welch
+from scipy.signal import hilbert
 
 from qlung_plugin.synthetic import sounds
+from tests.unittests.synthetic.spectra import band_powers, decibels
 
 RATE = 44100
 
 
-def rng(seed=0):
-    return np.random.default_rng(seed)
-
-
-def decibels(ratio):
-    return 10 * np.log10(ratio)
-
-
-def band_powers(sound, rate, *bands):
-    """Mean power density between the (low, high) of each band."""
-    frequencies, power = welch(sound, rate, nperseg=rate // 10)
-    return [
-        power[(frequencies >= low) & (frequencies < high)].mean()
-        for low, high in bands
-    ]
+def chest(rate=RATE, seed=0):
+    return sounds.Chest(rate, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +45,7 @@ def test_crackle_has_the_documented_durations(two_cycle, deflection):
 )
 def test_crackles_of_a_breath_are_fine_or_coarse(kind, shortest, longest):
     # So long a breath that the bursts lie apart.
-    breath = sounds.crackles(100.0, RATE, rng(), kind)
+    breath = chest().crackles(100.0, kind)
     silent = np.flatnonzero(breath == 0)
     lengths = np.diff(silent)
     bursts = lengths[lengths > 20] / RATE
@@ -69,7 +57,7 @@ def test_crackles_of_a_breath_are_fine_or_coarse(kind, shortest, longest):
 
 
 def test_wheeze_peaks_at_the_fundamental_and_its_harmonics():
-    tone = sounds.wheeze(1.0, RATE, rng(), fundamental=400.0, drift=0.0)
+    tone = chest().wheeze(1.0, 400.0, drift=0.0)
     spectrum = np.abs(np.fft.rfft(tone))  # bins of 1 Hz
     for partial, height in ((1, 1), (2, 1 / 4), (3, 1 / 9)):
         around = spectrum[400 * partial - 100 : 400 * partial + 100]
@@ -79,7 +67,7 @@ def test_wheeze_peaks_at_the_fundamental_and_its_harmonics():
 
 
 def test_wheeze_drifts_slowly_and_lasts():
-    tone = sounds.wheeze(0.5, RATE, rng(), 400.0, harmonics=1, drift=0.1)
+    tone = chest().wheeze(0.5, 400.0, harmonics=1)
     analytic = hilbert(tone)
     loud = np.abs(analytic) > 0.5
     assert loud.sum() / RATE > 0.1  # CORSA: wheezes last longer than 100 ms
@@ -93,14 +81,14 @@ def test_wheeze_drifts_slowly_and_lasts():
 
 
 def test_wheeze_does_not_alias():
-    tone = sounds.wheeze(1.0, 4000, rng(), fundamental=900.0, drift=0.0)
+    tone = chest(4000).wheeze(1.0, 900.0, drift=0.0)
     spectrum = np.abs(np.fft.rfft(tone))
     assert spectrum[1300] < 1e-2 * spectrum[900]  # where 3 * 900 would fold to
 
 
 def test_breathing_has_the_published_slopes():
     # The middle half of each phase, as in Gavriely et al. 1995.
-    breaths = [sounds.breathing(4.0, RATE, rng(i)) for i in range(5)]
+    breaths = [chest(seed=i).breathing(4.0) for i in range(5)]
     phases = {"in": (0.5, 1.1, 12.7, 15.2), "out": (1.7, 2.6, 13.4, 20.3)}
     power = {}
     for phase, (start, stop, least, most) in phases.items():
@@ -115,7 +103,7 @@ def test_breathing_has_the_published_slopes():
 
 
 def test_heart_beats_are_low_and_regular():
-    beats = sounds.heart_beats(20.0, 4000, rng(), rate=80.0)
+    beats = chest(4000).heart_beats(20.0, rate=80.0)
     low, high = band_powers(beats, 4000, (20, 100), (200, 2000))
     assert low > 1e3 * high
     envelope = np.abs(beats).reshape(-1, 40).mean(1)  # 100 per second
@@ -126,8 +114,8 @@ def test_heart_beats_are_low_and_regular():
 
 @pytest.mark.parametrize("snr", [-5, 0, 3, 30])
 def test_noise_is_mixed_at_the_ratio_asked_for(snr):
-    lungs = sounds.breathing(2.0, 4000, rng())
-    noise = sounds.ambient_noise(2.0, 4000, rng(1))
+    lungs = chest(4000).breathing(2.0)
+    noise = chest(4000, 1).room(2.0)
     added = sounds.mix_at_snr(lungs, noise, snr) - lungs
     ratio = (lungs**2).mean() / (added**2).mean()
     assert decibels(ratio) == pytest.approx(snr, abs=1e-6)
@@ -138,7 +126,7 @@ def test_band_limit_is_3_db_at_its_edges_and_12_db_per_octave_beyond():
     click = np.zeros(RATE)
     click[0] = 1.0
     gain = 20 * np.log10(
-        np.abs(np.fft.rfft(sounds.band_limit(click, RATE, 100, 1000)))
+        np.abs(np.fft.rfft(sounds.band_limit(click, RATE, (100, 1000))))
     )
     assert gain[[100, 1000]] == pytest.approx([-3, -3], abs=0.2)
     assert gain[316] == pytest.approx(0, abs=0.1)
@@ -157,8 +145,8 @@ def test_band_limit_is_3_db_at_its_edges_and_12_db_per_octave_beyond():
 def test_any_cycle_is_finite_and_of_its_length(
     duration, rate, kind, pitch, seed
 ):
-    cycle = sounds.lung_cycle(duration, rate, rng(seed), kind, pitch)
+    breath = duration, kind, pitch, 1.0, 100.0
+    cycle = chest(rate, seed).breath(*breath)
     assert cycle.shape == (round(duration * rate),)
     assert np.isfinite(cycle).all() and cycle.any()
-    again = sounds.lung_cycle(duration, rate, rng(seed), kind, pitch)
-    assert np.array_equal(cycle, again)
+    assert np.array_equal(cycle, chest(rate, seed).breath(*breath))
