@@ -8,19 +8,11 @@ Authors
  * qlung_plugin contributors
 """
 
-from qlung_plugin.processing.quality.course import (
-    band_levels,
-    band_matrix,
-    band_shares,
+from qlung_plugin.processing.quality.breathing import (
     breathing_course,
     breathing_periodicity,
     breathing_share,
-    burst_share,
-    faint_share,
-    level_correlation,
     smooth,
-    spectral_flux,
-    spread_over_frames,
 )
 from qlung_plugin.processing.quality.frames import (
     SILENCE,
@@ -33,6 +25,16 @@ from qlung_plugin.processing.quality.frames import (
     quantile_over_frames,
     remove_dc,
     sample_mask,
+)
+from qlung_plugin.processing.quality.levels import (
+    band_levels,
+    band_matrix,
+    band_shares,
+    burst_share,
+    faint_share,
+    level_correlation,
+    spectral_flux,
+    spread_over_frames,
 )
 from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,

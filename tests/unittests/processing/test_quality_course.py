@@ -27,7 +27,7 @@ from qlung_plugin.processing.quality import (
     spectral_flux,
     spread_over_frames,
 )
-from qlung_plugin.processing.quality.course import FLOOR
+from qlung_plugin.processing.quality.levels import FLOOR
 
 FRAME_RATE = 62.5
 BANDS = torch.tensor([[1.0, 0, 1], [0, 1, 1], [0, 1, 0], [0, 0, 1]])
