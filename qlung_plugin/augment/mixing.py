@@ -24,7 +24,15 @@ class Mixture(NamedTuple):
     weight: float
 
 
-def mixed_loss(loss, logits, cosines, embeddings, targets, quality, mixture):
+def mixed_loss(
+    loss: nn.Module,
+    logits: torch.Tensor,
+    cosines: torch.Tensor,
+    embeddings: torch.Tensor,
+    targets: torch.Tensor,
+    quality: torch.Tensor,
+    mixture: Mixture,
+) -> torch.Tensor:
     """The loss of mixed cycles, weighted between both labels.
 
     ``w * loss(targets) + (1 - w) * loss(targets of the others)``, both at the
@@ -100,11 +108,13 @@ class Mixup(nn.Module):
     (torch.Size([4, 80]), True)
     """
 
-    def __init__(self, alpha=0.4):
+    def __init__(self, alpha: float = 0.4):
         super().__init__()
         self.alpha = _positive(alpha)
 
-    def forward(self, backbone, features):
+    def forward(
+        self, backbone: nn.Module, features: torch.Tensor
+    ) -> tuple[torch.Tensor, Mixture]:
         """Embeddings of mixed features, and the mixture.
 
         Arguments
@@ -158,11 +168,13 @@ class PatchMix(nn.Module):
     (torch.Size([4, 8]), True)
     """
 
-    def __init__(self, alpha=1.0):
+    def __init__(self, alpha: float = 1.0):
         super().__init__()
         self.alpha = _positive(alpha)
 
-    def forward(self, backbone, features):
+    def forward(
+        self, backbone: nn.Module, features: torch.Tensor
+    ) -> tuple[torch.Tensor, Mixture]:
         """Embeddings of mixed tokens, and the mixture.
 
         Arguments
@@ -193,7 +205,7 @@ class PatchMix(nn.Module):
         permutation = permutation.to(features.device)
         weight = 1.0
 
-        def mix_tokens(tokens):
+        def mix_tokens(tokens: torch.Tensor) -> torch.Tensor:
             nonlocal weight
             count = tokens.shape[1]
             replaced = int(count * (1 - drawn))
@@ -207,13 +219,13 @@ class PatchMix(nn.Module):
         return embeddings, Mixture(permutation, weight)
 
 
-def _positive(alpha):
+def _positive(alpha: float) -> float:
     if alpha <= 0:
         raise ValueError(f"alpha must be positive, not {alpha}")
     return float(alpha)
 
 
-def _draw(batch, alpha):
+def _draw(batch: int, alpha: float) -> tuple[torch.Tensor, float]:
     """A permutation and a weight, drawn on the CPU for every device alike."""
     weight = torch.distributions.Beta(alpha, alpha).sample().item()
     return torch.randperm(batch), weight

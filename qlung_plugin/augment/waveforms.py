@@ -7,10 +7,15 @@ Authors
 import torch
 from torch import nn
 
+from qlung_plugin.dataio.cycles import FixedLength, QualityMeasure
 from qlung_plugin.processing.cycles import resample
 
 
-def fix_lengths(waveforms, relative_lengths, fix_length):
+def fix_lengths(
+    waveforms: torch.Tensor,
+    relative_lengths: torch.Tensor,
+    fix_length: FixedLength,
+) -> torch.Tensor:
     """Brings each cycle of a padded batch to the fixed length.
 
     Arguments
@@ -97,7 +102,13 @@ class WaveformAugmentation(nn.Module):
         "quality": "!ref <quality>",
     }
 
-    def __init__(self, augmenter, fix_length, sample_rate, quality=None):
+    def __init__(
+        self,
+        augmenter: nn.Module,
+        fix_length: FixedLength,
+        sample_rate: int,
+        quality: QualityMeasure | None = None,
+    ):
         super().__init__()
         one_to_one = {
             "parallel_augment": False,
@@ -118,7 +129,13 @@ class WaveformAugmentation(nn.Module):
         self.quality = quality
 
     @torch.no_grad()
-    def forward(self, waveforms, relative_lengths, quality, native_rates=None):
+    def forward(
+        self,
+        waveforms: torch.Tensor,
+        relative_lengths: torch.Tensor,
+        quality: torch.Tensor,
+        native_rates: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Augments cycles and brings them to the fixed length.
 
         Arguments

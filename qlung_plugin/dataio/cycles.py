@@ -9,6 +9,9 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
 import torch
 from torch import nn
 
@@ -160,6 +163,41 @@ class CycleFeatures(nn.Module):
         """Features of a cycle ``[time]`` recorded at ``native_rate`` in Hz."""
         waveform = self.fix_length(self.resampler(waveform, native_rate))
         return self.compute_features(waveform.unsqueeze(0))[0].half()
+
+
+class QualityMeasure(Protocol):
+    """What is asked here of a :class:`qlung_plugin.lobes.quality.QualityMeasure`,
+    which is a floor above."""
+
+    sample_rate: int
+
+    @property
+    def parts(self) -> "Sequence[QualityMeasure]":
+        """The measures that it is made of."""
+
+    def measure_recorded(
+        self, waveforms: list[torch.Tensor], native_rates: list[int]
+    ) -> torch.Tensor:
+        """Measurements of cycles, each at its own rate."""
+
+    def measure_entries(
+        self, entries: Mapping[str, dict]
+    ) -> torch.Tensor | None:
+        """Measurements that entries of a manifest state, if they do."""
+
+    def fit(self, measurements: torch.Tensor) -> None:
+        """Learns from the measurements of training cycles."""
+
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
+        """Quality in [0, 1]."""
+
+    def __call__(
+        self,
+        waveforms: torch.Tensor,
+        relative_lengths: torch.Tensor | None = None,
+        native_rates: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Quality of a padded batch."""
 
 
 class CycleMeasurements(nn.Module):

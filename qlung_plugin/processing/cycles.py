@@ -17,7 +17,9 @@ LARGEST_KERNEL = 4_000_000
 
 
 @lru_cache(maxsize=16)
-def _resampler(native_rate, sample_rate, device):
+def _resampler(
+    native_rate: int, sample_rate: int, device: torch.device
+) -> torch.nn.Module:
     # Here, because the mathematics of the package does without torchaudio.
     from torchaudio.transforms import Resample
 
@@ -25,7 +27,9 @@ def _resampler(native_rate, sample_rate, device):
     return Resample(native_rate, sample_rate).to(device)
 
 
-def _resample_odd_rates(waveforms, native_rate, sample_rate):
+def _resample_odd_rates(
+    waveforms: torch.Tensor, native_rate: int, sample_rate: int
+) -> torch.Tensor:
     from scipy.signal import resample_poly
 
     resampled = resample_poly(
@@ -34,7 +38,9 @@ def _resample_odd_rates(waveforms, native_rate, sample_rate):
     return torch.from_numpy(resampled).to(waveforms)
 
 
-def resample(waveforms, native_rate, sample_rate):
+def resample(
+    waveforms: torch.Tensor, native_rate: int, sample_rate: int
+) -> torch.Tensor:
     """Changes the sample rate by band-limited interpolation.
 
     Rates that have hardly a common divisor, such as 44,101 and 32,000 Hz, are
@@ -72,7 +78,9 @@ def resample(waveforms, native_rate, sample_rate):
     return _resampler(native_rate, sample_rate, waveforms.device)(waveforms)
 
 
-def fade(waveforms, samples, fade_in=True):
+def fade(
+    waveforms: torch.Tensor, samples: int, fade_in: bool = True
+) -> torch.Tensor:
     """Linear fade-in and fade-out.
 
     Arguments
@@ -105,7 +113,7 @@ def fade(waveforms, samples, fade_in=True):
     return waveforms * gain
 
 
-def cyclic_pad(waveforms, length):
+def cyclic_pad(waveforms: torch.Tensor, length: int) -> torch.Tensor:
     """Repeats what is too short, and cuts, to a fixed length.
 
     Arguments
@@ -137,7 +145,13 @@ def cyclic_pad(waveforms, length):
     return waveforms.repeat(shape)[..., :length]
 
 
-def fix_length(waveforms, length, fade_samples, fade_first=False, fade_in=True):
+def fix_length(
+    waveforms: torch.Tensor,
+    length: int,
+    fade_samples: int,
+    fade_first: bool = False,
+    fade_in: bool = True,
+) -> torch.Tensor:
     """Cyclic padding and fades, in either order.
 
     Arguments

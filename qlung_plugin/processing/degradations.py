@@ -1,9 +1,9 @@
 """What spoils a recording, in known degrees.
 
-Pure functions on the last dimension of a waveform, full scale at 1, at the rate
-at which it was recorded. They answer how a quality score and a model move when
-the quality is lowered on purpose, where no expert has to be asked. What a device
-does is here, what is heard beside the chest in
+Pure functions on the last dimension of a waveform ``[..., time]``, full scale at
+1, at the rate at which it was recorded, in Hz. They answer how a quality score
+and a model move when the quality is lowered on purpose, where no expert has to
+be asked. What a device does is here, what is heard beside the chest in
 :mod:`qlung_plugin.processing.interference`.
 
 Authors
@@ -28,25 +28,14 @@ DROPOUT = (0.02, 0.2)  # seconds
 SENSOR_SNR = 40.0  # dB
 
 
-def low_pass(waveform, cutoff, sample_rate, order=8):
+def low_pass(
+    waveform: torch.Tensor, cutoff: float, sample_rate: int, order: int = 8
+) -> torch.Tensor:
     """Butterworth low-pass filter, as the poorer band of a device.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    cutoff : float
-        Frequency at -3 dB, in Hz. From the Nyquist frequency on nothing is
-        left to be removed, and the waveform is returned as it is.
-    sample_rate : int
-        Rate of the waveform, in Hz.
-    order : int
-        Order of the filter: 6 dB per octave each.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
+    At -3 dB at the cutoff, in Hz, and with 6 dB per octave for each order. From
+    the Nyquist frequency on nothing is left to be removed, and the waveform is
+    returned as it is.
 
     Example
     -------
@@ -62,20 +51,10 @@ def low_pass(waveform, cutoff, sample_rate, order=8):
     return torch.from_numpy(filtered).to(waveform)
 
 
-def clip(waveform, share):
+def clip(waveform: torch.Tensor, share: float) -> torch.Tensor:
     """Cuts off what exceeds a share of the waveform's own peak.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    share : float
-        Of the largest magnitude, in (0, 1].
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
+    The share is of the largest magnitude, in (0, 1].
 
     Example
     -------
@@ -87,20 +66,8 @@ def clip(waveform, share):
     return waveform.clamp(-limit, limit)
 
 
-def gain(waveform, decibels):
+def gain(waveform: torch.Tensor, decibels: float) -> torch.Tensor:
     """Changes the level; what comes to exceed full scale is cut off there.
-
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    decibels : float
-        The change.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]`` in [-1, 1].
 
     Example
     -------
@@ -110,20 +77,10 @@ def gain(waveform, decibels):
     return (waveform * 10 ** (decibels / 20)).clamp(-1, 1)
 
 
-def quantise(waveform, bits):
+def quantise(waveform: torch.Tensor, bits: float) -> torch.Tensor:
     """Rounds to the values that samples of so many bits can have.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    bits : int
-        Bits per sample, the sign included.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]`` in [-1, 1 - 2 ** (1 - bits)].
+    The sign is included in the bits, a whole number.
 
     Example
     -------
@@ -137,25 +94,17 @@ def quantise(waveform, bits):
     return (waveform * steps).round().clamp(-steps, steps - 1) / steps
 
 
-def dropouts(waveform, sample_rate, share, generator):
+def dropouts(
+    waveform: torch.Tensor,
+    sample_rate: int,
+    share: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
     """Sets short stretches to zero, as a bad cable or radio link does.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    sample_rate : int
-        Its rate, in Hz.
-    share : float
-        Of the time, in [0, 1]; exceeded by less than one stretch.
-    generator : torch.Generator
-        Draws the stretches, of 20 to 200 ms each; neighbours can merge. Those
-        of a smaller share are among those of a larger one.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
+    The share is of the time, in [0, 1], and exceeded by less than one stretch. The
+    stretches take 20 to 200 ms each; neighbours can merge. Those of a smaller share
+    are among those of a larger one.
 
     Example
     -------
@@ -179,22 +128,13 @@ def dropouts(waveform, sample_rate, share, generator):
     return waveform.masked_fill(lost.to(waveform.device), 0.0)
 
 
-def lost_contact(waveform, share, generator):
+def lost_contact(
+    waveform: torch.Tensor, share: float, generator: torch.Generator
+) -> torch.Tensor:
     """Leaves nothing but the sensor's own noise from some time on.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    share : float
-        Of the time, in [0, 1], at the end.
-    generator : torch.Generator
-        Draws the noise, Gaussian and white, 40 dB below the waveform.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
+    That is a share of the time, in [0, 1], at the end. The noise is Gaussian and
+    white, 40 dB below the waveform.
 
     Example
     -------
@@ -218,7 +158,7 @@ class Degradation(NamedTuple):
     harmless: float  # the degree that changes nothing
     higher_is_worse: bool = False
 
-    def severity(self, degree):
+    def severity(self, degree: float) -> float:
         """The degree with a sign that makes it grow as it gets worse."""
         return degree if self.higher_is_worse else -degree
 
@@ -237,7 +177,13 @@ DEGRADATIONS = {
 }
 
 
-def degrade(waveform, sample_rate, kind, degree, seed=0):
+def degrade(
+    waveform: torch.Tensor,
+    sample_rate: int,
+    kind: str,
+    degree: float,
+    seed: int = 0,
+) -> torch.Tensor:
     """Degrades a waveform by the name of the kind.
 
     Arguments
@@ -299,6 +245,6 @@ def degrade(waveform, sample_rate, kind, degree, seed=0):
     )
 
 
-def _check(name, value, valid, wanted):
+def _check(name: str, value: float, valid: bool, wanted: str) -> None:
     if not valid:
         raise ValueError(f"{name} must be {wanted}, got {value}")

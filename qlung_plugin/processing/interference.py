@@ -1,7 +1,8 @@
 """What is heard beside a chest: noise, voices, a crying child, handling.
 
-Pure functions that make such sounds, and that add them at a known level. They
-imitate what disturbs a recording as far as a study of degradations needs it.
+Pure functions that make such sounds, ``[time]``, and that add them at a known
+level to waveforms, ``[..., time]``. They imitate what disturbs a recording as
+far as a study of degradations needs it.
 
 All chance comes from the ``generator`` given, and what it draws does not depend
 on the degree: the disturbances of one seed differ by their scale, or the
@@ -29,23 +30,13 @@ RUB_CORNER, KNOCK_PITCH = 200.0, (30.0, 120.0)
 HANDLING_PEAK = (0.5, 1.5)
 
 
-def scale_to_snr(sound, waveform, snr):
+def scale_to_snr(
+    sound: torch.Tensor, waveform: torch.Tensor, snr: float
+) -> torch.Tensor:
     """Brings a sound to a given level below a waveform, which it can join then.
 
-    Arguments
-    ---------
-    sound : torch.Tensor
-        ``[..., time]``, or ``[time]`` for all waveforms.
-    waveform : torch.Tensor
-        ``[..., time]``.
-    snr : float
-        Power of the waveform over that of the sound, both less any DC, in dB.
-        It holds exactly, not only on average. Silence asks for silence.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``, without DC.
+    The power of the waveform is ``snr`` dB above that of the sound, both less any
+    DC. It holds exactly, not only on average. Silence asks for silence.
 
     Example
     -------
@@ -61,23 +52,12 @@ def scale_to_snr(sound, waveform, snr):
     return level / sound_level.clamp(min=tiny) * 10 ** (-snr / 20) * sound
 
 
-def add_white_noise(waveform, snr, generator):
+def add_white_noise(
+    waveform: torch.Tensor, snr: float, generator: torch.Generator
+) -> torch.Tensor:
     """Adds Gaussian white noise of a given level below the waveform.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    snr : float
-        See :func:`scale_to_snr`.
-    generator : torch.Generator
-        Draws the noise. The noise of one seed differs between levels by its
-        scale alone.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
+    The noise of one seed differs between levels by its scale alone.
 
     Example
     -------
@@ -90,60 +70,37 @@ def add_white_noise(waveform, snr, generator):
     return waveform + scale_to_snr(noise, waveform, snr)
 
 
-def babble(samples, sample_rate, generator, talkers=6):
+def babble(
+    samples: int, sample_rate: int, generator: torch.Generator, talkers: int = 6
+) -> torch.Tensor:
     """Several voices at once, of which no word is understood.
 
     Each voice is a sequence of syllables, about four a second, most of them
     voiced, the others hissed. The spectrum is about the mean one of speech, see
     Byrne et al., "An international comparison of long-term average speech
-    spectra", JASA 1994: from 500 Hz on it falls by 6 dB per octave.
-
-    Arguments
-    ---------
-    samples : int
-        Length of the sound.
-    sample_rate : int
-        Its rate, in Hz.
-    generator : torch.Generator
-        Draws the syllables.
-    talkers : int
-        Number of voices.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[time]``, of any level.
+    spectra", JASA 1994: from 500 Hz on it falls by 6 dB per octave. The level is
+    any.
 
     Example
     -------
     >>> babble(8000, 8000, torch.Generator()).shape
     torch.Size([8000])
     """
-    voices = sum(_talk(samples, sample_rate, generator) for _ in range(talkers))
+    voices = torch.zeros(samples, dtype=torch.double)
+    for _ in range(talkers):
+        voices += _talk(samples, sample_rate, generator)
     band = butter(1, SPEECH_BAND, "bandpass", fs=sample_rate, output="sos")
     return torch.from_numpy(sosfilt(band, voices.numpy()))
 
 
-def crying(samples, sample_rate, generator):
+def crying(
+    samples: int, sample_rate: int, generator: torch.Generator
+) -> torch.Tensor:
     """A crying child: bouts of a harmonic sound, pauses for breath.
 
     The pitch of a bout rises and falls between 350 and 550 Hz; the k-th partial
     has an amplitude of 1/k, and those that could pass the Nyquist frequency are
-    left out. The sound begins within a bout.
-
-    Arguments
-    ---------
-    samples : int
-        Length of the sound.
-    sample_rate : int
-        Its rate, in Hz.
-    generator : torch.Generator
-        Draws the bouts.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[time]``, of any level.
+    left out. The sound begins within a bout. The level is any.
 
     Example
     -------
@@ -167,29 +124,17 @@ def crying(samples, sample_rate, generator):
     return torch.where(number % 2 == 0, swell.sqrt() * sound, 0.0)
 
 
-def handling(samples, sample_rate, rate, generator):
+def handling(
+    samples: int, sample_rate: int, rate: float, generator: torch.Generator
+) -> torch.Tensor:
     """Rubs and knocks of the hand and the tube, low in frequency.
 
     A rub is a swelling noise, which falls by 6 dB per octave above 200 Hz; a
     knock is a damped oscillation between 30 and 120 Hz. Either is as likely.
 
-    Arguments
-    ---------
-    samples : int
-        Length of the sound.
-    sample_rate : int
-        Its rate, in Hz.
-    rate : float
-        Bursts per second; their number is rounded.
-    generator : torch.Generator
-        Draws the bursts, one after the other: those of a lower rate are among
-        those of a higher one.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[time]``; the peak of each burst is 0.5 to 1.5, to be scaled by that
-        of a recording.
+    There are ``rate`` bursts per second, those of a lower rate among those of a
+    higher one; their number is rounded. The peak of each is 0.5 to 1.5, to be
+    scaled by that of a recording. A negative rate is a ValueError.
 
     Example
     -------
@@ -203,13 +148,15 @@ def handling(samples, sample_rate, rate, generator):
     for _ in range(round(rate * samples / sample_rate)):
         start = int(samples * _uniform((0, 1), generator))
         peak = _uniform(HANDLING_PEAK, generator)
-        burst = _rub if _uniform((0, 1), generator) < 0.5 else _knock
-        burst = burst(sample_rate, generator)[: samples - start]
+        make = _rub if _uniform((0, 1), generator) < 0.5 else _knock
+        burst = make(sample_rate, generator)[: samples - start]
         sound[start : start + len(burst)] += peak * burst
     return sound
 
 
-def _talk(samples, sample_rate, generator):
+def _talk(
+    samples: int, sample_rate: int, generator: torch.Generator
+) -> torch.Tensor:
     """One voice, as loud at any frequency."""
     time = torch.arange(samples).double() / sample_rate
     lengths = _uniform(
@@ -229,7 +176,7 @@ def _talk(samples, sample_rate, generator):
     return loudness[number] * (math.pi * share).sin().square() * sound
 
 
-def _rub(sample_rate, generator):
+def _rub(sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """A stroke over skin or cloth, with a peak of 1."""
     length = round(_uniform(RUB, generator).item() * sample_rate)
     noise = torch.randn(length, generator=generator, dtype=torch.double)
@@ -239,7 +186,7 @@ def _rub(sample_rate, generator):
     return stroke / stroke.abs().max()
 
 
-def _knock(sample_rate, generator):
+def _knock(sample_rate: int, generator: torch.Generator) -> torch.Tensor:
     """A hit against the chest piece or the tube, with a peak of 1."""
     decay = _uniform(KNOCK, generator)
     time = torch.arange(round(5 * decay.item() * sample_rate)) / sample_rate
@@ -248,19 +195,23 @@ def _knock(sample_rate, generator):
     return hit / hit.abs().max()
 
 
-def _uniform(bounds, generator, *size):
+def _uniform(
+    bounds: tuple[float, float], generator: torch.Generator, *size: int
+) -> torch.Tensor:
     low, high = bounds
     share = torch.rand(size, generator=generator, dtype=torch.double)
     return low + (high - low) * share
 
 
-def _place(time, lengths):
+def _place(
+    time: torch.Tensor, lengths: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """In which of consecutive stretches each time lies, and how far along."""
     ends = lengths.cumsum(dim=0)
     number = torch.searchsorted(ends, time, right=True)
     return number, 1 - (ends[number] - time) / lengths[number]
 
 
-def _phase(pitch, sample_rate):
+def _phase(pitch: torch.Tensor, sample_rate: int) -> torch.Tensor:
     """The phase of an oscillation of a changing pitch, in radians."""
     return 2 * math.pi * pitch.cumsum(dim=0) / sample_rate

@@ -83,7 +83,7 @@ class Segmentation(NamedTuple):
     confidence: float
 
 
-def breath_envelope(waveform, sample_rate):
+def breath_envelope(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
     """The level of breath sounds.
 
     Mean power between 200 and 800 Hz (or the Nyquist frequency, if that is
@@ -139,7 +139,7 @@ def breath_envelope(waveform, sample_rate):
     return 10 * torch.where(power > SILENCE**2, power, 0.0).log10()
 
 
-def segment_envelope(envelope):
+def segment_envelope(envelope: torch.Tensor) -> Segmentation:
     """Cuts a recording into breath cycles.
 
     Silence at either end is left out, and so is less than 0.6 s before the
@@ -187,7 +187,7 @@ def segment_envelope(envelope):
     return Segmentation(times[:-1], times[1:], confidence)
 
 
-def _normalise(levels):
+def _normalise(levels: np.ndarray) -> np.ndarray:
     """Levels, smoothed, in deviations from their surroundings."""
     from scipy.ndimage import gaussian_filter1d
 
@@ -201,7 +201,7 @@ def _normalise(levels):
     return np.clip(levels / (deviation + LEAST_DEVIATION), -LARGEST, LARGEST)
 
 
-def _periods(course):
+def _periods(course: np.ndarray) -> np.ndarray:
     """The period in frames, at every frame."""
     from scipy.ndimage import median_filter
 
@@ -213,7 +213,7 @@ def _periods(course):
     return np.repeat(smooth, [len(stretch) for stretch in stretches])
 
 
-def _period(course):
+def _period(course: np.ndarray) -> float:
     """The period of a stretch, in frames."""
     size = len(course)
     spectrum = np.abs(np.fft.rfft(course - course.mean(), 2 * size)) ** 2
@@ -229,14 +229,14 @@ def _period(course):
     return float(lags[(heights - 0.2 * rarity**2).argmax()])
 
 
-def _rises(course):
+def _rises(course: np.ndarray) -> np.ndarray:
     """How far the level rises at each frame, from before to after."""
     size, gap = len(course), 1  # frame, amid the rise
     total = np.concatenate([[0.0], course.cumsum()])
     before, after = (round(t * FRAME_RATE) for t in (BEFORE, AFTER))
     frames = np.arange(size + 1)
 
-    def mean(start, stop):
+    def mean(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
         start, stop = np.clip(start, 0, size), np.clip(stop, 0, size)
         return (total[stop] - total[start]) / np.maximum(stop - start, 1)
 
@@ -244,7 +244,7 @@ def _rises(course):
     return later - mean(frames - gap - before, frames - gap)
 
 
-def _cut(course, periods):
+def _cut(course: np.ndarray, periods: np.ndarray) -> tuple[list[int], float]:
     """The best boundaries in frames, and what a second of them is worth."""
     size = len(course)
     shortest, longest = (round(t * FRAME_RATE) for t in (SHORTEST, LONGEST))
@@ -283,7 +283,9 @@ def _cut(course, periods):
     return bounds, float(ending[best]) / size * FRAME_RATE
 
 
-def _fits(course, starts, lengths):
+def _fits(
+    course: np.ndarray, starts: np.ndarray, lengths: np.ndarray
+) -> np.ndarray:
     """How well stretches have the course of a cycle, ``[start, length]``."""
     fits = np.full((len(starts), len(lengths)), -np.inf)
     phases = (np.arange(len(COURSE)) + 0.5) / len(COURSE)

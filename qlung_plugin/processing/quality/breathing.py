@@ -19,7 +19,9 @@ from qlung_plugin.processing.quality.frames import mean_over_frames
 from qlung_plugin.processing.quality.levels import spread_over_frames
 
 
-def smooth(values, frames, width):
+def smooth(
+    values: torch.Tensor, frames: torch.Tensor, width: float
+) -> torch.Tensor:
     """Gaussian moving average over the frames that count.
 
     Arguments
@@ -63,7 +65,9 @@ def smooth(values, frames, width):
     return sums[..., :-1] / sums[..., -1:].clamp(min=0.5)
 
 
-def breathing_course(levels, frames, frame_rate):
+def breathing_course(
+    levels: torch.Tensor, frames: torch.Tensor, frame_rate: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The part of a level's course that has the pace of breathing.
 
     Between a fast and a slow Gaussian average, whose responses fall to a half
@@ -103,7 +107,9 @@ def breathing_course(levels, frames, frame_rate):
     return fast - slow, levels - fast
 
 
-def breathing_share(breathing, faster, frames):
+def breathing_share(
+    breathing: torch.Tensor, faster: torch.Tensor, frames: torch.Tensor
+) -> torch.Tensor:
     """Share of a level's changes that has the pace of breathing.
 
     Arguments
@@ -132,7 +138,9 @@ def breathing_share(breathing, faster, frames):
     return slow / (slow + fast).clamp(min=1e-4)
 
 
-def breathing_periodicity(breathing, frames, frame_rate):
+def breathing_periodicity(
+    breathing: torch.Tensor, frames: torch.Tensor, frame_rate: float
+) -> torch.Tensor:
     """How well the course of the level repeats itself breath by breath.
 
     The height of the highest peak of the normalised autocorrelation between
@@ -174,7 +182,7 @@ def breathing_periodicity(breathing, frames, frame_rate):
     count = course.shape[1]
     size = 2 ** (2 * count - 1).bit_length()
 
-    def correlate(first, second):
+    def correlate(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         spectrum = torch.fft.rfft(first, size, dim=1).conj()
         spectrum = spectrum * torch.fft.rfft(second, size, dim=1)
         return torch.fft.irfft(spectrum, size, dim=1)[:, :count]

@@ -20,7 +20,7 @@ SILENCE = 1e-6
 USABLE = 0.45
 
 
-def sample_mask(waveforms, lengths):
+def sample_mask(waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Marks the valid samples of a padded batch.
 
     Arguments
@@ -45,7 +45,9 @@ def sample_mask(waveforms, lengths):
     return positions < lengths.unsqueeze(-1)
 
 
-def clear_padding(waveforms, lengths):
+def clear_padding(
+    waveforms: torch.Tensor, lengths: torch.Tensor
+) -> torch.Tensor:
     """Zeroes the padding.
 
     Arguments
@@ -74,7 +76,9 @@ def clear_padding(waveforms, lengths):
     return torch.where(sample_mask(waveforms, lengths), waveforms, 0.0)
 
 
-def count_signal(lengths, silent=None):
+def count_signal(
+    lengths: torch.Tensor, silent: torch.Tensor | None = None
+) -> torch.Tensor:
     """Number of the valid samples that are signal.
 
     Arguments
@@ -99,7 +103,12 @@ def count_signal(lengths, silent=None):
     return lengths if silent is None else lengths - silent.sum(dim=-1)
 
 
-def average_with_silence(values, in_silence, lengths, silent=None):
+def average_with_silence(
+    values: torch.Tensor,
+    in_silence: float,
+    lengths: torch.Tensor,
+    silent: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Mean over time of what was measured on the signal, and of silence.
 
     Arguments
@@ -131,7 +140,11 @@ def average_with_silence(values, in_silence, lengths, silent=None):
     return share * values + (1 - share) * in_silence
 
 
-def remove_dc(waveforms, lengths, silent=None):
+def remove_dc(
+    waveforms: torch.Tensor,
+    lengths: torch.Tensor,
+    silent: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Subtracts the mean of the signal, and zeroes padding and silence.
 
     Arguments
@@ -163,7 +176,14 @@ def remove_dc(waveforms, lengths, silent=None):
     return centred if silent is None else centred.masked_fill(silent, 0.0)
 
 
-def power_frames(waveforms, lengths, window, hop_length, n_fft, silent=None):
+def power_frames(
+    waveforms: torch.Tensor,
+    lengths: torch.Tensor,
+    window: torch.Tensor,
+    hop_length: int,
+    n_fft: int,
+    silent: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Short-time power spectra of the signal.
 
     Frames are not centred, and only those that lie wholly within the valid
@@ -227,7 +247,13 @@ def power_frames(waveforms, lengths, window, hop_length, n_fft, silent=None):
     return power, frames
 
 
-def band_bins(n_fft, sample_rate, f_min, f_max, native_rates=None):
+def band_bins(
+    n_fft: int,
+    sample_rate: int,
+    f_min: float,
+    f_max: float,
+    native_rates: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Which FFT bins a recording can have content in.
 
     Arguments
@@ -275,7 +301,9 @@ def band_bins(n_fft, sample_rate, f_min, f_max, native_rates=None):
     return bins
 
 
-def mean_over_frames(values, frames):
+def mean_over_frames(
+    values: torch.Tensor, frames: torch.Tensor
+) -> torch.Tensor:
     """Mean over the frames that count.
 
     Arguments
@@ -300,7 +328,9 @@ def mean_over_frames(values, frames):
     return torch.where(frames, values, 0.0).sum(dim=1) / frames.sum(dim=1)
 
 
-def quantile_over_frames(values, frames, share):
+def quantile_over_frames(
+    values: torch.Tensor, frames: torch.Tensor, share: float
+) -> torch.Tensor:
     """Quantile over the frames that count, interpolated between two of them.
 
     Arguments

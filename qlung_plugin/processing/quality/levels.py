@@ -8,6 +8,7 @@ Authors
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -20,7 +21,9 @@ from qlung_plugin.processing.quality.frames import (
 FLOOR = 80.0
 
 
-def band_matrix(edges, n_fft, sample_rate):
+def band_matrix(
+    edges: Sequence[tuple[float, float]], n_fft: int, sample_rate: int
+) -> torch.Tensor:
     """Which FFT bins belong to which band.
 
     Arguments
@@ -50,7 +53,9 @@ def band_matrix(edges, n_fft, sample_rate):
     return ((frequencies >= low) & (frequencies < high)).float()
 
 
-def band_levels(power, frames, bands):
+def band_levels(
+    power: torch.Tensor, frames: torch.Tensor, bands: torch.Tensor
+) -> torch.Tensor:
     """Level per frame and band, relative to the recording.
 
     Arguments
@@ -83,7 +88,9 @@ def band_levels(power, frames, bands):
     return 10 * (relative + 10 ** (-FLOOR / 10)).log10()
 
 
-def band_shares(power, frames, bands):
+def band_shares(
+    power: torch.Tensor, frames: torch.Tensor, bands: torch.Tensor
+) -> torch.Tensor:
     """Energy of each band relative to the total.
 
     Arguments
@@ -108,7 +115,9 @@ def band_shares(power, frames, bands):
     return 10 * (share + 10 ** (-FLOOR / 10)).log10()
 
 
-def spread_over_frames(values, frames):
+def spread_over_frames(
+    values: torch.Tensor, frames: torch.Tensor
+) -> torch.Tensor:
     """Standard deviation over the frames that count.
 
     Arguments
@@ -133,7 +142,7 @@ def spread_over_frames(values, frames):
     return mean_over_frames((values - mean).square(), frames).sqrt()
 
 
-def spectral_flux(levels, frames):
+def spectral_flux(levels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
     """How much the bands' levels change from one frame to the next.
 
     Source of the idea: E. Scheirer and M. Slaney, "Construction and evaluation
@@ -162,7 +171,9 @@ def spectral_flux(levels, frames):
     return mean_over_frames(change, frames[:, 1:] & frames[:, :-1])
 
 
-def level_correlation(first, second, frames):
+def level_correlation(
+    first: torch.Tensor, second: torch.Tensor, frames: torch.Tensor
+) -> torch.Tensor:
     """Correlation between the courses of two bands' levels.
 
     Arguments
@@ -193,7 +204,9 @@ def level_correlation(first, second, frames):
     return product / spread.clamp(min=1e-6)
 
 
-def faint_share(levels, frames, below=30.0):
+def faint_share(
+    levels: torch.Tensor, frames: torch.Tensor, below: float = 30.0
+) -> torch.Tensor:
     """Share of the time in which next to nothing is heard.
 
     Where the stethoscope has lost contact, or a transmission has dropped out.
@@ -224,7 +237,9 @@ def faint_share(levels, frames, below=30.0):
     return mean_over_frames(faint, frames)
 
 
-def burst_share(levels, frames, above=12.0):
+def burst_share(
+    levels: torch.Tensor, frames: torch.Tensor, above: float = 12.0
+) -> torch.Tensor:
     """Share of the time that is far louder than the rest.
 
     Arguments

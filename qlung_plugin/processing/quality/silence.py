@@ -17,7 +17,9 @@ from qlung_plugin.processing.quality.frames import sample_mask
 SHORTEST_SILENCE = 0.02
 
 
-def constant_runs(waveforms, lengths, shortest):
+def constant_runs(
+    waveforms: torch.Tensor, lengths: torch.Tensor, shortest: int
+) -> torch.Tensor:
     """Marks samples in runs of exactly the same value.
 
     Arguments
@@ -59,7 +61,9 @@ def constant_runs(waveforms, lengths, shortest):
     return sums[:, shortest:] > sums[:, :time]
 
 
-def resample_mask(mask, native_rate, sample_rate):
+def resample_mask(
+    mask: torch.Tensor, native_rate: int, sample_rate: int
+) -> torch.Tensor:
     """The mask of a resampled waveform.
 
     Arguments

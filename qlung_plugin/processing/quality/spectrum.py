@@ -11,7 +11,12 @@ import torch
 from qlung_plugin.processing.quality.frames import mean_over_frames
 
 
-def spectral_entropy(power, frames, bins, average="frames"):
+def spectral_entropy(
+    power: torch.Tensor,
+    frames: torch.Tensor,
+    bins: torch.Tensor,
+    average: str = "frames",
+) -> torch.Tensor:
     """Normalised spectral entropy: 0 for a pure tone, 1 for a flat spectrum.
 
     ``H = -sum_k p_k log p_k / log K`` with ``p_k`` the share of bin ``k`` in
@@ -55,7 +60,7 @@ def spectral_entropy(power, frames, bins, average="frames"):
     return mean_over_frames(entropy, frames & ~entropy.isnan())
 
 
-def entropy_of_frames(power, bins):
+def entropy_of_frames(power: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     """Normalised spectral entropy of every frame.
 
     Arguments
@@ -86,7 +91,9 @@ def entropy_of_frames(power, bins):
     return entropy.where(total.squeeze(-1) > 0, math.nan)
 
 
-def spectral_flatness(power, frames, bins):
+def spectral_flatness(
+    power: torch.Tensor, frames: torch.Tensor, bins: torch.Tensor
+) -> torch.Tensor:
     """Geometric over arithmetic mean of the mean power spectrum.
 
     Source: A. Gray and J. Markel, "A spectral-flatness measure for studying
@@ -123,7 +130,14 @@ def spectral_flatness(power, frames, bins):
     return (log_mean.sum(dim=-1) / count).exp() / mean.clamp(min=tiny)
 
 
-def blind_snr(power, frames, bins, quantile=0.2, floor=-20.0, ceiling=60.0):
+def blind_snr(
+    power: torch.Tensor,
+    frames: torch.Tensor,
+    bins: torch.Tensor,
+    quantile: float = 0.2,
+    floor: float = -20.0,
+    ceiling: float = 60.0,
+) -> torch.Tensor:
     """Signal-to-noise ratio with the noise estimated from the quietest frames.
 
     In every bin the noise power is taken from a low quantile of the frames'
@@ -177,5 +191,5 @@ def blind_snr(power, frames, bins, quantile=0.2, floor=-20.0, ceiling=60.0):
     return decibels.clamp(floor, ceiling)
 
 
-def _in_band(power, bins):
+def _in_band(power: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
     return torch.where(bins.unsqueeze(1), power, 0.0)

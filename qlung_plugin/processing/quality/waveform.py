@@ -5,6 +5,7 @@ Authors
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -16,7 +17,11 @@ from qlung_plugin.processing.quality.frames import (
 )
 
 
-def rms_level(waveforms, lengths, silent=None):
+def rms_level(
+    waveforms: torch.Tensor,
+    lengths: torch.Tensor,
+    silent: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Root mean square of the valid samples.
 
     Arguments
@@ -46,7 +51,11 @@ def rms_level(waveforms, lengths, silent=None):
     return (energy / count_signal(lengths, silent).clamp(min=1)).sqrt()
 
 
-def clipping_ratio(waveforms, lengths, silent=None):
+def clipping_ratio(
+    waveforms: torch.Tensor,
+    lengths: torch.Tensor,
+    silent: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Share of the signal that lies on a plateau at an extreme.
 
     A sample is clipped where it is at least 0.98 of half the waveform's range
@@ -100,7 +109,11 @@ def clipping_ratio(waveforms, lengths, silent=None):
     return clipped.sum(dim=-1) / mask.sum(dim=-1).clamp(min=1)
 
 
-def crest_factor(centred, lengths, silent=None):
+def crest_factor(
+    centred: torch.Tensor,
+    lengths: torch.Tensor,
+    silent: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Peak over root mean square: how impulsive a waveform is.
 
     Arguments
@@ -129,7 +142,11 @@ def crest_factor(centred, lengths, silent=None):
     return 20 * (peak / rms_level(centred, lengths, silent)).log10()
 
 
-def log_kurtosis(centred, lengths, silent=None):
+def log_kurtosis(
+    centred: torch.Tensor,
+    lengths: torch.Tensor,
+    silent: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Logarithm of the kurtosis of the samples.
 
     Impulses make the distribution of the samples long-tailed; a steady sound of
@@ -166,7 +183,12 @@ def log_kurtosis(centred, lengths, silent=None):
     ).log()  # NaN without a sample, too
 
 
-def mains_hum(centred, lengths, sample_rate, mains=(50.0, 60.0)):
+def mains_hum(
+    centred: torch.Tensor,
+    lengths: torch.Tensor,
+    sample_rate: int,
+    mains: Sequence[float] = (50.0, 60.0),
+) -> torch.Tensor:
     """How far a line at the mains frequency stands out of its surroundings.
 
     Power of the whole waveform, Hann-windowed, at the frequency, over its mean
