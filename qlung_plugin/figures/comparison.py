@@ -7,6 +7,10 @@ Authors
 
 import textwrap
 
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
 from qlung_plugin.figures.style import COLORS, make_figure
 from qlung_plugin.training.selection import CHECKPOINTS
 
@@ -19,26 +23,15 @@ STYLES = {
 FLOOR = 50.0
 
 
-def scores_figure(table, title="Score of each seed"):
+def scores_figure(
+    table: pd.DataFrame, title: str = "Score of each seed"
+) -> Figure:
     """Draws the score of every run, and the mean of each configuration.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        From :func:`qlung_plugin.runs.comparison.results_table`.
-    title : str
-        Names the experiment.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A panel per database and partition, with a row per configuration, from
-        top to bottom in the order of the table. Undefined scores are not drawn.
-
-    Raises
-    ------
-    ValueError
-        If the table is empty.
+    The table is that of :func:`qlung_plugin.runs.comparison.results_table`, of
+    a row or more. It has a panel per database and partition, with a row per
+    configuration, from top to bottom in the order of the table. Undefined
+    scores are not drawn.
     """
     if table.empty:
         raise ValueError("there is no result to draw")
@@ -47,7 +40,7 @@ def scores_figure(table, title="Score of each seed"):
     height = 1.0 + 0.55 * len(names)
     size = (7.6, 1.4 + height * len(panels))
     figure, *axes = make_figure(size, title, (len(panels), 1))
-    legend = {}
+    legend: dict[str, Line2D] = {}
     for axis, ((database, partition), rows) in zip(axes, panels):
         for checkpoint, (shift, color, filled) in STYLES.items():
             runs = rows[rows["checkpoint"] == checkpoint]

@@ -6,13 +6,18 @@ Authors
 
 import html
 import io
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch, Rectangle
 
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.figures.spectrograms import RATE, mel, mel_levels
 from qlung_plugin.figures.style import COLORS, PlainFigure
 
@@ -43,35 +48,20 @@ DYNAMICS = 70.0  # dB that are shown
 TICKS = (100, 250, 500, 1000, 2000, 4000)  # Hz
 
 
-def cycles_figure(recording, cycles, labels, shape=WIDE):
+def cycles_figure(
+    recording: Recording,
+    cycles: pd.DataFrame,
+    labels: list[str],
+    shape: Shape = WIDE,
+) -> Figure:
     """Draws a recording's log-mel spectrogram, and below it its cycles.
 
-    What is long is broken into rows, as text is. A cycle is a bar in the
-    colour and the hatching of its class, with its number in the table and its
-    class where there is room; bars of cycles that overlap lie above each other.
-    The lines below the bars are the quality.
-
-    Arguments
-    ---------
-    recording : qlung_plugin.dataio.recordings.Recording
-        The recording. A row of it is in memory at a time.
-    cycles : pandas.DataFrame
-        A row per cycle: ``start``, ``end``, ``prediction``, ``quality``; of a
-        ``Classification``.
-    labels : list of str
-        The classes, in order.
-    shape : Shape
-        :data:`WIDE` or :data:`NARROW`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Transparent; what is not a colour of its own is in :data:`INK`.
-
-    Raises
-    ------
-    ValueError
-        If the recording is damaged.
+    What is long is broken into rows, as text is; a row of it is in memory at a
+    time. A cycle (``start``, ``end``, ``prediction``, ``quality``) is a bar in
+    the colour and the hatching of its class, with its number in the table and
+    its class where there is room; bars of cycles that overlap lie above each
+    other. The lines below the bars are the quality. The ground is transparent,
+    and what is not a colour of its own is in :data:`INK`.
 
     Example
     -------
@@ -131,7 +121,9 @@ def cycles_figure(recording, cycles, labels, shape=WIDE):
         panels = grid[row].subgridspec(
             3, 1, height_ratios=(5, 1.6, 1.2), hspace=0.08
         )
-        sound, classes, quality = panels.subplots(sharex=True)
+        sound, classes, quality = panels.subplots(
+            sharex=True, squeeze=False
+        ).ravel()
         images.append(_draw_sound(sound, recording, start, end, f_max))
         edges = {*cycles["start"], *cycles["end"]}
         sound.vlines(
@@ -147,26 +139,17 @@ def cycles_figure(recording, cycles, labels, shape=WIDE):
         for axes in (sound, classes, quality):
             _ink(axes)
     quality.set_xlabel("time (s)", fontsize=9)
-    loudest = max(image.get_array().max() for image in images)
+    loudest = max(image.get_clim()[1] for image in images)
     for image in images:
         image.set_clim(loudest - DYNAMICS, loudest)
     return figure
 
 
-def picture(figure, about):
+def picture(figure: Figure, about: str) -> str:
     """A figure as SVG within a page, in the colours of the text around it.
 
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-        From :func:`cycles_figure`.
-    about : str
-        For those who do not see it.
-
-    Returns
-    -------
-    str
-        Without scripts; all texts in it are text.
+    It has no scripts, all texts in it are text, and ``about`` is for those who
+    do not see it.
 
     Example
     -------
@@ -187,13 +170,15 @@ def picture(figure, about):
     return code.replace("<svg", start, 1)
 
 
-def _rows(duration, shape):
+def _rows(duration: float, shape: Shape) -> tuple[float, int]:
     """Length of a row in seconds, and the number of rows."""
     length = min(duration, max(shape.row, duration / shape.rows))
     return length, max(1, int(np.ceil(duration / length - 1e-6)))
 
 
-def _looks(labels, name):
+def _looks(
+    labels: list[str], name: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """How a class is drawn: its ground and, above, its lines.
 
     In one, SVG would draw the hatching as pale as the ground. What has no class
@@ -211,14 +196,10 @@ def _looks(labels, name):
     )
 
 
-def _lanes(cycles):
-    """A lane for each cycle, in which it overlaps with no other.
-
-    Returns
-    -------
-    list of int
-    """
-    ends, lanes = [], {}
+def _lanes(cycles: pd.DataFrame) -> list[int]:
+    """A lane for each cycle, in which it overlaps with no other."""
+    ends: list[float] = []
+    lanes = {}
     for index in np.argsort(cycles["start"].to_numpy(), kind="stable"):
         start, end = cycles["start"].iloc[index], cycles["end"].iloc[index]
         lane = next(
@@ -230,7 +211,7 @@ def _lanes(cycles):
     return [lanes[index] for index in range(len(cycles))]
 
 
-def _ink(axes):
+def _ink(axes: Axes) -> None:
     """Makes axes transparent, and their lines and letters of one colour."""
     axes.set_facecolor("none")
     axes.tick_params(colors=INK)
@@ -240,7 +221,9 @@ def _ink(axes):
         axis.label.set_color(INK)
 
 
-def _draw_sound(axes, recording, start, end, f_max):
+def _draw_sound(
+    axes: Axes, recording: Recording, start: float, end: float, f_max: float
+) -> AxesImage:
     end = min(end, recording.duration)
     waveform = recording.read(start, end)
     levels = mel_levels(waveform, recording.sample_rate, HOP, f_max=f_max)
@@ -248,7 +231,7 @@ def _draw_sound(axes, recording, start, end, f_max):
         levels.numpy(),
         origin="lower",
         aspect="auto",
-        extent=(start, end, 0, mel(f_max)),
+        extent=(start, end, 0, float(mel(f_max))),
         cmap="magma",
     )
     ticks = [tick for tick in TICKS if tick <= f_max]
@@ -258,21 +241,29 @@ def _draw_sound(axes, recording, start, end, f_max):
     return image
 
 
-def _draw_classes(axes, cycles, lanes, labels, start, end, room):
+def _draw_classes(
+    axes: Axes,
+    cycles: pd.DataFrame,
+    lanes: list[int],
+    labels: list[str],
+    start: float,
+    end: float,
+    room: float,
+) -> None:
     axes.set(ylim=(0, max(lanes, default=0) + 1), yticks=[])
     axes.set_ylabel("class", fontsize=8, rotation=0, ha="right", va="center")
     axes.tick_params(labelbottom=False)
-    for number, (lane, cycle) in enumerate(
-        zip(lanes, cycles.itertuples()), start=1
+    columns = (cycles[name] for name in ("start", "end", "prediction"))
+    for number, (lane, begin, stop, name) in enumerate(
+        zip(lanes, *columns), start=1
     ):
-        first, last = max(cycle.start, start), min(cycle.end, end)
+        first, last = max(begin, start), min(stop, end)
         if last <= first:
             continue
-        length = cycle.end - cycle.start
-        for look in _looks(labels, cycle.prediction):
-            corner = (cycle.start, lane + 0.06)
-            axes.add_patch(Rectangle(corner, length, 0.88, **look))
-        texts = (f"{number} {cycle.prediction}", str(number))
+        for look in _looks(labels, name):
+            corner = (begin, lane + 0.06)
+            axes.add_patch(Rectangle(corner, stop - begin, 0.88, **look))
+        texts = (f"{number} {name}", str(number))
         # Some room to its neighbours
         letters = room * (last - first) / LETTER - 1
         text = next((text for text in texts if len(text) <= letters), None)
@@ -289,7 +280,9 @@ def _draw_classes(axes, cycles, lanes, labels, start, end, room):
             )
 
 
-def _draw_quality(axes, cycles, start, end):
+def _draw_quality(
+    axes: Axes, cycles: pd.DataFrame, start: float, end: float
+) -> None:
     axes.set(ylim=(-0.08, 1.08), yticks=[0, 1])
     axes.set_ylabel("quality", fontsize=8, rotation=0, ha="right", va="center")
     axes.tick_params(labelsize=8)

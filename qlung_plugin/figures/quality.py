@@ -5,13 +5,18 @@ Authors
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
 from qlung_plugin.figures.style import (
     COLORS,
-    draw_shares,
+    draw_distribution,
     legend_below,
     line_style,
     make_figure,
@@ -30,7 +35,7 @@ LEAST_COVERAGE = 0.05
 MOST_PANELS = 5  # side by side
 
 
-def measure_name(column):
+def measure_name(column: str) -> str:
     """How a column of quality is called in figures and tables.
 
     Example
@@ -41,31 +46,14 @@ def measure_name(column):
     return column.removeprefix("quality_").replace("_", " ")
 
 
-def quality_roc_figure(table, areas, title):
+def quality_roc_figure(
+    table: pd.DataFrame, areas: dict[str, dict[str, Any]], title: str
+) -> Figure:
     """Draws how well each measure finds the recordings that experts call poor.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        One row per recording: ``poor`` (boolean) and a column per measure.
-    areas : dict
-        What :func:`qlung_plugin.scores.quality_analysis.compare_with_experts`
-        found in it.
-    title : str
-        Names the data.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"poor": [True, False], "snr": [0.1, 0.2]})
-    >>> areas = {"snr": {"area": 1.0, "interval": [0.5, 1.0]}}
-    >>> figure = quality_roc_figure(table, areas, "Two recordings")
-    >>> figure.legends[0].get_texts()[0].get_text()
-    'snr: 1.00 (0.50 to 1.00)'
+    The table has a row per recording, with ``poor`` (boolean) and a column per
+    measure; the areas are what
+    :func:`qlung_plugin.scores.quality_analysis.compare_with_experts` says of it.
     """
     figure, axes = make_figure((6.4, 7.6), title)
     for number, (name, found) in enumerate(areas.items()):
@@ -93,64 +81,30 @@ def quality_roc_figure(table, areas, title):
     return figure
 
 
-def score_histograms_figure(scores, title):
-    """Draws how several scores are spread over the same recordings.
-
-    Arguments
-    ---------
-    scores : dict
-        Per score, by its name, values ``[item]`` in [0, 1].
-    title : str
-        Names the recordings.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A panel per score.
-
-    Example
-    -------
-    >>> figure = score_histograms_figure({"snr": [0.2, 0.4]}, "Two recordings")
-    >>> figure.axes[0].get_title(loc="left")
-    'snr (median 0.30)'
-    """
+def score_histograms_figure(
+    scores: Mapping[str, npt.ArrayLike], title: str
+) -> Figure:
+    """Draws, in a panel each, how scores in [0, 1] are spread over recordings."""
     figure, *axes = make_figure(
         (7.2, 1.2 + 1.3 * len(scores)), title, (len(scores), 1)
     )
     for number, (axis, name) in enumerate(zip(axes, scores)):
-        values, text = np.asarray(scores[name], dtype=float), "no value"
-        if len(values):
-            color = COLORS[number % len(COLORS)]
-            draw_shares(axis, values, fill=True, color=color, alpha=0.5)
-            median = np.median(values)
-            axis.axvline(median, color=color, linestyle="--")
-            text = f"median {median:.2f}"
-        axis.set_title(
-            f"{measure_name(name)} ({text})", loc="left", fontsize=11
-        )
+        values = np.asarray(scores[name], dtype=float)
+        color = COLORS[number % len(COLORS)]
+        draw_distribution(axis, values, color, measure_name(name))
     axes[-1].set_xlabel("score (0 worst, 1 best); dashed: the median")
     figure.supylabel("share per bin (%)", fontsize=12)
     return figure
 
 
-def quality_and_errors_figure(table, analysis, title):
+def quality_and_errors_figure(
+    table: pd.DataFrame, analysis: dict[str, dict[str, Any]], title: str
+) -> Figure:
     """Draws the errors that remain when poor cycles are set aside.
 
-    Beside it, the Score by quartile of the quality.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Predictions.
-    analysis : dict
-        What :func:`qlung_plugin.scores.quality_analysis.compare_with_errors`
-        found in them.
-    title : str
-        Names the data, the partition and the selection.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    Beside it, the Score by quartile of the quality. The table is of predictions,
+    and the analysis what
+    :func:`qlung_plugin.scores.quality_analysis.compare_with_errors` says of it.
     """
     table = with_confidence(table)
     figure, curves, quartiles = make_figure((11.0, 6.0), title, (1, 2))
@@ -190,36 +144,16 @@ def quality_and_errors_figure(table, analysis, title):
     return figure
 
 
-def degradation_figure(table, measures, title):
+def degradation_figure(
+    table: pd.DataFrame, measures: list[str], title: str
+) -> Figure:
     """Draws how quality measures and a model's Score move with degradations.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        One row per condition: ``degradation`` (a key of
-        :data:`qlung_plugin.processing.degradations.DEGRADATIONS`, or ``none``
-        once), ``degree``, a column per measure, and of a study with a model
-        ``score`` in percent.
-    measures : list of str
-        Columns of the quality, in [0, 1].
-    title : str
-        Names the data, the partition and the selection.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A panel per kind, which gets worse to the right; of a gain, the highest
-        is on the left.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"degradation": ["none", "gain", "gain"]})
-    >>> table["degree"], table["score"] = [None, -20, 20], [60.0, 55.0, 50.0]
-    >>> table["snr"] = [0.5, 0.5, 0.4]
-    >>> axes = degradation_figure(table, ["snr"], "Example").axes[0]
-    >>> [tick.get_text() for tick in axes.get_xticklabels()]
-    ['20', 'none', '-20']
+    The table has a row per condition: ``degradation`` (a key of
+    :data:`qlung_plugin.processing.degradations.DEGRADATIONS`, or ``none``
+    once), ``degree``, a column of quality in [0, 1] per measure, and of a study
+    with a model ``score`` in percent. There is a panel per kind, which gets
+    worse to the right; of a gain, the highest is on the left.
     """
     none = table["degradation"] == "none"
     kinds = table["degradation"][~none].unique()

@@ -4,7 +4,11 @@ Authors
  * qlung_plugin contributors
 """
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
 from scipy.signal import spectrogram
 
 from qlung_plugin.figures.style import COLORS, make_figure
@@ -14,32 +18,13 @@ WINDOW = 0.032  # of the spectrogram, in seconds
 DYNAMICS = 80.0  # shown, in dB
 
 
-def spectrogram_figure(panels, title, f_max=2000.0):
-    """Draws spectrograms side by side.
+def spectrogram_figure(
+    panels: list[dict[str, Any]], title: str, f_max: float = 2000.0
+) -> Figure:
+    """Draws spectrograms, up to ``f_max`` in Hz, side by side.
 
-    Arguments
-    ---------
-    panels : list of dict
-        ``waveform`` ``[time]``, ``sample_rate`` in Hz, and ``title``.
-    title : str
-        Names the data.
-    f_max : float
-        Highest frequency to show, in Hz.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        If there is no panel.
-
-    Example
-    -------
-    >>> panel = {"waveform": np.ones(8000), "sample_rate": 8000, "title": "DC"}
-    >>> len(spectrogram_figure([panel], "A constant").axes)
-    1
+    A panel, of which there is one or more, has ``waveform`` ``[time]``,
+    ``sample_rate`` in Hz, and ``title``.
     """
     if not panels:
         raise ValueError("there is no recording to draw")
@@ -75,30 +60,10 @@ def spectrogram_figure(panels, title, f_max=2000.0):
     return figure
 
 
-def quality_groups_figure(table, group, title):
-    """Draws how quality is spread in each group.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        One row per recording or cycle: ``quality`` in [0, 1], and the group.
-    group : str
-        The column to group by.
-    title : str
-        Names the data.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"quality": [0.2, 0.9], "device": ["A", "B"]})
-    >>> figure = quality_groups_figure(table, "device", "Two recordings")
-    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    ['A (1)', 'B (1)']
-    """
+def quality_groups_figure(
+    table: pd.DataFrame, group: str, title: str
+) -> Figure:
+    """Draws how ``quality`` in [0, 1] is spread in each value of a column."""
     members = {
         f"{name} ({len(rows)})": rows["quality"].to_numpy()
         for name, rows in table.groupby(group, sort=True)

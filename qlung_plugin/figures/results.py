@@ -8,11 +8,22 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Sequence
+
 import matplotlib
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from qlung_plugin.figures.style import COLORS, N_BINS, draw_shares, make_figure
+from qlung_plugin.figures.style import (
+    COLORS,
+    N_BINS,
+    draw_distribution,
+    draw_shares,
+    make_figure,
+)
 from qlung_plugin.scores.icbhi_score import LABELS, label_codes
 
 CURVES = {
@@ -23,26 +34,15 @@ CURVES = {
 }
 
 
-def confusion_matrix_figure(confusion, labels=LABELS, title="Confusion matrix"):
-    """Draws counts, and the share of each true class, in the cells.
+def confusion_matrix_figure(
+    confusion: npt.ArrayLike,
+    labels: Sequence[str] = LABELS,
+    title: str = "Confusion matrix",
+) -> Figure:
+    """Draws counts ``[class, class]``, and the share of each true class.
 
-    Arguments
-    ---------
-    confusion : array_like
-        Counts ``[class, class]``, rows truth, columns prediction.
-    labels : sequence of str
-        Class names, in order.
-    title : str
-        Names the data, the partition and the selection.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        If the matrix does not fit the labels.
+    Rows are the truth, columns the prediction. A matrix that does not fit the
+    labels is a ValueError.
 
     Example
     -------
@@ -91,36 +91,15 @@ def confusion_matrix_figure(confusion, labels=LABELS, title="Confusion matrix"):
 
 
 def quality_histogram_figure(
-    quality, label, labels=LABELS, title="Quality of the cycles of each class"
-):
+    quality: npt.ArrayLike,
+    label: npt.ArrayLike,
+    labels: Sequence[str] = LABELS,
+    title: str = "Quality of the cycles of each class",
+) -> Figure:
     """Draws the distribution of the quality in each class, beside that of all.
 
-    Arguments
-    ---------
-    quality : array_like
-        Quality ``[item]`` in [0, 1]; NaN where it was not measured, which is
-        counted below the axis.
-    label : sequence of str
-        Class names ``[item]``.
-    labels : sequence of str
-        All classes, in order. One without a measured item has no panel.
-    title : str
-        Names the data and the measure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, a quality is outside [0, 1] or a class unknown.
-
-    Example
-    -------
-    >>> figure = quality_histogram_figure([0.2, 0.4], ["normal", "both"])
-    >>> [axes.get_title(loc="left") for axes in figure.axes]
-    ['normal (n = 1, median 0.20)', 'both (n = 1, median 0.40)']
+    Quality ``[item]`` is in [0, 1], or it is a ValueError; NaN is counted below
+    the axis. A class without a measured item has no panel.
     """
     quality = np.asarray(quality, dtype=float)
     codes = label_codes(label, labels)
@@ -141,15 +120,9 @@ def quality_histogram_figure(
     for axis, code in zip(axes, classes):
         color = COLORS[code % len(COLORS)]
         values = quality[measured & (codes == code)]
-        draw_shares(axis, values, fill=True, color=color, alpha=0.5)
+        about = f"n = {len(values):,}, "
+        draw_distribution(axis, values, color, labels[code], about)
         draw_shares(axis, quality[measured], color="black", linewidth=1)
-        axis.axvline(np.median(values), color=color, linestyle="--")
-        axis.set_title(
-            f"{labels[code]} (n = {len(values):,}, median "
-            f"{np.median(values):.2f})",
-            loc="left",
-            fontsize=11,
-        )
     note = "filled: the class, dashed: its median, black line: all classes"
     if missing:
         note += f"; {missing:,} not measured"
@@ -158,35 +131,15 @@ def quality_histogram_figure(
     return figure
 
 
-def training_curves_figure(history, title="Training"):
+def training_curves_figure(
+    history: pd.DataFrame, title: str = "Training"
+) -> Figure:
     """Draws the losses and the scores of each epoch.
 
-    Arguments
-    ---------
-    history : pandas.DataFrame
-        One row per epoch: ``epoch``, and any of ``train loss``, ``valid
-        loss``, ``valid score`` and ``test score`` (scores in percent); the
-        names may have underscores.
-    title : str
-        Names the run.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        A panel for the losses and one for the scores, where there are any.
-        The best epoch by the validation score is marked.
-
-    Raises
-    ------
-    ValueError
-        If there is no ``epoch`` or none of the curves.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> history = pd.DataFrame({"epoch": [1, 2], "train loss": [1.3, 1.1]})
-    >>> training_curves_figure(history).axes[0].get_ylabel()
-    'loss'
+    The table has a row per epoch, with ``epoch`` and any of :data:`CURVES`
+    (scores in percent), or it is a ValueError; the names may have underscores.
+    There is a panel for the losses and one for the scores, where there are any.
+    The best epoch by the validation score is marked.
     """
     history = history.rename(columns=lambda name: name.replace("_", " "))
     curves = [name for name in CURVES if name in history]
@@ -236,7 +189,7 @@ def training_curves_figure(history, title="Training"):
     return figure
 
 
-def _readable_on(color):
+def _readable_on(color: Sequence[float]) -> str:
     """Black or white, whichever has more contrast with an RGBA colour."""
     rgb = np.array(color[:3])
     linear = np.where(

@@ -7,6 +7,7 @@ Authors
 """
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torchaudio.functional import melscale_fbanks
 
@@ -17,25 +18,18 @@ WINDOW, FFT = 256, 1024  # samples: 32 ms
 MELS = 64
 
 
-def mel_levels(waveform, sample_rate, hop, f_min=0.0, f_max=RATE / 2):
-    """The level in each mel band and frame.
+def mel_levels(
+    waveform: torch.Tensor,
+    sample_rate: int,
+    hop: int,
+    f_min: float = 0.0,
+    f_max: float = RATE / 2,
+) -> torch.Tensor:
+    """The level ``[mel, frame]`` in dB: 64 bands on HTK's scale.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[time]``; what is shorter than 128 ms is seen in silence.
-    sample_rate : int
-        In Hz.
-    hop : int
-        From frame to frame, in samples at 8 kHz.
-    f_min, f_max : float
-        The lower end of the lowest band and the upper end of the highest, in
-        Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[mel, frame]`` in dB: 64 bands on HTK's scale.
+    A waveform ``[time]`` that is shorter than 128 ms is seen in silence. From
+    frame to frame are ``hop`` samples at 8 kHz; the lowest band begins at
+    ``f_min`` and the highest ends at ``f_max``, in Hz.
 
     Example
     -------
@@ -59,17 +53,8 @@ def mel_levels(waveform, sample_rate, hop, f_min=0.0, f_max=RATE / 2):
     return 10 * power.clamp_min(torch.finfo(power.dtype).tiny).log10()
 
 
-def mel(frequency):
-    """HTK's mel scale: S. Young et al., "The HTK Book", 2006.
-
-    Arguments
-    ---------
-    frequency : array_like
-        In Hz.
-
-    Returns
-    -------
-    numpy.ndarray
+def mel(frequency: npt.ArrayLike) -> np.ndarray:
+    """HTK's mel scale, of Hz: S. Young et al., "The HTK Book", 2006.
 
     Example
     -------

@@ -9,9 +9,12 @@ Authors
 """
 
 import textwrap
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -27,24 +30,13 @@ class PlainFigure(Figure):
 
     Names of classes, devices and data may hold one, and what is no formula
     stops matplotlib.
-
-    Arguments
-    ---------
-    *args, **kwargs
-        See :class:`matplotlib.figure.Figure`.
-
-    Example
-    -------
-    >>> figure = PlainFigure()
-    >>> text = figure.text(0.5, 0.5, "$x^{$")
-    >>> FigureCanvasAgg(figure).draw()
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         FigureCanvasAgg(self)  # attaches itself
 
-    def draw(self, renderer):
+    def draw(self, renderer: RendererBase) -> None:
         """Draws the figure; some of its texts are only made meanwhile."""
         for text in self.findobj(Text):
             text.set_parse_math(False)
@@ -52,31 +44,13 @@ class PlainFigure(Figure):
             super().draw(renderer)
 
 
-def make_figure(size, title, grid=(1, 1)):
-    """A figure of the common style, followed by its axes.
+def make_figure(
+    size: tuple[float, float], title: str, grid: tuple[int, int] = (1, 1)
+) -> tuple[Any, ...]:
+    """A figure of the common style, followed by its axes, row by row.
 
-    Arguments
-    ---------
-    size : tuple of float
-        Width and height in inches.
-    title : str
-        Above all; broken into lines where it is too long.
-    grid : tuple of int
-        Rows and columns of axes. Those of a column share their abscissa and
-        their ordinate.
-
-    Returns
-    -------
-    figure : matplotlib.figure.Figure
-        To be written to a file; there is no window.
-    *axes : matplotlib.axes.Axes
-        Row by row.
-
-    Example
-    -------
-    >>> figure, left, right = make_figure((6, 3), "Two panels", (1, 2))
-    >>> figure.get_suptitle(), len(figure.axes)
-    ('Two panels', 2)
+    The size is in inches; the title is broken into lines where it is too long;
+    axes of a column of the grid share their abscissa and their ordinate.
     """
     figure = PlainFigure(figsize=size, dpi=150, layout="constrained")
     figure.suptitle(textwrap.fill(title, int(8 * size[0])), fontsize=13)
@@ -90,40 +64,29 @@ def make_figure(size, title, grid=(1, 1)):
     return figure, *axes
 
 
-def draw_shares(axis, values, fill=False, **style):
-    """Draws the share of the values in each bin of [0, 1], in percent.
-
-    Arguments
-    ---------
-    axis : matplotlib.axes.Axes
-        Where.
-    values : numpy.ndarray
-        ``[item]``, one or more.
-    fill : bool
-        Whether to fill what is below the steps.
-    **style
-        Of the steps, as ``axis.stairs`` takes it.
-
-    Example
-    -------
-    >>> _, axis = make_figure((4, 3), "Four values")
-    >>> draw_shares(axis, np.array([0.5, 0.51, 0.1, 0.9]))
-    >>> float(axis.patches[0].get_data().values.max())
-    50.0
-    """
+def draw_shares(
+    axis: Axes, values: np.ndarray, fill: bool = False, **style: Any
+) -> None:
+    """Draws the share of values ``[item]`` in each bin of [0, 1], in percent."""
     counts, edges = np.histogram(values, N_BINS, range=(0, 1))
     axis.stairs(100 * counts / len(values), edges, fill=fill, **style)
     axis.set(xlim=(0, 1))
 
 
-def line_style(number):
-    """Colour and line of a curve; together they are unlike all others.
+def draw_distribution(
+    axis: Axes, values: np.ndarray, color: str, name: str, about: str = ""
+) -> None:
+    """Fills what :func:`draw_shares` draws, with a line at the median."""
+    text = "no value"
+    if len(values):
+        draw_shares(axis, values, fill=True, color=color, alpha=0.5)
+        axis.axvline(np.median(values), color=color, linestyle="--")
+        text = f"{about}median {np.median(values):.2f}"
+    axis.set_title(f"{name} ({text})", loc="left", fontsize=11)
 
-    Example
-    -------
-    >>> line_style(1)
-    {'color': '#D55E00', 'linestyle': '--', 'linewidth': 1.8}
-    """
+
+def line_style(number: int) -> dict[str, Any]:
+    """Colour and line of a curve; together they are unlike all others."""
     return {
         "color": COLORS[number % len(COLORS)],
         "linestyle": STYLES[number % len(STYLES)],
@@ -131,28 +94,10 @@ def line_style(number):
     }
 
 
-def legend_below(axes, ncols, fontsize=10, title=None):
-    """A legend of what axes show, below all of their figure.
-
-    Arguments
-    ---------
-    axes : matplotlib.axes.Axes
-        Whose labels it has.
-    ncols : int
-        Number of columns.
-    fontsize : int
-        Of the labels.
-    title : str, optional
-        Above them.
-
-    Example
-    -------
-    >>> figure, axes = make_figure((4, 3), "A line")
-    >>> _ = axes.plot([0, 1], label="line")
-    >>> legend_below(axes, 1)
-    >>> figure.legends[0].get_texts()[0].get_text()
-    'line'
-    """
+def legend_below(
+    axes: Axes, ncols: int, fontsize: int = 10, title: str | None = None
+) -> None:
+    """A legend of what axes show, below all of their figure."""
     axes.figure.legend(
         *axes.get_legend_handles_labels(),
         title=title,

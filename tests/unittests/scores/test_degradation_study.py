@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qlung_plugin.figures.quality import degradation_figure
 from qlung_plugin.scores.degradation_study import (
     median_scores,
     score_changes,
@@ -121,38 +120,3 @@ def test_changes_are_those_of_each_recording(table):
             assert row[f"{name}_median"] == pytest.approx(np.median(moved))
             assert row[f"{name}_p95"] == pytest.approx(np.quantile(moved, 0.95))
     assert set(changes["recordings"]) == {6, 7}
-
-
-# The figure
-
-
-def test_figure_without_a_model_gets_worse_to_the_right(table):
-    medians = median_scores(table, ["snr", "flatness"])
-    figure = degradation_figure(medians, ["snr", "flatness"], "Study")
-    figure.canvas.draw()
-    ticks = [
-        [tick.get_text() for tick in axes.get_xticklabels()]
-        for axes in figure.axes
-    ]
-    assert ticks == [["none", "20", "0"], ["none", "0.1", "0.5"]]
-    for axes, places in zip(figure.axes, ([0, 1, 2], [0, 3, 4])):
-        snr, flatness = axes.lines
-        assert snr.get_ydata().tolist() == medians["snr"][places].tolist()
-        expected = medians["flatness"][places].tolist()
-        assert flatness.get_ydata().tolist() == expected
-
-
-def test_many_kinds_are_drawn_in_two_rows():
-    kinds = ["white_noise", "babble", "crying", "clipping", "gain", "dropouts"]
-    rows = [("none", None, 0.5), *((kind, 0.1, 0.4) for kind in kinds)]
-    medians = pd.DataFrame(rows, columns=["degradation", "degree", "snr"])
-    figure = degradation_figure(medians, ["snr"], "Study")
-    figure.canvas.draw()
-    corners = [axes.get_position() for axes in figure.axes]
-    assert len({round(corner.x0, 2) for corner in corners}) == 3
-    assert len({round(corner.y0, 2) for corner in corners}) == 2
-    for kind, axes in zip(kinds, figure.axes):
-        assert axes.get_title(loc="left") == kind.replace("_", " ")
-        ticks = [tick.get_text() for tick in axes.get_xticklabels()]
-        first = ["0.1", "none"] if kind == "gain" else ["none", "0.1"]
-        assert ticks == first

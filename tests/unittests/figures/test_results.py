@@ -83,7 +83,7 @@ def test_confusion_axes_and_title():
     assert figure.get_suptitle() == "ICBHI, test"
 
 
-@pytest.mark.parametrize("share", range(0, 101, 5))
+@pytest.mark.parametrize("share", [0, 40, 50, 60, 100])
 def test_confusion_text_can_be_read_on_its_cell(share):
     figure = confusion_matrix_figure([[share, 100 - share], [0, 0]], "ab")
     image = figure.axes[0].images[0]

@@ -1,0 +1,96 @@
+"""The report on quality says what was computed, in files.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from qlung_plugin.runs.folder import RunFolder
+from qlung_plugin.runs.quality_report import (
+    format_quality_analysis,
+    write_quality_analysis,
+)
+from qlung_plugin.scores.icbhi_score import LABELS
+from qlung_plugin.scores.quality_analysis import compare_with_errors
+
+ABOUT = {
+    "data": "Generated",
+    "partition": "test",
+    "selection": "best validation score (epoch 3)",
+}
+
+
+@pytest.fixture(name="table")
+def fixture_table():
+    rng = np.random.default_rng(0)
+    n = 120
+    table = pd.DataFrame({"label": rng.choice(LABELS, n)})
+    table["patient"] = rng.integers(0, 15, n).astype(str)
+    table["quality"] = rng.random(n)
+    right = rng.random(n) < table["quality"]
+    table["prediction"] = np.where(right, table["label"], rng.choice(LABELS, n))
+    table[[f"p_{name}" for name in LABELS]] = rng.dirichlet(np.ones(4), n)
+    table["quality_snr"] = rng.random(n)
+    table.loc[:19, "quality_snr"] = np.nan
+    table["quality_none"] = np.nan
+    return table
+
+
+def test_written_analysis_is_complete(table, tmp_path):
+    analysis = write_quality_analysis(table, RunFolder(tmp_path), ABOUT)
+    written = json.loads((tmp_path / "quality_analysis.json").read_text())
+    assert list(written) == [
+        "quality",
+        "quality_snr",
+        "quality_none",
+        "confidence",
+    ]
+    assert written["quality"] == analysis["quality"]
+    assert written["quality_none"]["area"] is None
+    assert written["quality_snr"]["missing"] == 20
+    assert (tmp_path / "figures" / "quality_and_errors.png").stat().st_size > 0
+    text = (tmp_path / "quality_analysis.txt").read_text()
+    assert text == format_quality_analysis(analysis, ABOUT)
+
+
+def test_report_says_what_it_is_of_and_all_figures(table):
+    analysis = compare_with_errors(table, n_resamples=50)
+    text = format_quality_analysis(analysis, ABOUT)
+    for key, value in ABOUT.items():
+        assert f"{key}: {value}\n" in text
+    found = analysis["quality"]
+    low, high = found["interval"]
+    row = next(
+        line for line in text.splitlines() if line.split()[:1] == ["quality"]
+    )
+    assert row.split()[:7] == [
+        "quality",
+        "120",
+        "0",
+        str(found["patients"]),
+        f"{found['error']:.2f}",
+        f"{found['aurc']:.2f}",
+        f"{found['gain']:.2f}",
+    ]
+    assert f"{found['area']:.2f} ({low:.2f} to {high:.2f})" in row
+    assert f"{found['spearman']:.3f}" in row
+    # The quality was made to go with being right: a p value of no more digits.
+    assert row.endswith("<0.001")
+    assert "independent" in text
+    assert "nan" not in text
+    # A line per measure and quartile.
+    quartiles = text.split("\n\n")[-2].splitlines()[1:]
+    assert len(quartiles) == 4 * len(analysis)
+
+
+def test_equal_tables_give_equal_files(table, tmp_path):
+    for name in ("a", "b"):
+        write_quality_analysis(table, RunFolder(tmp_path / name), ABOUT)
+    for name in ("quality_analysis.json", "quality_analysis.txt"):
+        first, second = (tmp_path / k / name for k in ("a", "b"))
+        assert first.read_bytes() == second.read_bytes()
