@@ -62,34 +62,17 @@ def patient_confusions(
 def bootstrap_scores(
     confusions: npt.ArrayLike, n_resamples: int = 10000, seed: int = 0
 ) -> dict[str, np.ndarray]:
-    """Scores of resampled sets of patients, and of runs where there are any.
+    """Scores ``[resample]`` of drawn sets of patients, and of runs, in percent.
+
+    Counts are ``[patient, class, class]``, see :func:`patient_confusions`, or
+    ``[run, patient, class, class]`` of several runs on the same cycles, or it
+    is a ValueError. Each resample has as many patients, and as many runs, drawn
+    with replacement: the score of a drawn run over all drawn patients, averaged
+    over the drawn runs. It is NaN where a resample holds no normal, or no
+    abnormal, cycle.
 
     The resamples depend on the seed and the numbers of patients and runs only:
     two models judged on the same patients are drawn alike.
-
-    Arguments
-    ---------
-    confusions : array_like
-        Counts ``[patient, class, class]``, see :func:`patient_confusions`; or
-        ``[run, patient, class, class]`` of several runs on the same cycles.
-    n_resamples : int
-        Number of resamples, each of as many patients, and of as many runs,
-        drawn with replacement.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    dict
-        The metrics that have intervals, ``[resample]``, in percent:
-        that of each drawn run over all drawn patients, averaged over the drawn
-        runs. NaN where a resample holds no normal, or no abnormal, cycle.
-
-    Raises
-    ------
-    ValueError
-        If there is no patient or no run, the shape is wrong, or the runs were
-        not judged on the same cycles.
     """
     confusions = _with_runs(confusions)
     runs, patients = confusions.shape[:2]
@@ -110,37 +93,13 @@ def bootstrap_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals of the scores, over patients and runs.
+    """Percentile intervals of the scores, over patients and runs, in percent.
 
-    A resample in which a score is undefined (no normal, or no abnormal, cycle
-    was drawn) is left out of the interval of that score; a warning counts
-    them. One patient says nothing about the spread between patients: the
-    interval is NaN. A single run says nothing about that between runs: the
-    interval is one over patients.
-
-    Arguments
-    ---------
-    confusions : array_like
-        Counts ``[patient, class, class]`` or ``[run, patient, class, class]``,
-        see :func:`bootstrap_scores`.
-    n_resamples : int
-        Number of resamples.
-    confidence : float
-        Share of the resamples inside the interval, in (0, 1).
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    dict
-        ``(low, high)`` in percent for each of the metrics that
-        have intervals; NaN where no resample defines the score.
-
-    Raises
-    ------
-    ValueError
-        What :func:`bootstrap_scores` raises, or if the confidence is not in
-        (0, 1).
+    The counts are those of :func:`bootstrap_scores`. A resample in which a score
+    is undefined (no normal, or no abnormal, cycle was drawn) is left out of the
+    interval of that score; a warning counts them. One patient says nothing
+    about the spread between patients: the interval is NaN. A single run says
+    nothing about that between runs: the interval is one over patients.
 
     Example
     -------
@@ -162,37 +121,12 @@ def bootstrap_differences(
 ) -> dict[str, tuple[float, float, float]]:
     """How far one configuration is ahead of another, with intervals.
 
-    The two are compared in pairs: in each resample they are judged on the same
-    drawn patients, and with the same drawn runs (the first of one belongs to
-    the first of the other: give them in the order of their seeds).
-
-    Arguments
-    ---------
-    confusions : array_like
-        Counts ``[patient, class, class]`` or ``[run, patient, class, class]``
-        of the configuration, see :func:`bootstrap_scores`.
-    baseline : array_like
-        Those of the other one, of the same shape and on the same cycles.
-    n_resamples : int
-        Number of resamples.
-    confidence : float
-        Share of the resamples inside the interval, in (0, 1).
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    dict
-        ``(difference, low, high)`` in percentage points for each of the
-        metrics that have intervals: the mean over the runs of this
-        configuration minus that of the baseline, and the percentile interval
-        of that. NaN as in :func:`bootstrap_interval`.
-
-    Raises
-    ------
-    ValueError
-        What :func:`bootstrap_interval` raises, or if the two were not judged
-        on the same cycles of the same patients in as many runs.
+    Each is the mean over the runs of this configuration minus that of the
+    baseline, in percentage points, and the percentile interval of that, NaN as
+    in :func:`bootstrap_interval`. The two are compared in pairs: in each
+    resample they are judged on the same drawn patients, and with the same drawn
+    runs (the first of one belongs to the first of the other: give them in the
+    order of their seeds). Other runs, patients or cycles are a ValueError.
 
     Example
     -------

@@ -33,31 +33,13 @@ def compare_with_experts(
 ) -> dict[str, dict[str, Any]]:
     """How well a low quality finds the recordings that experts called poor.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        One row per recording: ``patient``, ``poor`` (boolean, what the experts
-        said) and a column per measure, NaN where it was not measured.
-    measures : list of str
-        Columns of quality, high is good.
-    n_resamples : int
-        Of the bootstrap over patients.
-    seed : int
-        Seed of the bootstrap.
+    The table has a row per recording: ``patient``, ``poor`` (boolean, what the
+    experts said) and a column per measure, high is good, NaN where it was not
+    measured.
 
-    Returns
-    -------
-    dict
-        Per measure ``recordings``, ``poor`` and ``patients``, all of the
-        measured; ``missing``, recordings that are not; ``area``, in [0, 1],
-        0.5 being chance, and its 95 % ``interval`` over patients.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"patient": ["a", "b", "c"]})
-    >>> table["poor"], table["q"] = [True, False, False], [0.5, 0.4, 0.9]
-    >>> compare_with_experts(table, ["q"])["q"]["area"]
-    0.5
+    Per measure there are ``recordings``, ``poor`` and ``patients``, all of the
+    measured; ``missing``, recordings that are not; ``area``, in [0, 1], 0.5
+    being chance, and its 95 % ``interval`` over patients.
     """
     comparison = {}
     for name in measures:
@@ -84,14 +66,8 @@ def risk_coverage(
     """Error rate of the rest when the lowest scores are set aside.
 
     Rows of equal score are kept or set aside in random order; the expected
-    error rate is given, so that a constant score does as well as chance.
-
-    Arguments
-    ---------
-    score : array_like
-        ``[row]``; high scores are kept longest.
-    correct : array_like
-        Boolean ``[row]``.
+    error rate is given, so that a constant score does as well as chance. A
+    missing score is a ValueError.
 
     Returns
     -------
@@ -199,20 +175,11 @@ def compare_with_errors(
 ) -> dict[str, dict[str, Any]]:
     """How each quality measure, and the confidence, goes with being right.
 
-    A prediction is right if it is the exact class.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        One row per cycle: ``patient``, ``label``, ``prediction``, ``p_<label>``
-        per class, and columns of quality, see :func:`quality_columns`. Cycles
-        without quality are left out of that measure, and counted.
-    labels : sequence of str
-        All classes, in order, normal first.
-    n_resamples : int
-        Of the bootstrap over patients.
-    seed : int
-        Seed of the bootstrap.
+    A prediction is right if it is the exact class. The table has a row per
+    cycle: ``patient``, ``label``, ``prediction``, ``p_<label>`` per class (what
+    lacks them, or any row, is a ValueError), and columns of quality, see
+    :func:`quality_columns`. Cycles without quality are left out of that measure,
+    and counted.
 
     Returns
     -------
@@ -226,11 +193,6 @@ def compare_with_errors(
         being right, and its ``p_value``, which takes cycles for independent,
         although those of a patient are not; ``quartiles``, see
         :func:`scores_by_quartile`. Undefined figures are NaN.
-
-    Raises
-    ------
-    ValueError
-        If columns are lacking or there is no prediction.
     """
     needed = {"patient", "label", "prediction", *(f"p_{k}" for k in labels)}
     lacking = sorted(needed - set(table))

@@ -37,11 +37,11 @@ def bootstrap_areas(
     Arguments
     ---------
     score : array_like
-        ``[row]``, of any range.
+        ``[row]``, of any range; NaN is a ValueError.
     positive : array_like
         Boolean ``[row]``.
-    patient : array_like
-        Names ``[row]``.
+    patient : iterable
+        Names ``[row]``; one that is missing is a ValueError.
     n_resamples : int
         Number of sets, each of as many patients drawn with replacement.
     seed : int
@@ -54,19 +54,6 @@ def bootstrap_areas(
         In [0, 1]; NaN without a positive or without a negative row.
     resampled : numpy.ndarray
         ``[resample]``, NaN likewise.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, a patient is missing or a score is NaN.
-
-    Example
-    -------
-    >>> area, resampled = bootstrap_areas(
-    ...     [1, 2, 2, 3], [False, True, False, True], ["a", "a", "b", "b"]
-    ... )
-    >>> area, sorted(set(resampled.tolist()))
-    (0.875, [0.875, 1.0])
     """
     score = np.asarray(score, dtype=float)
     positive = np.asarray(positive, dtype=bool)
