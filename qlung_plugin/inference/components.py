@@ -286,9 +286,12 @@ def _attributes(lineage):
     found = {}
     for node in reversed(lineage):
         for member in node.body:
-            name = isinstance(member, ast.Assign) and ast.unparse(
-                member.targets[0]
-            )
+            if isinstance(member, ast.Assign):
+                name = ast.unparse(member.targets[0])
+            elif isinstance(member, ast.AnnAssign) and member.value:
+                name = ast.unparse(member.target)
+            else:
+                continue
             if name not in ATTRIBUTES:
                 continue
             try:

@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import torch
 from torch import nn
 
 
@@ -16,4 +17,20 @@ class FrontEnd(nn.Module):
     it goes under, if not ``compute_features``.
     """
 
-    sample_rate = None
+    sample_rate: int | None = None
+
+
+def power_spectrum(
+    waveforms: torch.Tensor, n_fft: int, hop_length: int, window: torch.Tensor
+) -> torch.Tensor:
+    """The power of a centred STFT, ``[batch, bin, frame]``."""
+    spectrum = torch.stft(
+        waveforms,
+        n_fft,
+        hop_length=hop_length,
+        win_length=len(window),
+        window=window,
+        center=True,
+        return_complex=True,
+    )
+    return spectrum.real.square() + spectrum.imag.square()

@@ -9,9 +9,21 @@ from torch import nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
 from qlung_plugin.lobes.features.base import FrontEnd
+from qlung_plugin.utils.choices import check_choice
 
 # Kaldi's Povey window is a power of the Hann window.
 WINDOW_POWERS = {"hanning": 1.0, "povey": 0.85}
+
+
+def kaldi_mel_bank(
+    n_mels: int, n_fft: int, sample_rate: int, f_min: float, f_max: float
+) -> torch.Tensor:
+    """Kaldi's mel bank, ``[mel, bin]``; an ``f_max`` of 0 is half the rate."""
+    bank, _ = get_mel_banks(
+        n_mels, n_fft, sample_rate, f_min, f_max, 100.0, -500.0, 1.0
+    )
+    # It has no weight for the Nyquist bin.
+    return nn.functional.pad(bank, (0, 1))
 
 
 class KaldiFilterbank(FrontEnd):
@@ -41,45 +53,32 @@ class KaldiFilterbank(FrontEnd):
     torch.Size([2, 98, 128])
     """
 
-    sample_rate = 16000
+    sample_rate: int = 16000
     n_fft = 512
     win_length = 400
     hop_length = 160
     preemphasis = 0.97
 
-    def __init__(self, n_mels=128, window_type="hanning"):
+    window: torch.Tensor
+    mel_bank: torch.Tensor
+
+    def __init__(self, n_mels: int = 128, window_type: str = "hanning") -> None:
         super().__init__()
-        if window_type not in WINDOW_POWERS:
-            raise ValueError(
-                f"window_type={window_type!r} is none of"
-                f" {', '.join(WINDOW_POWERS)}"
-            )
+        check_choice("window_type", window_type, WINDOW_POWERS)
         self.n_mels = n_mels
         # Not persistent: they follow from the settings.
         window = torch.hann_window(self.win_length, periodic=False)
         self.register_buffer(
             "window", window ** WINDOW_POWERS[window_type], persistent=False
         )
-        bank, _ = get_mel_banks(
-            n_mels, self.n_fft, self.sample_rate, 20.0, 0.0, 100.0, -500.0, 1.0
-        )
-        # Kaldi's bank has no weight for the Nyquist bin.
-        bank = nn.functional.pad(bank, (0, 1))
+        bank = kaldi_mel_bank(n_mels, self.n_fft, self.sample_rate, 20.0, 0.0)
         self.register_buffer("mel_bank", bank.T, persistent=False)
 
-    def forward(self, waveforms):
-        """Log-mel energies.
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Log-mel energies ``[batch, time, mel]``, 100 frames a second.
 
-        Arguments
-        ---------
-        waveforms : torch.Tensor
-            ``[batch, time]`` at 16 kHz, of 400 samples or more.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, time, mel]``, 100 frames a second; float32, also inside
-            autocast.
+        The waveforms are ``[batch, time]`` at 16 kHz, of 400 samples or more;
+        else it is a ValueError.
         """
         if waveforms.shape[1] < self.win_length:
             raise ValueError(
@@ -121,11 +120,16 @@ class ASTFeatures(KaldiFilterbank):
     torch.Size([2, 798, 128])
     """
 
-    def __init__(self, n_mels=128, mean=-4.2677393, std=4.5689974):
+    def __init__(
+        self,
+        n_mels: int = 128,
+        mean: float = -4.2677393,
+        std: float = 4.5689974,
+    ) -> None:
         super().__init__(n_mels, "hanning")
         self.mean, self.std = mean, std
 
-    def forward(self, waveforms):
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Features ``[batch, time, mel]`` of waveforms ``[batch, time]``."""
         return (super().forward(waveforms) - self.mean) / (2 * self.std)
 
@@ -148,10 +152,10 @@ class BEATsFeatures(KaldiFilterbank):
     mean = 15.41663
     std = 6.55582
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(128, "povey")
 
-    def forward(self, waveforms):
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Features ``[batch, time, mel]`` of waveforms ``[batch, time]``."""
         energies = super().forward(waveforms.float() * self.full_scale)
         return (energies - self.mean) / (2 * self.std)

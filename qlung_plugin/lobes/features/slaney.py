@@ -7,7 +7,7 @@ Authors
 import torch
 from torchaudio.functional import melscale_fbanks
 
-from qlung_plugin.lobes.features.base import FrontEnd
+from qlung_plugin.lobes.features.base import FrontEnd, power_spectrum
 
 
 class SlaneyFeatures(FrontEnd):
@@ -18,14 +18,18 @@ class SlaneyFeatures(FrontEnd):
     log10(max(x, 1e-10))``: what librosa makes with its defaults.
     """
 
-    hop_length = None
+    sample_rate: int
+    hop_length: int
     n_fft = 1024
     n_mels = 64
     f_min = 50.0
     f_max = 14000.0
     floor = 1e-10
 
-    def __init__(self):
+    window: torch.Tensor
+    mel_bank: torch.Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         # Not persistent: they follow from the settings.
         window = torch.hann_window(self.n_fft)
@@ -41,30 +45,15 @@ class SlaneyFeatures(FrontEnd):
         )
         self.register_buffer("mel_bank", bank, persistent=False)
 
-    def forward(self, waveforms):
-        """Log-mel features of a batch of waveforms.
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+        """Features ``[batch, time, mel]``, 100 frames a second, of waveforms.
 
-        Arguments
-        ---------
-        waveforms : torch.Tensor
-            ``[batch, time]`` at ``sample_rate``, of more than 512 samples.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, time, mel]``, 100 frames a second; float32, also inside
-            autocast.
+        They are ``[batch, time]`` at ``sample_rate``, of more than 512 samples.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
-            spectrum = torch.stft(
-                waveforms.float(),
-                self.n_fft,
-                hop_length=self.hop_length,
-                window=self.window,
-                center=True,
-                return_complex=True,
+            power = power_spectrum(
+                waveforms.float(), self.n_fft, self.hop_length, self.window
             )
-            power = spectrum.real.square() + spectrum.imag.square()
             mel = torch.matmul(power.transpose(1, 2), self.mel_bank)
             return 10 * mel.clamp(min=self.floor).log10()
 
@@ -85,7 +74,7 @@ class CLAPFeatures(SlaneyFeatures):
     torch.Size([2, 101, 64])
     """
 
-    sample_rate = 48000
+    sample_rate: int = 48000
     hop_length = 480
 
 
@@ -103,5 +92,5 @@ class PANNsFeatures(SlaneyFeatures):
     torch.Size([2, 101, 64])
     """
 
-    sample_rate = 32000
+    sample_rate: int = 32000
     hop_length = 320

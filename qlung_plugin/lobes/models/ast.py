@@ -11,15 +11,16 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 
 from qlung_plugin.lobes.models.backbone import Backbone
-from qlung_plugin.lobes.models.transformers_hub import (
-    check_choice,
-    pretrained_state,
-)
-from qlung_plugin.lobes.models.weights import is_none, load_every_tensor
+from qlung_plugin.lobes.models.transformers_hub import pretrained_state
+from qlung_plugin.lobes.models.weights import asked_weights, load_every_tensor
+from qlung_plugin.utils.choices import check_choice
 
 # What the weights have to agree with; the number of frames is free.
 ARCHITECTURE = (
@@ -104,13 +105,13 @@ class AST(Backbone):
 
     def __init__(
         self,
-        pretrained_weights=None,
-        frames=798,
-        position_table="correct",
-        pooling="mean",
-        freeze=False,
-        config=None,
-    ):
+        pretrained_weights: Path | str | None = None,
+        frames: int = 798,
+        position_table: str = "correct",
+        pooling: str = "mean",
+        freeze: bool = False,
+        config: dict | None = None,
+    ) -> None:
         super().__init__()
         from transformers import ASTConfig, ASTModel
 
@@ -119,58 +120,55 @@ class AST(Backbone):
         # ASTConfig takes any field, also a misspelt one.
         for field in config or {}:
             check_choice("config field", field, ARCHITECTURE + OTHER_FIELDS)
-        config = ASTConfig(**{**(config or {}), "max_length": frames})
+        settings = ASTConfig(**{**(config or {}), "max_length": frames})
         self.pooling = pooling
-        self.frames, self.n_mels = frames, config.num_mel_bins
-        self.embedding_dim = config.hidden_size
-        if frames < config.patch_size:
+        self.frames, self.n_mels = frames, settings.num_mel_bins
+        self.embedding_dim = settings.hidden_size
+        # Some models have patches of two sizes; this one has not.
+        if frames < settings.patch_size:  # type: ignore[operator]
             raise ValueError(
-                f"frames={frames}, but a patch has {config.patch_size}"
+                f"frames={frames}, but a patch has {settings.patch_size}"
             )
         state = None
-        if not is_none(pretrained_weights):
+        weights = asked_weights(pretrained_weights)
+        if weights is not None:
             state = pretrained_state(
                 ASTModel,
-                pretrained_weights,
-                config,
+                weights,
+                settings,
                 ARCHITECTURE,
                 left_out=r"classifier\.",
             )
-        self.model = ASTModel(config)
-        if state is not None:
+        self.model = ASTModel(settings)
+        if weights is not None and state is not None:
             state[POSITIONS] = _fit_positions(
                 state[POSITIONS],
-                self.model.embeddings.get_shape(config),
+                self.model.embeddings.get_shape(settings),
                 swapped=position_table == "swapped",
             )
             load_every_tensor(
                 self.model,
                 state.items(),
-                pretrained_weights,
+                weights,
                 "Is it a published AST?",
             )
         self.freeze_if(freeze)
 
-    def forward(self, features, mix_tokens=None):
-        """Embeddings of features.
+    def forward(
+        self,
+        features: torch.Tensor,
+        mix_tokens: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Embeddings ``[batch, embedding_dim]`` of features.
 
         Arguments
         ---------
         features : torch.Tensor
-            Log-mel features, ``[batch, time, mel]``, of ``frames`` frames.
+            Log-mel features, ``[batch, time, mel]``, of ``frames`` frames; of
+            another length or height, they are a ValueError.
         mix_tokens : callable, optional
             Applied to the tokens of patches, ``[batch, token, dim]``, before
             positions are added: Patch-Mix.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, embedding_dim]``.
-
-        Raises
-        ------
-        ValueError
-            If the features are of another length or height.
         """
         if features.shape[1:] != (self.frames, self.n_mels):
             raise ValueError(
@@ -191,23 +189,14 @@ class AST(Backbone):
             handle.remove()
 
 
-def _fit_positions(positions, grid, swapped):
-    """The position embeddings for another number of patches.
+def _fit_positions(
+    positions: torch.Tensor, grid: tuple[int, int], swapped: bool
+) -> torch.Tensor:
+    """The position embeddings for a grid of frequencies and times.
 
-    Arguments
-    ---------
-    positions : torch.Tensor
-        ``[1, 2 + frequency * time, dim]``: those of the two special tokens, and
-        the table, frequency by frequency.
-    grid : tuple
-        Frequencies and times of the patches to make them for.
-    swapped : bool
-        Whether to make them for times and frequencies.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[1, 2 + frequency * time, dim]``.
+    They are ``[1, 2 + frequency * time, dim]``: those of the two special
+    tokens, and the table, frequency by frequency. If swapped, the table is made
+    for times and frequencies.
     """
     special, table = positions[:, :2], positions[:, 2:]
     # The published front end is as high as ours: heights agree.

@@ -34,29 +34,26 @@ class Backbone(nn.Module):
     """
 
     # A mapping, which the command line may fill, unlike null.
-    yaml_values = {"config": {}}
+    yaml_values: dict[str, object] = {"config": {}}
     # Who published weights of it. A licence is told only where it was checked.
-    weights_origin = None
+    weights_origin: str | None = None
+    embedding_dim: int
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.embedding_dim = None
         self.freeze = False
 
-    def freeze_if(self, freeze):
+    def freeze_if(self, freeze: bool) -> None:
         """Keeps the backbone as it is, if asked to.
 
-        Arguments
-        ---------
-        freeze : bool
-            Whether no parameter gets a gradient, and dropout and normalisation
-            stay in evaluation mode whatever :meth:`train` says.
+        Then no parameter gets a gradient, and dropout and normalisation stay in
+        evaluation mode whatever :meth:`train` says.
         """
         self.freeze = freeze
         if freeze:
             self.requires_grad_(False)
             self.eval()
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> "Backbone":
         """Training mode, which a frozen backbone ignores."""
         return super().train(mode and not self.freeze)

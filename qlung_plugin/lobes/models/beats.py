@@ -32,6 +32,8 @@ Authors
 """
 
 import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -40,8 +42,9 @@ from torch import nn
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.models.beats_encoder import Encoder
 from qlung_plugin.lobes.models.weights import (
+    asked_weights,
+    check_architecture,
     fetch_weights,
-    is_none,
     load_every_tensor,
     without_wrapper,
 )
@@ -144,51 +147,51 @@ class BEATs(Backbone):
     argument_bounds = {"encoder_layers": (1, 128)}
     weights_origin = "BEATs (Chen et al., 2023)"
 
-    def __init__(self, pretrained_weights=None, freeze=False, config=None):
+    def __init__(
+        self,
+        pretrained_weights: Path | str | None = None,
+        freeze: bool = False,
+        config: dict | None = None,
+    ) -> None:
         super().__init__()
-        config = _checked(config or {})
-        self.embedding_dim = config.encoder_embed_dim
+        settings = _checked(config or {})
+        self.embedding_dim = settings.encoder_embed_dim
         self.patch_embedding = nn.Conv2d(
-            1, config.embed_dim, PATCH_SIZE, PATCH_SIZE, bias=False
+            1, settings.embed_dim, PATCH_SIZE, PATCH_SIZE, bias=False
         )
-        self.layer_norm = nn.LayerNorm(config.embed_dim)
-        self.post_extract_proj = nn.Identity()
-        if config.embed_dim != config.encoder_embed_dim:
+        self.layer_norm = nn.LayerNorm(settings.embed_dim)
+        self.post_extract_proj: nn.Module = nn.Identity()
+        if settings.embed_dim != settings.encoder_embed_dim:
             self.post_extract_proj = nn.Linear(
-                config.embed_dim, config.encoder_embed_dim
+                settings.embed_dim, settings.encoder_embed_dim
             )
-        self.dropout_input = nn.Dropout(config.dropout_input)
-        self.encoder = Encoder(config)
-        if not is_none(pretrained_weights):
-            path = fetch_weights(pretrained_weights, PUBLISHED)
+        self.dropout_input = nn.Dropout(settings.dropout_input)
+        self.encoder = Encoder(settings)
+        weights = asked_weights(pretrained_weights)
+        if weights is not None:
+            path = fetch_weights(weights, PUBLISHED)
+            model = _read_model(path, settings)
             load_every_tensor(
                 self,
-                _own_tensors(_read_model(path, config), config.encoder_layers),
+                _own_tensors(model, settings.encoder_layers),
                 path,
                 "Is it a published BEATs?",
             )
         self.freeze_if(freeze)
 
-    def forward(self, features):
-        """Embeddings of features.
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``[batch, embedding_dim]`` of features.
+
+        They are the mean over the tokens of patches, as in the authors'
+        fine-tuning.
 
         Arguments
         ---------
         features : torch.Tensor
             What :class:`qlung_plugin.lobes.features.BEATsFeatures` makes,
             ``[batch, time, mel]``, of 16 frames or more; those behind the last
-            whole patch of 16 do not count.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, embedding_dim]``: the mean over the tokens of patches, as in
-            the authors' fine-tuning.
-
-        Raises
-        ------
-        ValueError
-            If the features are too short or of another height.
+            whole patch of 16 do not count. Shorter, or of another height, they
+            are a ValueError.
         """
         if features.shape[1] < PATCH_SIZE or features.shape[2] != N_MELS:
             raise ValueError(
@@ -201,7 +204,7 @@ class BEATs(Backbone):
         return self.encoder(tokens).mean(dim=1)
 
 
-def _checked(config):
+def _checked(config: dict) -> SimpleNamespace:
     """The configuration with its defaults, if it is one of a BEATs."""
     unknown = sorted(config.keys() - {**SIZES, **DROPOUTS, **FIXED}.keys())
     if unknown:
@@ -224,7 +227,9 @@ def _checked(config):
     return checked
 
 
-def _read_model(path, config):
+def _read_model(
+    path: Path, config: SimpleNamespace
+) -> Mapping[str, torch.Tensor]:
     """The state dict in a published file, if it is of this architecture."""
     content = read_file(path)
     cfg, model = (
@@ -241,20 +246,14 @@ def _read_model(path, config):
         for name, value in model.items()
     ):
         raise ValueError(f"{path} holds no state dict of named tensors")
-    differing = [
-        f"{field} {cfg.get(field)!r} instead of {getattr(config, field)!r}"
-        for field in {**SIZES, **FIXED}
-        if cfg.get(field) != getattr(config, field)
-    ]
-    if differing:
-        raise ValueError(
-            f"{path} is of another architecture: {', '.join(differing)}. Pass"
-            " what differs from the default as config"
-        )
+    ours = {field: getattr(config, field) for field in {**SIZES, **FIXED}}
+    check_architecture(path, cfg, ours)
     return without_wrapper(model)
 
 
-def _own_tensors(model, layers):
+def _own_tensors(
+    model: Mapping[str, torch.Tensor], layers: int
+) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of the backbone by their names here.
 
     The predictor is left out. Each layer holds the table of relative positions,
@@ -274,6 +273,8 @@ def _own_tensors(model, layers):
             yield name, tensor
 
 
-def _warn_if_another(name, tensor, last):
+def _warn_if_another(
+    name: str, tensor: torch.Tensor, last: torch.Tensor | None
+) -> None:
     if last is not None and not torch.equal(tensor, last):
         logger.warning("%s is not the last layer's, which is taken", name)

@@ -12,6 +12,7 @@ Authors
 """
 
 import math
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -22,20 +23,19 @@ from torch.nn.utils.parametrizations import weight_norm
 class Encoder(nn.Module):
     """The transformer of BEATs, with published names.
 
-    Arguments
-    ---------
-    config : types.SimpleNamespace
-        ``SIZES`` and ``DROPOUTS``.
+    The configuration of it and of its parts has the fields of ``SIZES`` and
+    ``DROPOUTS``.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: SimpleNamespace) -> None:
         super().__init__()
         dim, size = config.encoder_embed_dim, config.conv_pos
         convolution = nn.Conv1d(
             dim, dim, size, padding=size // 2, groups=config.conv_pos_groups
         )
         nn.init.normal_(convolution.weight, std=math.sqrt(4 / (size * dim)))
-        nn.init.zeros_(convolution.bias)
+        # By default it has one.
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
         self.pos_conv = nn.Sequential(weight_norm(convolution, dim=2))
         self.layer_norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
             EncoderLayer(config) for _ in range(config.encoder_layers)
         )
 
-    def forward(self, tokens):
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Contextual tokens ``[batch, token, dim]`` of such tokens."""
         count = tokens.shape[1]
         positions = self.pos_conv(tokens.transpose(1, 2))[..., :count]
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
             tokens = after
         return tokens
 
-    def position_bias(self, count):
+    def position_bias(self, count: int) -> torch.Tensor:
         """How much each head attends by distance, ``[head, token, token]``."""
         table = self.relative_attention_bias
         places = torch.arange(count, device=table.weight.device)
@@ -77,15 +77,9 @@ class Encoder(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A transformer layer with deep norm: the residual counts more.
+    """A transformer layer with deep norm: the residual counts more."""
 
-    Arguments
-    ---------
-    config : types.SimpleNamespace
-        ``SIZES`` and ``DROPOUTS``.
-    """
-
-    def __init__(self, config):
+    def __init__(self, config: SimpleNamespace) -> None:
         super().__init__()
         dim, inner = config.encoder_embed_dim, config.encoder_ffn_embed_dim
         self.residual_weight = (2 * config.encoder_layers) ** 0.25
@@ -99,7 +93,7 @@ class EncoderLayer(nn.Module):
         for linear in (self.fc1, self.fc2):
             _initialise(linear, gain=(8 * config.encoder_layers) ** -0.25)
 
-    def forward(self, tokens, bias):
+    def forward(self, tokens: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """Tokens ``[batch, token, dim]`` after attention and two linear layers."""
         attended = self.dropout(self.self_attn(tokens, bias))
         tokens = self.self_attn_layer_norm(
@@ -112,15 +106,9 @@ class EncoderLayer(nn.Module):
 
 
 class GatedAttention(nn.Module):
-    """Self-attention whose bias by relative position each query gates.
+    """Self-attention whose bias by relative position each query gates."""
 
-    Arguments
-    ---------
-    config : types.SimpleNamespace
-        ``SIZES`` and ``DROPOUTS``.
-    """
-
-    def __init__(self, config):
+    def __init__(self, config: SimpleNamespace) -> None:
         super().__init__()
         dim = config.encoder_embed_dim
         self.heads = config.encoder_attention_heads
@@ -138,7 +126,7 @@ class GatedAttention(nn.Module):
         nn.init.normal_(self.grep_linear.weight, std=0.02)
         nn.init.zeros_(self.grep_linear.bias)
 
-    def forward(self, tokens, bias):
+    def forward(self, tokens: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """Tokens ``[batch, token, dim]``, bias ``[head, token, token]``."""
         query, key, value = (
             projection(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
@@ -158,22 +146,14 @@ class GatedAttention(nn.Module):
         return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
-def relative_buckets(distances, num_buckets, max_distance):
+def relative_buckets(
+    distances: torch.Tensor, num_buckets: int, max_distance: int
+) -> torch.Tensor:
     """Buckets of distances: one each for the short, wider ones for the long.
 
-    Arguments
-    ---------
-    distances : torch.Tensor
-        From query to key, integers.
-    num_buckets : int
-        Half of them are for keys behind the query.
-    max_distance : int
-        From which on all distances share a bucket.
-
-    Returns
-    -------
-    torch.Tensor
-        Of the same shape, in 0 to ``num_buckets - 1``.
+    The distances are integers, from query to key; half of the buckets, from 0
+    to ``num_buckets - 1``, are for keys behind the query, and from
+    ``max_distance`` on all distances share one.
 
     Example
     -------
@@ -191,6 +171,6 @@ def relative_buckets(distances, num_buckets, max_distance):
     return buckets + half * (distances > 0)
 
 
-def _initialise(linear, gain):
+def _initialise(linear: nn.Linear, gain: float) -> None:
     nn.init.xavier_normal_(linear.weight, gain=gain)
     nn.init.zeros_(linear.bias)

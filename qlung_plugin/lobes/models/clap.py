@@ -9,12 +9,14 @@ Authors
  * qlung_plugin contributors
 """
 
+from pathlib import Path
+
+import torch
+
 from qlung_plugin.lobes.models.backbone import Backbone
-from qlung_plugin.lobes.models.transformers_hub import (
-    check_choice,
-    pretrained_state,
-)
-from qlung_plugin.lobes.models.weights import is_none, load_every_tensor
+from qlung_plugin.lobes.models.transformers_hub import pretrained_state
+from qlung_plugin.lobes.models.weights import asked_weights, load_every_tensor
+from qlung_plugin.utils.choices import check_choice
 
 # What the weights have to agree with.
 ARCHITECTURE = (
@@ -78,7 +80,6 @@ class CLAP(Backbone):
 
     Example
     -------
-    >>> import torch
     >>> config = {"patch_embeds_hidden_size": 16, "hidden_size": 32}
     >>> config.update({"depths": [1, 1], "num_attention_heads": [2, 4]})
     >>> backbone = CLAP(config=config)
@@ -91,11 +92,11 @@ class CLAP(Backbone):
 
     def __init__(
         self,
-        pretrained_weights=None,
-        output="projection",
-        freeze=False,
-        config=None,
-    ):
+        pretrained_weights: Path | str | None = None,
+        output: str = "projection",
+        freeze: bool = False,
+        config: dict | None = None,
+    ) -> None:
         super().__init__()
         from transformers import ClapAudioConfig, ClapAudioModelWithProjection
 
@@ -103,51 +104,41 @@ class CLAP(Backbone):
         # ClapAudioConfig takes any field, also such as make it fetch code.
         for field in config or {}:
             check_choice("config field", field, ARCHITECTURE + OTHER_FIELDS)
-        config = ClapAudioConfig(**(config or {}))
-        if config.enable_fusion:
+        settings = ClapAudioConfig(**(config or {}))
+        if settings.enable_fusion:
             raise ValueError(
                 "enable_fusion is for recordings of more than 10 s: the fused"
                 " models are not supported"
             )
-        model = ClapAudioModelWithProjection(config)
-        if not is_none(pretrained_weights):
+        model = ClapAudioModelWithProjection(settings)
+        weights = asked_weights(pretrained_weights)
+        if weights is not None:
             state = pretrained_state(
                 ClapAudioModelWithProjection,
-                pretrained_weights,
-                config,
+                weights,
+                settings,
                 ARCHITECTURE,
                 left_out=r"text_|logit_scale",
             )
-            load_every_tensor(
-                model, state.items(), pretrained_weights, "Is it a CLAP?"
-            )
+            load_every_tensor(model, state.items(), weights, "Is it a CLAP?")
         self.audio_model = model.audio_model
-        self.projection, self.embedding_dim = None, config.hidden_size
+        self.projection, self.embedding_dim = None, settings.hidden_size
         if output == "projection":
             self.projection = model.audio_projection
-            self.embedding_dim = config.projection_dim
-        self.n_mels = config.num_mel_bins
-        self.max_frames = config.spec_size**2 // config.num_mel_bins
+            self.embedding_dim = settings.projection_dim
+        self.n_mels = settings.num_mel_bins
+        self.max_frames = settings.spec_size**2 // settings.num_mel_bins
         self.freeze_if(freeze)
 
-    def forward(self, features):
-        """Embeddings of features.
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``[batch, embedding_dim]`` of features.
 
         Arguments
         ---------
         features : torch.Tensor
             Log-mel features in dB, ``[batch, time, mel]``, of up to 1024 frames;
-            the model stretches fewer to 1024, as it was trained.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, embedding_dim]``.
-
-        Raises
-        ------
-        ValueError
-            If the features are too long or of another height.
+            the model stretches fewer to 1024, as it was trained. Of another
+            length or height, they are a ValueError.
         """
         if (
             features.shape[1] > self.max_frames

@@ -15,6 +15,7 @@ Authors
 """
 
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -27,8 +28,8 @@ from torchvision.ops.misc import SqueezeExcitation
 
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.models.weights import (
+    asked_weights,
     fetch_weights,
-    is_none,
     load_every_tensor,
     without_wrapper,
 )
@@ -72,7 +73,7 @@ class EfficientAT(Backbone):
     width_mult : float
         Width of every layer relative to MobileNetV3-Large: 0.4 for ``mn04``,
         1.0 for ``mn10``.
-    pretrained_weights : str, optional
+    pretrained_weights : str or Path, optional
         A file holding a published state dict; or one of the names in
         ``PUBLISHED``, which is downloaded once; or ``None`` (on a command
         line: ``none``) for random initialisation.
@@ -114,12 +115,12 @@ class EfficientAT(Backbone):
 
     def __init__(
         self,
-        width_mult=0.4,
-        pretrained_weights=None,
-        batch_norm_momentum=0.01,
-        freeze=False,
-        first_block=0,
-    ):
+        width_mult: float = 0.4,
+        pretrained_weights: Path | str | None = None,
+        batch_norm_momentum: float = 0.01,
+        freeze: bool = False,
+        first_block: int = 0,
+    ) -> None:
         super().__init__()
         network = _build(width_mult, pretrained_weights, batch_norm_momentum)
         _check_block("first_block", first_block, network)
@@ -128,19 +129,14 @@ class EfficientAT(Backbone):
         self.embedding_dim = network.classifier[0].in_features
         self.freeze_if(freeze)
 
-    def forward(self, features):
-        """Pooled features before the AudioSet classifier.
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``[batch, embedding_dim]``: what AudioSet is told by.
 
         Arguments
         ---------
         features : torch.Tensor
             Log-mel features, ``[batch, time, mel]``, or what the first blocks
             made of them, ``[batch, time, mel * channel]``.
-
-        Returns
-        -------
-        torch.Tensor
-            Embeddings, ``[batch, embedding_dim]``.
         """
         images = features.unflatten(2, (-1, self.channels)).permute(0, 3, 2, 1)
         return self.features(images).mean(dim=(2, 3))
@@ -157,7 +153,7 @@ class EfficientATFirstBlocks(nn.Module):
     ---------
     width_mult : float
         See :class:`EfficientAT`.
-    pretrained_weights : str, optional
+    pretrained_weights : str or Path, optional
         See :class:`EfficientAT`.
     blocks : int
         How many of the 17 blocks; with 0, features pass as they are.
@@ -173,7 +169,12 @@ class EfficientATFirstBlocks(nn.Module):
     torch.Size([2, 96])
     """
 
-    def __init__(self, width_mult=0.4, pretrained_weights=None, blocks=0):
+    def __init__(
+        self,
+        width_mult: float = 0.4,
+        pretrained_weights: Path | str | None = None,
+        blocks: int = 0,
+    ) -> None:
         super().__init__()
         self.features = nn.Sequential()
         if blocks:  # else no weights are looked for, no random ones are drawn
@@ -183,11 +184,11 @@ class EfficientATFirstBlocks(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> "EfficientATFirstBlocks":
         """Always evaluation mode: the stored statistics of normalisation."""
         return super().train(False)
 
-    def forward(self, features):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         """From ``[batch, time, mel]`` to ``[batch, time, mel * channel]``.
 
         Both time and mel come out at a lower resolution.
@@ -196,36 +197,49 @@ class EfficientATFirstBlocks(nn.Module):
         return self.features(images).permute(0, 3, 2, 1).flatten(2)
 
 
-def _build(width_mult, pretrained_weights, batch_norm_momentum=0.01):
+def _build(
+    width_mult: float,
+    pretrained_weights: Path | str | None,
+    batch_norm_momentum: float = 0.01,
+) -> MobileNetV3:
     """The whole network, with weights if there are any."""
     network = _mobilenet_v3_large(width_mult, batch_norm_momentum)
-    if not is_none(pretrained_weights):
-        width = WIDTHS.get(pretrained_weights, width_mult)
+    weights = asked_weights(pretrained_weights)
+    if weights is not None:
+        width = WIDTHS.get(str(weights), width_mult)
         if width != width_mult:
             raise ValueError(
-                f"{pretrained_weights} has width_mult={width}, not {width_mult}"
+                f"{weights} has width_mult={width}, not {width_mult}"
             )
-        path = fetch_weights(pretrained_weights, PUBLISHED)
-        load_published_state_dict(network, path)
+        path = fetch_weights(weights, PUBLISHED)
+        published = without_wrapper(read_state_dict(path))
+        load_every_tensor(
+            network,
+            (_rename(name, tensor) for name, tensor in published.items()),
+            path,
+            "Does width_mult match the weights?",
+        )
     # Depthwise convolutions are 1.4 times as fast in this order on a CPU.
     network.features.to(memory_format=torch.channels_last)
     return network
 
 
-def _check_block(argument, block, network):
+def _check_block(argument: str, block: int, network: MobileNetV3) -> None:
     if not 0 <= block < len(network.features):
         raise ValueError(
             f"{argument}={block} is not in 0 to {len(network.features) - 1}"
         )
 
 
-def _channels_after(blocks):
+def _channels_after(blocks: nn.Sequential) -> int:
     """Number of channels of what some blocks give."""
     convolutions = [m for m in blocks.modules() if isinstance(m, nn.Conv2d)]
     return convolutions[-1].out_channels if convolutions else 1
 
 
-def _mobilenet_v3_large(width_mult, batch_norm_momentum=0.01):
+def _mobilenet_v3_large(
+    width_mult: float, batch_norm_momentum: float = 0.01
+) -> MobileNetV3:
     """torchvision's MobileNetV3-Large, changed to what EfficientAT trained."""
     block = partial(InvertedResidualConfig, dilation=1, width_mult=width_mult)
     # in, kernel, expanded, out, squeeze-and-excitation, activation, stride:
@@ -268,33 +282,7 @@ def _mobilenet_v3_large(width_mult, batch_norm_momentum=0.01):
     return network
 
 
-def load_published_state_dict(network, path):
-    """Loads a state dict of the EfficientAT release, every tensor accounted for.
-
-    Arguments
-    ---------
-    network : torchvision.models.MobileNetV3
-        The network to fill, classifier included.
-    path : str or Path
-        The file; it is read with ``weights_only=True``.
-
-    Raises
-    ------
-    ValueError
-        If the file is no state dict, or its tensors are not those of the
-        network: the message names the first that occur twice, are missing,
-        unknown or of another shape.
-    """
-    published = without_wrapper(read_state_dict(path))
-    load_every_tensor(
-        network,
-        (_rename(name, tensor) for name, tensor in published.items()),
-        path,
-        "Does width_mult match the weights?",
-    )
-
-
-def _rename(name, tensor):
+def _rename(name: str, tensor: torch.Tensor) -> tuple[str, torch.Tensor]:
     """A published tensor under its name and in its shape here."""
     if ".conc_se_layers.0." in name:
         name = name.replace(".conc_se_layers.0.", ".")

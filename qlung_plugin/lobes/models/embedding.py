@@ -4,9 +4,14 @@ Authors
  * qlung_plugin contributors
 """
 
+from pathlib import Path
+
+import torch
+from torch import nn
+
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.models.weights import (
-    is_none,
+    asked_weights,
     load_every_tensor,
     without_wrapper,
 )
@@ -40,7 +45,6 @@ class EmbeddingModel(Backbone):
 
     Example
     -------
-    >>> import torch
     >>> from speechbrain.lobes.models.Xvector import Xvector
     >>> model = Xvector(in_channels=80, lin_neurons=16)
     >>> backbone = EmbeddingModel(model, embedding_dim=16)
@@ -59,37 +63,29 @@ class EmbeddingModel(Backbone):
     }
 
     def __init__(
-        self, model, embedding_dim, pretrained_weights=None, freeze=False
-    ):
+        self,
+        model: nn.Module,
+        embedding_dim: int,
+        pretrained_weights: Path | str | None = None,
+        freeze: bool = False,
+    ) -> None:
         super().__init__()
         self.model = model
         self.embedding_dim = embedding_dim
-        if not is_none(pretrained_weights):
+        weights = asked_weights(pretrained_weights)
+        if weights is not None:
             load_every_tensor(
                 model,
-                without_wrapper(read_state_dict(pretrained_weights)).items(),
-                pretrained_weights,
+                without_wrapper(read_state_dict(weights)).items(),
+                weights,
                 "Are the arguments of the model those of the weights?",
             )
         self.freeze_if(freeze)
 
-    def forward(self, features):
-        """Embeddings of features.
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``[batch, embedding_dim]`` of ``[batch, time, feature]``.
 
-        Arguments
-        ---------
-        features : torch.Tensor
-            ``[batch, time, feature]``.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, embedding_dim]``.
-
-        Raises
-        ------
-        ValueError
-            If the model returns another shape.
+        If the model returns another shape, it is a ValueError.
         """
         embeddings = self.model(features)
         if embeddings.dim() == 3 and embeddings.shape[1] == 1:

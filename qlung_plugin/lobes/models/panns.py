@@ -12,6 +12,8 @@ Authors
 """
 
 import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +23,12 @@ from torch import nn
 from qlung_plugin.lobes.features import PANNsFeatures
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.models.weights import (
+    asked_weights,
     fetch_weights,
-    is_none,
     load_every_tensor,
     without_wrapper,
 )
+from qlung_plugin.utils.choices import check_choice
 from qlung_plugin.utils.state_dicts import read_state_dict
 
 RELEASE_URL = "https://zenodo.org/record/3987831/files"
@@ -91,12 +94,14 @@ class PANNs(Backbone):
 
     weights_origin = "PANNs (Kong et al., 2020)"
 
-    def __init__(self, variant="Cnn14", pretrained_weights=None, freeze=False):
+    def __init__(
+        self,
+        variant: str = "Cnn14",
+        pretrained_weights: Path | str | None = None,
+        freeze: bool = False,
+    ) -> None:
         super().__init__()
-        if variant not in CHANNELS:
-            raise ValueError(
-                f"variant={variant!r} is none of {', '.join(CHANNELS)}"
-            )
+        check_choice("variant", variant, CHANNELS)
         channels = CHANNELS[variant]
         self.n_mels = PANNsFeatures.n_mels
         self.norm0 = nn.BatchNorm2d(self.n_mels)
@@ -111,8 +116,9 @@ class PANNs(Backbone):
         nn.init.xavier_uniform_(self.fc1.weight)
         nn.init.zeros_(self.fc1.bias)
         self.embedding_dim = channels[-1]
-        if not is_none(pretrained_weights):
-            path = fetch_weights(pretrained_weights, PUBLISHED)
+        weights = asked_weights(pretrained_weights)
+        if weights is not None:
+            path = fetch_weights(weights, PUBLISHED)
             load_every_tensor(
                 self,
                 _own_tensors(read_state_dict(path, entry="model"), path),
@@ -121,24 +127,15 @@ class PANNs(Backbone):
             )
         self.freeze_if(freeze)
 
-    def forward(self, features):
-        """Embeddings of features.
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``[batch, embedding_dim]`` of features.
 
         Arguments
         ---------
         features : torch.Tensor
             Log-mel features in dB, ``[batch, time, mel]``, of 32 frames or more
-            (16 for Cnn6 and Cnn10).
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, embedding_dim]``.
-
-        Raises
-        ------
-        ValueError
-            If the features are too short or of another height.
+            (16 for Cnn6 and Cnn10); shorter, or of another height, they are a
+            ValueError.
         """
         shortest = 2**self.halvings
         if features.shape[1] < shortest or features.shape[2] != self.n_mels:
@@ -159,22 +156,9 @@ class PANNs(Backbone):
 
 
 class ConvBlock5x5(nn.Module):
-    """The block of Cnn6: one convolution of 5 by 5.
+    """The block of Cnn6: one convolution of 5 by 5."""
 
-    Arguments
-    ---------
-    in_channels : int
-        Channels of the input.
-    out_channels : int
-        Channels of the output.
-
-    Example
-    -------
-    >>> ConvBlock5x5(1, 8)(torch.randn(2, 1, 20, 30)).shape
-    torch.Size([2, 8, 10, 15])
-    """
-
-    def __init__(self, in_channels, out_channels):
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(
             in_channels, out_channels, 5, padding=2, bias=False
@@ -182,12 +166,19 @@ class ConvBlock5x5(nn.Module):
         nn.init.xavier_uniform_(self.conv1.weight)
         self.norm1 = nn.BatchNorm2d(out_channels)
 
-    def forward(self, maps, pool_size=(2, 2), pool_type="avg"):
+    def forward(
+        self,
+        maps: torch.Tensor,
+        pool_size: tuple[int, int] = (2, 2),
+        pool_type: str = "avg",
+    ) -> torch.Tensor:
         """Maps ``[batch, channel, time, mel]``, averaged over the pool."""
         return F.avg_pool2d(F.relu_(self.norm1(self.conv1(maps))), pool_size)
 
 
-def _own_tensors(published, path):
+def _own_tensors(
+    published: Mapping[str, torch.Tensor], path: Path
+) -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of the backbone by their names here.
 
     Those of the front end have to be ours, and the AudioSet classifier is left
@@ -214,7 +205,7 @@ def _own_tensors(published, path):
             yield name, tensor
 
 
-def _front_end():
+def _front_end() -> dict[str, torch.Tensor]:
     """The tensors of the published front end, made of ours."""
     features = PANNsFeatures()
     bins = torch.arange(features.n_fft // 2 + 1, dtype=torch.float64)

@@ -6,73 +6,41 @@ Authors
 
 import os
 import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from qlung_plugin.lobes.models.weights import WRAPPER
+from qlung_plugin.lobes.models.weights import WRAPPER, check_architecture
 from qlung_plugin.utils.state_dicts import DAMAGED
+
+if TYPE_CHECKING:  # takes seconds to import
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 # What a damaged or foreign folder makes from_pretrained raise.
 UNREADABLE = (*DAMAGED, ImportError, SafetensorError, StrictDataclassError)
 
 
-def check_choice(argument, value, allowed):
-    """Raises a ValueError if an argument is none of what it may be.
-
-    Arguments
-    ---------
-    argument : str
-        What it is called.
-    value : object
-        What was given.
-    allowed : iterable of str
-        What it may be.
-
-    Example
-    -------
-    >>> check_choice("pooling", "max", ("cls", "mean"))
-    Traceback (most recent call last):
-    ...
-    ValueError: pooling='max' is none of cls, mean
-    """
-    if value not in allowed:
-        raise ValueError(
-            f"{argument}={value!r} is none of {', '.join(allowed)}"
-        )
-
-
-def pretrained_state(model_class, pretrained_weights, config, fields, left_out):
+def pretrained_state(
+    model_class: "type[PreTrainedModel]",
+    pretrained_weights: Path | str,
+    config: "PreTrainedConfig",
+    fields: Sequence[str],
+    left_out: str,
+) -> dict[str, torch.Tensor]:
     """The state dict of published weights, if they are of this architecture.
 
+    The weights are a folder that ``save_pretrained`` wrote, or the name of a
+    repository of the Hugging Face Hub, which is downloaded once. The
+    architecture depends on some fields of its configuration. Tensors whose
+    names match the pattern ``left_out`` are not of the model, and may be there.
     Only tensors are read: nothing that a folder may hold besides is executed.
 
-    Arguments
-    ---------
-    model_class : type
-        A model of transformers.
-    pretrained_weights : str or Path
-        A folder that ``save_pretrained`` wrote, or the name of a repository of
-        the Hugging Face Hub, which is downloaded once.
-    config : transformers.PretrainedConfig
-        The architecture that the weights are for.
-    fields : sequence of str
-        What the architecture depends on.
-    left_out : str
-        A pattern of the names of tensors that are not of the model, and may be
-        there.
-
-    Returns
-    -------
-    dict
-        Tensors by name.
-
-    Raises
-    ------
-    ConnectionError
-        If the repository cannot be reached.
-    ValueError
-        If the folder is damaged, incomplete or of another architecture.
+    It is a ConnectionError if the repository cannot be reached, and a
+    ValueError if the folder is damaged, incomplete or of another architecture.
     """
     from transformers.utils import logging
 
@@ -84,8 +52,9 @@ def pretrained_state(model_class, pretrained_weights, config, fields, left_out):
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what is left out is no news
     try:
-        model, report = model_class.from_pretrained(
-            source, output_loading_info=True
+        model, report = cast(
+            "tuple[PreTrainedModel, dict[str, set[str]]]",
+            model_class.from_pretrained(source, output_loading_info=True),
         )
     except UNREADABLE as error:
         if os.path.isdir(source):
@@ -102,27 +71,11 @@ def pretrained_state(model_class, pretrained_weights, config, fields, left_out):
         ) from error
     finally:
         logging.set_verbosity(verbosity)
-    pairs = {
-        field: (
-            _plain(getattr(model.config, field)),
-            _plain(getattr(config, field)),
-        )
-        for field in fields
-    }
-    differing = {
-        field: (theirs, ours)
-        for field, (theirs, ours) in pairs.items()
-        if theirs != ours
-    }
-    if differing:
-        described = ", ".join(
-            f"{field} {theirs!r} instead of {ours!r}"
-            for field, (theirs, ours) in differing.items()
-        )
-        raise ValueError(
-            f"{source} is of another architecture: {described}. Pass what differs"
-            " from the default as config"
-        )
+    check_architecture(
+        source,
+        {field: _plain(getattr(model.config, field)) for field in fields},
+        {field: _plain(getattr(config, field)) for field in fields},
+    )
     missing = sorted(report["missing_keys"]) + sorted(report["mismatched_keys"])
     if missing:
         wrapped = [
@@ -153,6 +106,6 @@ def pretrained_state(model_class, pretrained_weights, config, fields, left_out):
     return model.state_dict()
 
 
-def _plain(value):
+def _plain(value: object) -> object:
     """A tuple as the list that it is in a file."""
     return list(value) if isinstance(value, tuple) else value

@@ -8,66 +8,32 @@ import hashlib
 import http.client
 import logging
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 logger = logging.getLogger(__name__)
 
 WRAPPER = "module."  # of torch.nn.DataParallel
 
 
-def is_none(pretrained_weights):
-    """Whether no weights are asked for.
-
-    Arguments
-    ---------
-    pretrained_weights : str, Path or None
-        ``--pretrained_weights none`` arrives from a command line as a string.
-
-    Returns
-    -------
-    bool
-
-    Example
-    -------
-    >>> is_none("none"), is_none(None), is_none("mn04_as")
-    (True, True, False)
-    """
-    return pretrained_weights is None or str(pretrained_weights) == "none"
+def asked_weights(pretrained_weights: Path | str | None) -> Path | str | None:
+    """The weights, or None if none are asked for: a command line says ``none``."""
+    return None if str(pretrained_weights) == "none" else pretrained_weights
 
 
-def fetch_weights(pretrained_weights, published):
+def fetch_weights(
+    pretrained_weights: Path | str,
+    published: Mapping[str, tuple[str, str | None]],
+) -> Path:
     """The local path of weights, downloaded once if they are a published name.
 
-    Arguments
-    ---------
-    pretrained_weights : str or Path
-        A file, or a name in ``published``.
-    published : dict
-        By name the address of a file and its SHA-256, or MD5, in hexadecimal;
-        None where neither is known.
-
-    Returns
-    -------
-    Path
-        An existing file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it is neither a file nor a published name.
-    ConnectionError
-        If it cannot be downloaded.
-    ValueError
-        If the file has another checksum.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "weights.pt"
-    >>> _ = path.write_bytes(b"")
-    >>> fetch_weights(path, {}) == path
-    True
+    ``published`` has by name the address of a file and its SHA-256, or MD5, in
+    hexadecimal; None where neither is known. It is a FileNotFoundError if the
+    weights are neither a file nor a published name, a ConnectionError if they
+    cannot be downloaded, and a ValueError if they have another checksum.
     """
     if os.path.isfile(pretrained_weights):
         return Path(pretrained_weights)
@@ -77,7 +43,7 @@ def fetch_weights(pretrained_weights, published):
             f" nor one of {', '.join(published)}; pass `none` for random"
             " initialisation"
         )
-    url, checksum = published[pretrained_weights]
+    url, checksum = published[str(pretrained_weights)]
     filename = url.split("?")[0].rpartition("/")[2]
     path = Path(torch.hub.get_dir()) / "checkpoints" / filename
     if not path.exists():
@@ -86,7 +52,7 @@ def fetch_weights(pretrained_weights, published):
     return path
 
 
-def _download(url, path):
+def _download(url: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     logger.info("Downloading %s to %s", url, path)
     try:
@@ -99,7 +65,7 @@ def _download(url, path):
         ) from error
 
 
-def _verify(path, checksum):
+def _verify(path: Path, checksum: str | None) -> None:
     """Compares with the known checksum, else with that of the first download."""
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -128,59 +94,51 @@ def _verify(path, checksum):
         )
 
 
-def without_wrapper(tensors):
+def without_wrapper(
+    tensors: Mapping[str, torch.Tensor],
+) -> Mapping[str, torch.Tensor]:
     """Named tensors without the prefix that DataParallel puts before each.
 
-    Arguments
-    ---------
-    tensors : dict
-        By name.
-
-    Returns
-    -------
-    dict
-        The same, unless all names have the prefix.
-
-    Example
-    -------
-    >>> without_wrapper({"module.weight": 1, "module.bias": 2})
-    {'weight': 1, 'bias': 2}
+    They stay as they are, unless all names have the prefix.
     """
     if not all(name.startswith(WRAPPER) for name in tensors):
         return tensors
     return {name.removeprefix(WRAPPER): t for name, t in tensors.items()}
 
 
-def load_every_tensor(module, tensors, origin, hint):
-    """Loads named tensors into a module, unless one of either is left over.
+def check_architecture(
+    origin: Path | str, theirs: Mapping[str, object], ours: Mapping[str, object]
+) -> None:
+    """Raises a ValueError if weights are of another architecture than ours.
 
-    Arguments
-    ---------
-    module : torch.nn.Module
-        The module to fill.
-    tensors : iterable of (str, torch.Tensor)
-        Names as in ``module.state_dict()``.
-    origin : str or Path
-        Where the tensors come from, for the message.
-    hint : str
-        What to look at if they do not fit, for the message.
-
-    Raises
-    ------
-    ValueError
-        If a tensor occurs twice, is missing, unknown or of another shape: the
-        message names the first three.
-
-    Example
-    -------
-    >>> layer = torch.nn.Linear(1, 1)
-    >>> tensors = [("weight", torch.ones(1, 1)), ("scale", torch.ones(1))]
-    >>> load_every_tensor(layer, tensors, "layer.pt", "Is it of a layer?")
-    Traceback (most recent call last):
-    ...
-    ValueError: layer.pt does not fit Linear: 2 of its tensors differ (missing: bias; unknown: scale). Is it of a layer?
+    The fields that are compared are those of ours.
     """
-    state, problems = {}, []
+    differing = [
+        f"{field} {theirs.get(field)!r} instead of {value!r}"
+        for field, value in ours.items()
+        if theirs.get(field) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{origin} is of another architecture: {', '.join(differing)}. Pass"
+            " what differs from the default as config"
+        )
+
+
+def load_every_tensor(
+    module: nn.Module,
+    tensors: Iterable[tuple[str, torch.Tensor]],
+    origin: Path | str,
+    hint: str,
+) -> None:
+    """Loads tensors, named as in ``module.state_dict()``, into a module.
+
+    If a tensor occurs twice, is missing, unknown or of another shape, it is a
+    ValueError that names the origin and the first three; the hint says what to
+    look at.
+    """
+    state: dict[str, torch.Tensor] = {}
+    problems = []
     for name, tensor in tensors:
         if name in state:
             problems.append(f"twice: {name}")
