@@ -12,7 +12,7 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from qlung_plugin.lobes.quality.learned import plain_coefficients
+from qlung_plugin.lobes.quality.coefficients import plain_coefficients
 from qlung_plugin.runs.folder import INFERENCE_YAML
 from qlung_plugin.utils.files import write_text
 

@@ -10,15 +10,13 @@ Authors
 """
 
 from qlung_plugin.lobes.quality.base import Measurements, QualityMeasure
+from qlung_plugin.lobes.quality.coefficients import read_coefficients
 from qlung_plugin.lobes.quality.composed import (
     ConstantQuality,
     ManifestQuality,
     WeightedQuality,
 )
-from qlung_plugin.lobes.quality.learned import (
-    LearnedQualityScore,
-    read_coefficients,
-)
+from qlung_plugin.lobes.quality.learned import LearnedQualityScore
 from qlung_plugin.lobes.quality.measures import (
     AudioQualityScore,
     ClippingScore,

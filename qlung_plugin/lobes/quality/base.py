@@ -5,6 +5,8 @@ Authors
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -22,35 +24,28 @@ from qlung_plugin.processing.quality import (
 )
 
 
-def find_silence(waveforms, sample_rate, lengths=None):
+def find_silence(
+    waveforms: torch.Tensor,
+    sample_rate: int,
+    lengths: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Marks samples that stay exactly the same for 20 ms: they are no signal.
 
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``.
-    sample_rate : int
-        In Hz.
-    lengths : torch.Tensor, optional
-        Number of valid samples, ``[batch]``; all, if not given.
-
-    Returns
-    -------
-    torch.Tensor
-        Boolean, ``[batch, time]``.
-
-    Example
-    -------
-    >>> waveforms = torch.randn(1, 4000)
-    >>> waveforms[0, 1000:1080] = 0.0
-    >>> find_silence(waveforms, 4000).sum().item()
-    80
+    Of waveforms ``[batch, time]`` and, if given, their numbers of valid samples,
+    ``[batch]``, to a boolean ``[batch, time]``.
     """
     batch, time = waveforms.shape
     if lengths is None:
         lengths = torch.full((batch,), time, device=waveforms.device)
     shortest = max(2, round(SHORTEST_SILENCE * sample_rate))
     return constant_runs(waveforms, lengths, shortest)
+
+
+class Supervision(TypedDict):
+    """What a measure was learned from."""
+
+    database: str
+    patients: list[str]
 
 
 class Measurements(nn.Module, ABC):
@@ -67,13 +62,15 @@ class Measurements(nn.Module, ABC):
         rate.
     """
 
-    names = ()
+    names: tuple[str, ...] = ()
 
-    def __init__(self, sample_rate):
+    def __init__(self, sample_rate: int) -> None:
         super().__init__()
         self.sample_rate = sample_rate
 
-    def measure_recorded(self, waveforms, native_rates):
+    def measure_recorded(
+        self, waveforms: Sequence[torch.Tensor], native_rates: Sequence[int]
+    ) -> torch.Tensor:
         """Measures waveforms as they were recorded, each at its own rate.
 
         Silence is looked for before they are resampled, which blurs it.
@@ -96,8 +93,7 @@ class Measurements(nn.Module, ABC):
             resample(waveform, native, rate) for waveform, native in pairs
         ]
         padded = pad_sequence(resampled, batch_first=True)
-        lengths = [len(waveform) for waveform in resampled]
-        lengths = torch.tensor(lengths, dtype=torch.double)
+        lengths = torch.tensor([len(w) for w in resampled], dtype=torch.double)
         masks = [
             find_silence(wave.unsqueeze(0), native) for wave, native in pairs
         ]
@@ -119,8 +115,12 @@ class Measurements(nn.Module, ABC):
         )
 
     def measure(
-        self, waveforms, relative_lengths=None, native_rates=None, silent=None
-    ):
+        self,
+        waveforms: torch.Tensor,
+        relative_lengths: torch.Tensor | None = None,
+        native_rates: torch.Tensor | None = None,
+        silent: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Measures waveforms.
 
         Arguments
@@ -190,7 +190,14 @@ class Measurements(nn.Module, ABC):
             return torch.where(audible.unsqueeze(-1), values, torch.nan)
 
     @abstractmethod
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """The measurements themselves, to be overridden.
 
         Arguments
@@ -229,12 +236,17 @@ class QualityMeasure(Measurements):
     """
 
     # Its own rate, whatever the backbone's is.
-    yaml_values = {"sample_rate": 16000}
+    yaml_values: dict[str, object] = {"sample_rate": 16000}
 
-    supervision = None
+    supervision: Supervision | None = None
     of_waveforms = True  # False: waveforms cannot be measured
 
-    def forward(self, waveforms, relative_lengths=None, native_rates=None):
+    def forward(
+        self,
+        waveforms: torch.Tensor,
+        relative_lengths: torch.Tensor | None = None,
+        native_rates: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Scores waveforms; arguments and errors are those of ``measure``.
 
         Returns
@@ -247,14 +259,16 @@ class QualityMeasure(Measurements):
         )
 
     @property
-    def parts(self):
+    def parts(self) -> "tuple[QualityMeasure, ...]":
         """The measures whose measurements, beside each other, are its own.
 
         Itself, unless overridden. Each is measured and stored for itself.
         """
         return (self,)
 
-    def measure_entries(self, entries):
+    def measure_entries(
+        self, entries: Mapping[str, Mapping]
+    ) -> torch.Tensor | None:
         """Measures a manifest's cycles without their waveforms, if it can.
 
         Arguments
@@ -271,7 +285,7 @@ class QualityMeasure(Measurements):
         return None
 
     @abstractmethod
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """Turns measurements into scores, to be overridden.
 
         Arguments
@@ -285,7 +299,7 @@ class QualityMeasure(Measurements):
             ``[batch]`` in [0, 1]; 0 where there was nothing to measure.
         """
 
-    def fit(self, measurements):
+    def fit(self, measurements: torch.Tensor) -> None:
         """Learns from the training set; nothing, unless overridden.
 
         Arguments
@@ -294,7 +308,7 @@ class QualityMeasure(Measurements):
             Of the unaugmented training manifest, ``[cycle, measurement]``.
         """
 
-    def check_fitted(self):
+    def check_fitted(self) -> None:
         """Checks what was fitted; nothing, unless overridden.
 
         Raises

@@ -5,11 +5,13 @@ Authors
 """
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import nn
 
-from qlung_plugin.lobes.quality.base import QualityMeasure
+from qlung_plugin.lobes.quality.base import QualityMeasure, Supervision
 
 ANY_RATE = 16000  # Hz, of waveforms that nobody looks at
 
@@ -50,7 +52,9 @@ class WeightedQuality(QualityMeasure):
         "weights": [0.5, 0.5],
     }
 
-    def __init__(self, measures, weights):
+    def __init__(
+        self, measures: Sequence[QualityMeasure], weights: Sequence[float]
+    ) -> None:
         if len(measures) != len(weights):
             raise ValueError(
                 f"{len(measures)} measures cannot have {len(weights)} weights"
@@ -79,7 +83,9 @@ class WeightedQuality(QualityMeasure):
                 f" {', '.join(map(str, rates))}"
             )
         super().__init__(rates[0] if rates else ANY_RATE)
-        self.measures = nn.ModuleList(measures)
+        self.measures = cast(
+            "Sequence[QualityMeasure]", nn.ModuleList(measures)
+        )
         self.weights = tuple(weight / total for weight in weights)
         self.columns = tuple(columns)
         self.of_waveforms = all(measure.of_waveforms for measure in measures)
@@ -98,11 +104,18 @@ class WeightedQuality(QualityMeasure):
         )
 
     @property
-    def parts(self):
+    def parts(self) -> tuple[QualityMeasure, ...]:
         """Those of all measures."""
-        return tuple(part for one in self.measures for part in one.parts)
+        return tuple(part for m in self.measures for part in m.parts)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """The measurements of all measures, beside each other."""
         parts = [
             measure.measure_valid(
@@ -112,22 +125,27 @@ class WeightedQuality(QualityMeasure):
         ]
         return torch.cat(parts, dim=-1)
 
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """The weighted mean of the measures' scores, ``[batch]``."""
         parts = measurements.split(self.columns, dim=-1)
         mean = sum(
-            weight * measure.score(part)
-            for weight, measure, part in zip(self.weights, self.measures, parts)
+            (
+                weight * measure.score(part)
+                for weight, measure, part in zip(
+                    self.weights, self.measures, parts
+                )
+            ),
+            start=measurements.new_zeros(()),
         )
         return mean.clamp(0, 1)  # rounding may leave it
 
-    def fit(self, measurements):
+    def fit(self, measurements: torch.Tensor) -> None:
         """Fits each measure to its own measurements."""
         parts = measurements.split(self.columns, dim=-1)
         for measure, part in zip(self.measures, parts):
             measure.fit(part)
 
-    def check_fitted(self):
+    def check_fitted(self) -> None:
         """Checks each measure."""
         for number, measure in enumerate(self.measures):
             try:
@@ -136,13 +154,13 @@ class WeightedQuality(QualityMeasure):
                 raise ValueError(f"measures.{number}.{error}") from error
 
 
-def _measure_nothing(measure):
+def _measure_nothing(measure: QualityMeasure) -> torch.Tensor:
     """What it makes of no cycle at all: as many columns as of any."""
     stated = measure.measure_entries({})
     return measure.measure(torch.zeros(0, 1)) if stated is None else stated
 
 
-def _combined(supervisions):
+def _combined(supervisions: list[Supervision | None]) -> Supervision | None:
     """One supervision for all: the patients that any of them learned from."""
     known = [one for one in supervisions if one is not None]
     if not known:
@@ -178,21 +196,28 @@ class ConstantQuality(QualityMeasure):
 
     names = ("nothing",)
 
-    def __init__(self, value):
+    def __init__(self, value: float) -> None:
         super().__init__(ANY_RATE)
         if not 0 <= value <= 1:
             raise ValueError(f"a quality lies in [0, 1], which {value} is not")
         self.value = value
 
-    def measure_entries(self, entries):
+    def measure_entries(self, entries: Mapping[str, Mapping]) -> torch.Tensor:
         """Nothing, in one column; no waveform is measured."""
         return torch.zeros(len(entries), 1)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Nothing, in one column."""
         return waveforms.new_zeros(len(waveforms), 1)
 
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """The value, ``[batch]``."""
         return measurements.new_full((len(measurements),), self.value)
 
@@ -240,7 +265,7 @@ class ManifestQuality(QualityMeasure):
 
     of_waveforms = False
 
-    def __init__(self, column):
+    def __init__(self, column: str) -> None:
         super().__init__(ANY_RATE)
         if column == "quality":
             raise ValueError(
@@ -250,7 +275,7 @@ class ManifestQuality(QualityMeasure):
         self.column = column
         self.names = (column,)
 
-    def measure_entries(self, entries):
+    def measure_entries(self, entries: Mapping[str, Mapping]) -> torch.Tensor:
         """What the entries state, ``[cycle, 1]``.
 
         Raises
@@ -269,18 +294,28 @@ class ManifestQuality(QualityMeasure):
         values = torch.tensor(list(stated.values()), dtype=torch.float32)
         return values.unsqueeze(-1)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Not possible: a waveform does not state its quality."""
         raise ValueError(
             f"the quality is {self.column!r} of a manifest, which a waveform"
             " does not tell: measure it with another measure"
         )
 
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """What was stated, ``[batch]``."""
         return measurements.squeeze(-1)
 
 
-def _is_quality(value):
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value <= 1
+def _is_quality(value: object) -> bool:
+    return (
+        isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and 0 <= value <= 1
+    )

@@ -4,160 +4,34 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
-import math
-from importlib.resources import files
-from typing import NamedTuple
+from pathlib import Path
+from typing import TypedDict
 
 import torch
 
 from qlung_plugin.lobes.quality.base import QualityMeasure
-from qlung_plugin.lobes.quality.recording import (
-    MEASUREMENTS,
-    RecordingMeasurements,
-)
+from qlung_plugin.lobes.quality.coefficients import read_coefficients
+from qlung_plugin.lobes.quality.recording import RecordingMeasurements
 from qlung_plugin.processing.quality import average_with_silence
 
-SHIPPED = files("qlung_plugin.lobes.quality") / "learned.json"
 LARGEST = 1e6  # of a mean or scale; most are in dB
-UNKNOWN = (math.nan, math.nan)
 SILENT_SHARE = "silent_share"
-NUMBERS = ("mean", "scale", "coefficient")
 
 
-class Coefficients(NamedTuple):
-    """A logistic model of standardised measurements."""
+class Contribution(TypedDict):
+    """What a measurement adds to the logit of being usable."""
 
-    names: tuple  # of the measurements
-    values: torch.Tensor  # mean, scale and coefficient, [measurement, 3]
-    ranges: torch.Tensor  # what most recordings have, [measurement, 2], or NaN
+    value: float
+    contribution: float
+
+
+class Explanation(TypedDict):
+    """Why a score is what it is; see :meth:`LearnedQualityScore.explain`."""
+
+    quality: float
+    silent_share: float
     intercept: float
-    limit: float  # of a standardised measurement, either way
-    supervision: dict  # the database, and the patients, that it is learned from
-
-
-def read_coefficients(path=None):
-    """Reads what the recipe of the quality score wrote.
-
-    Arguments
-    ---------
-    path : str, Path or dict, optional
-        A file in JSON, or what such a file holds; that of the package if not
-        given.
-
-    Returns
-    -------
-    Coefficients
-        The model.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is truncated, incomplete, of measurements that this version does
-        not make, or holds a number that is not finite, a scale or a limit that
-        is not above 0, or a range that is none.
-
-    Example
-    -------
-    >>> coefficients = read_coefficients()
-    >>> len(coefficients.names) == len(coefficients.values) <= 20
-    True
-    """
-    path, content = SHIPPED if path is None else path, path
-    try:
-        if isinstance(content, dict):
-            path = "coefficients"
-        else:
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
-        measurements = content["measurements"]
-        names = tuple(measurements)
-        values = torch.tensor(
-            [[float(m[key]) for key in NUMBERS] for m in measurements.values()]
-        )
-        ranges = torch.tensor(
-            # Files that are older have none.
-            [_pair(m.get("range", UNKNOWN)) for m in measurements.values()]
-        )
-        intercept = float(content["intercept"])
-        limit = float(content["limit"])
-        supervision = {
-            "database": str(content["provenance"]["database"]),
-            "patients": [str(p) for p in content["provenance"]["patients"]],
-        }
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise ValueError(
-            f"{path} does not hold the coefficients of a quality score:"
-            f" {type(error).__name__} {error}"
-        ) from error
-    unknown = [name for name in names if name not in MEASUREMENTS]
-    if unknown or not names:
-        raise ValueError(
-            f"{path} is of measurements that are not made here:"
-            f" {', '.join(unknown) or 'none at all'}"
-        )
-    usable = values.isfinite().all(dim=-1) & (values[:, 1] > 0)
-    usable &= ranges.isnan().all(dim=-1) | (ranges[:, 0] < ranges[:, 1])
-    wrong = [name for name, fine in zip(names, usable.tolist()) if not fine]
-    if not math.isfinite(intercept):
-        wrong.append("intercept")
-    if not 0 < limit < math.inf:
-        wrong.append("limit")
-    if wrong:
-        raise ValueError(
-            f"{path} holds a number that is not finite, a scale or a limit"
-            f" that is not above 0, or a range that is none: {', '.join(wrong)}"
-        )
-    return Coefficients(names, values, ranges, intercept, limit, supervision)
-
-
-def _pair(ends):
-    low, high = ends
-    return float(low), float(high)
-
-
-def plain_coefficients(path=None):
-    """Coefficients as plain data, to be kept where their file is not.
-
-    Arguments
-    ---------
-    path : str or Path, optional
-        See :func:`read_coefficients`, also for errors.
-
-    Returns
-    -------
-    dict
-        What :func:`read_coefficients` takes instead of the file.
-
-    Example
-    -------
-    >>> plain = plain_coefficients()
-    >>> read_coefficients(plain).names == read_coefficients().names
-    True
-    """
-    model = read_coefficients(path)
-    return {
-        "measurements": {
-            name: {
-                **dict(zip(NUMBERS, row)),
-                **({} if math.isnan(ends[0]) else {"range": ends}),
-            }
-            for name, row, ends in zip(
-                model.names, model.values.tolist(), model.ranges.tolist()
-            )
-        },
-        "intercept": model.intercept,
-        "limit": model.limit,
-        "provenance": dict(model.supervision),
-    }
+    measurements: dict[str, Contribution]
 
 
 class LearnedQualityScore(QualityMeasure):
@@ -207,9 +81,15 @@ class LearnedQualityScore(QualityMeasure):
     torch.Size([1])
     """
 
+    values: torch.Tensor
+    standards: torch.Tensor
+
     def __init__(
-        self, sample_rate, coefficients=None, normalisation="absolute"
-    ):
+        self,
+        sample_rate: int,
+        coefficients: Path | str | dict | None = None,
+        normalisation: str = "absolute",
+    ) -> None:
         super().__init__(sample_rate)
         if normalisation not in ("absolute", "fitted"):
             raise ValueError(
@@ -218,6 +98,8 @@ class LearnedQualityScore(QualityMeasure):
         self.normalisation = normalisation
         model = read_coefficients(coefficients)
         self.measurements = RecordingMeasurements(sample_rate, model.names)
+        # The last is no part of the logistic model.
+        self.names = (*model.names, SILENT_SHARE)
         self.limit = model.limit
         self.intercept = model.intercept
         self.supervision = model.supervision
@@ -228,12 +110,14 @@ class LearnedQualityScore(QualityMeasure):
         unfitted = torch.full((len(model.names), 2), torch.nan)
         self.register_buffer("standards", unfitted)
 
-    @property
-    def names(self):
-        """Of the measurements; the last is no part of the logistic model."""
-        return (*self.measurements.names, SILENT_SHARE)
-
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """The model's measurements and the share of silence."""
         values = self.measurements.measure_valid(
             waveforms, centred, lengths, native_rates, silent
@@ -243,20 +127,11 @@ class LearnedQualityScore(QualityMeasure):
         )
         return torch.cat([values, share.unsqueeze(-1)], dim=-1)
 
-    def contributions(self, measurements):
+    def contributions(self, measurements: torch.Tensor) -> torch.Tensor:
         """What each measurement adds to the logit of being usable.
 
-        Arguments
-        ---------
-        measurements : torch.Tensor
-            ``[batch, measurement]``; NaN where missing. The share of silence
-            adds nothing, and may be left out.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, measurement]`` without the share of silence; 0 for the
-            mean and where missing.
+        Of ``[batch, measurement]``, NaN where missing, with the share of silence
+        or without, to such without: 0 for the mean and where missing.
         """
         measurements = measurements[..., : len(self.values)]
         mean, scale, coefficient = self.values.to(measurements).unbind(dim=-1)
@@ -272,7 +147,7 @@ class LearnedQualityScore(QualityMeasure):
         standardised = standardised.clamp(-self.limit, self.limit)
         return standardised.nan_to_num(nan=0.0) * coefficient
 
-    def fit(self, measurements):
+    def fit(self, measurements: torch.Tensor) -> None:
         """Standardises by the training set; see :class:`QualityMeasure`.
 
         A measurement that fewer than two recordings have, or that does not
@@ -299,7 +174,7 @@ class LearnedQualityScore(QualityMeasure):
         fitted = torch.stack([mean, scale], dim=-1)
         self.standards.copy_(torch.where(usable[:, None], fitted, shipped))
 
-    def find_outside(self, measurements):
+    def find_outside(self, measurements: torch.Tensor) -> torch.Tensor:
         """Which recordings are unlike those that the score was learned from.
 
         They have more than an eighth of their measurements outside the range of
@@ -328,7 +203,7 @@ class LearnedQualityScore(QualityMeasure):
         known = ~measurements.isnan()
         return 8 * outside.sum(dim=-1) > known.sum(dim=-1)
 
-    def check_fitted(self):
+    def check_fitted(self) -> None:
         """Checks the standards; see :class:`QualityMeasure`."""
         if self.normalisation != "fitted":
             return
@@ -344,7 +219,7 @@ class LearnedQualityScore(QualityMeasure):
                     f" of {scale:g}, which no training set has"
                 )
 
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """Probability of being usable, times the share of signal.
 
         Without a last column, the share of silence, there is none.
@@ -354,7 +229,12 @@ class LearnedQualityScore(QualityMeasure):
         silent = measurements[..., len(self.values) :].sum(dim=-1)
         return torch.where(nothing, 0.0, logit.sigmoid() * (1 - silent))
 
-    def explain(self, waveforms, relative_lengths=None, native_rates=None):
+    def explain(
+        self,
+        waveforms: torch.Tensor,
+        relative_lengths: torch.Tensor | None = None,
+        native_rates: torch.Tensor | None = None,
+    ) -> list[Explanation]:
         """Why a score is what it is.
 
         Arguments
@@ -380,23 +260,19 @@ class LearnedQualityScore(QualityMeasure):
         ['contribution', 'value']
         """
         values = self.measure(waveforms, relative_lengths, native_rates)
-        found = zip(
-            self.score(values).tolist(),
-            values.tolist(),
-            self.contributions(values).tolist(),
-        )
-        explained = []
-        for quality, row, parts in found:
-            ordered = sorted(zip(parts, self.names, row))
-            explained.append(
-                {
-                    "quality": quality,
-                    SILENT_SHARE: row[-1],
-                    "intercept": self.intercept,
-                    "measurements": {
-                        name: {"value": value, "contribution": part}
-                        for part, name, value in ordered
-                    },
-                }
+        return [
+            {
+                "quality": quality,
+                "silent_share": row[-1],
+                "intercept": self.intercept,
+                "measurements": {
+                    name: {"value": value, "contribution": part}
+                    for part, name, value in sorted(zip(parts, self.names, row))
+                },
+            }
+            for quality, row, parts in zip(
+                self.score(values).tolist(),
+                values.tolist(),
+                self.contributions(values).tolist(),
             )
-        return explained
+        ]

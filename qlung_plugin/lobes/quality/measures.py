@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Sequence
+
 import torch
 
 from qlung_plugin.lobes.quality.base import QualityMeasure
@@ -25,11 +27,38 @@ FLOOR = -20.0  # dB, of the signal-to-noise ratio; that of silence
 
 
 class _SpectralMeasure(QualityMeasure):
-    """What the measures on a short-time spectrum share."""
+    """What the measures on a short-time spectrum share.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the analysis and of the waveforms, in Hz.
+    f_min : float
+        Lowest frequency of the band, in Hz. The default leaves out
+        handling noise.
+    f_max : float
+        Highest frequency of the band, in Hz. The default is the band
+        of lung sounds, which every device of ICBHI reaches.
+    window_length : float
+        Length of the Hann window, in ms.
+    hop_length : float
+        Time between two frames, in ms.
+    n_fft : int, optional
+        FFT size; the next power of two if not given.
+    """
+
+    window: torch.Tensor
+    bins: torch.Tensor
 
     def __init__(
-        self, sample_rate, f_min, f_max, window_length, hop_length, n_fft
-    ):
+        self,
+        sample_rate: int,
+        f_min: float = 50.0,
+        f_max: float = 2000.0,
+        window_length: float = 25.0,
+        hop_length: float = 10.0,
+        n_fft: int | None = None,
+    ) -> None:
         super().__init__(sample_rate)
         self.f_min, self.f_max = f_min, f_max
         self.hop_samples = round(hop_length * sample_rate / 1000)
@@ -47,7 +76,13 @@ class _SpectralMeasure(QualityMeasure):
         self.band = slice(inside.min().item(), inside.max().item() + 1)
         self.register_buffer("bins", bins[:, self.band], persistent=False)
 
-    def spectrum(self, centred, lengths, native_rates, silent=None):
+    def spectrum(
+        self,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Power, frames and bins as the functions of processing take them."""
         power, frames = power_frames(
             centred,
@@ -68,7 +103,7 @@ class _SpectralMeasure(QualityMeasure):
             )[..., self.band].to(power.device)
         return power, frames, bins.expand(len(power), -1)
 
-    def _any_limited(self, native_rates):
+    def _any_limited(self, native_rates: torch.Tensor) -> bool:
         """Whether a recording may lack a part of the band."""
         # Where it can be told without waiting for a GPU.
         return not native_rates.is_cpu or not all(
@@ -100,18 +135,6 @@ class AudioQualityScore(_SpectralMeasure):
     entropy : str
         ``frames``: mean of the frames' entropies. ``spectrum``: entropy of the
         mean spectrum.
-    f_min : float
-        Lowest frequency of the band, in Hz. The default leaves out
-        handling noise.
-    f_max : float
-        Highest frequency of the band, in Hz. The default is the band
-        of lung sounds, which every device of ICBHI reaches.
-    window_length : float
-        Length of the Hann window, in ms.
-    hop_length : float
-        Time between two frames, in ms.
-    n_fft : int, optional
-        FFT size; the next power of two if not given.
     percentiles : tuple of float
         The two percentiles that ``fitted`` ranges between.
 
@@ -132,21 +155,22 @@ class AudioQualityScore(_SpectralMeasure):
     """
 
     names = ("spectral_entropy", "rms")
+    ranges: torch.Tensor
 
     def __init__(
         self,
-        sample_rate,
-        alpha=0.7,
-        beta=0.3,
-        normalisation="absolute",
-        entropy="frames",
-        f_min=50.0,
-        f_max=2000.0,
-        window_length=25.0,
-        hop_length=10.0,
-        n_fft=None,
-        percentiles=(5.0, 95.0),
-    ):
+        sample_rate: int,
+        alpha: float = 0.7,
+        beta: float = 0.3,
+        normalisation: str = "absolute",
+        entropy: str = "frames",
+        f_min: float = 50.0,
+        f_max: float = 2000.0,
+        window_length: float = 25.0,
+        hop_length: float = 10.0,
+        n_fft: int | None = None,
+        percentiles: Sequence[float] = (5.0, 95.0),
+    ) -> None:
         super().__init__(
             sample_rate, f_min, f_max, window_length, hop_length, n_fft
         )
@@ -164,7 +188,14 @@ class AudioQualityScore(_SpectralMeasure):
         # Rows: entropy, level. Columns: low, high.
         self.register_buffer("ranges", torch.full((2, 2), torch.nan))
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Entropy and level, ``[batch, 2]``."""
         power, frames, bins = self.spectrum(
             centred, lengths, native_rates, silent
@@ -173,7 +204,7 @@ class AudioQualityScore(_SpectralMeasure):
         entropy = average_with_silence(entropy, 1.0, lengths, silent)
         return torch.stack([entropy, rms_level(centred, lengths)], dim=-1)
 
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """The formula, on entropy and level as normalised."""
         if self.normalisation == "fitted":
             ranges = self.ranges.to(measurements)
@@ -184,14 +215,11 @@ class AudioQualityScore(_SpectralMeasure):
                     " a checkpoint"
                 )
             low, high = ranges.unbind(dim=-1)
-            normalised = (measurements - low) / (high - low)
-        else:
-            normalised = measurements
-        entropy, level = normalised.clamp(0, 1).unbind(dim=-1)
-        score = (1 - self.alpha * entropy + self.beta * level).clamp(0, 1)
-        return score.nan_to_num(nan=0.0)
+            measurements = (measurements - low) / (high - low)
+        entropy, level = measurements.clamp(0, 1).unbind(dim=-1)
+        return _or_zero(1 - self.alpha * entropy + self.beta * level)
 
-    def fit(self, measurements):
+    def fit(self, measurements: torch.Tensor) -> None:
         """Ranges entropy and level; see :class:`QualityMeasure`.
 
         Raises
@@ -213,7 +241,7 @@ class AudioQualityScore(_SpectralMeasure):
             )
         self.ranges.copy_(ranges)
 
-    def check_fitted(self):
+    def check_fitted(self) -> None:
         """Checks the ranges; see :class:`QualityMeasure`."""
         if self.normalisation != "fitted":
             return
@@ -237,23 +265,6 @@ class FlatnessScore(_SpectralMeasure):
     The formula is
     :func:`qlung_plugin.processing.quality.spectral_flatness`.
 
-    Arguments
-    ---------
-    sample_rate : int
-        Rate of the analysis and of the waveforms, in Hz.
-    f_min : float
-        Lowest frequency of the band, in Hz. The default leaves out
-        handling noise.
-    f_max : float
-        Highest frequency of the band, in Hz. The default is the band
-        of lung sounds, which every device of ICBHI reaches.
-    window_length : float
-        Length of the Hann window, in ms.
-    hop_length : float
-        Time between two frames, in ms.
-    n_fft : int, optional
-        FFT size; the next power of two if not given.
-
     Example
     -------
     >>> tone = torch.sin(2 * torch.pi * 440 * torch.arange(8000) / 8000)
@@ -264,27 +275,21 @@ class FlatnessScore(_SpectralMeasure):
 
     names = ("spectral_flatness",)
 
-    def __init__(
+    def measure_valid(
         self,
-        sample_rate,
-        f_min=50.0,
-        f_max=2000.0,
-        window_length=25.0,
-        hop_length=10.0,
-        n_fft=None,
-    ):
-        super().__init__(
-            sample_rate, f_min, f_max, window_length, hop_length, n_fft
-        )
-
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Flatness, ``[batch, 1]``."""
         spectrum = self.spectrum(centred, lengths, native_rates, silent)
         flatness = spectral_flatness(*spectrum)
         flatness = average_with_silence(flatness, 1.0, lengths, silent)
         return flatness.unsqueeze(-1)
 
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """One minus the flatness."""
         return _or_zero(1 - measurements.squeeze(-1))
 
@@ -301,18 +306,6 @@ class SNRScore(_SpectralMeasure):
         Rate of the analysis and of the waveforms, in Hz.
     snr_range : tuple of float
         The ratios that score 0 and 1, in dB.
-    f_min : float
-        Lowest frequency of the band, in Hz. The default leaves out
-        handling noise.
-    f_max : float
-        Highest frequency of the band, in Hz. The default is the band
-        of lung sounds, which every device of ICBHI reaches.
-    window_length : float
-        Length of the Hann window, in ms.
-    hop_length : float
-        Time between two frames, in ms.
-    n_fft : int, optional
-        FFT size; the next power of two if not given.
 
     Example
     -------
@@ -327,27 +320,34 @@ class SNRScore(_SpectralMeasure):
 
     def __init__(
         self,
-        sample_rate,
-        snr_range=(-10.0, 30.0),
-        f_min=50.0,
-        f_max=2000.0,
-        window_length=25.0,
-        hop_length=10.0,
-        n_fft=None,
-    ):
+        sample_rate: int,
+        snr_range: Sequence[float] = (-10.0, 30.0),
+        f_min: float = 50.0,
+        f_max: float = 2000.0,
+        window_length: float = 25.0,
+        hop_length: float = 10.0,
+        n_fft: int | None = None,
+    ) -> None:
         super().__init__(
             sample_rate, f_min, f_max, window_length, hop_length, n_fft
         )
         self.snr_range = tuple(snr_range)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Signal-to-noise ratio in dB, ``[batch, 1]``."""
         spectrum = self.spectrum(centred, lengths, native_rates, silent)
         ratio = blind_snr(*spectrum, floor=FLOOR)
         ratio = average_with_silence(ratio, FLOOR, lengths, silent)
         return ratio.unsqueeze(-1)
 
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """Position within the range."""
         low, high = self.snr_range
         return _or_zero((measurements.squeeze(-1) - low) / (high - low))
@@ -368,14 +368,21 @@ class ClippingScore(QualityMeasure):
 
     names = ("clipping_ratio",)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """Share of clipped samples, ``[batch, 1]``."""
         return clipping_ratio(waveforms, lengths, silent).unsqueeze(-1)
 
-    def score(self, measurements):
+    def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """One minus the share."""
         return _or_zero(1 - measurements.squeeze(-1))
 
 
-def _or_zero(score):
+def _or_zero(score: torch.Tensor) -> torch.Tensor:
     return score.clamp(0, 1).nan_to_num(nan=0.0)

@@ -4,7 +4,10 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 
@@ -39,6 +42,9 @@ from qlung_plugin.processing.quality import (
     spread_over_frames,
 )
 
+Band: TypeAlias = tuple[int, int]  # in Hz
+Part: TypeAlias = Band | float  # of a family: a band or a quantile
+
 RATE = 8000  # of the analysis, in Hz: sounds of the chest end below its half
 N_FFT = 512  # 64 ms, which resolve 50 Hz
 HOP = 128
@@ -66,99 +72,69 @@ TILT = ((200, 800), (1000, 1500))  # of breathing, and what is above it
 LEVEL_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
+@dataclass
 class Analysis:
-    """What the measurements of a batch are made from, each part made once.
+    """What the measurements of a batch are made from, each part made once."""
 
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``.
-    centred : torch.Tensor
-        The same without DC, 0 in silence.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    silent : torch.Tensor or None
-        Which of them hold no signal, boolean ``[batch, time]``.
-    sample_rate : int
-        Of these, in Hz.
-    power : torch.Tensor
-        ``[batch, frame, bin]`` at the rate of the analysis.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    highest : torch.Tensor
-        Where each recording's own band ends, in Hz, ``[batch]``.
-    bands : sequence of tuple
-        Bands whose levels will be asked for.
-    courses : sequence of tuple
-        Bands whose course will be asked for, in addition.
-    """
+    waveforms: torch.Tensor  # [batch, time]
+    centred: torch.Tensor  # the same without DC, 0 in silence
+    lengths: torch.Tensor  # number of valid samples, [batch]
+    silent: torch.Tensor | None  # which of them hold no signal, or None
+    sample_rate: int  # of these, in Hz
+    power: torch.Tensor  # [batch, frame, bin] at the rate of the analysis
+    frames: torch.Tensor  # which frames count, boolean [batch, frame]
+    highest: torch.Tensor  # end of each recording's own band, in Hz, [batch]
+    bands: list[Band]  # whose levels will be asked for, those of courses, too
+    courses: list[Band]  # whose course will be asked for
 
-    def __init__(
-        self,
-        waveforms,
-        centred,
-        lengths,
-        silent,
-        sample_rate,
-        power,
-        frames,
-        highest,
-        bands,
-        courses,
-    ):
-        self.waveforms, self.centred = waveforms, centred
-        self.lengths, self.silent = lengths, silent
-        self.sample_rate = sample_rate
-        self.power, self.frames, self.highest = power, frames, highest
-        self.bands = list(dict.fromkeys([*bands, *courses]))
-        self.courses = list(courses)
-
-    def reaches(self, bands):
+    def reaches(self, bands: Sequence[Band]) -> torch.Tensor:
         """Which recordings have which bands, ``[batch, band]``."""
         ends = torch.tensor([float(end) for _, end in bands])
         return self.highest.unsqueeze(-1) >= ends.to(self.highest)
 
-    def shares(self, bands):
+    def shares(self, bands: Sequence[Band]) -> torch.Tensor:
         """Energy of bands, ``[batch, band]``, in dB; NaN where out of reach."""
         matrix = band_matrix(bands, N_FFT, RATE).to(self.power)
         shares = band_shares(self.power, self.frames, matrix)
         return shares.where(self.reaches(bands), torch.nan)
 
     @cached_property
-    def _levels(self):
+    def _levels(self) -> torch.Tensor:
         matrix = band_matrix(self.bands, N_FFT, RATE).to(self.power)
         levels = band_levels(self.power, self.frames, matrix)
         return levels.where(self.reaches(self.bands).unsqueeze(1), torch.nan)
 
-    def levels(self, bands):
+    def levels(self, bands: Sequence[Band]) -> torch.Tensor:
         """Levels of bands, ``[batch, frame, band]``; NaN where out of reach."""
         chosen = [self.bands.index(band) for band in bands]
         return self._levels[..., chosen]
 
     @cached_property
-    def _course(self):
+    def _course(self) -> tuple[torch.Tensor, torch.Tensor]:
         levels = self.levels(self.courses)
         return breathing_course(levels, self.frames, FRAME_RATE)
 
-    def course(self, bands):
+    def course(
+        self, bands: Sequence[Band]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Breathing and what is faster, ``[batch, frame, band]`` each."""
         chosen = [self.courses.index(band) for band in bands]
         breathing, faster = self._course
         return breathing[..., chosen], faster[..., chosen]
 
-    def bins(self, f_min, f_max):
+    def bins(self, f_min: float, f_max: float) -> torch.Tensor:
         """Bins of a band as far as each recording reaches, ``[batch, bin]``."""
         rates = self.highest / USABLE
         return band_bins(N_FFT, RATE, f_min, f_max, rates)
 
     @cached_property
-    def entropy(self):
+    def entropy(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Entropy of the frames above the heart, and which of them count."""
         entropy = entropy_of_frames(self.power, self.bins(*ABOVE_HEART))
         return entropy, self.frames & ~entropy.isnan()
 
 
-def _level(analysis, shares):
+def _level(analysis: Analysis, shares: Sequence[float]) -> torch.Tensor:
     """Quantiles of the level over time, relative to its mean power, in dB."""
     levels = analysis.levels([SOUND])[..., 0]
     power = mean_over_frames(10 ** (levels / 10), analysis.frames)
@@ -168,41 +144,43 @@ def _level(analysis, shares):
     return torch.stack(quantiles, -1) - 10 * power.log10().unsqueeze(-1)
 
 
-def _flatness(analysis, band):
+def _flatness(analysis: Analysis, band: Band) -> torch.Tensor:
     flatness = spectral_flatness(
         analysis.power, analysis.frames, analysis.bins(*band)
     )
     return flatness.log()
 
 
-def _entropy(analysis, band):
+def _entropy(analysis: Analysis, band: Band) -> torch.Tensor:
     bins = analysis.bins(*band)
     return spectral_entropy(analysis.power, analysis.frames, bins, "spectrum")
 
 
-def _correlation(analysis, first, second):
+def _correlation(analysis: Analysis, first: Band, second: Band) -> torch.Tensor:
     levels = analysis.levels([first, second])
     return level_correlation(levels[..., 0], levels[..., 1], analysis.frames)
 
 
-def _faint_share(analysis):
+def _breathing(analysis: Analysis, bands: Sequence[Band]) -> torch.Tensor:
+    breathing, faster = analysis.course(bands)
+    return breathing_share(breathing, faster, analysis.frames)
+
+
+def _faint_share(analysis: Analysis) -> torch.Tensor:
     share = faint_share(analysis.levels([SOUND])[..., 0], analysis.frames)
     return average_with_silence(share, 1.0, analysis.lengths, analysis.silent)
 
 
 # Measurements of one value per band, or per quantile: what makes them of an
 # Analysis, and of which bands. The definitions are those of the functions.
-FAMILIES = {
+FAMILIES: dict[str, tuple[Callable[..., torch.Tensor], Sequence[Part]]] = {
     "share": (Analysis.shares, BANDS),
     "spread": (
         lambda a, bands: spread_over_frames(a.levels(bands), a.frames),
         BANDS,
     ),
     "level": (_level, LEVEL_SHARES),
-    "breathing": (
-        lambda a, bands: breathing_share(*a.course(bands), a.frames),
-        COURSES,
-    ),
+    "breathing": (_breathing, COURSES),
     "breathing_depth": (
         lambda a, bands: spread_over_frames(a.course(bands)[0], a.frames),
         COURSES,
@@ -216,7 +194,7 @@ FAMILIES = {
 }
 COURSE_FAMILIES = ("breathing", "breathing_depth", "periodicity")
 # Measurements of one value.
-SINGLE = {
+SINGLE: dict[str, Callable[[Analysis], torch.Tensor]] = {
     "flatness": lambda a: _flatness(a, SOUND),
     "flatness_above_heart": lambda a: _flatness(a, ABOVE_HEART),
     "entropy": lambda a: _entropy(a, SOUND),
@@ -238,7 +216,7 @@ SINGLE = {
 
 
 # Bands whose levels these need; of the other families, none or their own.
-LEVELS = {
+LEVELS: dict[str, Sequence[Band]] = {
     "level": (SOUND,),
     "flux": BREATHING_BANDS,
     "correlation_heart_breathing": HEART_BREATHING,
@@ -248,14 +226,14 @@ LEVELS = {
 }
 
 
-def _name(family, part):
+def _name(family: str, part: Part) -> str:
     if isinstance(part, float):
         return f"{family}_{100 * part:.0f}"
     return f"{family}_{part[0]}_{part[1]}"
 
 
 # By name, the family and the band or quantile; None for one value.
-MEASUREMENTS = {
+MEASUREMENTS: dict[str, tuple[str, Part | None]] = {
     **{
         _name(family, part): (family, part)
         for family, (_, parts) in FAMILIES.items()
@@ -293,7 +271,11 @@ class RecordingMeasurements(Measurements):
     torch.Size([3, 2])
     """
 
-    def __init__(self, sample_rate, names=MEASUREMENTS):
+    window: torch.Tensor
+
+    def __init__(
+        self, sample_rate: int, names: Collection[str] = tuple(MEASUREMENTS)
+    ) -> None:
         super().__init__(sample_rate)
         unknown = [name for name in names if name not in MEASUREMENTS]
         if unknown or not names or len(set(names)) < len(names):
@@ -305,7 +287,14 @@ class RecordingMeasurements(Measurements):
         window = torch.hann_window(N_FFT)
         self.register_buffer("window", window, persistent=False)
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
+    def measure_valid(
+        self,
+        waveforms: torch.Tensor,
+        centred: torch.Tensor,
+        lengths: torch.Tensor,
+        native_rates: torch.Tensor | None,
+        silent: torch.Tensor | None,
+    ) -> torch.Tensor:
         """The measurements by name, ``[batch, name]``."""
         if native_rates is None:
             native_rates = torch.full(
@@ -322,9 +311,18 @@ class RecordingMeasurements(Measurements):
             else resample_mask(silent, self.sample_rate, RATE),
         )
         rates = native_rates.clamp(max=min(self.sample_rate, RATE))
-        parts = {}
-        for family, part in map(MEASUREMENTS.get, self.names):
+        parts: dict[str, list] = {}
+        for name in self.names:
+            family, part = MEASUREMENTS[name]
             parts.setdefault(family, []).append(part)
+        courses: list[Band] = [
+            band for name in COURSE_FAMILIES for band in parts.get(name, ())
+        ]
+        levels: list[Band] = [
+            band
+            for name, wanted in parts.items()
+            for band in (wanted if name == "spread" else LEVELS.get(name, ()))
+        ]
         analysis = Analysis(
             waveforms,
             centred,
@@ -334,18 +332,10 @@ class RecordingMeasurements(Measurements):
             power,
             frames,
             USABLE * rates,
-            bands=[
-                band
-                for name, wanted in parts.items()
-                for band in (
-                    wanted if name == "spread" else LEVELS.get(name, ())
-                )
-            ],
-            courses=dict.fromkeys(
-                band for name in COURSE_FAMILIES for band in parts.get(name, ())
-            ),
+            bands=list(dict.fromkeys([*levels, *courses])),
+            courses=list(dict.fromkeys(courses)),
         )
-        columns = {}
+        columns: dict[tuple[str, Part | None], torch.Tensor] = {}
         for family, wanted in parts.items():
             if family in SINGLE:
                 columns[family, None] = SINGLE[family](analysis)

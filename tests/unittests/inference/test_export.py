@@ -20,7 +20,7 @@ from qlung_plugin.inference import export
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.lobes.quality.learned import SHIPPED
+from qlung_plugin.lobes.quality.coefficients import SHIPPED
 from tests.unittests.catalogue import each_backbone
 from tests.unittests.small_runs import EFFICIENTAT, FITTED, LABELS, make_run
 
@@ -160,7 +160,7 @@ def test_learned_quality_takes_its_coefficients_along(
     export_run(run, tmp_path / "out")
     # A version of this package with other coefficients.
     monkeypatch.setattr(
-        "qlung_plugin.lobes.quality.learned.SHIPPED", tmp_path / "absent"
+        "qlung_plugin.lobes.quality.coefficients.SHIPPED", tmp_path / "absent"
     )
     (tmp_path / "coefficients.json").unlink(missing_ok=True)
     for trust in (False, True):

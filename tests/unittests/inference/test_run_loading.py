@@ -17,7 +17,7 @@ from qlung_plugin.inference.run import (
 )
 from qlung_plugin.inference.run_yaml import write_inference_yaml
 from qlung_plugin.lobes.quality import LearnedQualityScore
-from qlung_plugin.lobes.quality.learned import plain_coefficients
+from qlung_plugin.lobes.quality.coefficients import plain_coefficients
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.training.selection import CHECKPOINTS
 

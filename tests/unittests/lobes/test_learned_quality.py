@@ -19,7 +19,7 @@ from qlung_plugin.lobes.quality import (
     RecordingMeasurements,
     read_coefficients,
 )
-from qlung_plugin.lobes.quality.learned import plain_coefficients
+from qlung_plugin.lobes.quality.coefficients import plain_coefficients
 
 RATE = 8000
 
