@@ -14,6 +14,8 @@ import re
 import shutil
 import subprocess
 import sys
+import types
+from typing import get_args, get_origin
 
 import pytest
 import torch
@@ -67,6 +69,32 @@ def test_signature_is_that_of_the_class(name):
         for argument in COMPONENTS[name].arguments
     }
     assert list(read.items()) == list(expected.items())
+
+
+def kinds(annotation):
+    """The names of the types in an annotation."""
+    if isinstance(annotation, types.UnionType):
+        return set().union(*map(kinds, get_args(annotation)))
+    return {(get_origin(annotation) or annotation).__name__}
+
+
+# What a docstring calls a type by.
+WORDS = {
+    "optional": "NoneType",
+    **dict.fromkeys(("list", "sequence", "tuple"), "Sequence"),
+}
+
+
+@each()
+def test_types_of_the_docstring_are_the_annotated_ones(name):
+    parameters = inspect.signature(imported(name)).parameters
+    for argument in COMPONENTS[name].arguments:
+        annotation = parameters[argument.name].annotation
+        if annotation is inspect.Parameter.empty:
+            continue
+        words = re.split(", | or ", argument.type)
+        words = [word.split(" of ")[0].split(".")[-1] for word in words]
+        assert kinds(annotation) == {WORDS.get(word, word) for word in words}
 
 
 @each()
