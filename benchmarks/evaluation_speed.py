@@ -51,9 +51,9 @@ def evaluation_seconds(run, options, folder):
     dataset, manifest, quality = recipe["dataio_prep"](hparams, run)
     brain = recipe["EvaluationBrain"](
         modules={name: run[name] for name in ("backbone", "classifier")},
-        hparams={"score": score},
         run_opts={"noprogressbar": True},
     )
+    brain.score = score
     brain.evaluate(dataset, test_loader_kwargs={"batch_size": BATCH_SIZE})
     table = predictions_table(score, manifest, **quality)
     evaluate_predictions(table, run["labels"])

@@ -14,6 +14,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.lobes.quality.coefficients import plain_coefficients
 from qlung_plugin.runs.folder import INFERENCE_YAML
+from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.utils.files import write_text
 
 
@@ -47,8 +48,9 @@ def write_inference_yaml(hparams_file, overrides, keys, folder):
     ValueError
         If the training YAML lacks one of the keys.
     """
-    with open(hparams_file, encoding="utf-8") as file:
-        resolved = YAML().load(resolve_references(file, overrides))
+    resolved = YAML().load(
+        resolve_references(read_hparams(hparams_file), overrides)
+    )
     missing = [key for key in keys if key not in resolved]
     if missing:
         raise ValueError(

@@ -19,6 +19,8 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 from speechbrain.utils.run_opts import RunOptions
 
+from qlung_plugin.runs.hparams import read_hparams
+
 _COMPARED = "the manifests and the sound are compared instead"
 _PLACE = "where something is kept"
 _SHOWN = "what is shown and logged"
@@ -91,8 +93,7 @@ def resolve_yaml(hparams_file, overrides):
         If it is no YAML of keys, or an override does not fit it.
     """
     try:
-        with open(hparams_file, encoding="utf-8") as file:
-            text = resolve_references(file, overrides, True)
+        text = resolve_references(read_hparams(hparams_file), overrides, True)
     except KeyError as error:
         # "Override 'x' not found in: ", and a hundred names
         name = str(error.args[0]).split("'")[1]

@@ -12,8 +12,12 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import date
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from ruamel.yaml import YAML
 
 from qlung_plugin.dataio.folders import check_data_folder, check_outside
 from qlung_plugin.runs.configuration import (
@@ -26,8 +30,9 @@ from qlung_plugin.runs.configuration import (
 )
 from qlung_plugin.runs.debris import sweep
 from qlung_plugin.runs.folder import HYPERPARAMETERS, RunFolder
+from qlung_plugin.runs.hparams import check_keys
 from qlung_plugin.runs.locks import lock
-from qlung_plugin.utils.files import write_json
+from qlung_plugin.utils.files import write_json, write_text
 from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_json
 
 logger = logging.getLogger(__name__)
@@ -60,11 +65,14 @@ class OutputFolder:
     Raises
     ------
     ValueError
-        If the YAML is none, or an option does not fit it.
+        If the YAML is none, lacks a key that the script needs, or an option
+        does not fit it.
     """
 
     def __init__(self, script, hparams_file, run_opts, overrides):
         self.keys = resolve_yaml(hparams_file, overrides)
+        check_keys(script, hparams_file, self.keys)
+        self.origin = Path(hparams_file).absolute()
         self.run = RunFolder(
             self.keys["output_folder"], self.keys.get("save_folder")
         )
@@ -179,6 +187,8 @@ class OutputFolder:
     def claim(self, manifests, threads):
         """Writes what the results depend on; what a kill left is removed.
 
+        The YAML is kept as a whole, with all that it includes and refers to.
+
         Arguments
         ---------
         manifests : list of str
@@ -192,6 +202,11 @@ class OutputFolder:
             for folder in (self.path, self.keys.get("validation_folder")):
                 # Until then, it is not finished.
                 RunFolder(folder or self.path).metrics.unlink(True)
+        text = StringIO()
+        text.write(f"# Generated {date.today()} from:\n# {self.origin}\n")
+        text.write("# yamllint disable\n")
+        YAML().dump(self.keys, text)
+        write_text(text.getvalue(), self.run.hyperparameters)
         write_json(
             {
                 **self.configuration,

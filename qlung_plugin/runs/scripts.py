@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.utils.text import (
     guard_terminal,
     print_traceback,
@@ -108,7 +109,7 @@ def describe_options(about, arguments):
         # A script that is linked to from another recipe describes that one's.
         folders = script.absolute().parent, script.resolve().parent
         name = next(f / name for f in folders if (f / name).is_file())
-    text = Path(name).read_text(encoding="utf-8")
+    text = read_hparams(name)
     # Without the title, and what is not to be changed.
     text = re.sub(r"\A(#.*\n)+", "", text)
     text = re.sub(r"^__.*\n(\s.*\n)*", "", text, flags=re.M)

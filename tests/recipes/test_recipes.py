@@ -14,6 +14,7 @@ import yaml
 from speechbrain.utils.run_opts import RunOptions
 
 from qlung_plugin.runs import quality_report, results
+from qlung_plugin.runs.hparams import read_hparams
 from tests.recipes.conftest import ROOT, leave_out_figures, run_script
 
 TABLES = sorted((ROOT / "tests" / "recipes").glob("*.csv"))
@@ -146,7 +147,7 @@ def test_every_recipe_has_a_row(hparams):
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["Hparam_file"])
 def test_yaml_keys_are_used(row):
     """A top-level key is used by the script or by a later reference."""
-    text = (ROOT / row["Hparam_file"]).read_text()
+    text = read_hparams(ROOT / row["Hparam_file"])
     script = (ROOT / row["Script_file"]).read_text()
     keys = re.findall(r"^(\w+):", text, re.MULTILINE)
     assert {"data_folder", "output_folder"} <= set(keys)
@@ -169,9 +170,28 @@ def test_yaml_keys_are_used(row):
 def load_blocks(path):
     """The top-level blocks of a YAML as text, comments removed."""
     loader = yaml.SafeLoader
-    text = re.sub(r"\s+#.*", "", path.read_text())
+    text = re.sub(r"\s+#.*", "", read_hparams(path))
     node = yaml.compose(text, Loader=loader)
     return {key.value: yaml.serialize(value) for key, value in node.value}
+
+
+SHORT = [
+    path
+    for path in sorted(ROOT.glob("recipes/*/*/hparams/**/*.yaml"))
+    if "\n!include:" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("path", SHORT, ids=lambda path: path.stem)
+def test_what_changes_another_yaml_says_no_more(path):
+    text = path.read_text()
+    (name,) = re.findall("^!include:(.*)", text, re.MULTILINE)
+    before, now = load_blocks(path.parent / name), load_blocks(path)
+    keys = set(re.findall(r"^(\w+):", text, re.MULTILINE))
+    # The comment on the data folder names another database.
+    assert keys - {"data_folder"} == {
+        key for key in before | now if before.get(key) != now.get(key)
+    }
 
 
 LADDER = ROOT / "recipes/ICBHI/classification/hparams/ladder"
@@ -210,7 +230,7 @@ def test_baseline_differs_by_classifier_and_loss_alone(suffix):
 @pytest.mark.parametrize("backbone", ["ast", "clap"])
 def test_the_papers_configuration_to_the_letter(backbone):
     """What Kim et al. 2026 state: rate, batch, epochs, constants."""
-    text = (LADDER.parent / f"qlung_{backbone}.yaml").read_text()
+    text = read_hparams(LADDER.parent / f"qlung_{backbone}.yaml")
     own = load_blocks(LADDER.parent / f"qlung_{backbone}.yaml")
     stated = {
         "lr": "0.00005",

@@ -36,6 +36,7 @@ from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.run import find_checkpoint
 from qlung_plugin.inference.run_yaml import write_inference_yaml
 from qlung_plugin.runs.configuration import file_checksums
+from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import write_run_results
@@ -373,8 +374,7 @@ if __name__ == "__main__":
     # Load hyperparameters file with command-line overrides; the preparation
     # that it names is beside the script, or the link to it
     sys.path.append(str(Path(__file__).absolute().parent))
-    with open(hparams_file, encoding="utf-8") as fin:
-        hparams = load_hyperpyyaml(fin, overrides)
+    hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Is a folder with results, or half a training, of the same data?
     prepare = hparams["prepare"]
@@ -386,11 +386,7 @@ if __name__ == "__main__":
     run_on_main(output.check_data, args=[manifests, prepare, prepare.keywords])
 
     # Create experiment directory
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+    sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation, to be run on only one process

@@ -31,6 +31,7 @@ from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_run
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
 from qlung_plugin.runs.databases import name_database
+from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
@@ -234,8 +235,7 @@ if __name__ == "__main__":
     threads = set_threads(output.threads)
 
     # Load hyperparameters file with command-line overrides
-    with open(hparams_file, encoding="utf-8") as fin:
-        hparams = load_hyperpyyaml(fin, overrides)
+    hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Before anything is prepared: is there a model?
     run = open_run(
@@ -267,11 +267,7 @@ if __name__ == "__main__":
     output.check_data(manifests, prepare_sprsound, preparation)
 
     # Create experiment directory
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+    sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation

@@ -29,6 +29,7 @@ from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_run
 from qlung_plugin.inference.run import describe_run, find_checkpoints
 from qlung_plugin.runs.configuration import file_checksums
+from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import write_run_results
@@ -83,9 +84,7 @@ class EvaluationBrain(sb.Brain):
             The cross entropy, a scalar.
         """
         targets = batch.label_encoded.data.squeeze(1)
-        self.hparams.score.append(
-            batch.id, predictions.softmax(dim=-1), targets
-        )
+        self.score.append(batch.id, predictions.softmax(dim=-1), targets)
         return F.cross_entropy(predictions, targets)
 
 
@@ -205,8 +204,7 @@ if __name__ == "__main__":
     # Load hyperparameters file with command-line overrides; the preparation
     # that it names is beside the script, or the link to it
     sys.path.append(str(Path(__file__).absolute().parent))
-    with open(hparams_file, encoding="utf-8") as fin:
-        hparams = load_hyperpyyaml(fin, overrides)
+    hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Before anything is prepared: is there a model?
     if hparams["run_folder"] is None:
@@ -229,11 +227,7 @@ if __name__ == "__main__":
     run_on_main(output.check_data, args=[manifests, prepare, prepare.keywords])
 
     # Create experiment directory
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+    sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation, to be run on only one process
@@ -253,9 +247,9 @@ if __name__ == "__main__":
                 "backbone": run["backbone"],
                 "classifier": run["classifier"],
             },
-            hparams={"score": score},
             run_opts=run_opts,
         )
+        brain.score = score
         brain.evaluate(
             shard(dataset),
             test_loader_kwargs=dict(hparams["dataloader_options"]),

@@ -29,6 +29,7 @@ from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
 from qlung_plugin.runs.databases import name_database
+from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
@@ -276,8 +277,7 @@ if __name__ == "__main__":
     threads = set_threads(output.threads)
 
     # Load hyperparameters file with command-line overrides
-    with open(hparams_file, encoding="utf-8") as fin:
-        hparams = load_hyperpyyaml(fin, overrides)
+    hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Is a folder with results of the same data?
     from sprsound_prepare import prepare_recordings
@@ -291,11 +291,7 @@ if __name__ == "__main__":
     output.check_data(manifests, prepare_recordings, preparation)
 
     # Create experiment directory
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+    sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation

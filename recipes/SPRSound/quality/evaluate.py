@@ -24,6 +24,7 @@ from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.figures.quality import quality_roc_figure
 from qlung_plugin.figures.recordings import spectrogram_figure
 from qlung_plugin.runs.databases import name_database
+from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import (
@@ -141,8 +142,7 @@ if __name__ == "__main__":
     threads = set_threads(output.threads)
 
     # Load hyperparameters file with command-line overrides
-    with open(hparams_file, encoding="utf-8") as fin:
-        hparams = load_hyperpyyaml(fin, overrides)
+    hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Is a folder with results of the same data?
     from quality_measurements import annotated_recordings
@@ -158,11 +158,7 @@ if __name__ == "__main__":
     output.check_data(manifests, prepare_recordings, preparation)
 
     # Create experiment directory
-    sb.create_experiment_directory(
-        experiment_directory=hparams["output_folder"],
-        hyperparams_to_save=hparams_file,
-        overrides=overrides,
-    )
+    sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation

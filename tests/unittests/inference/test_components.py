@@ -35,6 +35,7 @@ from qlung_plugin.nnet import losses
 from qlung_plugin.nnet.classifiers import Classifier
 from qlung_plugin.nnet.margins import Margin
 from qlung_plugin.nnet.parts import ObjectivePart
+from qlung_plugin.runs.hparams import read_hparams
 from tests.unittests.catalogue import (
     COMPONENTS,
     RECIPE,
@@ -251,7 +252,7 @@ def test_keys_are_those_of_the_recipes(path):
     by_path = {one.path: one.key for one in COMPONENTS.values()}
     named = re.findall(
         r"^(\w+|\s+margin): !new:(\S+)",
-        path.read_text(encoding="utf-8"),
+        read_hparams(path),
         flags=re.M,
     )
     for key, component in named:

@@ -46,8 +46,9 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def start(tmp_path, data):
+def start(tmp_path, data, tmp_path_factory):
     """What a script does; the folder it wrote, or went on in."""
+    scripts = tmp_path_factory.mktemp("scripts")
 
     def prepare(data_folder, output_folder, label):
         wav = {"file": "{data_root}/a.wav", "start": 0, "stop": 9}
@@ -77,7 +78,10 @@ def start(tmp_path, data):
             ]
         )
         unlock_all()  # as another process
-        folder = OutputFolder(script, tmp_path / "a.yaml", run_opts, overrides)
+        (scripts / script).touch()
+        folder = OutputFolder(
+            scripts / script, tmp_path / "a.yaml", run_opts, overrides
+        )
         folder.check()
         manifests = [folder.keys["test_annotation"]]
         preparation = {
@@ -92,11 +96,6 @@ def start(tmp_path, data):
         folder.check_data(manifests, prepare_in, preparation)
         prepare_in(**preparation)
         folder.claim(manifests, threads)
-        (folder.path / "hyperparams.yaml").write_text(
-            YAML.replace("!PLACEHOLDER", "x").replace(
-                "lr: 0.1", f"lr: {folder.keys['lr']}"
-            )
-        )
         if results:
             (folder.path / "metrics.json").write_text("{}")
         return folder
