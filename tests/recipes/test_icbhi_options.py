@@ -29,19 +29,11 @@ TINY_AST = {
 
 
 def swapped(names, path, base="qlung.yaml"):
-    """A YAML in which the README's blocks that hold these names are swapped."""
-    text = (RECIPE / "hparams" / base).read_text()
+    """A YAML that changes the README's blocks that hold these names."""
+    text = f"!include:{RECIPE / 'hparams' / base}\n"
     for name in names:
-        (found,) = [block for block in BLOCKS if name in block]
-        for block in re.split(r"\n(?=\S)", found.strip("\n")):
-            key = block.split(":")[0]
-            text, count = re.subn(
-                rf"^{key}: .*?(?=^\S|\Z)",
-                lambda match: block + "\n\n",
-                text,
-                flags=re.M | re.DOTALL,
-            )
-            assert count == 1, key
+        (block,) = [block for block in BLOCKS if name in block]
+        text += block
     path.write_text(text)
     return path
 
@@ -155,15 +147,8 @@ def test_a_margin_in_a_file_of_ones_own(
     """As the README shows it; the model is opened without trust."""
     code, block = re.findall(r"```\w+\n(.*?)```", OWN_MARGIN, re.DOTALL)
     (tmp_path / "my_margins.py").write_text(code)
-    text = (RECIPE / "hparams" / "qlung.yaml").read_text()
-    text, count = re.subn(
-        r"^loss: .*?(?=^\S|\Z)",
-        lambda match: f"{block}\n",
-        text,
-        flags=re.M | re.DOTALL,
-    )
-    assert count == 1
-    (tmp_path / "own.yaml").write_text(text)
+    (tmp_path / "own.yaml").write_text(block)
+    (tmp_path / "hparams").symlink_to(RECIPE / "hparams")
     monkeypatch.syspath_prepend(tmp_path)
     run = train(corpus, hparams=tmp_path / "own.yaml")
     assert "my_margins" in sys.modules
