@@ -59,10 +59,10 @@ class WaveformAugmentation(nn.Module):
 
     Arguments
     ---------
-    augmenter : speechbrain.augment.augmenter.Augmenter
-        One augmented copy per cycle: ``repeat_augment`` of 1, and neither
-        ``parallel_augment`` nor ``concat_original`` nor a part of the batch
-        alone, since each cycle has one label and one quality.
+    augmenter : torch.nn.Module
+        SpeechBrain's Augmenter. One augmented copy per cycle: ``repeat_augment``
+        of 1, and neither ``parallel_augment`` nor ``concat_original`` nor a part
+        of the batch alone, since each cycle has one label and one quality.
     fix_length : qlung_plugin.dataio.cycles.FixedLength
         To the input length of the front end.
     sample_rate : int

@@ -7,7 +7,9 @@ Authors
 from collections.abc import Collection
 
 
-def check_choice(argument: str, value: object, allowed: Collection[str]) -> None:
+def check_choice(
+    argument: str, value: object, allowed: Collection[str]
+) -> None:
     """Raises a ValueError if an argument is none of what it may be.
 
     Example
