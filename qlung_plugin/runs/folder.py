@@ -31,8 +31,6 @@ HYPERPARAMETERS = "hyperparams.yaml"
 INFERENCE_YAML = "inference.yaml"
 VALIDATION = "validation"
 HISTORY = "history.ckpt"  # of a checkpoint
-# Written by a script when it is through; each has one of them at least.
-RESULTS = (METRICS, "report.txt", "report.md", "degradation.md")
 PARTITIONS = ("train", "valid", "test", "recordings")
 FOLD = re.compile("fold_([0-9]+)")
 
@@ -62,6 +60,8 @@ class RunFolder:
         self.path = Path(path)
         self.metrics = self.path / METRICS
         self.report = self.path / "report.txt"
+        self.markdown = self.path / "report.md"  # of a quality recipe
+        self.degradation = self.path / "degradation.md"
         self.hyperparameters = self.path / HYPERPARAMETERS
         self.configuration = self.path / "configuration.json"
         self.experiment = self.path / EXPERIMENT
@@ -158,7 +158,9 @@ class RunFolder:
         >>> run.is_used()
         True
         """
-        return any((self.path / name).exists() for name in RESULTS) or any(
+        # A script that is through has written one of these at least.
+        ends = (self.metrics, self.report, self.markdown, self.degradation)
+        return any(path.exists() for path in ends) or any(
             (checkpoint / METAFNAME).exists() for checkpoint in self.checkpoints
         )
 

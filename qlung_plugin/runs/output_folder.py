@@ -134,7 +134,7 @@ class OutputFolder:
             refused, self.told = compare(self.before, self.configuration)
             self._refuse(refused)
 
-    def check_data(self, manifests, prepare, arguments):
+    def check_data(self, manifests, prepare):
         """Refuses other data than those that the folder was made with.
 
         The preparation is tried elsewhere, so that nothing changes here.
@@ -143,10 +143,9 @@ class OutputFolder:
         ---------
         manifests : list of str
             The files that are going to be used.
-        prepare : callable
-            Writes manifests; called with the arguments.
-        arguments : dict
-            Among them ``output_folder``, and ``skip_prep`` where it has it.
+        prepare : functools.partial
+            Writes manifests; among its keyword arguments are ``output_folder``,
+            and ``skip_prep`` where it has it.
 
         Raises
         ------
@@ -156,10 +155,11 @@ class OutputFolder:
         self._bind()  # somebody may have been faster
         if self.before is None:
             return
+        arguments = prepare.keywords
         with TemporaryDirectory() as folder:
             if not arguments.get("skip_prep"):
                 with _silence():
-                    prepare(**{**arguments, "output_folder": folder})
+                    prepare(output_folder=folder)
                 written = Path(arguments["output_folder"]).resolve()
                 manifests = [
                     Path(folder, Path(path).name)

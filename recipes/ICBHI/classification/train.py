@@ -383,7 +383,7 @@ if __name__ == "__main__":
         hparams["valid_annotation"],
         hparams["test_annotation"],
     ]
-    run_on_main(output.check_data, args=[manifests, prepare, prepare.keywords])
+    run_on_main(output.check_data, args=[manifests, prepare])
 
     # Create experiment directory
     sb.create_experiment_directory(hparams["output_folder"])

@@ -11,7 +11,6 @@ Authors
 """
 
 import sys
-from pathlib import Path
 
 import pandas as pd
 import speechbrain as sb
@@ -47,26 +46,11 @@ FACTS = ("recording", "patient", "device", "age", "sex", "location")
 SHARES = {"lowest tenth": 0.1, "median": 0.5, "highest tenth": 0.9}
 
 
-def read_cycles(hparams):
-    """The cycles of all partitions, and the recordings that they are from.
-
-    Arguments
-    ---------
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    cycles : dict
-        Manifest entries by the cycles' ids.
-    recordings : dict
-        Entries of whole recordings, by their names.
-    """
-    cycles = {}
-    for name in PARTITIONS:
-        path = Path(hparams["output_folder"]) / f"{name}.json"
-        cycles.update(read_manifest(path, hparams["data_folder"]))
-    recordings = {}
+def read_cycles(manifests, data_folder):
+    """Entries of all cycles, by id, and of whole recordings, by name."""
+    cycles, recordings = {}, {}
+    for path in manifests:
+        cycles.update(read_manifest(path, data_folder))
     for cycle in cycles.values():
         if cycle["recording"] not in recordings:
             file = cycle["wav"]["file"]
@@ -82,20 +66,7 @@ def read_cycles(hparams):
 
 
 def score(entries, hparams):
-    """The quality of cycles or recordings.
-
-    Arguments
-    ---------
-    entries : dict
-        Manifest entries by id.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per entry: ``id``, what is known of it, ``quality``.
-    """
+    """The quality of cycles or recordings, one row each, with what is known."""
     quality = cycle_quality(
         hparams["quality"], [entries], hparams["cache_folder"], fit_on=entries
     )
@@ -114,20 +85,7 @@ def score(entries, hparams):
 
 
 def summarise(table, group):
-    """How quality is spread in each group.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        From :func:`score`.
-    group : str
-        The column to group by.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per group.
-    """
+    """How quality is spread over the members of each group."""
     rows = []
     for name, members in table.groupby(group, sort=True):
         row = {group: name, "number": len(members)}
@@ -139,22 +97,7 @@ def summarise(table, group):
 
 
 def explain(worst, recordings, hparams):
-    """Why recordings score low.
-
-    Arguments
-    ---------
-    worst : pandas.DataFrame
-        Rows from :func:`score`.
-    recordings : dict
-        Entries of the recordings.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The recordings with the measurements that lowered the score most.
-    """
+    """The worst recordings with the measurements that lowered the score most."""
     measure, reasons = hparams["quality"], []
     for name in worst["id"]:
         entry = recordings[name]
@@ -190,27 +133,19 @@ if __name__ == "__main__":
     hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Is a folder with results of the same data?
-    from icbhi_prepare import prepare_icbhi
-
-    manifests = [
-        output.path / name for name in ("train.json", "valid.json", "test.json")
-    ]
-    preparation = {
-        "data_folder": hparams["data_folder"],
-        "output_folder": hparams["output_folder"],
-    }
-    output.check_data(manifests, prepare_icbhi, preparation)
+    manifests = [output.run.manifest(name) for name in PARTITIONS]
+    output.check_data(manifests, hparams["prepare"])
 
     # Create experiment directory
     sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation
-    data_summary = prepare_icbhi(**preparation)
+    data_summary = hparams["prepare"]()
     output.claim(manifests, threads)
 
     # Quality of recordings and of their cycles
-    cycles, recordings = read_cycles(hparams)
+    cycles, recordings = read_cycles(manifests, hparams["data_folder"])
     tables = {"cycles": score(cycles, hparams)}
     # Last, so that the measure stays fitted to what is explained.
     tables["recordings"] = score(recordings, hparams)
@@ -219,10 +154,9 @@ if __name__ == "__main__":
 
     # Results
     database = name_database(data_summary)
-    folder = Path(hparams["output_folder"])
     parts = [f"Quality: {database}"]
     for name, table in tables.items():
-        write_predictions(table, folder / f"quality_{name}.csv")
+        write_predictions(table, output.path / f"quality_{name}.csv")
         for group in ("device", "label"):
             if table[group].notna().all():
                 summary = summarise(table, group)
@@ -230,13 +164,13 @@ if __name__ == "__main__":
                 parts.append(markdown_table(summary))
         write_figure(
             quality_groups_figure(table, "device", f"{database}, {name}"),
-            folder / "figures" / f"quality_{name}.png",
+            output.run.figure(f"quality_{name}"),
         )
     parts.append(f"The {len(worst)} recordings of the lowest quality")
     parts.append(markdown_table(explain(worst, recordings, hparams)))
     report = "\n\n".join(parts) + "\n"
-    write_text(report, folder / "report.md")
-    write_json(data_summary, folder / "data.json")
+    write_text(report, output.run.markdown)
+    write_json(data_summary, output.path / "data.json")
     panels = [
         {
             "waveform": read_cycle(recordings[row.id]["wav"]),
@@ -247,6 +181,6 @@ if __name__ == "__main__":
     ]
     write_figure(
         spectrogram_figure(panels, f"{database}: lowest quality"),
-        folder / "figures" / "worst.png",
+        output.run.figure("worst"),
     )
-    logger.info("Results in %s:\n%s", folder, report)
+    logger.info("Results in %s:\n%s", output.path, report)

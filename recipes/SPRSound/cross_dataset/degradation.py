@@ -14,7 +14,7 @@ Authors
 import random
 import sys
 import zlib
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.labels import LABELS, TWO_CLASSES
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.inference.model_checks import PARTS
@@ -52,30 +53,10 @@ SCORES = ("sp", "se", "score")
 
 @torch.no_grad()
 def judge_event(entry, seed, conditions, run, measures, device):
-    """The predictions and qualities of all versions of an event.
+    """Class positions and qualities of an event under each condition.
 
-    Arguments
-    ---------
-    entry : dict
-        Of the manifest.
-    seed : int
-        Of the noise.
-    conditions : list of tuple
-        Kind and degree of each degradation; the kind ``none`` leaves the event
-        as it is.
-    run : dict
-        What :func:`qlung_plugin.inference.models.open_run` returned.
-    measures : dict
-        Quality measures by name.
-    device : str
-        Where to compute.
-
-    Returns
-    -------
-    predicted : list of int
-        Class positions ``[condition]``.
-    quality : dict
-        By name, lists ``[condition]`` of values in [0, 1].
+    A condition is the kind and the degree of a degradation; ``none`` leaves the
+    event as it is. The qualities are lists by the measure's name.
     """
     waveform, rate = read_cycle(entry["wav"]), entry["sample_rate"]
     versions = torch.stack(
@@ -107,23 +88,11 @@ def judge_event(entry, seed, conditions, run, measures, device):
 
 
 def judge_conditions(manifest, conditions, run, measures, hparams, device):
-    """The model's scores and the median qualities under each condition.
+    """The model's scores and the median qualities, a row per condition.
 
-    Arguments
-    ---------
-    manifest : dict
-        The events.
-    conditions, run, measures, device
-        See :func:`judge_event`.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per condition: ``degradation``, ``degree``, ``cycles``; in
-        percent ``sp``, ``se``, ``score`` and the 95 % interval of the last over
-        patients, ``score_low`` and ``score_high``; the median of each measure.
+    ``degradation``, ``degree``, ``cycles``; in percent ``sp``, ``se``, ``score``
+    and the 95 % interval of the last over patients, ``score_low`` and
+    ``score_high``; the median of each measure.
     """
     names = np.array(run["labels"])
     predictions, qualities = [], {name: [] for name in measures}
@@ -168,22 +137,7 @@ def judge_conditions(manifest, conditions, run, measures, hparams, device):
 
 
 def format_report(table, measures, about):
-    """The report in Markdown.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        From :func:`judge_conditions`.
-    measures : iterable of str
-        Names of the quality measures.
-    about : str
-        Data, partition and selection.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
+    """The report in Markdown; ``about`` names data, partition and selection."""
     units = {"none": "", **{k: v.unit for k, v in DEGRADATIONS.items()}}
     shown = pd.DataFrame(
         {
@@ -245,33 +199,25 @@ if __name__ == "__main__":
     for name in PARTS:
         run[name].to(device)
 
-    # Is a folder with results of the same data?
-    from sprsound_prepare import LABELS, prepare_sprsound
-
     labels = list(run["labels"])
-    if labels not in map(list, LABELS.values()):
+    if labels not in (list(LABELS), list(TWO_CLASSES)):
         raise ValueError(
-            f"the run {hparams['run_folder']} has the labels {labels}: SPRSound"
-            f" is prepared with {' or '.join(map(str, LABELS.values()))}, in"
-            " this order"
+            f"the run {hparams['run_folder']} has the labels {labels}: a"
+            f" database is prepared with {LABELS} or {TWO_CLASSES}, in this"
+            " order"
         )
+
+    # Is a folder with results of the same data?
     manifests = [hparams["test_annotation"]]
-    preparation = {
-        "data_folder": hparams["data_folder"],
-        "output_folder": hparams["output_folder"],
-        "test": hparams["partition"],
-        "continuous": hparams["continuous"],
-        "num_classes": len(labels),
-        "skip_prep": hparams["skip_prep"],
-    }
-    output.check_data(manifests, prepare_sprsound, preparation)
+    prepare = partial(hparams["prepare"], num_classes=len(labels))
+    output.check_data(manifests, prepare)
 
     # Create experiment directory
     sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation
-    data_summary = prepare_sprsound(**preparation)
+    data_summary = prepare()
     output.claim(manifests, threads)
     manifest = read_manifest(hparams["test_annotation"], hparams["data_folder"])
     events = len(manifest)
@@ -302,12 +248,9 @@ if __name__ == "__main__":
         f" {len(manifest)} of {events} events; {selection}"
         f" (epoch {run['epoch']})"
     )
-    folder = Path(hparams["output_folder"])
     report = format_report(table, measures, about)
-    write_predictions(table, folder / "degradation.csv")
-    write_text(report, folder / "degradation.md")
-    write_figure(
-        degradation_figure(table, list(measures), about),
-        folder / "figures" / "degradation.png",
-    )
-    logger.info("Results in %s:\n%s", folder, report)
+    write_predictions(table, output.path / "degradation.csv")
+    write_text(report, output.run.degradation)
+    figure = degradation_figure(table, list(measures), about)
+    write_figure(figure, output.run.figure("degradation"))
+    logger.info("Results in %s:\n%s", output.path, report)

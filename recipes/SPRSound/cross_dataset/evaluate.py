@@ -224,7 +224,7 @@ if __name__ == "__main__":
 
     # Is a folder with results of the same data?
     prepare, manifests = hparams["prepare"], [hparams["test_annotation"]]
-    run_on_main(output.check_data, args=[manifests, prepare, prepare.keywords])
+    run_on_main(output.check_data, args=[manifests, prepare])
 
     # Create experiment directory
     sb.create_experiment_directory(hparams["output_folder"])

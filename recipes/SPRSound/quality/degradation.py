@@ -15,7 +15,6 @@ Authors
 
 import sys
 import zlib
-from pathlib import Path
 
 import pandas as pd
 import speechbrain as sb
@@ -52,26 +51,9 @@ INVARIANCES = {"gain": "dB", "resampling": "Hz", "cut": "s"}
 
 
 def choose_recordings(manifest, hparams):
-    """Some recordings that experts did not call poor, spread over patients.
+    """Some recordings that experts did not call poor, and of how many.
 
-    Arguments
-    ---------
-    manifest : dict
-        All recordings.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    chosen : dict
-        Their entries: one of every patient before a second of any.
-    candidates : int
-        From how many they were chosen.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
+    One of every patient is chosen before a second of any.
     """
     judged = [
         (name, entry["patient"])
@@ -92,29 +74,10 @@ def choose_recordings(manifest, hparams):
 
 
 def vary(waveform, rate, seed, hparams):
-    """All versions of a recording.
+    """All versions of a recording ``[time]``.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[time]``.
-    rate : int
-        Its rate, in Hz.
-    seed : int
-        Of what disturbs.
-    hparams : dict
-        The loaded YAML.
-
-    Yields
-    ------
-    kind : str
-        What was done.
-    degree : float or None
-        How much of it.
-    version : torch.Tensor
-        ``[time]``.
-    analysis_rate : int
-        At which it is to be analysed, in Hz.
+    Yields what was done, how much of it, the version ``[time]`` and the rate at
+    which it is to be analysed, in Hz.
     """
     usual = hparams["sample_rate"]
     yield "none", None, waveform, usual
@@ -135,21 +98,7 @@ def vary(waveform, rate, seed, hparams):
 
 @torch.no_grad()
 def score_versions(manifest, hparams):
-    """Scores every version of every recording with every measure.
-
-    Arguments
-    ---------
-    manifest : dict
-        The recordings.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row per recording and version: ``recording``, ``patient``,
-        ``degradation``, ``degree`` and a column per measure.
-    """
+    """A row per recording and version, with a column per measure."""
     measures = {
         rate: {
             name: CycleMeasurements(make(sample_rate=rate).eval())
@@ -180,20 +129,7 @@ def score_versions(manifest, hparams):
 
 
 def format_report(medians, correlations, changes, about):
-    """The report in Markdown.
-
-    Arguments
-    ---------
-    medians, correlations, changes : pandas.DataFrame
-        From :mod:`qlung_plugin.scores.degradation_study`.
-    about : str
-        What the data are.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
+    """The report in Markdown of what the degradation study found."""
     names = list(correlations)
     falling = pd.DataFrame(
         {
@@ -280,22 +216,15 @@ if __name__ == "__main__":
     hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Is a folder with results of the same data?
-    from sprsound_prepare import prepare_recordings
-
     manifests = [hparams["recordings_annotation"]]
-    preparation = {
-        "data_folder": hparams["data_folder"],
-        "output_folder": hparams["output_folder"],
-        "partition": hparams["partition"],
-    }
-    output.check_data(manifests, prepare_recordings, preparation)
+    output.check_data(manifests, hparams["prepare"])
 
     # Create experiment directory
     sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation
-    data_summary = prepare_recordings(**preparation)
+    data_summary = hparams["prepare"]()
     output.claim(manifests, threads)
     manifest = read_manifest(
         hparams["recordings_annotation"], hparams["data_folder"]
@@ -319,9 +248,8 @@ if __name__ == "__main__":
         f" {hparams['poor_annotation']},"
         f" of {table['patient'].nunique()} patients"
     )
-    folder = Path(hparams["output_folder"])
     report = format_report(medians, correlations, changes, about)
-    write_predictions(table, folder / "degradation.csv")
+    write_predictions(table, output.path / "degradation.csv")
     write_json(
         {
             "spearman": correlations.to_dict(),
@@ -329,11 +257,11 @@ if __name__ == "__main__":
             "recordings": len(manifest),
             "data": data_summary,
         },
-        folder / "metrics.json",
+        output.run.metrics,
     )
-    write_text(report, folder / "report.md")
+    write_text(report, output.run.markdown)
     write_figure(
         degradation_figure(medians, names, about),
-        folder / "figures" / "degradation.png",
+        output.run.figure("degradation"),
     )
-    logger.info("Results in %s:\n%s", folder, report)
+    logger.info("Results in %s:\n%s", output.path, report)

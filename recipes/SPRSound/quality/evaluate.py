@@ -12,10 +12,11 @@ Authors
 """
 
 import sys
-from pathlib import Path
 
 import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
+from quality_measurements import annotated_recordings
+from quality_results import area_table
 from speechbrain.utils.logger import get_logger
 
 from qlung_plugin.dataio.cycles import read_cycle
@@ -39,22 +40,7 @@ logger = get_logger(__name__)
 
 
 def measure_recordings(manifest, table, hparams):
-    """Scores every recording with every measure.
-
-    Arguments
-    ---------
-    manifest : dict
-        Annotated recordings.
-    table : pandas.DataFrame
-        The same, one row each, with ``id`` and ``poor``.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table with a column per measure.
-    """
+    """The table of annotated recordings with a column per measure."""
     if table["poor"].nunique() < 2:
         raise ValueError(
             f"{table['poor'].sum()} of {len(table)} recordings are annotated"
@@ -70,22 +56,7 @@ def measure_recordings(manifest, table, hparams):
 
 
 def choose_examples(manifest, table, hparams):
-    """Recordings to look at: poor ones and others, of different patients.
-
-    Arguments
-    ---------
-    manifest : dict
-        Annotated recordings.
-    table : pandas.DataFrame
-        The same, from :func:`measure_recordings`.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    list of dict
-        Panels of a figure, poor recordings first.
-    """
+    """Panels of poor recordings and of others, of different patients."""
     panels = []
     shuffled = table.sample(frac=1, random_state=hparams["seed"])
     for poor in (True, False):
@@ -103,22 +74,7 @@ def choose_examples(manifest, table, hparams):
 
 
 def format_report(table, about, hparams):
-    """The report in Markdown.
-
-    Arguments
-    ---------
-    table : str
-        How each measure compares with the experts.
-    about : str
-        What the data are.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
+    """The report in Markdown of a table of how measures compare with experts."""
     return (
         f"{about}\n\n{table}\n\n"
         f"Area under the ROC curve of finding the recordings annotated as"
@@ -145,24 +101,15 @@ if __name__ == "__main__":
     hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Is a folder with results of the same data?
-    from quality_measurements import annotated_recordings
-    from quality_results import area_table
-    from sprsound_prepare import prepare_recordings
-
     manifests = [hparams["recordings_annotation"]]
-    preparation = {
-        "data_folder": hparams["data_folder"],
-        "output_folder": hparams["output_folder"],
-        "partition": hparams["partition"],
-    }
-    output.check_data(manifests, prepare_recordings, preparation)
+    output.check_data(manifests, hparams["prepare"])
 
     # Create experiment directory
     sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation
-    data_summary = prepare_recordings(**preparation)
+    data_summary = hparams["prepare"]()
     output.claim(manifests, threads)
 
     # Quality of every recording, and how it compares with the experts
@@ -181,17 +128,14 @@ if __name__ == "__main__":
         f"Quality against experts: {database}, {hparams['partition']},"
         f" {len(table)} recordings, {table['poor'].sum()} poor"
     )
-    folder = Path(hparams["output_folder"])
     report = format_report(area_table("measure", areas), about, hparams)
-    write_predictions(table, folder / "quality.csv")
-    write_json({"areas": areas, "data": data_summary}, folder / "metrics.json")
-    write_text(report, folder / "report.md")
-    write_figure(
-        quality_roc_figure(table, areas, about),
-        folder / "figures" / "quality_roc.png",
-    )
-    write_figure(
-        spectrogram_figure(choose_examples(manifest, table, hparams), about),
-        folder / "figures" / "recordings.png",
-    )
-    logger.info("Results in %s:\n%s", folder, report)
+    write_predictions(table, output.path / "quality.csv")
+    write_json({"areas": areas, "data": data_summary}, output.run.metrics)
+    write_text(report, output.run.markdown)
+    examples = choose_examples(manifest, table, hparams)
+    for name, figure in {
+        "quality_roc": quality_roc_figure(table, areas, about),
+        "recordings": spectrogram_figure(examples, about),
+    }.items():
+        write_figure(figure, output.run.figure(name))
+    logger.info("Results in %s:\n%s", output.path, report)

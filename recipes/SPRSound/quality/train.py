@@ -55,7 +55,6 @@ from quality_results import (
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, brier_score_loss
 from speechbrain.utils.logger import get_logger
-from sprsound_prepare import prepare_recordings
 from threadpoolctl import threadpool_limits
 
 from qlung_plugin.dataio.cycles import CycleMeasurements
@@ -232,19 +231,14 @@ if __name__ == "__main__":
 
     # Is a folder with results of the same data?
     manifests = [hparams["recordings_annotation"]]
-    preparation = {
-        "data_folder": hparams["data_folder"],
-        "output_folder": hparams["output_folder"],
-        "partition": hparams["partition"],
-    }
-    output.check_data(manifests, prepare_recordings, preparation)
+    output.check_data(manifests, hparams["prepare"])
 
     # Create experiment directory
     sb.create_experiment_directory(hparams["output_folder"])
     explain_errors(output.log)
 
     # Data preparation
-    data_summary = prepare_recordings(**preparation)
+    data_summary = hparams["prepare"]()
     output.claim(manifests, threads)
     manifest, table = annotated_recordings(
         read_manifest(manifests[0], hparams["data_folder"]),

@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import functools
 import json
 import os
 import signal
@@ -93,8 +94,9 @@ def start(tmp_path, data, tmp_path_factory):
         def prepare_in(output_folder, **arguments):
             prepare(output_folder=type(folder.path)(output_folder), **arguments)
 
-        folder.check_data(manifests, prepare_in, preparation)
-        prepare_in(**preparation)
+        preparing = functools.partial(prepare_in, **preparation)
+        folder.check_data(manifests, preparing)
+        preparing()
         folder.claim(manifests, threads)
         if results:
             (folder.path / "metrics.json").write_text("{}")
