@@ -23,27 +23,8 @@ RELIABILITY_BINS = 10
 def precision_recall_figure(table, precisions, title):
     """Draws how many of the recordings that are found are poor.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        One row per recording: ``poor`` (boolean) and a column per measure, NaN
-        where it was not measured.
-    precisions : dict
-        Average precision by measure.
-    title : str
-        Names the data.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"poor": [True, False], "snr": [0.1, 0.2]})
-    >>> figure = precision_recall_figure(table, {"snr": 1.0}, "Two recordings")
-    >>> figure.legends[0].get_texts()[0].get_text()
-    'snr: 1.00'
+    ``table`` has a row per recording: ``poor`` and a column per measure, NaN where it
+    was not measured; ``precisions`` is the average precision by measure.
     """
     figure, axes = make_figure((6.4, 7.2), title)
     for number, (name, average) in enumerate(precisions.items()):
@@ -75,28 +56,8 @@ def precision_recall_figure(table, precisions, title):
 def calibration_figure(table, names, title):
     """Draws how often recordings of a quality are usable.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        One row per recording: ``poor`` (boolean) and columns of quality in
-        [0, 1], without NaN.
-    names : list of str
-        The columns.
-    title : str
-        Names the data.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        Beside the shares in ten parts of equal size, the distribution.
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> table = pd.DataFrame({"poor": [True, False], "snr": [0.1, 0.9]})
-    >>> figure = calibration_figure(table, ["snr"], "Two recordings")
-    >>> figure.axes[0].lines[1].get_xydata().tolist()
-    [[0.1, 0.0], [0.9, 1.0]]
+    In ten parts of equal size; beside it the distribution. ``table`` has a row per
+    recording: ``poor`` and columns of quality in [0, 1], without NaN.
     """
     figure, curves, counts = make_figure((10.4, 5.6), title, (1, 2))
     curves.plot([0, 1], [0, 1], color="gray", linewidth=1, label="ideal")
@@ -129,26 +90,8 @@ def calibration_figure(table, names, title):
 def coefficients_figure(coefficients, title):
     """Draws what each measurement adds to the logit of being usable.
 
-    Arguments
-    ---------
-    coefficients : pandas.DataFrame
-        By measurement ``coefficient``, ``low`` and ``high`` (ends of the
-        interval), and ``chosen``, the share of the resamples that chose it.
-    title : str
-        Names the data.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-
-    Example
-    -------
-    >>> import pandas as pd
-    >>> values = {"coefficient": 1.0, "low": 0.5, "high": 1.2, "chosen": 0.9}
-    >>> table = pd.DataFrame(values, index=["blind_snr"])
-    >>> axes = coefficients_figure(table, "Example").axes[0]
-    >>> axes.get_yticklabels()[0].get_text()
-    'blind snr (90 %)'
+    ``coefficients`` has by measurement ``coefficient``, ``low`` and ``high`` (ends of
+    the interval), and ``chosen``, the share of the resamples that chose it.
     """
     rows = coefficients.sort_values("coefficient", kind="stable")
     size = (7.6, 1.8 + 0.32 * len(rows))

@@ -33,26 +33,13 @@ WEIGHTED = ("standardscaler", "selectfrommodel", "logisticregression")
 
 
 def logistic_pipeline(measurements, regularisation, selection, limit):
-    """A logistic model of few standardised measurements.
+    """A logistic model of few standardised measurements, not fitted.
 
-    What is missing counts as the mean. Those measurements are chosen that have
-    the largest coefficients in a sparse linear model of all (L1 penalty).
-
-    Arguments
-    ---------
-    measurements : int
-        How many are chosen.
-    regularisation : float
-        Of the logistic model, ``C`` of scikit-learn: the higher, the freer.
-    selection : float
-        ``C`` of the model that chooses.
-    limit : float
-        A standardised measurement counts up to this value either way.
-
-    Returns
-    -------
-    sklearn.pipeline.Pipeline
-        Not fitted.
+    What is missing counts as the mean. As many ``measurements`` are chosen as
+    that, which have the largest coefficients in a sparse linear model of all (L1
+    penalty, of which ``selection`` is ``C``). ``regularisation`` is ``C`` of the
+    logistic model: the higher, the freer. A standardised measurement counts up to
+    ``limit`` either way.
     """
     # Not a sparse LogisticRegression: there is no way to ask for one that
     # scikit-learn 1.7 and 1.8 take alike.
@@ -76,27 +63,10 @@ def clip(values, limit):
 
 
 def fitting_weights(table, degraded_weight):
-    """Weights of the rows in fitting.
+    """Weights in fitting: 1 for each recording, the same for each copy.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        See the module.
-    degraded_weight : float
-        Total weight of the degraded copies, relative to that of the poor
-        recordings.
-
-    Returns
-    -------
-    numpy.ndarray
-        1 for each recording, the same for each copy.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"poor": [True, False, True, True]})
-    >>> table["degraded"] = [False, False, True, True]
-    >>> fitting_weights(table, 1.0).tolist()
-    [1.0, 1.0, 0.5, 0.5]
+    ``degraded_weight`` is the total weight of the degraded copies, relative to
+    that of the poor recordings.
     """
     degraded = table["degraded"].to_numpy()
     poor = (table["poor"] & ~table["degraded"]).sum()
@@ -105,23 +75,9 @@ def fitting_weights(table, degraded_weight):
 
 
 def fit_weighted(estimator, table, names, degraded_weight):
-    """Fits a copy of an estimator to recordings and degraded copies.
+    """A copy of an estimator fitted to recordings and degraded copies.
 
-    Arguments
-    ---------
-    estimator : sklearn.base.BaseEstimator
-        A classifier, or :func:`logistic_pipeline`, all parts of which are
-        fitted with weights.
-    table : pandas.DataFrame
-        See the module.
-    names : list of str
-        The measurements.
-    degraded_weight : float
-        See :func:`fitting_weights`.
-
-    Returns
-    -------
-    sklearn.base.BaseEstimator
+    All parts of a :func:`logistic_pipeline` are fitted with weights.
     """
     weights = fitting_weights(table, degraded_weight)
     arguments = {"sample_weight": weights}
@@ -134,31 +90,8 @@ def fit_weighted(estimator, table, names, degraded_weight):
 def patient_folds(table, n_folds, seed):
     """Patients in folds, the share of poor recordings as equal as can be.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        See the module.
-    n_folds : int
-        Number of folds.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    list of set
-        Patients; every one is in exactly one fold.
-
-    Raises
-    ------
-    ValueError
-        If fewer patients than folds have poor recordings, or others.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"patient": list("aabbccdd")})
-    >>> table["poor"], table["degraded"] = [True, False] * 4, False
-    >>> [len(patients) for patients in patient_folds(table, 2, 0)]
-    [2, 2]
+    Every patient is in exactly one of the sets. If fewer patients than folds have
+    poor recordings, or others, a ValueError says so.
     """
     recordings = table[~table["degraded"]]
     for poor, name in ((True, "poor recordings"), (False, "others")):
@@ -179,20 +112,9 @@ def patient_folds(table, n_folds, seed):
 def out_of_fold(table, partitions, predict):
     """What is predicted of each recording by models that lack its patient.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        See the module.
-    partitions : list of list of set
-        One or more of :func:`patient_folds`.
-    predict : callable
-        From a table to fit to, with degraded copies, and one to predict, of
-        recordings alone, to decisions.
-
-    Returns
-    -------
-    pandas.Series
-        Of the recordings; the mean over the partitions.
+    ``partitions`` are one or more of :func:`patient_folds`, over which the mean is
+    taken. ``predict`` gets a table to fit to, with degraded copies, and one to
+    predict, of recordings alone; it returns decisions.
     """
     recordings = ~table["degraded"]
     total = pd.Series(0.0, table.index[recordings])
@@ -222,29 +144,12 @@ class CalibratedModel(NamedTuple):
 
 
 def fit_calibrated(table, names, estimators, n_folds, seed, degraded_weight):
-    """Chooses among settings of a model, fits and calibrates it.
+    """Chooses among settings of a model, fits it and calibrates it.
 
     The setting is that of the largest area under the ROC curve of decisions out
-    of fold; the first of equal ones. On the same decisions a logistic
-    regression learns which probability they stand for (J. Platt, "Probabilistic
-    outputs for support vector machines", 1999).
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        See the module.
-    names : list of str
-        The measurements.
-    estimators : dict
-        By setting.
-    n_folds, seed
-        See :func:`patient_folds`.
-    degraded_weight : float
-        See :func:`fitting_weights`.
-
-    Returns
-    -------
-    CalibratedModel
+    of fold; the first of equal ones. On the same decisions a logistic regression
+    learns which probability they stand for (J. Platt, "Probabilistic outputs for
+    support vector machines", 1999).
     """
     poor = table.loc[~table["degraded"], "poor"]
     folds = [patient_folds(table, n_folds, seed)]
@@ -272,25 +177,8 @@ def fit_calibrated(table, names, estimators, n_folds, seed, degraded_weight):
 def decide_by_one(name, train, test):
     """A single measurement as a decision; its sign is learned.
 
-    Arguments
-    ---------
-    name : str
-        The measurement.
-    train, test : pandas.DataFrame
-        See :func:`out_of_fold`.
-
-    Returns
-    -------
-    pandas.Series
-        Difference to the median of the training recordings, turned so that
-        their poor ones are higher; NaN where not measured.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"poor": [True, False], "degraded": False})
-    >>> table["snr"] = [0.0, 2.0]
-    >>> decide_by_one("snr", table, table).tolist()
-    [1.0, -1.0]
+    The difference to the median of the training recordings, turned so that their
+    poor ones are higher; NaN where not measured.
     """
     known = train[~train["degraded"] & train[name].notna()]
     area = roc_auc_score(known["poor"], known[name])
@@ -301,17 +189,8 @@ def decide_by_one(name, train, test):
 def coefficient_table(fitted):
     """The numbers of a calibrated logistic model, of the logit of being usable.
 
-    Arguments
-    ---------
-    fitted : CalibratedModel
-        Of :func:`logistic_pipeline`.
-
-    Returns
-    -------
-    coefficients : pandas.DataFrame
-        By chosen measurement ``mean``, ``scale`` and ``coefficient``.
-    intercept : float
-        To be added.
+    By chosen measurement ``mean``, ``scale`` and ``coefficient``; and the
+    intercept to be added.
     """
     parts = fitted.estimator.named_steps
     chosen = parts["selectfrommodel"].get_support()
@@ -329,29 +208,11 @@ def coefficient_table(fitted):
 
 
 def resample_coefficients(table, fitted, n_resamples, seed, degraded_weight):
-    """How the coefficients vary with the patients.
+    """Coefficients ``[resample, measurement]`` fitted to patients drawn anew.
 
-    The measurements are chosen anew for every set of patients; the setting and
-    the calibration stay.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        What the model was fitted to.
-    fitted : CalibratedModel
-        Of :func:`logistic_pipeline`.
-    n_resamples : int
-        Number of sets, each of as many patients drawn with replacement. Those
-        without a poor recording, or without another, are left out.
-    seed : int
-        Seed of the draw.
-    degraded_weight : float
-        See :func:`fitting_weights`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Coefficients ``[resample, measurement]``, 0 where it was not chosen.
+    Each set is of as many patients drawn with replacement; those without a poor
+    recording, or without another, are left out. The measurements are chosen anew
+    for every set, 0 where one is not; the setting and the calibration stay.
     """
     rows = table.groupby("patient").indices
     patients = sorted(rows)
@@ -374,33 +235,10 @@ def resample_coefficients(table, fitted, n_resamples, seed, degraded_weight):
 def group_differences(table, score, reference, n_resamples=10000, seed=0):
     """Mean score of each group, and by how much it differs from a reference.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        ``patient``, ``annotation`` (the group), and the score, without NaN.
-    score : str
-        The column.
-    reference : str
-        The group that others are compared with.
-    n_resamples : int
-        Of the bootstrap over patients, in the way of
-        :func:`qlung_plugin.scores.roc.bootstrap_areas`.
-    seed : int
-        Seed of the bootstrap.
-
-    Returns
-    -------
-    dict
-        By group ``recordings``, ``mean``, ``difference`` and its 95 %
-        ``interval``; NaN where there is nothing to compare with.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"patient": ["a", "a", "b", "b"]})
-    >>> table["annotation"] = ["Normal", "CAS", "Normal", "CAS"]
-    >>> table["quality"] = [0.75, 0.5, 1.0, 0.75]
-    >>> group_differences(table, "quality", "Normal")["CAS"]["interval"]
-    [-0.25, -0.25]
+    Groups are those of the column ``annotation``. By group ``recordings``,
+    ``mean``, ``difference`` and its 95 % ``interval`` by bootstrap over patients, in
+    the way of :func:`qlung_plugin.scores.roc.bootstrap_areas`; NaN where there is
+    nothing to compare with.
     """
     by = table.groupby(["patient", "annotation"])[score]
     sums, counts = (

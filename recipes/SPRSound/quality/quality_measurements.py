@@ -20,29 +20,9 @@ FACTS = ("patient", "recording", "age", "sex", "location", "annotation")
 
 
 def annotated_recordings(manifest, poor_annotation):
-    """The recordings of which the experts said something.
+    """The recordings of which the experts said something, as manifest and table.
 
-    Arguments
-    ---------
-    manifest : dict
-        All recordings.
-    poor_annotation : str
-        What the experts wrote of a poor one.
-
-    Returns
-    -------
-    manifest : dict
-        Their entries.
-    table : pandas.DataFrame
-        A row per recording: ``id``, :data:`FACTS` and ``poor``.
-
-    Example
-    -------
-    >>> known = dict.fromkeys(FACTS)
-    >>> manifest = {"a": {**known, "annotation": "CAS"}, "b": known}
-    >>> kept, table = annotated_recordings(manifest, "Poor Quality")
-    >>> list(kept), table["poor"].tolist()
-    (['a'], [False])
+    The table has a row each: ``id``, :data:`FACTS` and ``poor``.
     """
     # The others are counted by the preparation.
     manifest = {
@@ -64,14 +44,8 @@ def annotated_recordings(manifest, poor_annotation):
 class DegradedMeasurements(torch.nn.Module):
     """Measurements of degraded copies of a recording, one per kind.
 
-    Arguments
-    ---------
-    measurements : qlung_plugin.lobes.quality.Measurements
-        What is measured.
-    degradations : dict
-        Per kind, the degrees from which one is drawn.
-    seed : int
-        What is drawn depends on this and on the recording's samples.
+    ``degradations`` are degrees by kind, of which one is drawn. What is drawn
+    depends on the seed and on the recording's samples.
     """
 
     def __init__(self, measurements, degradations, seed):
@@ -95,27 +69,11 @@ class DegradedMeasurements(torch.nn.Module):
 def measure_recordings(
     table, manifest, sample_rate, degradations, seed, cache_folder
 ):
-    """Measures recordings and degraded copies of them.
+    """Measures recordings and, after them, degraded copies of the usable ones.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Of :func:`annotated_recordings`, with ``degraded``, which is False.
-    manifest : dict
-        The same recordings.
-    sample_rate : int
-        Of the measurements, in Hz.
-    degradations : dict
-        Per kind, the degrees from which one is drawn; none leaves it out.
-    seed : int
-        Of what is drawn.
-    cache_folder : str
-        Where measurements are kept.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table with measurements, followed by the copies.
+    ``table`` is of :func:`annotated_recordings`, with ``degraded``, which is False;
+    ``sample_rate`` is that of the measurements, in Hz; ``degradations`` are degrees by
+    kind, none leaves a kind out.
     """
     measurements = RecordingMeasurements(sample_rate)
     store = store_cycles(
@@ -141,16 +99,10 @@ def _with_measurements(table, values):
 
 
 class CutMeasurements(torch.nn.Module):
-    """Measurements of a part of a recording, one per duration.
+    """Measurements of a part of a recording, one per duration in seconds.
 
-    Arguments
-    ---------
-    measurements : qlung_plugin.lobes.quality.Measurements
-        What is measured.
-    durations : list of float
-        In seconds; of a shorter recording, all of it.
-    seed : int
-        Where the part lies depends on this and on the recording's samples.
+    Of a shorter recording, all of it. Where the part lies depends on the seed and
+    on the recording's samples.
     """
 
     def __init__(self, measurements, durations, seed):
@@ -173,28 +125,9 @@ class CutMeasurements(torch.nn.Module):
 
 
 def measure_cuts(table, manifest, sample_rate, durations, seed, cache_folder):
-    """The recordings of a table, cut.
+    """By duration in seconds, the recordings with measurements of a part.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Of :func:`measure_recordings`.
-    manifest : dict
-        The recordings.
-    sample_rate : int
-        Of the measurements, in Hz.
-    durations : list of float
-        In seconds.
-    seed : int
-        Of what is drawn.
-    cache_folder : str
-        Where measurements are kept.
-
-    Returns
-    -------
-    dict
-        By duration in seconds, the rows of the recordings with the
-        measurements of a part.
+    ``table`` is of :func:`measure_recordings`.
     """
     if not durations:
         return {}

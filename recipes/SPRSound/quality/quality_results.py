@@ -25,20 +25,9 @@ FOLDERS = ("data_folder", "output_folder", "cache_folder")
 
 
 def measurement_ranges(table, names):
-    """Between which values the measurements of most recordings lie.
+    """The percentiles of :data:`RANGE` over the recordings, by measurement.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Of :func:`quality_measurements.measure_recordings`.
-    names : list of str
-        Of the measurements.
-
-    Returns
-    -------
-    pandas.DataFrame
-        By measurement, the percentiles of :data:`RANGE` over the recordings,
-        the poor ones included and the degraded copies not, in two columns.
+    The poor ones are included, the degraded copies are not.
     """
     recordings = table.loc[~table["degraded"], names]
     return recordings.quantile([end / 100 for end in RANGE]).T
@@ -47,22 +36,8 @@ def measurement_ranges(table, names):
 def coefficients_content(coefficients, ranges, intercept, limit, provenance):
     """The file that :class:`LearnedQualityScore` reads.
 
-    Arguments
-    ---------
-    coefficients : pandas.DataFrame
-        By measurement ``mean``, ``scale``, ``coefficient``, ``low``, ``high``.
-    ranges : pandas.DataFrame
-        Of :func:`measurement_ranges`.
-    intercept : float
-        Of the logit of being usable.
-    limit : float
-        A standardised measurement counts up to this value either way.
-    provenance : dict
-        Where it all comes from.
-
-    Returns
-    -------
-    dict
+    ``coefficients`` has ``mean``, ``scale``, ``coefficient``, ``low`` and ``high`` by
+    measurement; ``intercept`` is of the logit of being usable.
     """
     ordered = coefficients.sort_values("coefficient", key=lambda c: -c.abs())
     return {
@@ -83,13 +58,7 @@ def coefficients_content(coefficients, ranges, intercept, limit, provenance):
 
 
 def rounded(value):
-    """A number of :data:`DIGITS` digits.
-
-    Example
-    -------
-    >>> rounded(0.123456789)
-    0.123457
-    """
+    """A number of :data:`DIGITS` digits."""
     return float(f"{value:.{DIGITS}g}")
 
 
@@ -107,21 +76,8 @@ def describe_command(hparams_file, overrides):
 def check_coefficients(path, table, expected, sample_rate):
     """Refuses a file that does not give the scores of the fitted model.
 
-    Arguments
-    ---------
-    path : Path
-        What was written.
-    table : pandas.DataFrame
-        The recordings with their measurements.
-    expected : numpy.ndarray
-        Probability of being usable, by the fitted model.
-    sample_rate : int
-        Of the measurements, in Hz.
-
-    Raises
-    ------
-    ValueError
-        If a probability differs.
+    ``expected`` is the probability of being usable by recording, which may differ
+    by :data:`TOLERANCE`.
     """
     score = LearnedQualityScore(sample_rate, path)
     values = table[list(score.measurements.names)]
@@ -140,26 +96,10 @@ def format_report(
 ):
     """The report in Markdown.
 
-    Arguments
-    ---------
-    areas, singles, cuts : dict
-        Areas, with ``average_precision``: of models and measures, of single
-        measurements, and of cut recordings.
-    groups : dict
-        Of :func:`quality_learning.group_differences`.
-    coefficients : pandas.DataFrame
-        Of the final model.
-    fitted : CalibratedModel
-        The final model.
-    brier : float
-        Brier score of the logistic model.
-    about : str
-        What the data are.
-
-    Returns
-    -------
-    str
-        Several lines.
+    ``areas`` are of models and measures, ``singles`` of single measurements and
+    ``cuts`` of cut recordings, all with ``average_precision``; ``groups`` are of
+    :func:`quality_learning.group_differences`, ``coefficients`` of the final model
+    ``fitted``; ``about`` says what the data are.
     """
     number, regularisation = fitted.setting
     first = dict(itertools.islice(singles.items(), REPORTED))
@@ -216,18 +156,9 @@ def format_report(
 def area_table(kind, areas):
     """Areas of several scores as a table in Markdown.
 
-    Arguments
-    ---------
-    kind : str
-        What the scores are.
-    areas : dict
-        By score, what
-        :func:`qlung_plugin.scores.quality_analysis.compare_with_experts` found,
-        and perhaps ``average_precision``.
-
-    Returns
-    -------
-    str
+    ``areas`` are of
+    :func:`qlung_plugin.scores.quality_analysis.compare_with_experts`, perhaps with
+    ``average_precision``; ``kind`` says what the scores are.
     """
     rows = areas.values()
     table = {kind: [measure_name(name) for name in areas]}

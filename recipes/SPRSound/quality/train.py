@@ -17,7 +17,6 @@ import datetime
 import itertools
 import sys
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import sklearn
@@ -83,20 +82,7 @@ BEST = "best_single_measurement"
 
 
 def choose_candidates(table, hparams):
-    """The measurements that a model may choose from.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Of :func:`measure_recordings`.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    list of str
-        Without those excluded, and those that no recording has.
-    """
+    """The measurements that a model may choose from: those of any recording."""
     recordings = table[~table["degraded"]]
     return [
         name
@@ -124,31 +110,9 @@ def estimators(hparams):
 def score_out_of_fold(table, cuts, candidates, folds, manifest, hparams):
     """Scores recordings by models and measures fitted to other patients.
 
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Of :func:`measure_recordings`.
-    cuts : dict
-        Of :func:`measure_cuts`.
-    candidates : list of str
-        The measurements.
-    folds : list of list of set
-        Per repeat those of :func:`patient_folds`.
-    manifest : dict
-        The recordings.
-    hparams : dict
-        The loaded YAML.
-
-    Returns
-    -------
-    scores : pandas.DataFrame
-        Of the recordings: facts, ``poor``, and a column per model (probability
-        of being usable) and per measure.
-    singles : pandas.DataFrame
-        The same with a column per single measurement.
-    parts : pandas.DataFrame
-        The same with a column per duration, of cut recordings by the logistic
-        model.
+    Three tables of the recordings with facts and ``poor``: with a column per model
+    (probability of being usable) and per measure; per single measurement; and per
+    duration of ``cuts``, by the logistic model.
     """
     recordings = table.loc[~table["degraded"], ["id", *FACTS, "poor"]]
     scores = {}
@@ -314,7 +278,6 @@ if __name__ == "__main__":
         f"Learned quality: {database}, {hparams['partition']},"
         f" {len(scores)} recordings, {poor} poor"
     )
-    folder = Path(hparams["output_folder"])
     logistic = areas[MODELS[0]]
     provenance = {
         "database": data_summary["database"],
@@ -342,11 +305,11 @@ if __name__ == "__main__":
             hparams["limit"],
             provenance,
         ),
-        folder / "coefficients.json",
+        output.path / "coefficients.json",
     )
     recordings = table[~table["degraded"]]
     check_coefficients(
-        folder / "coefficients.json",
+        output.path / "coefficients.json",
         recordings,
         expit(-fitted.decide(recordings)),
         hparams["sample_rate"],
@@ -362,7 +325,7 @@ if __name__ == "__main__":
         about,
     )
     write_predictions(
-        scores[["id", *FACTS, "poor", *MODELS]], folder / "predictions.csv"
+        scores[["id", *FACTS, "poor", *MODELS]], output.path / "predictions.csv"
     )
     write_json(
         {
@@ -382,9 +345,9 @@ if __name__ == "__main__":
             "chosen_in_resamples": chosen.to_dict(),
             "data": data_summary,
         },
-        folder / "metrics.json",
+        output.run.metrics,
     )
-    write_text(report, folder / "report.md")
+    write_text(report, output.run.markdown)
 
     # Figures
     best = next(iter(single_areas))
@@ -404,5 +367,5 @@ if __name__ == "__main__":
         ),
     }
     for name, figure in figures.items():
-        write_figure(figure, folder / "figures" / f"{name}.png")
-    logger.info("Results in %s:\n%s", folder, report)
+        write_figure(figure, output.run.figure(name))
+    logger.info("Results in %s:\n%s", output.path, report)
