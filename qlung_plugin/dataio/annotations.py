@@ -11,6 +11,7 @@ import glob
 import logging
 import os
 import re
+from pathlib import Path
 
 from qlung_plugin.dataio import icbhi_tables, sprsound
 from qlung_plugin.dataio.cycle_tables import (
@@ -29,20 +30,12 @@ TABLE = re.compile(r"\bstart\b.*\bend\b", re.IGNORECASE)
 logger = logging.getLogger(__name__)
 
 
-def annotation_beside(recording):
-    """The annotation beside a recording.
+def annotation_beside(recording: Path) -> Path | None:
+    """The annotation beside a recording, if there is one.
 
-    Arguments
-    ---------
-    recording : Path
-        The recording's file.
-
-    Returns
-    -------
-    Path or None
-        A file of its name that is an annotation by its content: the first of
-        :data:`ANNOTATIONS`. If there are more, a warning names them, and one
-        that nearly is.
+    That is a file of its name that is an annotation by its content: the first
+    of :data:`ANNOTATIONS`. If there are more, a warning names them, and one
+    that nearly is.
 
     Example
     -------
@@ -80,30 +73,15 @@ def annotation_beside(recording):
     return found[0] if found else None
 
 
-def annotation_in(folder, recording):
-    """The annotation of a recording in a folder.
+def annotation_in(folder: Path, recording: Path) -> Path:
+    """The annotation of a recording in a folder, or at any depth in it.
 
-    Arguments
-    ---------
-    folder : Path
-        Where it is, directly in it or at any depth.
-    recording : Path
-        The recording's file.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    ValueError
-        If there are several, none of which lies directly in the folder.
+    That there is none is a FileNotFoundError. That there are several, none of
+    which lies directly in the folder, is a ValueError.
     """
-    found = annotation_beside(folder / recording.name)
-    if found is not None:
-        return found
+    beside = annotation_beside(folder / recording.name)
+    if beside is not None:
+        return beside
     files, others = [], []
     for path in sorted(folder.rglob(f"{glob.escape(recording.stem)}.*")):
         if path.stem != recording.stem or path.suffix.lower() not in (
@@ -130,22 +108,11 @@ def annotation_in(folder, recording):
     return files[0]
 
 
-def recognise(path):
-    """Whether a file is an annotation by its content.
+def recognise(path: Path) -> tuple[bool, str | None]:
+    """Whether a file with one of the :data:`ANNOTATIONS` is one by its content.
 
-    It need not be without fault: those are told when it is read.
-
-    Arguments
-    ---------
-    path : Path
-        The file, with one of the suffixes :data:`ANNOTATIONS`.
-
-    Returns
-    -------
-    known : bool
-        Whether it is one.
-    lack : str or None
-        If not, but nearly: why.
+    If not, but nearly, also why. It need not be without fault: those are
+    reported when it is read.
     """
     try:
         text = read_ordinary(path, errors="replace")
@@ -155,7 +122,7 @@ def recognise(path):
     return like[path.suffix.lower()](text)
 
 
-def _like_icbhi(text):
+def _like_icbhi(text: str) -> tuple[bool, str | None]:
     lines = [line.split() for line in text.splitlines() if line.strip()]
     fits = [
         len(fields) == 4
@@ -169,7 +136,7 @@ def _like_icbhi(text):
     return False, lack if any(fits) else None
 
 
-def _like_sprsound(text):
+def _like_sprsound(text: str) -> tuple[bool, str | None]:
     if not SPRSOUND.search(text):
         return False, None
     try:
@@ -183,7 +150,7 @@ def _like_sprsound(text):
     return False, "it holds no list 'event_annotation'"
 
 
-def _like_table(text):
+def _like_table(text: str) -> tuple[bool, str | None]:
     columns = columns_of(text)
     if set(COLUMNS) <= set(columns):
         return not is_output(columns), None
@@ -191,30 +158,16 @@ def _like_table(text):
     return False, "it lacks the columns start and end" if near else None
 
 
-def read_times(path, recording):
-    """Reads the cycles of a recording from an annotation.
+def read_times(path: Path, recording: Path) -> list[tuple[float, float]]:
+    """Reads the cycles of a recording: start and end, in seconds.
 
-    Arguments
-    ---------
-    path : Path
-        The annotation; see
-        :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
-    recording : Path
-        The recording's file.
-
-    Returns
-    -------
-    list of tuple
-        Start and end, in seconds.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, or is of other recordings only.
+    It is an OSError or a ValueError if it cannot be read, or is of other
+    recordings only.
     """
     suffix = path.suffix.lower()
     if suffix == ".txt":
-        return [cycle[1:3] for cycle in icbhi_tables.read_annotation(path)]
+        cycles = icbhi_tables.read_annotation(path)
+        return [(start, end) for _, start, end, _ in cycles]
     if suffix == ".json":
         _, events = sprsound.read_annotation(path)
         return [(event["start"], event["end"]) for event in events]

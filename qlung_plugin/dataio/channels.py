@@ -12,28 +12,14 @@ ALIKE = 0.5  # correlation; of copies it is 1, of two places on a chest near 0
 
 
 class ChannelComparison:
-    """Levels of channels and their correlations, from blocks of a recording.
+    """Levels of channels and their correlations, from blocks of a recording."""
 
-    Arguments
-    ---------
-    channels : int
-        How many there are.
-
-    Example
-    -------
-    >>> comparison = ChannelComparison(3)
-    >>> sound = np.random.default_rng(0).normal(size=1000)
-    >>> comparison.add(np.stack([sound, 0 * sound, 0.5 * sound], axis=1))
-    >>> comparison.sounding(), comparison.complaint()
-    ([0, 2], None)
-    """
-
-    def __init__(self, channels):
+    def __init__(self, channels: int):
         self._count = 0
         self._sums = np.zeros(channels)
         self._products = np.zeros((channels, channels))
 
-    def add(self, block):
+    def add(self, block: np.ndarray) -> None:
         """Takes a block ``[frame, channel]`` into account."""
         block = block.astype(np.float64)
         # What is not finite is told where it is read for use.
@@ -42,24 +28,24 @@ class ChannelComparison:
         self._sums += block.sum(axis=0)
         self._products += block.T @ block
 
-    def _covariance(self):
+    def _covariance(self) -> np.ndarray:
         means = self._sums / max(self._count, 1)
         return self._products / max(self._count, 1) - np.outer(means, means)
 
-    def sounding(self):
+    def sounding(self) -> list[int]:
         """The channels with sound, from 0: all, if none has any."""
         levels = np.diag(self._covariance()).clip(0) ** 0.5
         heard = levels > SILENT * levels.max()
         return np.flatnonzero(heard | ~heard.any()).tolist()
 
-    def cancelled(self):
+    def cancelled(self) -> bool:
         """Whether the mean of the channels with sound is silence beside them."""
         chosen = self.sounding()
         covariance = self._covariance()[np.ix_(chosen, chosen)]
         loudest = covariance.diagonal().max()
         return bool(loudest > 0 and covariance.mean() < CANCELLED**2 * loudest)
 
-    def complaint(self):
+    def complaint(self) -> str | None:
         """What is wrong with averaging the channels with sound, or None."""
         chosen = self.sounding()
         if self.cancelled():

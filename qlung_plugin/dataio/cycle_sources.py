@@ -6,9 +6,9 @@ Authors
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 
@@ -19,6 +19,7 @@ from qlung_plugin.dataio.annotations import (
 )
 from qlung_plugin.dataio.cycle_tables import CycleRows
 from qlung_plugin.dataio.headers import TOLERANCE
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
     segment_envelope,
@@ -35,12 +36,16 @@ logger = logging.getLogger(__name__)
 class Cycles(NamedTuple):
     """The cycles of a recording."""
 
-    times: Sequence  # tuples of start and end, in seconds
+    times: Sequence[tuple[float, float]]  # start and end, in seconds
     source: str  # where they come from, in words
     confidence: float | None = None  # of the segmentation, in [0, 1]
 
 
-def find_cycles(recording, cycles=None):
+# What find_cycles takes.
+Source = str | Path | CycleRows | Iterable[Sequence[float]]
+
+
+def find_cycles(recording: Recording, cycles: Source | None = None) -> Cycles:
     """Finds the cycles of a recording.
 
     Arguments
@@ -121,7 +126,7 @@ def find_cycles(recording, cycles=None):
     return Cycles(check_times(times, recording, path), str(path))
 
 
-class Windows(Sequence):
+class Windows(Sequence[tuple[float, float]]):
     """Overlapping windows of one length, the last of which ends at the end.
 
     They are computed when they are asked for: a file may claim a length of
@@ -132,7 +137,9 @@ class Windows(Sequence):
     duration : float
         Of the recording, in seconds. One window is all of it if it is shorter
         than a window.
-    length, hop : float
+    length : float
+        In seconds.
+    hop : float
         In seconds.
 
     Example
@@ -143,42 +150,40 @@ class Windows(Sequence):
     [(4.0, 12.0), (8.0, 16.0)]
     """
 
-    def __init__(self, duration, length=WINDOW, hop=HOP):
+    def __init__(
+        self, duration: float, length: float = WINDOW, hop: float = HOP
+    ):
         self.duration, self.hop = float(duration), hop
         self.length = min(length, self.duration)
-        self.count = math.ceil((self.duration - self.length) / hop - 1e-9) + 1
+        self._count = math.ceil((self.duration - self.length) / hop - 1e-9) + 1
 
-    def __len__(self):
-        return self.count
+    def __len__(self) -> int:
+        return self._count
 
-    def __getitem__(self, index):
-        numbers = range(self.count)[index]
+    @overload
+    def __getitem__(self, index: int) -> tuple[float, float]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[float, float]]: ...
+
+    def __getitem__(
+        self, index: int | slice
+    ) -> tuple[float, float] | list[tuple[float, float]]:
+        numbers = range(self._count)
         if isinstance(index, slice):
-            return [self._window(number) for number in numbers]
-        return self._window(numbers)
+            return [self._window(number) for number in numbers[index]]
+        return self._window(numbers[index])
 
-    def _window(self, number):
+    def _window(self, number: int) -> tuple[float, float]:
         start = min(number * self.hop, self.duration - self.length)
         return float(start), float(start + self.length)
 
 
-def segment_recording(recording):
+def segment_recording(recording: Recording) -> Cycles:
     """The breaths of a recording, read block by block.
 
-    Arguments
-    ---------
-    recording : qlung_plugin.dataio.recordings.Recording
-        The recording.
-
-    Returns
-    -------
-    Cycles
-        With the segmentation's confidence.
-
-    Raises
-    ------
-    ValueError
-        See :meth:`qlung_plugin.dataio.recordings.Recording.blocks`.
+    With the segmentation's confidence. For errors, see
+    :meth:`qlung_plugin.dataio.recordings.Recording.blocks`.
     """
     block = round(BLOCK * recording.sample_rate)
     envelope = torch.cat(
@@ -196,27 +201,13 @@ def segment_recording(recording):
     return Cycles(times, "segmentation", found.confidence)
 
 
-def check_times(times, recording, where):
-    """Cycles clipped to their recording.
+def check_times(
+    times: Iterable[Sequence[float]], recording: Recording, where: Path | str
+) -> list[tuple[float, float]]:
+    """Cycles, in seconds, clipped to their recording.
 
-    Arguments
-    ---------
-    times : list of tuple
-        Start and end, in seconds.
-    recording : qlung_plugin.dataio.recordings.Recording
-        The recording.
-    where : str or Path
-        Where the cycles come from, for messages.
-
-    Returns
-    -------
-    list of tuple
-        Start and end, in seconds.
-
-    Raises
-    ------
-    ValueError
-        See :func:`find_cycles`.
+    ``where`` they come from is for messages; for errors, see
+    :func:`find_cycles`.
     """
     checked, lost = [], 0
     for number, cycle in enumerate(times, start=1):

@@ -8,6 +8,7 @@ import csv
 import os
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,25 +20,20 @@ COLUMNS = ("start", "end")
 RECORDING = "recording"
 
 
+# Recordings that are called like a name, and the parts of their paths.
+Candidates = list[tuple[Path, list[str]]]
+
+
 class CycleRows(NamedTuple):
-    """The rows of a table that are of one recording.
+    """The rows of a table that are of one recording."""
 
-    Arguments
-    ---------
-    path : Path
-        Of the table.
-    recording : Path
-        The recording's file.
-    rows : list or None
-        Tuples of the line's number, and the texts of start and end. None if all
-        rows are of others.
-    """
-
-    path: Path
+    path: Path  # of the table
     recording: Path
-    rows: list | None
+    # Number of the line, and the texts of start and end. None if all rows are of
+    # other recordings.
+    rows: list[tuple[int, str | None, str | None]] | None
 
-    def times(self):
+    def times(self) -> list[tuple[float, float]]:
         """Tuples of start and end in seconds; a ValueError if one is none."""
         if self.rows is None:
             raise ValueError(
@@ -53,47 +49,25 @@ class CycleRows(NamedTuple):
 
 
 class CycleTable(NamedTuple):
-    """A table of cycles, as it was read.
-
-    Arguments
-    ---------
-    path : Path
-        Its file.
-    rows : list
-        Tuples of the line's number, the recording's name, and the texts of
-        start and end.
-    named : bool
-        Whether it has names of recordings.
-    """
+    """A table of cycles, as it was read."""
 
     path: Path
-    rows: list
-    named: bool
+    # Number of the line, recording's name, and the texts of start and end.
+    rows: list[tuple[int, str, str | None, str | None]]
+    named: bool  # whether it has names of recordings
 
-    def assign(self, recordings):
-        r"""The rows of each recording.
+    def assign(
+        self, recordings: Sequence[Path]
+    ) -> tuple[dict[Path, CycleRows], list[str]]:
+        r"""The rows of each recording, and the names that mean none of them.
 
         A name means the recording whose path ends in it, with or without
         suffix. As tables come from other computers, a name may have other
         folders, or letter case, if it is the only one like the recording and
         the other way round, or the folders that agree tell which is meant.
-
-        Arguments
-        ---------
-        recordings : list of Path
-            All recordings that there are.
-
-        Returns
-        -------
-        assigned : dict
-            CycleRows by recording; all rows, if there are no names.
-        strangers : list of str
-            The names, one for each row, that mean none of the recordings.
-
-        Raises
-        ------
-        ValueError
-            If a name means several of the recordings.
+        Without names, all rows are of each recording. There is a name of no
+        recording for each row of its. That a name means several recordings is a
+        ValueError.
 
         Example
         -------
@@ -108,7 +82,7 @@ class CycleTable(NamedTuple):
             return {r: CycleRows(self.path, r, rows) for r in recordings}, []
         names = dict.fromkeys(name for _, name, _, _ in self.rows)
         meant = _match(names, recordings, self.path)
-        found = {recording: [] for recording in recordings}
+        found: dict[Path, list] = {recording: [] for recording in recordings}
         strangers = []
         for line, name, start, end in self.rows:
             if name in meant:
@@ -123,24 +97,12 @@ class CycleTable(NamedTuple):
         }, strangers
 
 
-def read_table(path):
-    """Reads a table of cycles.
+def read_table(path: Path) -> CycleTable:
+    """Reads a table of cycles, in CSV.
 
-    Arguments
-    ---------
-    path : Path
-        CSV with the columns :data:`COLUMNS`, and ``recording`` if it is of
-        several recordings.
-
-    Returns
-    -------
-    CycleTable
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read or lacks a column, or is what `qlung` printed of
-        recordings.
+    It has the columns :data:`COLUMNS`, and ``recording`` if it is of several
+    recordings. It is an OSError or a ValueError if it cannot be read or lacks a
+    column, or is what `qlung` printed of recordings.
     """
     # Bytes that are no UTF-8 are those of the file system's names, if any.
     text = read_ordinary(path, LARGEST_TABLE, errors="surrogateescape")
@@ -169,29 +131,16 @@ def read_table(path):
     return CycleTable(path, read, RECORDING in columns)
 
 
-def share_out(source, recordings):
+def share_out(
+    source: str, recordings: Sequence[Path]
+) -> tuple[list[CycleRows | str], list[str]]:
     """What the cycles of each of several recordings come from.
 
-    Arguments
-    ---------
-    source : str
-        See :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
-    recordings : list of Path
-        All that there are.
-
-    Returns
-    -------
-    shares : list
-        For each recording its rows, as CycleRows, if the source is a table;
-        else the source.
-    notes : list of str
-        What is to be said: how many rows name none of the recordings.
-
-    Raises
-    ------
-    OSError, ValueError
-        If a table cannot be read, has no names for several recordings, or one
-        that means several of them.
+    If the source, see :func:`qlung_plugin.dataio.cycle_sources.find_cycles`, is
+    a table, these are the rows of each recording; else the source. Also returns
+    what is to be said: how many rows name none of the recordings. A table that
+    cannot be read, has no names for several recordings, or one that means
+    several of them, is an OSError or a ValueError.
     """
     path = Path(source)
     if path.suffix.lower() != ".csv" or path.is_dir():
@@ -211,14 +160,8 @@ def share_out(source, recordings):
     return [assigned[recording] for recording in recordings], notes
 
 
-def columns_of(text):
-    """The names in the first line of a table; none if it is no CSV.
-
-    Example
-    -------
-    >>> columns_of("start, end\\n0,1\\n")
-    ['start', 'end']
-    """
+def columns_of(text: str) -> list[str]:
+    """The names in the first line of a table; none if it is no CSV."""
     try:
         header = next(csv.reader(StringIO(text, newline="")), [])
     except csv.Error:
@@ -226,25 +169,22 @@ def columns_of(text):
     return [name.strip() for name in header]
 
 
-def is_output(columns):
-    """Whether a table has the columns of ``qlung classify`` or ``quality``.
-
-    Example
-    -------
-    >>> is_output(["recording", "start", "end", "label"])
-    False
-    """
+def is_output(columns: Sequence[str]) -> bool:
+    """Whether a table has the columns of ``qlung classify`` or ``quality``."""
     return "prediction" in columns or {"sample_rate", "channels"} <= {*columns}
 
 
-def _match(names, recordings, table):
+def _match(
+    names: Iterable[str], recordings: Sequence[Path], table: Path
+) -> dict[str, Path]:
     """The recording that each name means, of those that mean one."""
-    alike = defaultdict(list)  # recordings' parts by their last, in lower case
+    alike: dict[str, Candidates] = defaultdict(list)  # by the last part
     for recording in recordings:
         *folders, last = _parts(str(recording.resolve()))
         for name in {last, PurePosixPath(last).stem}:
             alike[name.casefold()].append((recording, [*folders, name]))
-    meant, unclear = {}, []
+    meant: dict[str, Path] = {}
+    unclear = []
     for name in names:
         parts = _parts(name)
         if not parts:
@@ -265,13 +205,18 @@ def _match(names, recordings, table):
     return meant
 
 
-def _resembled(unclear, taken, table):
+def _resembled(
+    unclear: list[tuple[str, list[str], Candidates]],
+    taken: set[Path],
+    table: Path,
+) -> dict[str, Path]:
     """What names mean that are in other folders or letter case.
 
     Of names or recordings that are called alike, the folders have to tell.
     """
     rivals = Counter(r for _, _, places in unclear for r, _ in places)
-    meant, wishes = {}, defaultdict(list)
+    meant: dict[str, Path] = {}
+    wishes: dict[Path, list[tuple[int, str]]] = defaultdict(list)
     for name, parts, places in unclear:
         file = _existing(name, table)
         if file is not None:  # and is no other one
@@ -293,13 +238,13 @@ def _resembled(unclear, taken, table):
     return meant
 
 
-def _parts(path):
+def _parts(path: str) -> list[str]:
     """The parts of a path of any system, in one form of Unicode."""
     text = unicodedata.normalize("NFC", path.strip().replace("\\", "/"))
     return [part for part in PurePosixPath(text).parts if part != "/"]
 
 
-def _existing(name, table):
+def _existing(name: str, table: Path) -> Path | None:
     """The file that a path leads to from here or the table's folder."""
     for path in (table.parent / name, Path(name)):
         if os.path.isfile(path):
@@ -307,7 +252,7 @@ def _existing(name, table):
     return None
 
 
-def _agreeing(parts, place):
+def _agreeing(parts: list[str], place: list[str]) -> int:
     """How many of the last parts are the same but for letter case."""
     count = 0
     for one, other in zip(reversed(parts), reversed(place)):

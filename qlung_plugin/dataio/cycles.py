@@ -10,7 +10,8 @@ Authors
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -19,7 +20,9 @@ from qlung_plugin.dataio.stretches import Stretches
 from qlung_plugin.processing.cycles import fix_length, resample
 
 
-def read_cycle(wav, data_root=""):
+def read_cycle(
+    wav: Mapping[str, Any], data_root: Path | str = ""
+) -> torch.Tensor:
     """Reads one cycle of a recording.
 
     Arguments
@@ -69,11 +72,11 @@ class CycleResampler(nn.Module):
     torch.Size([32000])
     """
 
-    def __init__(self, sample_rate):
+    def __init__(self, sample_rate: int):
         super().__init__()
         self.sample_rate = sample_rate
 
-    def forward(self, waveform, native_rate):
+    def forward(self, waveform: torch.Tensor, native_rate: int) -> torch.Tensor:
         """Resamples ``[time]`` from ``native_rate`` in Hz."""
         return resample(waveform, native_rate, self.sample_rate)
 
@@ -103,11 +106,11 @@ class FixedLength(nn.Module):
 
     def __init__(
         self,
-        sample_rate,
-        duration=8.0,
-        fade=0.0625,
-        fade_first=False,
-        fade_in=True,
+        sample_rate: int,
+        duration: float = 8.0,
+        fade: float = 0.0625,
+        fade_first: bool = False,
+        fade_in: bool = True,
     ):
         super().__init__()
         self.sample_rate = sample_rate
@@ -115,7 +118,7 @@ class FixedLength(nn.Module):
         self.fade_samples = round(fade * sample_rate)
         self.fade_first, self.fade_in = fade_first, fade_in
 
-    def forward(self, waveform):
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         """Brings ``[..., time]`` to the fixed length."""
         return fix_length(
             waveform,
@@ -153,13 +156,18 @@ class CycleFeatures(nn.Module):
     torch.Size([800, 128])
     """
 
-    def __init__(self, resampler, fix_length, compute_features):
+    def __init__(
+        self,
+        resampler: CycleResampler,
+        fix_length: FixedLength,
+        compute_features: nn.Module,
+    ):
         super().__init__()
         self.resampler = resampler
         self.fix_length = fix_length
         self.compute_features = compute_features
 
-    def forward(self, waveform, native_rate):
+    def forward(self, waveform: torch.Tensor, native_rate: int) -> torch.Tensor:
         """Features of a cycle ``[time]`` recorded at ``native_rate`` in Hz."""
         waveform = self.fix_length(self.resampler(waveform, native_rate))
         return self.compute_features(waveform.unsqueeze(0))[0].half()
@@ -217,15 +225,17 @@ class CycleMeasurements(nn.Module):
     torch.Size([2])
     """
 
-    def __init__(self, quality):
+    def __init__(self, quality: QualityMeasure):
         super().__init__()
         self.quality = quality
 
-    def forward(self, waveform, native_rate):
+    def forward(self, waveform: torch.Tensor, native_rate: int) -> torch.Tensor:
         """Measurements of a cycle ``[time]`` recorded at ``native_rate``."""
         return self.quality.measure_recorded([waveform], [native_rate])[0]
 
-    def batch(self, waveforms, native_rates):
+    def batch(
+        self, waveforms: list[torch.Tensor], native_rates: list[int]
+    ) -> torch.Tensor:
         """Measurements of several cycles at once, which is faster.
 
         Arguments
@@ -243,7 +253,9 @@ class CycleMeasurements(nn.Module):
         return self.quality.measure_recorded(waveforms, native_rates)
 
 
-def measure_quality(measure, waveforms, native_rate):
+def measure_quality(
+    measure: QualityMeasure, waveforms: list[torch.Tensor], native_rate: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Quality of cycles that no manifest has, as of those of a manifest.
 
     Arguments

@@ -8,13 +8,20 @@ Authors
  * qlung_plugin contributors
 """
 
-import math
 import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 
 from qlung_plugin.dataio.headers import read_extent
+
+if TYPE_CHECKING:
+    from av import AudioStream
 
 VALUES = 2**18  # in a block, of all channels together: a megabyte
 FINE = 64  # frames that are read at a time where a file is broken
@@ -50,38 +57,53 @@ class BrokenSound(Exception):
     """A decoder cannot go on; says why."""
 
 
-def open_decoder(path):
+class Decoder(ABC):
+    """A file of sound, read on from its start; closed by ``with``."""
+
+    sample_rate: int  # Hz
+    channels: int
+    # Frames that the file is to have, None if unknown.
+    promised: int | None
+    # Those that it surely has, None if they have to be counted.
+    frames: int | None = None
+
+    @abstractmethod
+    def read(self, frames: int) -> np.ndarray:
+        """The next ones ``[frame, channel]`` in float32, fewer at the end.
+
+        If none can be read, and it is not the end, there is a BrokenSound.
+        """
+
+    def seek(self, frame: int) -> None:
+        """Goes to a frame, where it is known how many there are."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the file."""
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_decoder(path: Path) -> Decoder:
     """Opens a file with whichever decoder reads it.
 
-    Arguments
-    ---------
-    path : Path
-        The file.
-
-    Returns
-    -------
-    SoundfileDecoder or MediaDecoder
-        A context manager, with ``sample_rate`` in Hz, ``channels``,
-        ``promised`` (frames that the file is to have, None if unknown),
-        ``frames`` (those that it surely has, None if they have to be counted),
-        ``read(frames)``, which returns the next ones ``[frame, channel]`` in
-        float32, fewer at the end, and ``seek(frame)``, where ``frames`` is
-        known.
-
-    Raises
-    ------
-    ValueError
-        If none reads it; the message says what would.
+    If none does, there is a ValueError, which says what would.
     """
     try:
         return SoundfileDecoder(path)
     except soundfile.LibsndfileError as error:
         extent = read_extent(path)
         reason = error.error_string
-        if extent.promised is not None and extent.held < extent.promised:
+        promised, held = extent.promised, extent.held
+        if promised is not None and held is not None and held < promised:
             reason = (
-                f"it is truncated: its header says {extent.promised:,} bytes of"
-                f" sound, and {extent.held:,} are there"
+                f"it is truncated: its header says {promised:,} bytes of"
+                f" sound, and {held:,} are there"
             )
         cause = error
     suffix = path.suffix.lower()
@@ -95,7 +117,7 @@ def open_decoder(path):
             )
     except BrokenSound as error:
         if suffix in MEDIA:
-            reason = error
+            reason = str(error)
     if suffix == ".raw":
         reason = "it has no header that says its rate: save it as WAV"
     if suffix in PROPRIETARY:
@@ -109,11 +131,11 @@ def open_decoder(path):
 class _Forward(soundfile.SoundFile):
     """Reads on; soundfile would seek after each block, which not all can."""
 
-    def seekable(self):
+    def seekable(self) -> bool:
         return False
 
     @classmethod
-    def of(cls, path):
+    def of(cls, path: Path) -> "_Forward":
         """Opens a file."""
         if path.suffix.lower() == ".raw":
             # soundfile goes by this name, and asks for the rate.
@@ -127,29 +149,24 @@ class _Endless:
 
     libsndfile stops where the length of an MP3 file makes it expect the end.
     The last bytes are there, too, and zero: a tag is looked for in them.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
     """
 
     TIMES, TAG = 1024, 128
 
-    def __init__(self, path):
+    def __init__(self, path: Path):
         self._file = open(path, "rb")
         self._place, self._size = 0, os.path.getsize(path)
         self._end = self._size * self.TIMES
 
-    def seek(self, offset, whence=os.SEEK_SET):
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_CUR: self._place, os.SEEK_END: self._end}
         self._place = start.get(whence, 0) + offset
         return self._place
 
-    def tell(self):
+    def tell(self) -> int:
         return self._place
 
-    def readinto(self, buffer):
+    def readinto(self, buffer: memoryview) -> int:
         if self._place < self._end - self.TAG:
             self._file.seek(self._place)
             count = self._file.readinto(buffer)
@@ -161,22 +178,17 @@ class _Endless:
 
     read = write = None  # which soundfile does not need to read
 
-    def close(self):
+    def close(self) -> None:
         self._file.close()
 
 
-class SoundfileDecoder:
-    """What soundfile reads; see :func:`open_decoder`.
+class SoundfileDecoder(Decoder):
+    """What soundfile reads."""
 
-    Arguments
-    ---------
-    path : Path
-        The file.
-    """
-
-    def __init__(self, path):
+    def __init__(self, path: Path):
         self._path = path
-        self._place, self._source = 0, None
+        self._place = 0
+        self._source: _Endless | None = None
         self._file = file = _Forward.of(path)
         if file.format == "MP3" and read_extent(path).estimated:
             file.close()
@@ -193,31 +205,15 @@ class SoundfileDecoder:
         # Without an end, libsndfile says 2**63 - 1.
         sure = self._source is None and file.frames < 2**62
         self.promised = file.frames if sure else None
-        self._end = math.inf
+        self._end: int | None = None  # of what is not made up
         if file.format == "SDS" and (extent := read_extent(path)).promised:
             # What is missing of it, libsndfile makes up.
             self._end = file.frames * extent.held // extent.promised
             self.frames = None
 
-    def read(self, frames):
-        """The next frames.
-
-        Arguments
-        ---------
-        frames : int
-            How many.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``[frame, channel]``, float32; fewer at the end.
-
-        Raises
-        ------
-        BrokenSound
-            If none can be read, and it is not the end.
-        """
-        frames = min(frames, self._end - self._place)
+    def read(self, frames: int) -> np.ndarray:
+        if self._end is not None:
+            frames = min(frames, self._end - self._place)
         try:
             block = self._read(frames)
         except soundfile.LibsndfileError:
@@ -226,10 +222,10 @@ class SoundfileDecoder:
         self._place += len(block)
         return block
 
-    def _read(self, frames):
+    def _read(self, frames: int) -> np.ndarray:
         return self._file.read(frames, dtype="float32", always_2d=True)
 
-    def _good_part(self, frames):
+    def _good_part(self, frames: int) -> np.ndarray:
         self._reopen()
         parts = []
         try:
@@ -240,7 +236,7 @@ class SoundfileDecoder:
                 raise BrokenSound(error.error_string) from error
         return np.concatenate(parts)
 
-    def _reopen(self):
+    def _reopen(self) -> None:
         self._file.close()
         if self._source is not None:
             self._source.seek(0)
@@ -253,50 +249,32 @@ class SoundfileDecoder:
                 raise BrokenSound("it has changed")
             left -= len(block)
 
-    def seek(self, frame):
-        """Goes to a frame."""
+    def seek(self, frame: int) -> None:
         self._file.seek(frame)
         self._place = frame
 
-    def close(self):
-        """Closes the file."""
+    def close(self) -> None:
         self._file.close()
         if self._source is not None:
             self._source.close()
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *exception):
-        self.close()
+class MediaDecoder(Decoder):
+    """What PyAV reads.
 
-
-class MediaDecoder:
-    """What PyAV reads; see :func:`open_decoder`.
-
-    Arguments
-    ---------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If PyAV is not installed.
-    BrokenSound
-        If it cannot be read, or has no sound.
+    Where it is not installed, there is a ModuleNotFoundError. A file that
+    cannot be read, or has no sound, is a BrokenSound.
     """
 
-    frames = None
-
-    def __init__(self, path):
+    def __init__(self, path: Path):
         import av
 
-        self._broken = None
+        self._broken: BrokenSound | None = None
         self._file = open(path, "rb")
         try:
             self._container = av.open(
                 self._file,
+                "r",
                 options={"format_whitelist": DEMUXERS},
                 metadata_errors="replace",
             )
@@ -306,23 +284,27 @@ class MediaDecoder:
         streams = self._container.streams.audio
         self._blocks = self._decoded(streams[0], av) if streams else iter(())
         try:
-            self._rest = next(self._blocks, None)
-            if self._rest is None:
+            first = next(self._blocks, None)
+            if first is None:
                 raise BrokenSound("it has no sound")
         except BrokenSound:
             self.close()
             raise
-        self.channels = self._rest.shape[1]
+        self._rest: np.ndarray = first
+        self.channels = first.shape[1]
         self.promised = None
         stream = streams[0]
         if (
             stream.duration
+            and stream.time_base
             and self._container.format.name.split(",")[0] in MEASURED
         ):
             seconds = float(stream.duration * stream.time_base)
             self.promised = round(seconds * self.sample_rate)
 
-    def _decoded(self, stream, av):
+    def _decoded(
+        self, stream: "AudioStream", av: ModuleType
+    ) -> Iterator[np.ndarray]:
         """Yields blocks ``[frame, channel]``."""
         resampler = av.AudioResampler(format="fltp")
         try:
@@ -334,8 +316,7 @@ class MediaDecoder:
         except (av.FFmpegError, OSError, ValueError) as error:
             raise _broken(error) from error
 
-    def read(self, frames):
-        """The next frames; see :meth:`SoundfileDecoder.read`."""
+    def read(self, frames: int) -> np.ndarray:
         parts, count = [self._rest], len(self._rest)
         try:
             while (
@@ -352,18 +333,11 @@ class MediaDecoder:
         self._rest = whole[frames:]
         return whole[:frames]
 
-    def close(self):
-        """Closes the file."""
+    def close(self) -> None:
         self._container.close()
         self._file.close()
 
-    def __enter__(self):
-        return self
 
-    def __exit__(self, *exception):
-        self.close()
-
-
-def _broken(error):
+def _broken(error: Exception) -> BrokenSound:
     """What is wrong, in the words of the library."""
     return BrokenSound(getattr(error, "strerror", None) or error)

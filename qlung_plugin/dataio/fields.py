@@ -6,30 +6,22 @@ Authors
 
 import math
 import re
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 # What float() takes beyond this, such as 1_000 or digits of other scripts, is
 # more often a slip than a number.
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
-def quantity(text, where):
-    """A finite number, not negative, in plain digits.
+def quantity(text: str, where: str) -> float:
+    """A finite number, not negative, in plain digits; else a ValueError.
 
-    Arguments
-    ---------
-    text : str
-        The number; white space around it does not matter.
-    where : str
-        Its place, for the message.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        If it is none.
+    Its place, ``where``, is for the message.
 
     Example
     -------
@@ -44,14 +36,14 @@ def quantity(text, where):
     return value
 
 
-def add_once(table, key, value, where):
+def add_once(table: dict[K, V], key: K, value: V, where: Path | str) -> None:
     """Adds to a dict what must not be there yet."""
     if key in table:
         raise ValueError(f"{where}: '{key}' occurs twice")
     table[key] = value
 
 
-def some(names):
+def some(names: Sequence[str]) -> str:
     """The first few names.
 
     Example

@@ -5,6 +5,7 @@ Authors
 """
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,30 +22,22 @@ SUFFIXES = MEDIA.union(
 class Found(NamedTuple):
     """What is there in files and folders."""
 
-    recordings: list  # of Path: in the order given, sorted within a folder
-    unreachable: list  # sentences on what may be recordings and is not among
-    repeated: list  # sentences on second names of files that are among them
+    recordings: list[Path]  # in the order given, sorted within a folder
+    unreachable: list[
+        str
+    ]  # sentences on what may be recordings and is not among
+    repeated: list[
+        str
+    ]  # sentences on second names of files that are among them
 
 
-def find_recordings(paths):
+def find_recordings(paths: Iterable[Path | str]) -> Found:
     """The recordings that paths name.
 
-    Arguments
-    ---------
-    paths : list of str or Path
-        Files, which are taken as they are; and folders, in which files are
-        looked for by their suffix, at any depth, but for what is hidden. Links
-        to folders are not followed.
-
-    Returns
-    -------
-    Found
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist, or a folder has no recording, nor anything
-        that cannot be reached.
+    Files are taken as they are; in folders, files are looked for by their
+    suffix, at any depth, but for what is hidden. Links to folders are not
+    followed. A path that does not exist is a FileNotFoundError, and so is a
+    folder that has no recording, nor anything that cannot be reached.
 
     Example
     -------
@@ -56,10 +49,10 @@ def find_recordings(paths):
     ['a.m4a', 'b.wav']
     """
     found = Found([], [], [])
-    names = {}  # the first one of each file
-    paths = [Path(path) for path in paths]
-    given = [path.resolve() for path in paths]
-    for path in paths:
+    names: dict[tuple[int, int], Path] = {}  # the first one of each file
+    places = [Path(path) for path in paths]
+    given = [path.resolve() for path in places]
+    for path in places:
         if path.is_dir():
             files, unreachable = _look_into(path, given)
             if not files and not unreachable:
@@ -85,14 +78,16 @@ def find_recordings(paths):
     return found._replace(repeated=list(dict.fromkeys(found.repeated)))
 
 
-def _look_into(folder, given):
+def _look_into(
+    folder: Path, given: Sequence[Path]
+) -> tuple[list[Path], list[str]]:
     """The files of a folder, and sentences on what cannot be reached.
 
     What the paths that are given hold is reached, whatever links lead there.
     """
     files, unreachable = [], []
 
-    def cannot_read(error):
+    def cannot_read(error: OSError) -> None:
         unreachable.append(
             f"{error.filename} cannot be looked into ({error.strerror})"
         )

@@ -8,6 +8,7 @@ Authors
 """
 
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from qlung_plugin.dataio.fields import some
@@ -15,44 +16,22 @@ from qlung_plugin.dataio.fields import some
 SEARCH_DEPTH = 8  # folders below the data folder, which may hold link loops
 
 
-def check_folders(data_folder, output_folder):
+def check_folders(
+    data_folder: Path | str, output_folder: Path | str
+) -> tuple[Path, Path]:
     """The two folders as absolute paths; data are never written to.
 
-    Arguments
-    ---------
-    data_folder : str or pathlib.Path
-        Where the database is.
-    output_folder : str or pathlib.Path
-        Where the manifests go; within the data folder it is a ValueError.
-
-    Returns
-    -------
-    data_folder : pathlib.Path
-        Links in it are kept, since manifests are relative to it.
-    output_folder : pathlib.Path
-        Links in it are resolved.
+    Links in the data folder are kept, since manifests are relative to it. An
+    output folder within it is a ValueError.
     """
     check_outside(data_folder, {"output_folder": output_folder})
     return Path(os.path.abspath(data_folder)), Path(output_folder).resolve()
 
 
-def check_outside(data_folder, places):
-    """Refuses to write within the data folder.
-
-    Arguments
-    ---------
-    data_folder : str or pathlib.Path
-        Where the database is.
-    places : dict
-        Files and folders that are going to be written, by their option.
-
-    Example
-    -------
-    >>> check_outside("/data/ICBHI", {"cache_folder": "/data/ICBHI/cache"})
-    Traceback (most recent call last):
-    ValueError: cache_folder /data/ICBHI/cache lies in the data folder \
-/data/ICBHI, which is never written to: choose another one
-    """
+def check_outside(
+    data_folder: Path | str, places: Mapping[str, Path | str]
+) -> None:
+    """Refuses to write files and folders, by option, within the data folder."""
     for option, place in places.items():
         if Path(place).resolve().is_relative_to(Path(data_folder).resolve()):
             raise ValueError(
@@ -61,18 +40,8 @@ def check_outside(data_folder, places):
             )
 
 
-def check_data_folder(data_folder):
+def check_data_folder(data_folder: Path | str) -> None:
     """Refuses a data folder that holds no recording, before what takes time.
-
-    Arguments
-    ---------
-    data_folder : str or pathlib.Path
-        Where the database is.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder, or no ``.wav`` in it.
 
     Example
     -------
@@ -94,44 +63,26 @@ def check_data_folder(data_folder):
     raise FileNotFoundError(f"data_folder {data_folder} holds no recording")
 
 
-def walk_folders(root, depth, strict, warnings):
+def walk_folders(
+    root: Path, depth: int, strict: bool, warnings: list[str]
+) -> Iterator[tuple[Path, list[str]]]:
     """Goes through a folder and those in it, links to folders included.
 
-    Arguments
-    ---------
-    root : pathlib.Path
-        Where to begin; what does not exist has no folders.
-    depth : int
-        How many levels of folders below it are looked into.
-    strict : bool
-        Whether a folder that cannot be read is an error.
-    warnings : list
-        Gains a sentence if folders below the root cannot be read.
-
-    Yields
-    ------
-    folder : pathlib.Path
-        A folder.
-    names : list of str
-        The files in it, sorted.
-
-    Raises
-    ------
-    OSError
-        If the root itself cannot be read.
+    Yields each folder, to some depth, and its files, sorted. A root that does
+    not exist has none; that it cannot be read is an OSError. Other folders that
+    cannot be read are a sentence in the warnings, or an error if strict.
     """
     unread = []
 
-    def note(error):
+    def note(error: OSError) -> None:
         if Path(error.filename) != root:
             unread.append(error.filename)
         elif root.is_dir():
             raise error
 
-    for folder, subfolders, names in os.walk(
-        root, onerror=note, followlinks=True
-    ):
-        folder = Path(folder)
+    walk = os.walk(root, onerror=note, followlinks=True)
+    for place, subfolders, names in walk:
+        folder = Path(place)
         if len(folder.relative_to(root).parts) == depth:
             subfolders.clear()
         yield folder, sorted(names)
@@ -139,25 +90,14 @@ def walk_folders(root, depth, strict, warnings):
     report_problems(problems, root, strict, warnings)
 
 
-def only_copy(found, what, argument, warnings):
-    """The folder to read of those that hold the same files.
+def only_copy(
+    found: Mapping[Path, object], what: str, argument: str, warnings: list[str]
+) -> Path:
+    """The folder to read of those that hold the same: the nearest to the root.
 
-    Arguments
-    ---------
-    found : dict
-        What each folder (pathlib.Path) holds, in a form that can be compared.
-        Different contents are a ValueError.
-    what : str
-        What they hold, in words.
-    argument : str
-        The name of the argument that may point at one of them.
-    warnings : list
-        Gains a sentence per folder that is not read.
-
-    Returns
-    -------
-    folder : pathlib.Path
-        The folder nearest to the root.
+    What each holds is in a form that can be compared. Different contents are a
+    ValueError that names the argument which may point at one of them. The
+    warnings gain a sentence per folder that is not read.
     """
     first, *others = sorted(found, key=lambda path: (len(path.parts), path))
     for other in others:
@@ -172,19 +112,15 @@ def only_copy(found, what, argument, warnings):
     return first
 
 
-def report_problems(problems, place, strict, warnings):
-    """Warns of what is wrong with some files; it is an error if strict.
+def report_problems(
+    problems: Mapping[str, Sequence[str]],
+    place: Path | str,
+    strict: bool,
+    warnings: list[str],
+) -> None:
+    """Warns of what is wrong with some files; it is a ValueError if strict.
 
-    Arguments
-    ---------
-    problems : dict
-        Lists of names by what is wrong with them.
-    place : str or pathlib.Path
-        Where they are.
-    strict : bool
-        Whether to raise a ValueError.
-    warnings : list
-        Gains a sentence per problem that occurs.
+    The problems are lists of names by what is wrong with them.
 
     Example
     -------

@@ -9,7 +9,8 @@ Authors
 
 import os
 import re
-from typing import NamedTuple
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
 
 # In seconds. What a file lacks of the length that its header says, and what an
 # annotation goes beyond the end, is no error up to here: times are rounded, and
@@ -47,9 +48,9 @@ class Extent(NamedTuple):
     # then estimates it from the first one and reads no further.
     estimated: bool = False
 
-    def frames(self, there):
+    def frames(self, there: int) -> float:
         """The frames that the header promises, if these can be read."""
-        if self.held:
+        if self.promised and self.held:
             return there * self.promised / self.held
         return max(self.counted or 0, there)
 
@@ -59,7 +60,7 @@ class _Layout(NamedTuple):
 
     start: int  # of the first chunk, in bytes
     sound: bytes  # the name of the chunk with the samples
-    order: str = "little"
+    order: Literal["little", "big"] = "little"
     name: int = 4  # bytes of a chunk's name
     size: int = 4  # bytes of its size, which follows
     counted: int = 0  # bytes of both that the size counts
@@ -90,7 +91,7 @@ _LAYOUTS = (
 )
 # Headers that count frames, in the order of bytes that is given: AVR, MPC2K,
 # WVE, MAT4 and MAT5, and in words NIST.
-_COUNTS = (
+_COUNTS: tuple[tuple[bytes, Literal["little", "big"] | None], ...] = (
     (rb"2BIT.{22}(....)", "big"),
     (rb"\x01\x04.{28}(....)", "little"),
     (rb"ALawSoundFile\*\*.{3}(....)", "big"),
@@ -101,17 +102,10 @@ _COUNTS = (
 HEAD = 1024  # bytes, in which all of these are
 
 
-def read_extent(path):
+def read_extent(path: Path | str) -> Extent:
     """Reads how far the sound of a file is to go, and goes.
 
-    Arguments
-    ---------
-    path : str or Path
-        The file, of any kind: what says nothing of a length is complete.
-
-    Returns
-    -------
-    Extent
+    What says nothing of a length, of any kind, is complete.
 
     Example
     -------
@@ -146,9 +140,10 @@ def read_extent(path):
                     if order
                     else int(count)
                 )
-        layout, start, promised = _sound(file, head, size)
-        if layout is None:
+        sound = _sound(file, head, size)
+        if sound is None:
             return _extent_of_mp3(file, size)
+        layout, start, promised = sound
         behind = _no_chunks(file, layout, start + promised, size)
     held = max(size - start, 0)
     unknown = any(0 <= most - promised <= LITTLE_LESS for most in LARGEST)
@@ -157,11 +152,15 @@ def read_extent(path):
     return Extent(promised, min(promised, held), behind=behind)
 
 
-def _sound(file, head, size):
-    """Layout, where the sound starts, its bytes; None, 0 and 0 if unknown."""
+def _sound(
+    file: BinaryIO, head: bytes, size: int
+) -> tuple[_Layout, int, int] | None:
+    """Layout, where the sound starts, and its bytes."""
     plain = _Layout(0, b"")
     if head[:4] in (b".snd", b"dns.") and len(head) >= 12:
-        order = "big" if head[:4] == b".snd" else "little"
+        order: Literal["little", "big"] = "little"
+        if head[:4] == b".snd":
+            order = "big"
         start, promised = (
             int.from_bytes(head[i : i + 4], order) for i in (4, 8)
         )
@@ -177,12 +176,12 @@ def _sound(file, head, size):
         return plain, SDS_HEADER, -(-count // samples) * SDS_BLOCK
     for pattern, layout in _LAYOUTS:
         if re.match(pattern, head, re.DOTALL):
-            found = _find(file, layout, size)
-            return (layout, *found) if found else (None, 0, 0)
-    return None, 0, 0
+            place = _find(file, layout, size)
+            return (layout, *place) if place else None
+    return None
 
 
-def _find(file, layout, size):
+def _find(file: BinaryIO, layout: _Layout, size: int) -> tuple[int, int] | None:
     """Where the sound starts and how many bytes it is to have, or None."""
     place, large = layout.start, None
     for _ in range(MOST_CHUNKS):
@@ -204,7 +203,9 @@ def _find(file, layout, size):
     return None
 
 
-def _chunk(file, layout, place):
+def _chunk(
+    file: BinaryIO, layout: _Layout, place: int
+) -> tuple[bytes, int] | None:
     """Name and size of the chunk there, or None at the end."""
     file.seek(place)
     header = file.read(layout.name + layout.size)
@@ -214,7 +215,7 @@ def _chunk(file, layout, place):
     return header[: layout.name], size - layout.counted
 
 
-def _no_chunks(file, layout, place, size):
+def _no_chunks(file: BinaryIO, layout: _Layout, place: int, size: int) -> int:
     """How much at the end of a file is no chunk with a name."""
     if layout.align != 2:
         return 0
@@ -233,7 +234,7 @@ def _no_chunks(file, layout, place, size):
     return max(size - place, 0)
 
 
-def _within_page(file, size):
+def _within_page(file: BinaryIO, size: int) -> bool:
     """Whether an Ogg file ends within a page."""
     file.seek(max(size - LARGEST_PAGE, 0))
     tail = file.read()
@@ -244,7 +245,7 @@ def _within_page(file, size):
     return len(page) < 27 + page[26] + sum(segments)
 
 
-def _end_of_ogg(file, size):
+def _end_of_ogg(file: BinaryIO, size: int) -> int:
     """Where the first streams of an Ogg file end, and others begin."""
     place, begun = 0, False
     while place < size:
@@ -260,7 +261,7 @@ def _end_of_ogg(file, size):
     return size
 
 
-def _extent_of_mp3(file, size):
+def _extent_of_mp3(file: BinaryIO, size: int) -> Extent:
     file.seek(0)
     while (head := file.read(10))[:3] == ID3 and len(head) == 10:
         # Seven bits of each byte; the cover picture may be in there.

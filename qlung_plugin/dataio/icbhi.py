@@ -7,7 +7,9 @@ Authors
 """
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from qlung_plugin.dataio.fields import add_once, some
 from qlung_plugin.dataio.folders import (
@@ -17,12 +19,14 @@ from qlung_plugin.dataio.folders import (
 )
 from qlung_plugin.dataio.icbhi_tables import (
     RECORDING,
+    Person,
     parse_recording_name,
     read_annotation,
     read_demographics,
     read_folds,
     read_split,
 )
+from qlung_plugin.dataio.manifests import Cycle
 from qlung_plugin.dataio.partitions import check_fold, draw_patients
 
 SPLIT_FILES = ("ICBHI_challenge_train_test.txt", "official_split.txt")
@@ -39,43 +43,41 @@ LAYOUTS = (
 )
 
 
+# Files by recording, in each folder, by their suffix.
+Found = dict[str, dict[Path, dict[str, Path]]]
+
+
+class Files(NamedTuple):
+    """The files of a recording."""
+
+    annotation: Path
+    audio: Path | None
+
+
 def read_corpus(
-    data_folder,
-    split="official",
-    test_fold=0,
-    split_file=None,
-    fold_file=None,
-    split_seed=0,
-    strict=False,
-    annotation_folder=None,
-):
+    data_folder: Path | str,
+    split: str = "official",
+    test_fold: int = 0,
+    split_file: Path | str | None = None,
+    fold_file: Path | str | None = None,
+    split_seed: int = 0,
+    strict: bool = False,
+    annotation_folder: Path | str | None = None,
+) -> tuple[list[Cycle], str, list[str]]:
     """Reads annotations, split and demographics; opens no audio.
 
-    Arguments
-    ---------
-    data_folder, split, test_fold, split_file, fold_file, split_seed
-        As for the preparation of the recipe.
-    strict : bool
-        Whether what is odd but usable, such as a recording without annotation,
-        is an error.
-    annotation_folder : str, optional
-        As for the preparation of the recipe.
+    The arguments are those of the preparation of the recipe. If strict, what is
+    odd but usable, such as a recording without annotation, is an error.
 
-    Returns
-    -------
-    cycles : list
-        One dict per annotated cycle, sorted by `id`; `side` is "train" or
-        "test", `wav` is None where the audio is missing.
-    protocol : str
-        The split in words.
-    warnings : list
-        What was odd but usable, as sentences with counts.
+    Returns the annotated cycles, sorted by ``id``, whose ``side`` is "train" or
+    "test", and whose ``wav`` is None where the audio is missing; the split in
+    words; and what was odd but usable, as sentences with counts.
     """
     if split not in ("official", "patient_folds"):
         raise ValueError(f"split is '{split}', not official or patient_folds")
     data_folder = Path(os.path.abspath(data_folder))
     annotations = Path(os.path.abspath(annotation_folder or data_folder))
-    warnings = []
+    warnings: list[str] = []
     files, places = _find_recordings(data_folder, annotations, strict, warnings)
     if split == "official":
         path = _find_file(SPLIT_FILES, places, split_file)
@@ -112,26 +114,31 @@ def read_corpus(
     return cycles, f"patient fold {test_fold} of {folds} for testing", warnings
 
 
-def _find_recordings(data_folder, annotation_folder, strict, warnings):
-    """The files {".wav": ..., ".txt": ...} of annotated recordings by name.
+def _find_recordings(
+    data_folder: Path,
+    annotation_folder: Path,
+    strict: bool,
+    warnings: list[str],
+) -> tuple[dict[str, Files], list[tuple[Path, Path]]]:
+    """The files of annotated recordings by name, and places of others.
 
-    And where the files beside them may be: pairs of the folder that the
-    annotations, or recordings, were found in and the one they were looked for.
+    These are pairs of the folder that the annotations, or recordings, were
+    found in and the one they were looked for.
     """
     found = _walk(data_folder, strict, warnings)
     audio_at, audio = _only(found, ".wav", "data_folder", warnings)
     if annotation_folder != data_folder:
         found = _walk(annotation_folder, strict, warnings)
     texts_at, texts = _only(found, ".txt", "annotation_folder", warnings)
-    if not texts:
+    if texts_at is None:
         what = "annotations of ICBHI" if audio else "ICBHI recordings"
         there = annotation_folder.is_dir()
         state = "holds no" if there else "does not exist: no"
         raise FileNotFoundError(
             f"{annotation_folder} {state} {what}. {LAYOUTS}"
         )
-    strangers = []
-    if audio:
+    strangers: list[str] = []
+    if audio_at:
         strangers = sorted(
             name
             for name in os.listdir(audio_at)
@@ -145,16 +152,16 @@ def _find_recordings(data_folder, annotation_folder, strict, warnings):
         "wav files not named like ICBHI recordings": strangers,
     }
     report_problems(problems, audio_at or texts_at, strict, warnings)
-    files = {
-        name: {".txt": texts[name], ".wav": audio.get(name)} for name in texts
-    }
-    places = [(texts_at, annotation_folder), (audio_at, data_folder)]
-    return files, places if audio else places[:1]
+    files = {name: Files(texts[name], audio.get(name)) for name in texts}
+    places = [(texts_at, annotation_folder)]
+    if audio_at:
+        places.append((audio_at, data_folder))
+    return files, places
 
 
-def _walk(place, strict, warnings):
+def _walk(place: Path, strict: bool, warnings: list[str]) -> Found:
     """The recordings' files by name, in each folder, by their kind."""
-    found = {".wav": {}, ".txt": {}}
+    found: Found = {".wav": {}, ".txt": {}}
     for folder, names in walk_folders(place, SEARCH_DEPTH, strict, warnings):
         for path in (folder / name for name in names):
             kind = path.suffix.lower()
@@ -164,7 +171,9 @@ def _walk(place, strict, warnings):
     return found
 
 
-def _only(found, kind, argument, warnings):
+def _only(
+    found: Found, kind: str, argument: str, warnings: list[str]
+) -> tuple[Path | None, dict[str, Path]]:
     """The folder that is read of those with files of a kind, and its files."""
     if not found[kind]:
         return None, {}
@@ -174,7 +183,11 @@ def _only(found, kind, argument, warnings):
     return folder, found[kind][folder]
 
 
-def _find_file(names, places, given=None):
+def _find_file(
+    names: Sequence[str],
+    places: Iterable[tuple[Path, Path]],
+    given: Path | str | None = None,
+) -> Path | None:
     """The given file, or the one nearest to what was found, or None."""
     if given is not None:
         if not os.path.lexists(given):
@@ -191,16 +204,24 @@ def _find_file(names, places, given=None):
     return None
 
 
-def _split_only(files, split_file, sides, strict, warnings):
+def _split_only(
+    files: dict[str, Files],
+    split_file: Path,
+    sides: dict[str, str],
+    strict: bool,
+    warnings: list[str],
+) -> dict[str, Files]:
     """Files by the split's names, in which 91 recordings changed the device.
 
     A name without its device occurs only once in the published split. What the
     split does not name is left out, as splits without leaks do on purpose.
     """
-    final = {}
+    final: dict[str, list[str]] = {}
     for name in sides:
         final.setdefault(name.rpartition("_")[0], []).append(name)
-    renamed, unnamed, by_final_name = [], [], {}
+    renamed: list[str] = []
+    unnamed: list[str] = []
+    by_final_name: dict[str, Files] = {}
     for name, paths in files.items():
         names = [name]
         if name not in sides:
@@ -208,11 +229,11 @@ def _split_only(files, split_file, sides, strict, warnings):
             (renamed if names else unnamed).append(name)
         if len(names) > 1:
             raise ValueError(
-                f"{paths['.txt']}: not in {split_file}, where it may be any of"
+                f"{paths.annotation}: not in {split_file}, where it may be any of"
                 f" {some(names)}"
             )
         for final_name in names:
-            add_once(by_final_name, final_name, paths, paths[".txt"])
+            add_once(by_final_name, final_name, paths, paths.annotation)
     if renamed:
         warnings.append(
             f"{len(renamed)} recordings have a name from before their device "
@@ -228,7 +249,13 @@ def _split_only(files, split_file, sides, strict, warnings):
     return by_final_name
 
 
-def _folds_only(cycles, fold_file, folds, strict, warnings):
+def _folds_only(
+    cycles: list[Cycle],
+    fold_file: Path,
+    folds: dict[str, int],
+    strict: bool,
+    warnings: list[str],
+) -> list[Cycle]:
     """The cycles of patients that are in a fold."""
     missing = sorted({cycle["patient"] for cycle in cycles} - set(folds))
     problem = {"patients left out that it does not name": missing}
@@ -236,18 +263,19 @@ def _folds_only(cycles, fold_file, folds, strict, warnings):
     return [cycle for cycle in cycles if cycle["patient"] in folds]
 
 
-def _read_cycles(files, warnings):
+def _read_cycles(files: dict[str, Files], warnings: list[str]) -> list[Cycle]:
     """All annotated cycles as dicts."""
-    cycles, empty = [], []
+    cycles: list[Cycle] = []
+    empty = []
     for recording in files:
-        parsed = read_annotation(files[recording][".txt"])
+        parsed = read_annotation(files[recording].annotation)
         if not parsed:
             empty.append(recording)
         for index, (where, start, end, label) in enumerate(parsed):
             cycle = {
                 "id": f"{recording}_{index:03d}",
                 "recording": recording,
-                "wav": files[recording][".wav"],
+                "wav": files[recording].audio,
                 "where": where,
                 "start": start,
                 "end": end,
@@ -261,12 +289,15 @@ def _read_cycles(files, warnings):
     return sorted(cycles, key=lambda cycle: cycle["id"])
 
 
-def _add_demographics(cycles, path, strict, warnings):
+def _add_demographics(
+    cycles: list[Cycle], path: Path | None, strict: bool, warnings: list[str]
+) -> None:
     """Adds age and sex, None where they are unknown.
 
     Nothing is trained with them: no state of the file stops a training.
     """
-    people, trouble = {}, None
+    people: dict[str, Person] = {}
+    trouble = None
     if path is None:
         warnings.append(f"no {DEMOGRAPHIC_FILES[0]}: age and sex are unknown")
     else:
@@ -288,4 +319,5 @@ def _add_demographics(cycles, path, strict, warnings):
     if trouble:
         warnings.append(trouble)
     for cycle in cycles:
-        cycle.update(people.get(cycle["patient"], {"age": None, "sex": None}))
+        unknown: Person = {"age": None, "sex": None}
+        cycle.update(people.get(cycle["patient"], unknown))

@@ -1,10 +1,16 @@
 """Reads the text files of ICBHI 2017: annotations, split, folds, people.
 
+A file that cannot be read is an OSError or a ValueError, and so is a malformed
+line, unless said otherwise.
+
 Authors
  * qlung_plugin contributors
 """
 
 import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypedDict
 
 from qlung_plugin.dataio.fields import add_once, quantity
 from qlung_plugin.dataio.labels import LABELS
@@ -21,18 +27,15 @@ SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 COLUMNS = (("patient", "subject", "id"), ("age",), ("sex", "gender"))
 
 
-def parse_recording_name(name):
-    """Splits a recording's name into its parts.
+class Person(TypedDict):
+    """What is known of a patient."""
 
-    Arguments
-    ---------
-    name : str
-        File name without suffix.
+    age: float | None  # years
+    sex: str | None  # M or F
 
-    Returns
-    -------
-    parts : dict
-        Strings by "patient", "index", "location", "mode" and "device".
+
+def parse_recording_name(name: str) -> dict[str, str]:
+    """A recording's "patient", "index", "location", "mode" and "device".
 
     Example
     -------
@@ -47,23 +50,11 @@ def parse_recording_name(name):
     return match.groupdict()
 
 
-def read_annotation(path):
-    """Reads the cycles of one recording.
+def read_annotation(path: Path | str) -> list[tuple[str, float, float, str]]:
+    """Reads the cycles of one recording, from lines `start end crackle wheeze`.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        File with a line `start end crackle wheeze` per cycle, in seconds.
-
-    Returns
-    -------
-    cycles : list
-        Tuples (where, start, end, label), the first as "file:line".
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, or a line is malformed.
+    Returns the place of each, as "file:line", its start and end in seconds, and
+    its label.
 
     Example
     -------
@@ -82,25 +73,9 @@ def read_annotation(path):
     return cycles
 
 
-def read_split(path):
-    """Reads the side of each recording.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        File with a line `recording train|test` each.
-
-    Returns
-    -------
-    sides : dict
-        "train" or "test" by the recording's name.
-
-    Raises
-    ------
-    OSError, ValueError
-        As for `read_annotation`.
-    """
-    sides = {}
+def read_split(path: Path | str) -> dict[str, str]:
+    """Reads "train" or "test" by recording, from lines `recording side`."""
+    sides: dict[str, str] = {}
     for where, (recording, side) in _read_fields(path, 2):
         if not RECORDING.fullmatch(recording):
             raise ValueError(f"{where}: '{recording}' names no recording")
@@ -110,25 +85,9 @@ def read_split(path):
     return sides
 
 
-def read_folds(path):
-    """Reads the fold of each patient.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        File with a line `patient fold` each.
-
-    Returns
-    -------
-    folds : dict
-        Numbers by the patient.
-
-    Raises
-    ------
-    OSError, ValueError
-        As for `read_annotation`.
-    """
-    folds = {}
+def read_folds(path: Path | str) -> dict[str, int]:
+    """Reads the number of a fold by patient, from lines `patient fold`."""
+    folds: dict[str, int] = {}
     for where, (patient, fold) in _read_fields(path, 2):
         if not re.fullmatch("[0-9]+", fold):
             raise ValueError(f"{where}: '{fold}' is not the number of a fold")
@@ -136,28 +95,15 @@ def read_folds(path):
     return folds
 
 
-def read_demographics(path):
+def read_demographics(path: Path | str) -> tuple[dict[str, Person], list[str]]:
     """Reads age and sex of each patient, from any of the copies that go round.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        File with a line per patient, separated by white space, commas or
-        semicolons, with or without a header: patient, age in years, sex, and
-        more columns, which are not looked at.
+    They have a line per patient, separated by white space, commas or
+    semicolons, with or without a header: patient, age in years, sex, and more
+    columns, which are not looked at.
 
-    Returns
-    -------
-    people : dict
-        {"age": ..., "sex": ...} by patient, None where it is unknown.
-    odd : list of str
-        The places, as "file:line", of lines that are not understood, or tell
-        of a patient what a line before them does not.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read at all.
+    Also returns the places, as "file:line", of lines that are not understood,
+    or say of a patient what a line before them does not.
 
     Example
     -------
@@ -166,7 +112,9 @@ def read_demographics(path):
     >>> read_demographics(path)
     ({'101': {'age': 3.0, 'sex': 'F'}, '102': {'age': None, 'sex': 'M'}}, [])
     """
-    people, odd, header = {}, [], None
+    people: dict[str, Person] = {}
+    odd: list[str] = []
+    header: list[str] | None = None
     for where, fields in _read_lines(path, _split_any):
         if header is None:
             header = [name.casefold() for name in fields]
@@ -181,7 +129,7 @@ def read_demographics(path):
     return people, odd
 
 
-def _split_any(line):
+def _split_any(line: str) -> list[str]:
     """Fields between semicolons, commas or white space, in this order."""
     for separator in ";,":
         if separator in line:
@@ -189,15 +137,17 @@ def _split_any(line):
     return line.split()
 
 
-def _person(fields, header, where):
+def _person(
+    fields: list[str], header: list[str], where: str
+) -> tuple[str, Person]:
     """The patient of a line; age and sex."""
-    columns = range(len(COLUMNS))
+    columns = list(range(len(COLUMNS)))
     if len(header) == len(fields):
         named = [
-            next((i for i, n in enumerate(header) if n.startswith(names)), None)
+            next((i for i, n in enumerate(header) if n.startswith(names)), -1)
             for names in COLUMNS
         ]
-        columns = columns if None in named else named
+        columns = columns if -1 in named else named
     if len(fields) < len(COLUMNS):
         raise ValueError(f"{where}: {len(fields)} fields")
     patient, age, sex = (fields[column] for column in columns)
@@ -212,7 +162,9 @@ def _person(fields, header, where):
     }
 
 
-def _read_fields(path, n_fields):
+def _read_fields(
+    path: Path | str, n_fields: int
+) -> Iterator[tuple[str, list[str]]]:
     """Yields "file:line" and the fields of every line that is not blank."""
     for where, fields in _read_lines(path, str.split):
         if len(fields) != n_fields:
@@ -220,7 +172,9 @@ def _read_fields(path, n_fields):
         yield where, fields
 
 
-def _read_lines(path, split):
+def _read_lines(
+    path: Path | str, split: Callable[[str], list[str]]
+) -> Iterator[tuple[str, list[str]]]:
     # Bytes that are no UTF-8 become characters that no field may contain.
     text = read_ordinary(path, errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):

@@ -10,29 +10,24 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
 from tqdm import tqdm
 
 from qlung_plugin.dataio.fields import some
 from qlung_plugin.dataio.folders import report_problems
+from qlung_plugin.dataio.manifests import Cycle
 from qlung_plugin.dataio.recordings import Recording
 
 
-def read_headers(wavs, strict, warnings):
+def read_headers(
+    wavs: Iterable[Path], strict: bool, warnings: list[str]
+) -> dict[Path, Recording]:
     """Looks into mono recordings, no further than to a sound.
 
-    Arguments
-    ---------
-    wavs : iterable
-        Paths. A file that is no audio, not mono or empty is a ValueError.
-    strict : bool
-        Whether a recording that is truncated, or has no sound, is an error.
-    warnings : list
-        Gains how many are, or have none.
-
-    Returns
-    -------
-    recordings : dict
-        :class:`qlung_plugin.dataio.recordings.Recording` by path.
+    A file that is no audio, not mono or empty is a ValueError. The warnings
+    gain how many are truncated, or have no sound, which is an error if strict.
     """
     wavs = sorted(set(wavs))
     progress = tqdm(wavs, desc="Reading audio headers", disable=None)
@@ -56,7 +51,7 @@ def read_headers(wavs, strict, warnings):
     return recordings
 
 
-def _open_mono(wav):
+def _open_mono(wav: Path) -> Recording:
     # One channel of several needs no look at the others: it is refused.
     recording = Recording(wav, channel=1, allow_truncated=True)
     if recording.channels != 1:
@@ -66,28 +61,23 @@ def _open_mono(wav):
     return recording
 
 
-def locate_cycles(cycles, recordings, strict, warnings, noun="cycles"):
+def locate_cycles(
+    cycles: Iterable[Cycle],
+    recordings: Mapping[Path, Recording],
+    strict: bool,
+    warnings: list[str],
+    noun: str = "cycles",
+) -> list[Cycle]:
     """The cycles with their times in samples, clipped to their recording.
 
-    Arguments
-    ---------
-    cycles : list
-        Cycles; those whose ``wav`` is None are left out.
-    recordings : dict
-        From `read_headers`.
-    strict : bool
-        Whether a cycle without sound or that is annotated twice is an error.
-    warnings : list
-        Gains how many cycles were clipped, and how many left out because
-        nothing of them lies in the recording, it has no sound, or the stretch
-        is annotated twice: one of them stays, none if their labels differ.
-    noun : str
-        What the database calls its cycles.
+    They gain ``start``, ``stop`` (samples) and ``sample_rate`` (Hz). Those
+    whose ``wav`` is None are left out.
 
-    Returns
-    -------
-    located : list
-        Cycles with ``start``, ``stop`` (samples) and ``sample_rate`` (Hz).
+    The warnings gain how many cycles were clipped, and how many left out
+    because nothing of them lies in the recording, it has no sound, or the
+    stretch is annotated twice: one of them stays, none if their labels differ.
+    The last two are an error if strict. ``noun`` is what the database calls its
+    cycles.
 
     Example
     -------
@@ -103,8 +93,8 @@ def locate_cycles(cycles, recordings, strict, warnings, noun="cycles"):
     ['1 cycles clipped that end past the end of their recording, by up to \
 100.0 ms (a.txt:1)']
     """
-    located, excess = {}, []
-    unusable, silent, repeated, contrary = [], [], [], set()
+    located: dict[tuple[Path, int, int], Cycle] = {}
+    excess, unusable, silent, repeated, contrary = [], [], [], [], set()
     for cycle in cycles:
         if cycle["wav"] is None:
             continue

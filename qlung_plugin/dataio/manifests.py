@@ -5,7 +5,9 @@ Authors
 """
 
 import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from qlung_plugin.utils.files import write_json
 from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_json
@@ -15,24 +17,19 @@ from qlung_plugin.utils.text import printable
 # without SpeechBrain starts in a tenth of the time.
 logger = logging.getLogger(__name__)
 
+Cycle = dict[str, Any]  # as qlung_plugin.dataio.locating describes it
+Entries = dict[str, dict[str, Any]]  # by id
 
-def manifest_entry(cycle, data_folder, facts):
-    """The manifest's entry of a cycle.
 
-    Arguments
-    ---------
-    cycle : dict
-        From :func:`qlung_plugin.dataio.locating.locate_cycles`.
-    data_folder : pathlib.Path
-        What stands for ``{data_root}`` in the entry.
-    facts : sequence of str
-        Which keys of the cycle to tell as they are.
+def manifest_entry(
+    cycle: Mapping[str, Any], data_folder: Path, facts: Iterable[str]
+) -> dict[str, Any]:
+    """The manifest's entry of a cycle, which was located.
 
-    Returns
-    -------
-    entry : dict
-        ``wav`` (``file``, and ``start``, ``stop`` in samples),
-        ``sample_rate`` (Hz), ``duration`` (seconds) and the facts.
+    It has ``wav`` (``file``, in which ``{data_root}`` stands for the data
+    folder, and ``start``, ``stop`` in samples), ``sample_rate`` (Hz),
+    ``duration`` (seconds) and those keys of the cycle that are facts to be told
+    as they are.
     """
     path = cycle["wav"].relative_to(data_folder).as_posix()
     if "{" in path or "}" in path:
@@ -47,19 +44,16 @@ def manifest_entry(cycle, data_folder, facts):
     }
 
 
-def write_manifests(output_folder, manifests, summary_name, summary):
+def write_manifests(
+    output_folder: Path,
+    manifests: Mapping[str, Entries],
+    summary_name: str,
+    summary: dict[str, Any],
+) -> None:
     """Writes manifests and the summary of a preparation, and logs the latter.
 
-    Arguments
-    ---------
-    output_folder : pathlib.Path
-        Where to write; each file is replaced at once.
-    manifests : dict
-        Entries by id, by file name.
-    summary_name : str
-        File name of the summary.
-    summary : dict
-        As for `log_summary`.
+    The manifests are entries by id, by file name. Each file is replaced at
+    once.
     """
     # The summary comes last: it must not describe manifests yet to be written.
     for name, content in {**manifests, summary_name: summary}.items():
@@ -67,14 +61,11 @@ def write_manifests(output_folder, manifests, summary_name, summary):
     log_summary(summary)
 
 
-def log_summary(summary):
+def log_summary(summary: dict[str, Any]) -> None:
     """Logs what was prepared, and what was odd about it.
 
-    Arguments
-    ---------
-    summary : dict
-        ``database``, ``recordings``, ``subset``, ``protocol``, ``partitions``,
-        ``warnings`` and, if any, ``patients_on_both_sides``.
+    The summary has ``database``, ``recordings``, ``subset``, ``protocol``,
+    ``partitions``, ``warnings`` and, if any, ``patients_on_both_sides``.
     """
     subset = summary["subset"] or f"{summary['recordings']} recordings"
     logger.info("%s: %s, %s", summary["database"], subset, summary["protocol"])
@@ -87,22 +78,12 @@ def log_summary(summary):
         logger.warning(printable(warning))
 
 
-def read_summary(output_folder, manifests, summary_name):
+def read_summary(
+    output_folder: Path | str, manifests: Iterable[str], summary_name: str
+) -> dict[str, Any]:
     """The summary of an earlier call, if its manifests are there.
 
-    Arguments
-    ---------
-    output_folder : str or pathlib.Path
-        Where that call wrote.
-    manifests : sequence of str
-        File names of the manifests to keep.
-    summary_name : str
-        File name of the summary.
-
-    Returns
-    -------
-    summary : dict
-        As it was written; a file that is missing is a FileNotFoundError.
+    That a file is missing is a FileNotFoundError.
     """
     output_folder = Path(output_folder).resolve()
     names = (*manifests, summary_name)
@@ -114,7 +95,7 @@ def read_summary(output_folder, manifests, summary_name):
     return read_json(output_folder / summary_name)
 
 
-def read_manifest(path, data_folder):
+def read_manifest(path: Path | str, data_folder: Path | str) -> Entries:
     """The entries of a manifest, with the data's folder in their paths.
 
     Arguments
@@ -126,8 +107,8 @@ def read_manifest(path, data_folder):
 
     Returns
     -------
-    entries : dict
-        By id.
+    dict
+        Entries by id.
 
     Raises
     ------

@@ -7,35 +7,27 @@ Authors
 """
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from qlung_plugin.dataio.labels import LABELS, TWO_CLASSES
+from qlung_plugin.dataio.manifests import Cycle, Entries
 
 
-def patients_of(cycles, side):
+def patients_of(cycles: Sequence[Cycle], side: str) -> set[str]:
     """The set of patients on a side, "train" or "test"."""
     return {cycle["patient"] for cycle in cycles if cycle["side"] == side}
 
 
-def draw_patients(cycles, n_folds, fold, seed):
+def draw_patients(
+    cycles: Sequence[Cycle], n_folds: int, fold: int, seed: int
+) -> set[str]:
     """The patients of one of several folds, stratified by the label.
 
-    Arguments
-    ---------
-    cycles : list
-        Cycles.
-    n_folds : int
-        Number of folds; fewer patients than that are a ValueError.
-    fold : int
-        Which fold.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    patients : set
-        Every patient is in exactly one of the folds.
+    Every patient is in exactly one of the folds. Fewer patients than folds are
+    a ValueError.
     """
     # Here, because annotations are read without it, and it takes a second.
     from sklearn.model_selection import StratifiedGroupKFold
@@ -57,29 +49,21 @@ def draw_patients(cycles, n_folds, fold, seed):
     return {patients[member] for member in members}
 
 
-def hold_out_patients(cycles, valid_fraction, valid_fold, split_seed):
+def hold_out_patients(
+    cycles: Sequence[Cycle],
+    valid_fraction: float,
+    valid_fold: int,
+    split_seed: int,
+) -> tuple[dict[str, list[Cycle]], str]:
     """Sets patients of the training side aside for validation.
 
     Patients who also occur on the test side always stay in training: held out,
     they would select the model by people it is tested on.
 
-    Arguments
-    ---------
-    cycles : list
-        Cycles of both sides.
-    valid_fraction : float
-        Share of the training side, 0 to 0.5; with 0 there is no validation.
-    valid_fold : int
-        Which of the `round(1 / valid_fraction)` folds.
-    split_seed : int
-        Seed of the folds.
-
-    Returns
-    -------
-    partitions : dict
-        Lists of cycles by "train", "valid" and "test".
-    validation : str
-        The validation in words.
+    Returns lists of cycles by "train", "valid" and "test", and the validation
+    in words. ``valid_fraction`` is a share of the training side, 0 to 0.5, and
+    with 0 there is no validation; else ``valid_fold`` is one of the ``round(1 /
+    valid_fraction)`` folds, drawn with ``split_seed``.
 
     Example
     -------
@@ -103,34 +87,23 @@ def hold_out_patients(cycles, valid_fraction, valid_fold, split_seed):
             f"validation on fold {valid_fold} of {n_folds} of the training "
             f"patients (split seed {split_seed})"
         )
-    partitions = {"train": [], "valid": [], "test": []}
+    partitions: dict[str, list[Cycle]] = {"train": [], "valid": [], "test": []}
     for cycle in cycles:
         held = cycle["patient"] in held_out
         partitions["valid" if held else cycle["side"]].append(cycle)
     return partitions, validation
 
 
-def check_fold(argument, fold, folds):
+def check_fold(argument: str, fold: int, folds: Iterable[int]) -> None:
     """Refuses a fold that is not one of the folds."""
     if fold not in folds:
         raise ValueError(f"{argument} is {fold}, not one of {list(folds)}")
 
 
-def count_cycles(cycles, labels=LABELS):
-    """Counts recordings, patients, cycles, and cycles per label.
-
-    Arguments
-    ---------
-    cycles : list
-        Dicts with `recording`, `patient` and `label`.
-    labels : sequence of str
-        All labels, in order.
-
-    Returns
-    -------
-    count : dict
-        Numbers by "recordings", "patients", "cycles"; by label in "counts".
-    """
+def count_cycles(
+    cycles: Sequence[Cycle], labels: Sequence[str] = LABELS
+) -> dict[str, Any]:
+    """Numbers of "recordings", "patients", "cycles", and by label in "counts"."""
     found = Counter(cycle["label"] for cycle in cycles)
     return {
         "recordings": len({cycle["recording"] for cycle in cycles}),
@@ -140,17 +113,15 @@ def count_cycles(cycles, labels=LABELS):
     }
 
 
-def check_published(family, expected, found):
+def check_published(
+    family: str,
+    expected: Mapping[str, Mapping[str, object]],
+    found: Mapping[str, Mapping[str, object]],
+) -> None:
     """Refuses data whose counts are not the published ones.
 
-    Arguments
-    ---------
-    family : str
-        Whose counts they are.
-    expected : dict
-        Published values by part of the database and fact.
-    found : dict
-        At least those values, as they were found.
+    Counts are by part of the database and fact; of those found there may be
+    more.
 
     Example
     -------
@@ -171,28 +142,19 @@ def check_published(family, expected, found):
         )
 
 
-def name_data(database, found, published, patients, is_patient):
+def name_data(
+    database: str,
+    found: int,
+    published: int,
+    patients: Iterable[str],
+    is_patient: Callable[[str], bool],
+) -> dict[str, Any]:
     """What the summary says of the data's origin and completeness.
 
-    Arguments
-    ---------
-    database : str
-        Name and year.
-    found : int
-        Number of recordings.
-    published : int
-        Number of recordings in the published database.
-    patients : iterable
-        The patients' numbers as texts.
-    is_patient : callable
-        Whether the database can have a patient of that number: a result on
-        others (generated ones, say) must not look like one on the database.
-
-    Returns
-    -------
-    dict
-        ``database``, ``recordings``, ``recordings_published`` and ``subset``,
-        None if complete.
+    That is ``database``, ``recordings``, ``recordings_published`` (found, and
+    in the published database) and ``subset``, None if complete. ``is_patient``
+    tells whether the database can have a patient of that number: a result on
+    others (generated ones, say) must not look like one on the database.
 
     Example
     -------
@@ -213,16 +175,13 @@ def name_data(database, found, published, patients, is_patient):
     }
 
 
-def check_manifests(manifests, labels=LABELS):
+def check_manifests(
+    manifests: Mapping[str, Entries], labels: Sequence[str] = LABELS
+) -> None:
     """Refuses partitions on which training or its scores would be undefined.
 
-    Arguments
-    ---------
-    manifests : dict
-        Entries by id of ``train``, ``valid`` and ``test``; ``valid`` may be
-        empty.
-    labels : sequence of str
-        All labels, in order, normal first.
+    They are ``train``, ``valid``, which may be empty, and ``test``; the labels
+    are in order, normal first.
 
     Example
     -------
@@ -244,22 +203,10 @@ def check_manifests(manifests, labels=LABELS):
         )
 
 
-def class_labels(num_classes):
-    """The labels of a four-class or two-class problem, in order.
+def class_labels(num_classes: int) -> list[str]:
+    """The labels of 4 classes, or of 2: normal against abnormal, in order.
 
-    Arguments
-    ---------
-    num_classes : int
-        4, or 2: normal against abnormal.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    ValueError
-        If it is another number.
+    Any other number is a ValueError.
 
     Example
     -------
@@ -272,26 +219,11 @@ def class_labels(num_classes):
     return list(labels[num_classes])
 
 
-def with_labels(manifest, labels):
+def with_labels(manifest: Entries, labels: Sequence[str]) -> Entries:
     """A manifest of four classes with the labels of the problem at hand.
 
-    Arguments
-    ---------
-    manifest : dict
-        Entries by id, with ``label``.
-    labels : sequence of str
-        All labels of the problem. If they are normal and abnormal, crackle,
-        wheeze and both become abnormal.
-
-    Returns
-    -------
-    dict
-        The manifest, relabelled; the given one stays as it is.
-
-    Raises
-    ------
-    ValueError
-        If an entry has a label that is neither among them nor to be merged.
+    If these are normal and abnormal, crackle, wheeze and both become abnormal.
+    A label that is neither among them nor to be merged is a ValueError.
 
     Example
     -------
@@ -312,19 +244,10 @@ def with_labels(manifest, labels):
     return relabelled
 
 
-def count_labels(manifest, labels=LABELS):
+def count_labels(
+    manifest: Entries, labels: Sequence[str] = LABELS
+) -> list[int]:
     """Number of cycles per label, in the order of the labels.
-
-    Arguments
-    ---------
-    manifest : dict
-        Entries by id.
-    labels : sequence of str
-        All labels, in order.
-
-    Returns
-    -------
-    list of int
 
     Example
     -------

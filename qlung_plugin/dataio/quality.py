@@ -4,14 +4,23 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import torch
 from speechbrain.utils.distributed import run_on_main
 
-from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.cycles import CycleMeasurements, QualityMeasure
+from qlung_plugin.dataio.manifests import Entries
 from qlung_plugin.dataio.store import store_cycles
 
 
-def cycle_quality(measure, manifests, cache_folder, fit_on=None):
+def cycle_quality(
+    measure: QualityMeasure,
+    manifests: Iterable[Entries],
+    cache_folder: Path | str,
+    fit_on: Iterable[str] | None = None,
+) -> dict[str, float]:
     """Scores every cycle as it is recorded: unpadded, unfaded, unaugmented.
 
     Arguments
@@ -51,7 +60,7 @@ def cycle_quality(measure, manifests, cache_folder, fit_on=None):
     >>> cycle_quality(ClippingScore(4000), [manifest], folder / "cache")
     {'a_0': 1.0}
     """
-    entries = {}
+    entries: Entries = {}
     for manifest in manifests:
         for cycle, entry in manifest.items():
             if entries.setdefault(cycle, entry) != entry:
@@ -65,7 +74,9 @@ def cycle_quality(measure, manifests, cache_folder, fit_on=None):
     return dict(zip(entries, measure.score(measurements).tolist()))
 
 
-def _measure(measure, entries, cache_folder):
+def _measure(
+    measure: QualityMeasure, entries: Entries, cache_folder: Path | str
+) -> torch.Tensor:
     """Measurements of all entries, ``[cycle, measurement]``."""
     stated = measure.measure_entries(entries)
     if stated is not None:

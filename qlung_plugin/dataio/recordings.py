@@ -5,14 +5,21 @@ Authors
 """
 
 import logging
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from qlung_plugin.dataio.channels import ChannelComparison
-from qlung_plugin.dataio.decoders import VALUES, BrokenSound, open_decoder
-from qlung_plugin.dataio.headers import TOLERANCE, read_extent
+from qlung_plugin.dataio.decoders import (
+    VALUES,
+    BrokenSound,
+    Decoder,
+    open_decoder,
+)
+from qlung_plugin.dataio.headers import TOLERANCE, Extent, read_extent
 from qlung_plugin.dataio.stretches import Stretches
 from qlung_plugin.processing.segmentation import LOWEST_RATE
 
@@ -85,7 +92,12 @@ class Recording:
     tensor([0.2500, 0.0000])
     """
 
-    def __init__(self, path, channel=None, allow_truncated=False):
+    def __init__(
+        self,
+        path: Path | str,
+        channel: int | None = None,
+        allow_truncated: bool = False,
+    ):
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{path} is no file")
@@ -117,7 +129,7 @@ class Recording:
         # What cannot be read from everywhere stays open.
         self._stream = None if seekable else self._open()
 
-    def _check_rate(self):
+    def _check_rate(self) -> None:
         if self.sample_rate < LOWEST_RATE:
             raise ValueError(
                 f"{self.path} has {self.sample_rate} Hz, and breath sounds need"
@@ -129,7 +141,13 @@ class Recording:
                 " the limit: is its header right?"
             )
 
-    def _look(self, decoder, comparison, extent, allow_truncated):
+    def _look(
+        self,
+        decoder: Decoder,
+        comparison: ChannelComparison | None,
+        extent: Extent,
+        allow_truncated: bool,
+    ) -> int:
         """The true number of frames; the comparison gets to see channels."""
         block = max(1, VALUES // self.channels)
         frames, broken = decoder.frames, None
@@ -175,7 +193,7 @@ class Recording:
             )
         raise ValueError(f"{self.path} {problem}")
 
-    def _choose(self, comparison):
+    def _choose(self, comparison: ChannelComparison) -> None:
         self._chosen = comparison.sounding()
         complaint = comparison.complaint()
         if complaint is None:
@@ -188,7 +206,7 @@ class Recording:
             raise ValueError(message)
         logger.warning("%s", message)
 
-    def _warn_of_more(self, behind):
+    def _warn_of_more(self, behind: int) -> None:
         before = self.path.stat().st_size - behind
         seconds = self.duration * behind / before
         if seconds > TOLERANCE:
@@ -200,12 +218,12 @@ class Recording:
             )
 
     @property
-    def duration(self):
+    def duration(self) -> float:
         """In seconds."""
         return self.frames / self.sample_rate
 
     @cached_property
-    def silent(self):
+    def silent(self) -> bool:
         """Whether all samples are alike; they are read as far as to a sound."""
         with self._open() as stretches:
             first = stretches.samples(0, 1)
@@ -215,7 +233,7 @@ class Recording:
                     return False
         return True
 
-    def locate(self, start, end):
+    def locate(self, start: float, end: float) -> tuple[int, int]:
         """The samples of a stretch, clipped to the recording.
 
         The preparation of a database and whoever uses a recording have their
@@ -231,12 +249,13 @@ class Recording:
         tuple of int
             First sample, and the one after the last.
         """
-        return tuple(
+        first, stop = (
             round(min(max(time, 0.0), self.duration) * self.sample_rate)
             for time in (start, end)
         )
+        return first, stop
 
-    def excess(self, end):
+    def excess(self, end: float) -> float:
         """How far a time lies past the end, in seconds.
 
         Arguments
@@ -252,7 +271,7 @@ class Recording:
         excess = end - self.duration
         return excess if excess * self.sample_rate > 0.5 else 0.0
 
-    def read(self, start, end):
+    def read(self, start: float, end: float) -> torch.Tensor:
         """Reads a stretch.
 
         Of what can only be read from its start, the file stays open, and
@@ -285,7 +304,7 @@ class Recording:
         with self._open() as stretches:
             return stretches.read(first, stop)
 
-    def blocks(self, samples):
+    def blocks(self, samples: int) -> Iterator[torch.Tensor]:
         """Reads everything, a block at a time.
 
         Arguments
@@ -302,5 +321,5 @@ class Recording:
             for first in range(0, self.frames, samples):
                 yield stretches.read(first, min(first + samples, self.frames))
 
-    def _open(self):
+    def _open(self) -> Stretches:
         return Stretches(self.path, self.frames, self._chosen)

@@ -4,6 +4,10 @@ Authors
  * qlung_plugin contributors
 """
 
+from pathlib import Path
+
+import torch
+
 LARGEST = 1e10  # of a sample; integers of 32 bits, written as floats, are less
 
 # In seconds. Half of ICBHI's shortest cycle (0.2 s), and less than SPRSound's
@@ -12,25 +16,14 @@ LARGEST = 1e10  # of a sample; integers of 32 bits, written as floats, are less
 SHORTEST = 0.1
 
 
-def check_samples(waveform, path, first, sample_rate):
-    """Raises an error if a stretch holds what no recording does.
+def check_samples(
+    waveform: torch.Tensor, path: Path | str, first: int, sample_rate: int
+) -> None:
+    """Refuses a stretch that holds what no recording does.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[time]``, full scale at 1.
-    path : str or Path
-        The file, for the message.
-    first : int
-        Where the stretch begins in it, in samples.
-    sample_rate : int
-        In Hz.
-
-    Raises
-    ------
-    ValueError
-        If a sample is NaN, infinite, or above :data:`LARGEST`, naming the file
-        and the time of the first one.
+    A sample that is NaN, infinite, or above :data:`LARGEST` is a ValueError that
+    names the file and the time of the first one. The stretch ``[time]`` begins at
+    the sample ``first``.
 
     Example
     -------

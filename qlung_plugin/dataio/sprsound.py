@@ -9,7 +9,9 @@ Authors
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from qlung_plugin.dataio.fields import add_once, quantity
 from qlung_plugin.dataio.folders import (
@@ -65,30 +67,28 @@ LAYOUTS = {
 }
 
 
-def read_corpus(data_folder, partitions, strict=False):
+# The folders of audio by those of annotations, by partition.
+Places = dict[str, dict[Path, Path]]
+
+
+def read_corpus(
+    data_folder: Path | str, partitions: Iterable[str], strict: bool = False
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Reads the annotations of some partitions; opens no audio.
 
-    Arguments
-    ---------
-    data_folder : str
-        Where the database is, in any of its layouts.
-    partitions : iterable of str
-        Of "train", "inter" and "intra".
-    strict : bool
-        Whether a recording without annotation, or the reverse, is an error.
+    The partitions are of "train", "inter" and "intra". If strict, a recording
+    without annotation, or the reverse, is an error.
 
-    Returns
-    -------
-    recordings : list
-        One dict per annotated recording that has audio, sorted by name: what
-        `parse_recording_name` tells, ``recording``, ``device`` (None),
-        ``partition``, ``wav``, and what `read_annotation` gives as
-        ``annotation`` and ``events``.
-    warnings : list
-        What was odd but usable, as sentences with counts.
+    Returns the annotated recordings that have audio, sorted by name: what
+    :func:`parse_recording_name` says, ``recording``, ``device`` (None),
+    ``partition``, ``wav``, and what :func:`read_annotation` gives as
+    ``annotation`` and ``events``. And what was odd but usable, as sentences
+    with counts.
     """
     data_folder = Path(os.path.abspath(data_folder))
-    warnings, found, audio = [], {}, {}
+    warnings: list[str] = []
+    found: dict[str, dict[str, Any]] = {}
+    audio: dict[Path, dict[str, Path]] = {}
     places = _find_places(data_folder, strict, warnings)
     for partition in partitions:
         if not places[partition]:
@@ -132,19 +132,10 @@ def read_corpus(data_folder, partitions, strict=False):
     return [found[name] for name in sorted(found)], warnings
 
 
-def parse_recording_name(name):
-    """Tells the patient and the place from a recording's name.
+def parse_recording_name(name: str) -> dict[str, Any]:
+    """A recording's "patient", "age" in years, "sex" (M or F) and "location".
 
-    Arguments
-    ---------
-    name : str
-        File name without suffix.
-
-    Returns
-    -------
-    facts : dict
-        "patient", "age" in years, "sex" ("M" or "F") and "location" in words
-        where the database gives any.
+    The last is in words where the database gives any.
 
     Example
     -------
@@ -165,23 +156,17 @@ def parse_recording_name(name):
     }
 
 
-def read_annotation(path):
-    """Reads the annotation of one recording and of its events.
+def read_annotation(
+    path: Path | str,
+) -> tuple[str | None, list[dict[str, Any]]]:
+    """Reads the annotation of one recording, and its events.
 
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        JSON with `record_annotation` (or `recording_annotation`, or neither)
-        and the list `event_annotation` of `start` and `end` in milliseconds,
-        as texts or as numbers, and `type`.
+    The former is such as "Poor Quality", or None.
 
-    Returns
-    -------
-    annotation : str
-        Such as "Poor Quality", or None.
-    events : list
-        Dicts with ``type``, ``start`` and ``end`` in seconds, and ``where``,
-        the event's place.
+    The JSON has `record_annotation` (or `recording_annotation`, or neither) and
+    the list `event_annotation` of `start` and `end` in milliseconds, as texts
+    or as numbers, and `type`. The events have ``type``, ``start`` and ``end``
+    in seconds, and ``where``, their place. What is malformed is a ValueError.
 
     Example
     -------
@@ -222,9 +207,10 @@ def read_annotation(path):
     return annotation, events
 
 
-def _find_places(data_folder, strict, warnings):
-    """The folders of audio by those of annotations, by partition."""
-    places = {partition: {} for partition in LAYOUTS}
+def _find_places(
+    data_folder: Path, strict: bool, warnings: list[str]
+) -> Places:
+    places: Places = {partition: {} for partition in LAYOUTS}
     for folder, _ in walk_folders(data_folder, SEARCH_DEPTH, strict, warnings):
         for partition, layouts in LAYOUTS.items():
             for audio, annotations in layouts:
@@ -233,7 +219,7 @@ def _find_places(data_folder, strict, warnings):
     return places
 
 
-def _missing(data_folder, partition, places):
+def _missing(data_folder: Path, partition: str, places: Places) -> str:
     """What to tell of a partition that was not found."""
     state = "holds no" if data_folder.is_dir() else "does not exist: no"
     others = [name for name in places if places[name]]
@@ -246,9 +232,12 @@ def _missing(data_folder, partition, places):
     )
 
 
-def _recordings_in(folder, suffix):
+def _recordings_in(
+    folder: Path, suffix: str
+) -> tuple[dict[str, Path], list[str]]:
     """Files by recording, and the names of files that are no recording's."""
-    files, others = {}, []
+    files: dict[str, Path] = {}
+    others = []
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() != suffix or path.name.startswith("."):
             continue
@@ -259,10 +248,12 @@ def _recordings_in(folder, suffix):
     return files, others
 
 
-def _audio_in(folder, places, strict, warnings):
+def _audio_in(
+    folder: Path, places: Places, strict: bool, warnings: list[str]
+) -> dict[str, Path]:
     """Recordings in a folder of audio, which partitions may share."""
     audio, others = _recordings_in(folder, ".wav")
-    annotated = set()
+    annotated: set[str] = set()
     for by_annotations in places.values():
         for annotations, shared in by_annotations.items():
             if shared == folder:

@@ -11,17 +11,21 @@ import os
 import shutil
 import uuid
 import zlib
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from speechbrain.utils.logger import get_logger
+from torch import nn
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.manifests import Entries
 from qlung_plugin.dataio.store_digest import store_digest
 from qlung_plugin.utils.ordinary_files import (
     LARGEST_TABLE,
@@ -54,7 +58,7 @@ class CycleStore:
         another size. Whether they are the same, :meth:`find_damaged` tells.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path | str):
         self.folder = folder = Path(folder)
         try:
             index = read_json(folder / "index.json", LARGEST_TABLE)
@@ -82,18 +86,18 @@ class CycleStore:
         self.slices = dict(zip(ids, slices))
         self.checksums = dict(zip(ids, index["checksums"]))
 
-    def __getitem__(self, cycle):
+    def __getitem__(self, cycle: str) -> torch.Tensor:
         """The tensor of one cycle, a copy in memory."""
         return torch.from_numpy(np.array(self.values[self.slices[cycle]]))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.slices)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
         # To another process goes the path, not a copy of the values.
         return CycleStore, (self.folder,)
 
-    def find_damaged(self):
+    def find_damaged(self) -> list[str]:
         """Reads all values and compares their checksums.
 
         At four gigabytes a second on one core, and the first epoch finds them in memory.
@@ -110,7 +114,12 @@ class CycleStore:
         ]
 
 
-def store_cycles(manifests, process, folder, data_root=""):
+def store_cycles(
+    manifests: Iterable[Entries],
+    process: nn.Module,
+    folder: Path | str,
+    data_root: Path | str = "",
+) -> CycleStore:
     """Applies a function to every cycle, unless that was done before.
 
     The result is kept in a sub-folder of ``folder`` whose name is a digest of
@@ -160,7 +169,7 @@ def store_cycles(manifests, process, folder, data_root=""):
     >>> store["a_0"].shape
     torch.Size([16000])
     """
-    entries = {}
+    entries: Entries = {}
     for manifest in manifests:
         for cycle, entry in manifest.items():
             content = {key: entry[key] for key in ("wav", "sample_rate")}
@@ -189,7 +198,7 @@ def store_cycles(manifests, process, folder, data_root=""):
 
 
 @contextmanager
-def _unfinished(folder):
+def _unfinished(folder: Path) -> Iterator[Path]:
     """A new folder that is removed at the end, if it is still there."""
     path = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
     path.mkdir()
@@ -200,7 +209,7 @@ def _unfinished(folder):
 
 
 @contextmanager
-def _locked(folder, kind):
+def _locked(folder: Path, kind: int) -> Iterator[bool]:
     """Holds the folder's lock where there are locks; yields whether it does.
 
     Who writes shares it; who sweeps wants it alone, and so meets nobody's work.
@@ -218,7 +227,7 @@ def _locked(folder, kind):
         os.close(descriptor)
 
 
-def _sweep(folder):
+def _sweep(folder: Path) -> None:
     """Removes what killed runs left, unless something is being written."""
     debris = list(folder.glob(f"{UNFINISHED}*"))
     if not debris:
@@ -232,16 +241,16 @@ def _sweep(folder):
         pass
 
 
-def _intact_cycles(target):
+def _intact_cycles(target: Path) -> dict[str, np.ndarray]:
     """Values by cycle of a store; of a damaged one, those that are not."""
     try:
         store = CycleStore(target)
     except ValueError as error:
         logger.warning("%s", error)
         return {}
-    damaged = store.find_damaged()
+    damaged = dict.fromkeys(store.find_damaged())
     if damaged:
-        names = ", ".join(damaged[:NAMED])
+        names = ", ".join(list(damaged)[:NAMED])
         logger.warning(
             "%d of %d cycles in %s are damaged and computed again: %s",
             len(damaged),
@@ -249,7 +258,6 @@ def _intact_cycles(target):
             target,
             names + ", ..." * (len(damaged) > NAMED),
         )
-    damaged = set(damaged)
     return {
         cycle: store.values[where]
         for cycle, where in store.slices.items()
@@ -257,7 +265,7 @@ def _intact_cycles(target):
     }
 
 
-def _move(unfinished, target):
+def _move(unfinished: Path, target: Path) -> None:
     try:
         os.rename(unfinished, target)
     except OSError:
@@ -267,7 +275,7 @@ def _move(unfinished, target):
     _sync(target.parent)
 
 
-def _sync(path):
+def _sync(path: Path) -> None:
     """Waits until a file or folder is on the disk, not in its buffers."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -276,19 +284,27 @@ def _sync(path):
         os.close(descriptor)
 
 
-def _checksum(cycle, values):
+def _checksum(cycle: str, values: np.ndarray) -> int:
     # Of the id, too: the values are those of no other cycle.
-    return zlib.crc32(values, zlib.crc32(cycle.encode()))
+    return zlib.crc32(values.data, zlib.crc32(cycle.encode()))
 
 
-def _digest(index):
+def _digest(index: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(index).encode()).hexdigest()
 
 
-def _write(entries, process, folder, data_root, known):
+def _write(
+    entries: Entries,
+    process: nn.Module,
+    folder: Path,
+    data_root: Path | str,
+    known: Mapping[str, np.ndarray],
+) -> None:
     process.eval()
-    offsets, checksums = [0], []
-    shape, dtype = None, None
+    offsets = [0]
+    checksums: list[int] = []
+    shape: tuple[int, ...] = ()
+    dtype = np.dtype(float)
     missing = {c: entry for c, entry in entries.items() if c not in known}
     with (
         open(folder / "values.raw", "wb") as file,
@@ -305,7 +321,7 @@ def _write(entries, process, folder, data_root, known):
             value = known[cycle] if cycle in known else next(computed)
             if value.ndim == 0:
                 raise ValueError(f"cycle {cycle}: a number, not a tensor")
-            if shape is None:
+            if not checksums:
                 shape, dtype = value.shape[1:], value.dtype
             if (value.shape[1:], value.dtype) != (shape, dtype):
                 raise ValueError(
@@ -317,7 +333,7 @@ def _write(entries, process, folder, data_root, known):
             offsets.append(offsets[-1] + len(value))
             checksums.append(_checksum(cycle, value))
             file.write(value.tobytes())
-    index = {
+    index: dict[str, Any] = {
         "ids": list(entries),
         "offsets": offsets,
         "checksums": checksums,
@@ -331,7 +347,9 @@ def _write(entries, process, folder, data_root, known):
         _sync(path)
 
 
-def _values(entries, process, data_root):
+def _values(
+    entries: Entries, process: nn.Module, data_root: Path | str
+) -> Generator[np.ndarray, None, None]:
     """Yields the cycles' results, in order, computed side by side.
 
     A cycle is too short for PyTorch to spread over cores, so every core takes
@@ -357,12 +375,16 @@ def _values(entries, process, data_root):
 
 
 @torch.no_grad()
-def _compute(items, process, data_root):
+def _compute(
+    items: list[tuple[str, dict[str, Any]]],
+    process: nn.Module,
+    data_root: Path | str,
+) -> list[np.ndarray]:
     waveforms = [read_cycle(entry["wav"], data_root) for _, entry in items]
     rates = [entry["sample_rate"] for _, entry in items]
-    if hasattr(process, "batch"):
+    if callable(batch := getattr(process, "batch", None)):
         try:
-            return list(process.batch(waveforms, rates).numpy())
+            return list(batch(waveforms, rates).numpy())
         except (ValueError, RuntimeError):
             pass  # one of them: which, they tell one by one
     values = []

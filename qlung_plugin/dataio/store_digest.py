@@ -8,28 +8,22 @@ import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from qlung_plugin.dataio.manifests import Entries
 
-def store_digest(entries, process, data_root):
-    """Digest of the recordings, the boundaries, and the function.
 
-    Arguments
-    ---------
-    entries : dict
-        ``wav`` and ``sample_rate`` by cycle id.
-    process : nn.Module
-        Called as ``process(waveform, native_rate)``.
-    data_root : str
-        Replaces ``{data_root}`` in file names.
+def store_digest(
+    entries: Entries, process: nn.Module, data_root: Path | str
+) -> str:
+    """Digest, in hexadecimal, of recordings, boundaries, and function.
 
-    Returns
-    -------
-    str
-        In hexadecimal; another one if any of them is another one.
+    The entries have ``wav`` and ``sample_rate``; the function is called as
+    ``process(waveform, native_rate)``.
     """
     recordings = {}
     for entry in entries.values():
@@ -55,27 +49,19 @@ def store_digest(entries, process, data_root):
 
 
 @lru_cache(maxsize=None)
-def _digest_file(path, size, modified):
+def _digest_file(path: Path, size: int, modified: int) -> str:
     # A run asks for several stores over the same recordings.
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def describe_module(module):
+def describe_module(module: nn.Module) -> dict[str, Any]:
     """The settings of a module and its parts, as plain data.
 
-    Arguments
-    ---------
-    module : nn.Module
-        Any module.
-
-    Returns
-    -------
-    dict
-        Class, attributes, and digests of tensors, recursively. Persistent
-        buffers are left out: what was fitted after construction is there, see
-        :class:`qlung_plugin.dataio.cycles.CycleMeasurements`. Of an attribute
-        that is no plain data, only the class is told, or its name if it has
-        one.
+    That is the class, attributes, and digests of tensors, recursively.
+    Persistent buffers are left out: what was fitted after construction is
+    there, see :class:`qlung_plugin.dataio.cycles.CycleMeasurements`. Of an
+    attribute that is no plain data, only the class is told, or its name if it
+    has one.
     """
     skipped = set(vars(nn.Module())) | {"training"}
     saved = module.state_dict()
@@ -103,7 +89,7 @@ def describe_module(module):
     }
 
 
-def _describe(value):
+def _describe(value: object) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -120,12 +106,12 @@ def _describe(value):
     return _name(value if hasattr(value, "__qualname__") else type(value))
 
 
-def _name(value):
+def _name(value: Any) -> str:
     return f"{value.__module__}.{value.__qualname__}"
 
 
 @torch.no_grad()
-def _response(process):
+def _response(process: nn.Module) -> str:
     """Digest of the function's answer to a fixed noise with a silent gap.
 
     It changes with the code, which the description of the settings does not.

@@ -4,12 +4,18 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from qlung_plugin.dataio.decoders import VALUES, BrokenSound, open_decoder
+from qlung_plugin.dataio.decoders import (
+    VALUES,
+    BrokenSound,
+    Decoder,
+    open_decoder,
+)
 from qlung_plugin.dataio.samples import check_samples
 
 
@@ -22,22 +28,12 @@ class Stretches:
     Arguments
     ---------
     path : str or Path
-        The file. It is opened when it is read, or by ``with``.
+        The file. It is opened when it is read, or by ``with``; for errors, see
+        :func:`qlung_plugin.dataio.decoders.open_decoder`.
     frames : int
         Its length in samples, or how much of it is to be read.
     chosen : sequence of int
         The channels, from 0, of which the mean is read.
-
-    Attributes
-    ----------
-    decoder : qlung_plugin.dataio.decoders.SoundfileDecoder or MediaDecoder
-        Once it is open.
-
-    Raises
-    ------
-    OSError, ValueError
-        When it is opened, see
-        :func:`qlung_plugin.dataio.decoders.open_decoder`.
 
     Example
     -------
@@ -49,51 +45,49 @@ class Stretches:
     tensor([0.5000, 0.2500])
     """
 
-    def __init__(self, path, frames, chosen=(0,)):
+    def __init__(
+        self, path: Path | str, frames: int, chosen: Sequence[int] = (0,)
+    ):
         self.path, self.frames = Path(path), frames
-        self.decoder, self._chosen = None, list(chosen)
+        self._chosen = list(chosen)
+        self._decoder: Decoder | None = None
         self._begin()
 
-    def __enter__(self):
+    @property
+    def decoder(self) -> Decoder:
+        """What reads the file, which is opened if it is not yet."""
+        return self._decoder or self._open()
+
+    def __enter__(self) -> "Stretches":
         self._open()
         return self
 
-    def __exit__(self, *exception):
-        if self.decoder is not None:
-            self.decoder.close()
+    def __exit__(self, *exception: object) -> None:
+        if self._decoder is not None:
+            self._decoder.close()
 
-    def _open(self):
+    def _open(self) -> Decoder:
         self.__exit__()
-        self.decoder = open_decoder(self.path)
+        self._decoder = open_decoder(self.path)
         self._begin()
+        return self._decoder
 
-    def _begin(self, place=0):
+    def _begin(self, place: int = 0) -> None:
         """Keeps nothing; goes on from a sample."""
-        self._kept, self._first, self._place = [], place, place
+        self._kept: list[np.ndarray] = []
+        self._first = self._place = place
 
-    def read(self, first, stop):
+    def read(self, first: int, stop: int) -> torch.Tensor:
         """Samples ``[time]`` of a stretch, float32, full scale at 1.
 
-        Arguments
-        ---------
-        first, stop : int
-            In samples; the latter is not read.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[time]``.
-
-        Raises
-        ------
-        ValueError
-            If samples are missing, damaged, not finite, or beyond all scales.
+        If samples are missing, damaged, not finite, or beyond all scales, there
+        is a ValueError.
         """
         waveform = torch.from_numpy(self.samples(first, stop))
         check_samples(waveform, self.path, first, self.decoder.sample_rate)
         return waveform
 
-    def samples(self, first, stop):
+    def samples(self, first: int, stop: int) -> np.ndarray:
         """As :meth:`read`, but as an array and whatever their values."""
         try:
             self._go_to(first)
@@ -110,17 +104,16 @@ class Stretches:
         kept = np.concatenate(self._kept)
         return kept[first - self._first :][: stop - first]
 
-    def _go_to(self, first):
-        if self.decoder is None:
-            self._open()
-        if self.decoder.frames is not None:
-            place = min(first, self.decoder.frames)
-            self.decoder.seek(place)
+    def _go_to(self, first: int) -> None:
+        decoder = self.decoder
+        if decoder.frames is not None:
+            place = min(first, decoder.frames)
+            decoder.seek(place)
             self._begin(place)
         elif first < self._first:
             self._open()
 
-    def _read_on(self, first, stop):
+    def _read_on(self, first: int, stop: int) -> None:
         most = max(1, VALUES // self.decoder.channels)
         self._forget(first)
         while self._place < stop:
@@ -139,7 +132,7 @@ class Stretches:
             self._place += len(samples)
             self._forget(first)
 
-    def _forget(self, first):
+    def _forget(self, first: int) -> None:
         """Drops blocks that end before a sample."""
         while self._kept and self._first + len(self._kept[0]) <= first:
             self._first += len(self._kept.pop(0))
