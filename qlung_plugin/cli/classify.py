@@ -7,10 +7,13 @@ Authors
 import argparse
 import csv
 import json
-import math
 import sys
+from collections.abc import Callable, Iterable
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
+from qlung_plugin.cli.arguments import seconds
 from qlung_plugin.cli.models import add_model, load
 from qlung_plugin.cli.recordings import (
     CYCLES,
@@ -22,6 +25,14 @@ from qlung_plugin.cli.recordings import (
 )
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.utils.text import printable
+
+if TYPE_CHECKING:
+    from qlung_plugin.inference.classifier import (
+        Classification,
+        RespiratorySoundClassifier,
+    )
+
+Writer: TypeAlias = "Callable[[Path, Classification], None]"
 
 EXAMPLES = f"""\
 Of a recording are told the share of its cycles that are not normal, by the most
@@ -38,7 +49,9 @@ examples:
   qlung classify a.wav b.wav --model exported/ --cycles windows"""
 
 
-def add_parser(subparsers):
+def add_parser(
+    subparsers: argparse._SubParsersAction,
+) -> argparse.ArgumentParser:
     """Adds the command to the parsers of ``qlung``, and returns its parser."""
     parser = subparsers.add_parser(
         "classify",
@@ -55,7 +68,7 @@ def add_parser(subparsers):
     add_cycles(parser)
     parser.add_argument(
         "--shortest",
-        type=_seconds,
+        type=seconds,
         default=SHORTEST,
         metavar="SECONDS",
         help="a cycle with less sound is called unusable (default:"
@@ -71,23 +84,10 @@ def add_parser(subparsers):
     return parser
 
 
-def run(arguments):
-    """Prints what the model says of each recording.
+def run(arguments: argparse.Namespace) -> int:
+    """Prints what the model says of each recording; see :func:`for_each`.
 
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What the parser made.
-
-    Returns
-    -------
-    int
-        1 if a recording failed, else 0.
-
-    Raises
-    ------
-    OSError, ValueError
-        If a path is not there, or the model cannot be loaded.
+    If the model cannot be loaded, it is an OSError or a ValueError.
     """
     prepare = partial(
         load,
@@ -106,28 +106,20 @@ def run(arguments):
     return for_each(arguments, function, prepare, write)
 
 
-def classify(model, path, **options):
+def classify(
+    model: "RespiratorySoundClassifier", path: Path, **options: Any
+) -> "Classification":
     """Classifies a recording, see ``RespiratorySoundClassifier``."""
     return model.classify_file(path, **options)
 
 
-def table_writer(file):
+def table_writer(file: TextIO) -> Writer:
     """Writes a table per recording, which fits a terminal.
 
     What the quality is computed from, and may be much, is left to the others.
-
-    Arguments
-    ---------
-    file : file
-        Where to.
-
-    Returns
-    -------
-    callable
-        ``write(path, classification)``.
     """
 
-    def write(path, classification):
+    def write(path: Path, classification: "Classification") -> None:
         cycles, summary = classification
         print(heading(summary), file=file)
         if not cycles.empty:
@@ -143,18 +135,8 @@ def table_writer(file):
     return write
 
 
-def heading(summary):
-    """The summary of a recording in three lines.
-
-    Arguments
-    ---------
-    summary : dict
-        Of a ``Classification``.
-
-    Returns
-    -------
-    str
-    """
+def heading(summary: dict) -> str:
+    """The summary of a recording in three lines."""
     count = summary["cycle_count"]
     text = f"{count} cycle" if count == 1 else f"{count} cycles"
     if summary["unusable_count"]:
@@ -172,20 +154,20 @@ def heading(summary):
     return f"{name}\n{text}\n{source}"
 
 
-def csv_writer(file):
-    """Writes a row per cycle; arguments as for :func:`table_writer`.
+def csv_writer(file: TextIO) -> Writer:
+    """Writes a row per cycle.
 
     The last column is 1 if the recording is truncated, else 0. On a terminal,
     names are printable.
     """
     rows = csv.writer(file, lineterminator="\n")
     on_terminal = file.isatty()
-    header = []
+    header: list[str] = []
 
-    def write_row(values):
+    def write_row(values: Iterable) -> None:
         rows.writerow(map(printable, values) if on_terminal else values)
 
-    def write(path, classification):
+    def write(path: Path, classification: "Classification") -> None:
         cycles, summary = classification
         if not header:
             header.extend(["recording", *cycles.columns, "truncated"])
@@ -196,10 +178,10 @@ def csv_writer(file):
     return write
 
 
-def json_writer(file):
-    """Writes a line of JSON per recording; see :func:`table_writer`."""
+def json_writer(file: TextIO) -> Writer:
+    """Writes a line of JSON per recording."""
 
-    def write(path, classification):
+    def write(path: Path, classification: "Classification") -> None:
         cycles, summary = classification
         rows = [
             {name: None if is_missing(v) else v for name, v in row.items()}
@@ -212,13 +194,3 @@ def json_writer(file):
 
 
 WRITERS = {"table": table_writer, "csv": csv_writer, "json": json_writer}
-
-
-def _seconds(text):
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
-    return value

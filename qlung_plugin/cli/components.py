@@ -4,8 +4,13 @@ Authors
  * qlung_plugin contributors
 """
 
+import argparse
 import difflib
 import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qlung_plugin.inference.components import Component
 
 EXAMPLES = """\
 examples:
@@ -13,7 +18,9 @@ examples:
   qlung components QualityMargin"""
 
 
-def add_parser(subparsers):
+def add_parser(
+    subparsers: argparse._SubParsersAction,
+) -> argparse.ArgumentParser:
     """Adds the command to the parsers of ``qlung``, and returns its parser."""
     parser = subparsers.add_parser(
         "components",
@@ -33,19 +40,8 @@ def add_parser(subparsers):
     return parser
 
 
-def run(arguments):
-    """Prints the list, or a block.
-
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What the parser made.
-
-    Raises
-    ------
-    ValueError
-        If there is no such component.
-    """
+def run(arguments: argparse.Namespace) -> None:
+    """Prints the list, or a block; an unknown component is a ValueError."""
     from qlung_plugin.inference.components import find_components
 
     components = find_components()
@@ -59,20 +55,10 @@ def run(arguments):
         raise ValueError(_unknown(arguments.name, components))
 
 
-def text_list(components):
-    """The components for a terminal, under the keys of the recipes.
-
-    Arguments
-    ---------
-    components : dict
-        :class:`qlung_plugin.inference.components.Component` by name.
-
-    Returns
-    -------
-    str
-        Text of several lines.
-    """
-    lines, key = [], None
+def text_list(components: "dict[str, Component]") -> str:
+    """The components for a terminal, under the keys of the recipes."""
+    lines: list[str] = []
+    key = None
     for component in components.values():
         if component.key != key:
             key = component.key
@@ -90,7 +76,7 @@ def text_list(components):
     return "\n".join(lines)
 
 
-def _unknown(name, components):
+def _unknown(name: str, components: "dict[str, Component]") -> str:
     similar = difflib.get_close_matches(name, components)
     hint = f"did you mean {' or '.join(similar)}? " if similar else ""
     return f"no component is called {name}: {hint}`qlung components` lists them"

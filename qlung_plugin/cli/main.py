@@ -42,32 +42,11 @@ exit codes:
 USER_ERRORS = (OSError, RuntimeError, ValueError)
 
 
-def main(arguments=None):
-    """Runs a command line.
-
-    Arguments
-    ---------
-    arguments : list of str, optional
-        Those of the process, if not given.
-
-    Returns
-    -------
-    int
-        The exit code.
-
-    Example
-    -------
-    >>> main(["components", "FixedMargin"])
-    # The same margin for every sample, as in ArcFace.
-    # It goes into a margin loss: indent it as the loss's scale.
-    margin: !new:qlung_plugin.nnet.margins.FixedMargin
-        # In radians.
-        margin: 0.2
-    0
-    """
+def main(command_line: list[str] | None = None) -> int:
+    """Runs a command line, by default the process's; returns the exit code."""
     _print_any_text()
     guard_terminal()
-    arguments = _parser().parse_args(arguments)
+    arguments = _parser().parse_args(command_line)
     try:
         code = arguments.run(arguments) or 0
         sys.stdout.flush()
@@ -84,14 +63,14 @@ def main(arguments=None):
     return code
 
 
-def _print_any_text():
+def _print_any_text() -> None:
     """What the terminal's encoding lacks is printed as Python writes it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qlung",
         description="Respiratory sound classification with QLung.",

@@ -4,9 +4,11 @@ Authors
  * qlung_plugin contributors
 """
 
+import argparse
 import csv
 import sys
 from functools import partial
+from pathlib import Path
 
 from qlung_plugin.cli.recordings import (
     CYCLES,
@@ -14,6 +16,7 @@ from qlung_plugin.cli.recordings import (
     add_recordings,
     csv_field,
     for_each,
+    print_note,
 )
 from qlung_plugin.utils.text import printable
 
@@ -46,7 +49,9 @@ examples:
 UNUSUAL = 0.1
 
 
-def add_parser(subparsers):
+def add_parser(
+    subparsers: argparse._SubParsersAction,
+) -> argparse.ArgumentParser:
     """Adds the command to the parsers of ``qlung``, and returns its parser."""
     parser = subparsers.add_parser(
         "quality",
@@ -79,24 +84,11 @@ def add_parser(subparsers):
     return parser
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Prints a table of quality, and draws a histogram if asked to.
 
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What the parser made.
-
-    Returns
-    -------
-    int
-        1 if a recording failed, else 0.
-
-    Raises
-    ------
-    OSError, ValueError
-        If a path is not there, the histogram cannot be written, or cycles are
-        given and not asked for.
+    See :func:`for_each`. If the histogram cannot be written, or cycles are given
+    and not asked for, it is an OSError or a ValueError.
     """
     from qlung_plugin.inference.quality import (
         COLUMNS,
@@ -113,10 +105,11 @@ def run(arguments):
     table = csv.writer(sys.stdout, lineterminator="\n")
     # Not before it is known that there are recordings.
     header = [["recording", *COLUMNS]]
-    found = []  # pairs of a path and a row
+    measured: list[tuple[Path, dict]] = []
     on_terminal = sys.stdout.isatty()
+    fitted = arguments.normalisation == "fitted"
 
-    def write_rows(pairs):
+    def write_rows(pairs: list[tuple[Path, dict]]) -> None:
         if header:
             table.writerow(header.pop())
         for path, row in pairs:
@@ -124,13 +117,12 @@ def run(arguments):
             name = printable(path) if on_terminal else path
             table.writerow([name, *values])
 
-    def write(path, rows):
+    def write(path: Path, rows: list[dict]) -> None:
         pairs = [(path, row) for row in rows]
-        found.extend(pairs)
+        measured.extend(pairs)
         if not fitted:
             write_rows(pairs)
 
-    fitted = arguments.normalisation == "fitted"
     function = partial(
         measure_recording,
         unit=arguments.by,
@@ -140,7 +132,7 @@ def run(arguments):
     if arguments.histogram:
         check_figure(arguments.histogram)
     code = for_each(arguments, function, make_measures, write)
-    rows = [row for _, row in found]
+    rows = [row for _, row in measured]
     if fitted:
         try:
             fit_scores(rows)
@@ -148,7 +140,7 @@ def run(arguments):
             raise ValueError(
                 f"--normalisation fitted needs more recordings: {error}"
             ) from error
-    write_rows(found if fitted else [])  # the header alone, where all failed
+    write_rows(measured if fitted else [])  # the header alone, where all failed
     if not fitted:
         note_outside(rows, arguments.by)
     if arguments.histogram:
@@ -157,16 +149,8 @@ def run(arguments):
     return code
 
 
-def note_outside(rows, unit):
-    """Says on stderr if many rows are unlike what was learned from.
-
-    Arguments
-    ---------
-    rows : list of dict
-        Of :func:`qlung_plugin.inference.quality.measure_recording`.
-    unit : str
-        ``recording`` or ``cycle``.
-    """
+def note_outside(rows: list[dict], unit: str) -> None:
+    """Says on stderr if many rows are unlike what was learned from."""
     from qlung_plugin.inference.quality import count_outside
     from qlung_plugin.lobes.quality import read_coefficients
 
@@ -174,22 +158,19 @@ def note_outside(rows, unit):
     if outside <= UNUSUAL * len(rows):
         return
     database = read_coefficients().supervision["database"]
-    print(
-        f"qlung: {outside:,} of {len(rows):,} {unit}s are unlike the recordings"
-        f" that learned_quality was learned from ({database}): of them it is no"
+    print_note(
+        f"{outside:,} of {len(rows):,} {unit}s are unlike the recordings that"
+        f" learned_quality was learned from ({database}): of them it is no"
         " probability. Use --normalisation fitted to compare them with each"
-        " other",
-        file=sys.stderr,
+        " other"
     )
 
 
-def check_figure(path):
+def check_figure(path: str) -> None:
     """Raises a ValueError if a figure cannot be written in such a file.
 
     Before hours of measuring, not after.
     """
-    from pathlib import Path
-
     from matplotlib.figure import Figure
 
     formats = Figure().canvas.get_supported_filetypes()
@@ -200,18 +181,8 @@ def check_figure(path):
         )
 
 
-def draw(scores, unit, path):
-    """Writes the histogram.
-
-    Arguments
-    ---------
-    scores : dict
-        Values by the name of the score.
-    unit : str
-        ``recording`` or ``cycle``.
-    path : str
-        The file.
-    """
+def draw(scores: dict[str, list[float]], unit: str, path: str) -> None:
+    """Writes the histogram of scores by name."""
     from qlung_plugin.figures.quality import score_histograms_figure
     from qlung_plugin.utils.files import write_figure
 

@@ -8,10 +8,16 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TextIO, TypeVar
 
+from qlung_plugin.cli.arguments import whole
 from qlung_plugin.utils.text import print_traceback, printable
+
+P = TypeVar("P")  # what is prepared
+R = TypeVar("R")  # a result
 
 CYCLES = """\
 cycles:
@@ -25,14 +31,11 @@ cycles:
   FOLDER        annotations called like their recordings"""
 
 
-def add_recordings(parser):
-    """Adds the arguments that say which recordings, and how they are read.
+above_zero = partial(whole, low=1, meaning="number above 0")
 
-    Arguments
-    ---------
-    parser : argparse.ArgumentParser
-        Of the command.
-    """
+
+def add_recordings(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that say which recordings, and how they are read."""
     parser.add_argument(
         "paths",
         nargs="+",
@@ -41,7 +44,7 @@ def add_recordings(parser):
     )
     parser.add_argument(
         "--channel",
-        type=positive,
+        type=above_zero,
         metavar="N",
         help="read this channel alone, from 1 (default: the mean of those with"
         " sound)",
@@ -54,13 +57,13 @@ def add_recordings(parser):
     )
     parser.add_argument(
         "--jobs",
-        type=positive,
+        type=above_zero,
         metavar="N",
         help="number of processes (default: one per core, if it is worth it)",
     )
 
 
-def add_cycles(parser):
+def add_cycles(parser: argparse.ArgumentParser) -> None:
     """Adds the argument that says where the cycles are; see :data:`CYCLES`."""
     parser.add_argument(
         "--cycles",
@@ -71,34 +74,24 @@ def add_cycles(parser):
     )
 
 
-def for_each(arguments, function, prepare, write):
+def for_each(
+    arguments: argparse.Namespace,
+    function: Callable[..., R],
+    prepare: Callable[[], P],
+    write: Callable[[Path, R], None],
+) -> int:
     """Goes over the recordings of a command line and writes the results.
 
-    A recording that fails is told in a line on stderr, and does not stop the
-    others; so is what cannot be reached, and what is left out.
+    What ``function(prepared, path, cycles=...)`` gives goes to ``write`` in the
+    order of the recordings; for ``prepare``, see
+    :func:`qlung_plugin.utils.pool.over_files`. A recording that fails is named
+    on stderr, and does not stop the others; so is what cannot be reached, and
+    what is left out.
 
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        With ``paths``, ``cycles``, ``jobs`` and ``debug``.
-    function : callable
-        ``function(prepared, path, cycles=...)``.
-    prepare : callable
-        See :func:`qlung_plugin.utils.pool.over_files`.
-    write : callable
-        ``write(path, result)``, called in the order of the recordings.
-
-    Returns
-    -------
-    int
-        1 if a recording failed, or what may be one cannot be reached, else 0.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist, or a folder has no recording.
-    ValueError
-        If the cycles are those of one recording, and there are more.
+    It returns 1 if a recording failed, or what may be one cannot be reached,
+    else 0. If a path does not exist, or a folder has no recording, it is a
+    FileNotFoundError; if the cycles are those of one recording, and there are
+    more, a ValueError.
     """
     from tqdm import tqdm
 
@@ -110,9 +103,9 @@ def for_each(arguments, function, prepare, write):
     check_cycles(arguments.cycles, len(paths))
     shares, notes = share_out(arguments.cycles, paths)
     for sentence in unreachable + repeated + notes:
-        tell(sentence)
+        print_note(sentence)
     jobs = arguments.jobs or default_jobs(len(paths))
-    failed = 0
+    failed, sized = 0, _has_size(sys.stderr)
     progress = tqdm(
         over_files(
             partial(with_warnings, function),
@@ -124,7 +117,9 @@ def for_each(arguments, function, prepare, write):
         unit="recording",
         disable=None,  # no bar where nobody looks: in a file or a pipe
         # Of a terminal that does not know its size, tqdm would show nothing.
-        **({"dynamic_ncols": True} if sized() else {"ncols": 80, "nrows": 24}),
+        dynamic_ncols=sized,
+        ncols=None if sized else 80,
+        nrows=None if sized else 24,
     )
     for (path, _), outcome in progress:
         # The bar and the results may share a terminal.
@@ -132,7 +127,7 @@ def for_each(arguments, function, prepare, write):
             if not isinstance(outcome, Exception):
                 result, warnings = outcome
                 for warning in warnings:
-                    tell(warning)
+                    print_note(warning)
                 write(path, result)
                 sys.stdout.flush()
                 continue
@@ -142,7 +137,7 @@ def for_each(arguments, function, prepare, write):
             message = str(outcome)
             if str(path) not in message:
                 message = f"{path}: {message}"
-            tell(message)
+            print_note(message)
     counts = []
     if failed and len(paths) > 1:
         counts.append(f"{failed} of {len(paths)} recordings failed")
@@ -151,72 +146,60 @@ def for_each(arguments, function, prepare, write):
     if repeated:
         counts.append(f"{len(repeated)} left out as second names")
     if counts:
-        tell(", ".join(counts))
+        print_note(", ".join(counts))
     return int(bool(failed or unreachable))
 
 
-def sized():
-    """Whether stderr is a terminal that knows its size."""
+def _has_size(file: TextIO) -> bool:
+    """Whether it is a terminal that knows its size."""
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+        return os.get_terminal_size(file.fileno()).columns > 0
     except (OSError, ValueError):
         return False
 
 
-def tell(message):
+def print_note(message: str) -> None:
     """Prints a line on stderr in which nothing controls the terminal."""
     print(f"qlung: {printable(message)}", file=sys.stderr)
 
 
-def with_warnings(function, prepared, item):
+class Messages(logging.Handler):
+    """The messages of what was logged, warnings and worse."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a message."""
+        self.messages.append(record.getMessage())
+
+
+def with_warnings(
+    function: Callable[..., R], prepared: object, item: tuple[Path, object]
+) -> tuple[R, list[str]]:
     """The result of a function, and what this package logged meanwhile.
 
-    So that a warning of another process is told in its place, too.
-
-    Arguments
-    ---------
-    function : callable
-        ``function(prepared, path, cycles=...)``.
-    prepared
-        See :func:`qlung_plugin.utils.pool.over_files`.
-    item : tuple
-        The recording's path, and where its cycles come from.
-
-    Returns
-    -------
-    tuple
-        The result, and a list of messages.
+    So that a warning of another process is printed in its place, too. The item
+    is a recording's path, and where its cycles come from.
     """
     path, cycles = item
-    messages = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: messages.append(record.getMessage())
+    handler = Messages()
     logger = logging.getLogger("qlung_plugin")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
-        return function(prepared, path, cycles=cycles), messages
+        return function(prepared, path, cycles=cycles), handler.messages
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
 
 
-def check_cycles(source, count):
+def check_cycles(source: str, count: int) -> None:
     """Raises what is wrong with ``--cycles`` for all recordings alike.
 
-    Arguments
-    ---------
-    source : str
-        See :data:`CYCLES`.
-    count : int
-        How many recordings there are.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such source.
-    ValueError
-        If it is the annotation of one recording, and there are more.
+    A FileNotFoundError if there is no such source; a ValueError if it annotates
+    one recording, and there are more.
     """
     if source in ("auto", "segmentation", "windows"):
         return
@@ -226,33 +209,20 @@ def check_cycles(source, count):
             f"{source} does not exist: --cycles is a file, a folder, auto,"
             " segmentation or windows"
         )
-    one = path.is_file() and path.suffix.lower() in (".txt", ".json")
-    if one and count > 1:
+    of_one = path.is_file() and path.suffix.lower() in (".txt", ".json")
+    if of_one and count > 1:
         raise ValueError(
             f"{source} annotates one recording, not {count}: pass a folder of"
             " annotations, or a .csv with a column recording"
         )
 
 
-def positive(text):
-    """A whole number above 0, for argparse.
-
-    Example
-    -------
-    >>> positive("2")
-    2
-    """
-    if not (text.isascii() and text.isdecimal()) or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
-    return int(text)
-
-
-def is_missing(value):
+def is_missing(value: object) -> bool:
     """Whether a value is NaN."""
     return isinstance(value, float) and value != value
 
 
-def csv_field(value):
+def csv_field(value: object) -> object:
     """A value for a table: six decimals, and nothing where it is missing.
 
     Example

@@ -5,7 +5,9 @@ Authors
 """
 
 import argparse
+from functools import partial
 
+from qlung_plugin.cli.arguments import whole
 from qlung_plugin.cli.models import add_device, add_opening
 from qlung_plugin.utils.text import printable
 
@@ -23,7 +25,9 @@ examples:
   qlung report results/ood --data_folder /path/to/SPRSound -o report.html"""
 
 
-def add_parser(subparsers):
+def add_parser(
+    subparsers: argparse._SubParsersAction,
+) -> argparse.ArgumentParser:
     """Adds the command to the parsers of ``qlung``, and returns its parser."""
     parser = subparsers.add_parser(
         "report",
@@ -55,7 +59,7 @@ def add_parser(subparsers):
     )
     parser.add_argument(
         "--sounds",
-        type=_count,
+        type=partial(whole, low=0, meaning="number from 0 on"),
         default=300,
         metavar="N",
         help="how many cycles get a sound and a spectrogram (default: 300)",
@@ -70,23 +74,11 @@ def add_parser(subparsers):
     return parser
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> int:
     """Writes the page, and says on stderr what it lacks.
 
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What the parser made.
-
-    Returns
-    -------
-    int
-        1 if a run is damaged and left out, else 0.
-
-    Raises
-    ------
-    OSError, ValueError
-        If no folder holds results, or they do not fit together.
+    It returns 1 if a run is damaged and left out, else 0. If no folder holds
+    results, or they do not fit together, it is an OSError or a ValueError.
     """
     import sys
     from pathlib import Path
@@ -120,9 +112,3 @@ def run(arguments):
     about = f"({size:.1f} MB, {len(recordings.media)} sounds)"
     print(printable(f"{arguments.output} {about}"))
     return int(any(isinstance(note, Damage) for note in notes))
-
-
-def _count(text):
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no number from 0 on")
-    return int(text)

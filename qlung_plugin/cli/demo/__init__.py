@@ -7,8 +7,10 @@ Authors
 import argparse
 import signal
 import sys
+from functools import partial
 from importlib.util import find_spec
 
+from qlung_plugin.cli.arguments import whole
 from qlung_plugin.cli.models import add_model, load
 
 EXAMPLES = """\
@@ -20,7 +22,9 @@ examples:
   qlung demo --model exported/ --port 8000"""
 
 
-def add_parser(subparsers):
+def add_parser(
+    subparsers: argparse._SubParsersAction,
+) -> argparse.ArgumentParser:
     """Adds the command to the parsers of ``qlung``, and returns its parser."""
     parser = subparsers.add_parser(
         "demo",
@@ -35,26 +39,19 @@ def add_parser(subparsers):
     add_model(parser)
     parser.add_argument(
         "--port",
-        type=port,
+        type=partial(
+            whole, low=1024, high=65535, meaning="port from 1024 to 65535"
+        ),
         help="of the address (default: the first free one from 7860 on)",
     )
     return parser
 
 
-def run(arguments):
+def run(arguments: argparse.Namespace) -> None:
     """Serves the page until it is interrupted.
 
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What the parser made.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the model cannot be loaded, or the port is taken.
-    RuntimeError
-        If Gradio is not installed.
+    If the model cannot be loaded, or the port is taken, it is an OSError or a
+    ValueError; if Gradio is not installed, a RuntimeError.
     """
     if find_spec("gradio") is None:
         raise RuntimeError(
@@ -81,18 +78,3 @@ def run(arguments):
         }
     about = describe_model(arguments.model, provenance)
     serve(model, about, arguments.port)
-
-
-def port(text):
-    """A port that needs no privileges, for argparse.
-
-    Example
-    -------
-    >>> port("8000")
-    8000
-    """
-    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(
-            f"{text} is no port from 1024 to 65535"
-        )
-    return int(text)

@@ -16,7 +16,12 @@ from qlung_plugin.figures.cycles import (
     cycles_figure,
     picture,
 )
-from qlung_plugin.inference.classifier import NORMAL, UNUSABLE
+from qlung_plugin.inference.classifier import (
+    NORMAL,
+    UNUSABLE,
+    Classification,
+    RespiratorySoundClassifier,
+)
 
 LONGEST = 10  # minutes of a recording
 
@@ -28,40 +33,20 @@ class Analysis(NamedTuple):
     picture: str  # HTML, for wide and for narrow screens
     table: pd.DataFrame  # a row per cycle, numbers as text
     recording: Recording  # to hear the cycles
-    times: list  # of (start, end) of each cycle in seconds
+    times: list[tuple[float, float]]  # start and end of each cycle in seconds
 
 
-def analyse(model, path, cycles="segmentation"):
+def analyse(
+    model: RespiratorySoundClassifier,
+    path: Path | str,
+    cycles: Path | str = "segmentation",
+) -> Analysis:
     """Classifies a recording, for people who look rather than compute.
 
-    Arguments
-    ---------
-    model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
-        The model.
-    path : str or Path
-        The recording.
-    cycles : str or Path
-        ``segmentation``, ``windows``, or an annotation; see
-        :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
-
-    Returns
-    -------
-    Analysis
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is not there.
-    ValueError
-        If the recording is no audio, empty, damaged, or longer than
-        :data:`LONGEST` minutes, or the annotation does not fit.
-
-    Example
-    -------
-    >>> analyse(None, __file__)
-    Traceback (most recent call last):
-        ...
-    ValueError: ...analysis.py is not readable as audio (Format not recognised.)
+    The cycles are ``segmentation``, ``windows``, or an annotation. It is a
+    FileNotFoundError if a file is not there; a ValueError if the recording is no
+    audio, empty, damaged, or longer than :data:`LONGEST` minutes, or the
+    annotation does not fit.
     """
     recording = Recording(path)
     if recording.duration > 60 * LONGEST:
@@ -70,33 +55,18 @@ def analyse(model, path, cycles="segmentation"):
             f" takes at most {LONGEST}; `qlung classify` has no limit"
         )
     classification = model.classify_file(path, cycles)
-    cycles = classification.cycles
+    table = classification.cycles
     return Analysis(
         describe(classification),
-        draw(recording, cycles, model.labels),
-        tabulate(cycles, model.labels),
+        draw(recording, table, model.labels),
+        tabulate(table, model.labels),
         recording,
-        list(zip(cycles["start"], cycles["end"])),
+        list(zip(table["start"], table["end"])),
     )
 
 
-def draw(recording, cycles, labels):
-    """The picture of the page, of which the style shows the one that fits.
-
-    Arguments
-    ---------
-    recording : qlung_plugin.dataio.recordings.Recording
-        The recording.
-    cycles : pandas.DataFrame
-        Of a ``Classification``.
-    labels : list of str
-        The classes.
-
-    Returns
-    -------
-    str
-        HTML.
-    """
+def draw(recording: Recording, cycles: pd.DataFrame, labels: list[str]) -> str:
+    """The picture of the page, of which the style shows the one that fits."""
     shapes = {"wide": WIDE, "narrow": NARROW}
     about = "Spectrogram, and below it the cycles of the table"
     return "".join(
@@ -107,19 +77,8 @@ def draw(recording, cycles, labels):
     )
 
 
-def describe(classification):
-    """The summary of a recording, with the rules by which it is made.
-
-    Arguments
-    ---------
-    classification : qlung_plugin.inference.classifier.Classification
-        Of the recording.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+def describe(classification: Classification) -> str:
+    """The summary in Markdown, with the rules by which it is made."""
     cycles, summary = classification
     channels = summary["channels"]
     averaged = ", averaged" if channels > 1 else ""
@@ -158,21 +117,11 @@ def describe(classification):
     return "\n\n".join([head, rule, quality, source, recording])
 
 
-def tabulate(cycles, labels):
-    """The table of the page.
+def tabulate(cycles: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
+    """The table of the page, of texts.
 
-    Arguments
-    ---------
-    cycles : pandas.DataFrame
-        Of a ``Classification``.
-    labels : list of str
-        The classes.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Texts: the number of the cycle in the picture, start and end in
-        seconds, class, probabilities in percent, quality.
+    The number of the cycle in the picture, start and end in seconds, class,
+    probabilities in percent, quality.
     """
     shown = {"cycle": [str(i + 1) for i in range(len(cycles))]}
     for name in ("start", "end"):
@@ -189,7 +138,7 @@ def tabulate(cycles, labels):
     return pd.DataFrame(shown, dtype=str)
 
 
-def _source(summary):
+def _source(summary: dict) -> str:
     """How the cycles were found, as a sentence."""
     source, confidence = summary["cycle_source"], summary["confidence"]
     if confidence is None:
@@ -203,5 +152,5 @@ def _source(summary):
     )
 
 
-def _count(number, noun):
+def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -4,12 +4,19 @@ Authors
  * qlung_plugin contributors
 """
 
+from __future__ import annotations
+
 import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # comes with Gradio
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 PREFIX = "qlung_demo_"
 NAMES = ("127.0.0.1", "localhost")
@@ -19,24 +26,17 @@ class OwnPageOnly:
     """Refuses requests that do not come from the page itself.
 
     Another site that is open in the browser must not send recordings here, nor,
-    by a name of its own that leads to this machine, read what is here. And what
-    is kept is bounded.
-
-    Arguments
-    ---------
-    app : callable
-        What answers, after ASGI.
-    folder : str or Path
-        Where uploads are kept.
-    largest : int
-        Of all uploads that are kept together, in bytes.
+    by a name of its own that leads to this machine, read what is here. And the
+    uploads in a folder are bounded: together they have at most so many bytes.
     """
 
-    def __init__(self, app, folder, largest):
+    def __init__(self, app: ASGIApp, folder: Path | str, largest: int) -> None:
         self.app, self.folder, self.largest = app, Path(folder), largest
         self.coming = 0  # bytes of the uploads that are on their way
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Answers a request, or refuses it."""
         if scope["type"] not in ("http", "websocket"):  # its own start and end
             await self.app(scope, receive, send)
@@ -51,7 +51,9 @@ class OwnPageOnly:
         else:
             await self.app(scope, receive, send)
 
-    async def _upload(self, scope, receive, send, headers):
+    async def _upload(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict
+    ) -> None:
         length = headers.get(b"content-length", b"")
         if not length.isdigit():
             await _refuse(send, 411, "An upload has to tell its length.")
@@ -71,7 +73,7 @@ class OwnPageOnly:
             self.coming -= int(length)
 
 
-async def _refuse(send, status, text):
+async def _refuse(send: Send, status: int, text: str) -> None:
     kind = [(b"content-type", b"text/plain; charset=utf-8")]
     start = {"type": "http.response.start", "status": status, "headers": kind}
     await send(start)
@@ -79,22 +81,8 @@ async def _refuse(send, status, text):
 
 
 @contextmanager
-def temporary_folder():
-    """A folder for as long as the server runs; those of killed ones are deleted.
-
-    Yields
-    ------
-    str
-        The folder.
-
-    Example
-    -------
-    >>> with temporary_folder() as folder:
-    ...     Path(folder).is_dir()
-    True
-    >>> Path(folder).exists()
-    False
-    """
+def temporary_folder() -> Iterator[str]:
+    """A folder for as long as the server runs; those of killed ones are deleted."""
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         _delete_unused(path)
     with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
@@ -107,7 +95,7 @@ def temporary_folder():
             os.close(descriptor)
 
 
-def _delete_unused(path):
+def _delete_unused(path: Path) -> None:
     """Deletes a folder of one's own that no process has locked."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)

@@ -8,28 +8,11 @@ from qlung_plugin.runs import schema as run_schema
 from qlung_plugin.utils.text import printable
 
 
-def describe_model(source, provenance):
-    """Which model it is, and what it has scored.
+def describe_model(source: str, provenance: dict) -> str:
+    """Which model it is, and what it has scored, in Markdown.
 
-    Arguments
-    ---------
-    source : str
-        Where it was loaded from.
-    provenance : dict
-        See :func:`qlung_plugin.inference.provenance.describe_training`, with
-        ``checkpoint`` and ``epoch``; it may be a stranger's.
-
-    Returns
-    -------
-    str
-        Markdown, in which what it quotes is text.
-
-    Example
-    -------
-    >>> about = {"checkpoint": "last", "epoch": 3, "results": []}
-    >>> print(describe_model("results/ce/1", about))
-    Model: `results/ce/1`, last checkpoint, epoch 3. No result of it is known.
-    Its probabilities are not calibrated.
+    The provenance is that of a ``model.json``, which may be a stranger's: what
+    is quoted of it is text.
     """
     run_schema.check(provenance, run_schema.PROVENANCE, f"{source}: provenance")
     settings = provenance.get("settings", {})
@@ -50,14 +33,14 @@ def describe_model(source, provenance):
     model = f"Model: {', '.join(facts)}."
     calibration = "Its probabilities are not calibrated."
     scores = []
-    for one in provenance.get("results", []):
-        data = one["data"]
+    for result in provenance.get("results", []):
+        data = result["data"]
         where = f"{data['database']}: {data.get('partition', '')}"
         about = f"{where} ({data['protocol']})"
-        score = "n/a" if one["score"] is None else f"{one['score']:.2f} %"
+        score = "n/a" if result["score"] is None else f"{result['score']:.2f} %"
         scores.append(
             f"- {score} on {_code(about)}, checkpoint by"
-            f" {_code(one['selection'])}"
+            f" {_code(result['selection'])}"
         )
     if not scores:
         return f"{model} No result of it is known.\n{calibration}"
@@ -65,6 +48,6 @@ def describe_model(source, provenance):
     return "\n".join([f"{model} {calibration}", "", rule, "", *scores])
 
 
-def _code(text, mark="`"):
+def _code(text: object, mark: str = "`") -> str:
     """A stranger's text in Markdown, which makes nothing of it."""
     return f"{mark}{printable(text).replace('`', chr(39))}{mark}"

@@ -10,10 +10,16 @@ Authors
 import html
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qlung_plugin.cli.demo.analysis import LONGEST, analyse
 from qlung_plugin.cli.demo.guard import OwnPageOnly, temporary_folder
 from qlung_plugin.cli.demo.player import make_player
+
+if TYPE_CHECKING:
+    import gradio
+
+    from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 
 HOST = "127.0.0.1"  # this machine alone, whatever the environment says
 LARGEST = 200  # MiB of a file: ten minutes of stereo at 48 kHz and 24 bits
@@ -69,43 +75,29 @@ sound => [
 """
 
 
-def build(model, about):
-    """Makes the page.
-
-    Arguments
-    ---------
-    model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
-        The model.
-    about : str
-        From :func:`qlung_plugin.cli.demo.model.describe_model`.
-
-    Returns
-    -------
-    gradio.Blocks
-    """
+def build(model: "RespiratorySoundClassifier", about: str) -> "gradio.Blocks":
+    """Makes the page; ``about`` says in Markdown which model it is."""
     # Before the import: no word to Gradio's makers, nor to the Hugging Face.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     import gradio as gr
 
-    def show(path, source, annotation):
-        cycles = CYCLES[source]
-        if cycles == "file":
-            cycles = annotation
+    def show(path: str, source: str, annotation: str | None) -> tuple:
+        cycles = annotation if CYCLES[source] == "file" else CYCLES[source]
         if cycles is None:
             raise _error("Choose the annotation file of this recording.")
         try:
-            found = analyse(model, path, cycles)
+            result = analyse(model, path, cycles)
         except (OSError, ValueError) as error:
             raise _error(error, path, annotation) from error
         return (
             gr.update(visible=True),
-            *(found.summary, found.picture, found.table),
-            (found.recording, found.times),
+            *(result.summary, result.picture, result.table),
+            (result.recording, result.times),
             "",
         )
 
-    def hear(cuts, event: gr.SelectData):
+    def hear(cuts: tuple, event: gr.SelectData) -> str:
         recording, times = cuts
         # The row tells its cycle, as the table may be sorted.
         number = int(event.row_value[0])
@@ -114,11 +106,12 @@ def build(model, about):
         except (OSError, ValueError) as error:
             raise _error(error, recording.path) from error
 
-    def _error(error, *files):
+    def _error(error: Exception | str, *files: Path | str | None) -> gr.Error:
         message = str(error)
-        for file in filter(None, files):
-            # People know the names of their files, not our folders.
-            message = message.replace(str(file), Path(file).name)
+        for file in files:
+            if file:
+                # People know the names of their files, not our folders.
+                message = message.replace(str(file), Path(file).name)
         return gr.Error(
             html.escape(message), duration=None, print_exception=False
         )
@@ -195,22 +188,13 @@ def build(model, about):
     return page
 
 
-def serve(model, about, port=None):
+def serve(
+    model: "RespiratorySoundClassifier", about: str, port: int | None = None
+) -> None:
     """Serves the page to this machine, until it is interrupted.
 
-    Arguments
-    ---------
-    model : qlung_plugin.inference.classifier.RespiratorySoundClassifier
-        The model.
-    about : str
-        From :func:`qlung_plugin.cli.demo.model.describe_model`.
-    port : int, optional
-        Else the first free one from 7860 on.
-
-    Raises
-    ------
-    OSError
-        If the port is taken.
+    Without a port it takes the first free one from 7860 on. If the port is
+    taken, it is an OSError.
     """
     with temporary_folder() as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder

@@ -1,0 +1,44 @@
+"""Numbers in the arguments of a command line, checked as they are read.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+import math
+
+
+def whole(
+    text: str, low: int, high: int | None = None, meaning: str = "number"
+) -> int:
+    """A whole number from ``low`` to ``high``, for argparse.
+
+    Example
+    -------
+    >>> whole("2", 1), whole("8000", 1024, 65535)
+    (2, 8000)
+    """
+    if (
+        not (text.isascii() and text.isdecimal())
+        or int(text) < low
+        or (high is not None and int(text) > high)
+    ):
+        raise argparse.ArgumentTypeError(f"{text} is no {meaning}")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time of 0 s or more, for argparse.
+
+    Example
+    -------
+    >>> seconds("0.5")
+    0.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
