@@ -5,8 +5,10 @@ Authors
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # the command line imports this module for SHORTEST
+    import torch
 
 LARGEST = 1e10  # of a sample; integers of 32 bits, written as floats, are less
 
@@ -17,7 +19,7 @@ SHORTEST = 0.1
 
 
 def check_samples(
-    waveform: torch.Tensor, path: Path | str, first: int, sample_rate: int
+    waveform: "torch.Tensor", path: Path | str, first: int, sample_rate: int
 ) -> None:
     """Refuses a stretch that holds what no recording does.
 
