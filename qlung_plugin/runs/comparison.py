@@ -5,9 +5,13 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
+from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.scores.intervals import (
     bootstrap_differences,
@@ -17,43 +21,23 @@ from qlung_plugin.scores.intervals import (
 from qlung_plugin.scores.metrics import metrics_in, metrics_of
 
 
-def results_table(evaluations):
+def results_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     """One row of figures per evaluation.
 
-    Arguments
-    ---------
-    evaluations : list of Evaluation
-        From :func:`qlung_plugin.runs.experiments.collect_evaluations`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``configuration, seed, fold, database, partition, checkpoint, epoch``;
-        the metrics that have intervals, in percent, NaN where undefined; ``cycles`` and ``patients``.
-
-    Example
-    -------
-    >>> from pathlib import Path
-    >>> from qlung_plugin.runs.evaluations import Evaluation
-    >>> cycles = pd.DataFrame({"id": ["a", "b"], "patient": ["1", "2"]})
-    >>> cycles["label"] = cycles["prediction"] = ["normal", "wheeze"]
-    >>> labels = ("normal", "crackle", "wheeze", "both")
-    >>> about = ("ICBHI 2017", "test side", "last", "15", "last epoch", "")
-    >>> run = Evaluation("ce", "1", *about, labels, cycles, Path("ce/1"))
-    >>> results_table([run])[["configuration", "score", "cycles"]]
-      configuration  score  cycles
-    0            ce  100.0       2
+    Columns ``configuration, seed, fold, database, partition, checkpoint,
+    epoch``; the metrics that have intervals, in percent, NaN where undefined;
+    ``cycles`` and ``patients``.
     """
     names = "configuration seed fold database partition checkpoint epoch"
     rows = []
-    for one in evaluations:
-        cycles = one.predictions
+    for evaluation in evaluations:
+        cycles = evaluation.predictions
         metrics = prediction_metrics(
-            cycles["label"], cycles["prediction"], one.labels
+            cycles["label"], cycles["prediction"], evaluation.labels
         )
         rows.append(
             {
-                **{name: getattr(one, name) for name in names.split()},
+                **{name: getattr(evaluation, name) for name in names.split()},
                 **{name: metrics[name] for name in metrics_in("intervals")},
                 "cycles": cycles["id"].nunique(),
                 "patients": cycles["patient"].nunique(),
@@ -62,16 +46,14 @@ def results_table(evaluations):
     return pd.DataFrame(rows)
 
 
-def compare_configurations(evaluations, n_resamples=10000):
+def compare_configurations(
+    evaluations: Sequence[Evaluation], n_resamples: int = 10000
+) -> pd.DataFrame:
     """Sets configurations side by side that were judged alike.
 
-    Arguments
-    ---------
-    evaluations : list of Evaluation
-        Of one database, partition and checkpoint. The configuration of the
-        first of them is what the others are compared with.
-    n_resamples : int
-        Number of bootstrap resamples.
+    The evaluations are of one database, partition and checkpoint; the
+    configuration of the first is what the others are compared with. If the runs
+    of one were not judged on the same cycles, it is a ValueError.
 
     Returns
     -------
@@ -82,33 +64,31 @@ def compare_configurations(evaluations, n_resamples=10000):
         configuration, its interval ``difference_low`` to ``difference_high``,
         and ``pairs``, the number of seeds that both have: 0 where the two were
         not compared, and ``unpaired`` says why.
-
-    Raises
-    ------
-    ValueError
-        If the runs of a configuration were not judged on the same cycles.
     """
-    runs, names = {}, metrics_in("intervals")
-    for one in evaluations:
-        runs.setdefault(one.configuration, {})[one.seed] = one
+    names = metrics_in("intervals")
+    runs: dict[str, dict[str, Evaluation]] = {}
+    for evaluation in evaluations:
+        runs.setdefault(evaluation.configuration, {})[evaluation.seed] = (
+            evaluation
+        )
     baseline = next(iter(runs))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, by_seed in runs.items():
-        confusions = _confusions(by_seed.values())
+        confusions = _confusions(list(by_seed.values()))
         scores = metrics_of(confusions.sum(1), "intervals")
         interval = bootstrap_interval(confusions, n_resamples)
         pairs = [seed for seed in by_seed if seed in runs[baseline]]
-        pair = [
-            [of[seed] for seed in pairs] for of in (by_seed, runs[baseline])
-        ]
-        unpaired, differences = "", dict.fromkeys(names, (np.nan,) * 3)
+        ours = [by_seed[seed] for seed in pairs]
+        theirs = [runs[baseline][seed] for seed in pairs]
+        undefined = (np.nan, np.nan, np.nan)
+        unpaired, differences = "", dict.fromkeys(names, undefined)
         if not pairs:
             unpaired = f"no seed in common with {baseline}"
-        elif not _same_cycles(pair[0][0], pair[1][0]):
+        elif not _same_cycles(ours[0], theirs[0]):
             unpaired = f"not judged on the same cycles as {baseline}"
         elif name != baseline:
             differences = bootstrap_differences(
-                *map(_confusions, pair), n_resamples
+                _confusions(ours), _confusions(theirs), n_resamples
             )
         for score in names:
             difference, low, high = differences[score]
@@ -131,21 +111,20 @@ def compare_configurations(evaluations, n_resamples=10000):
     return pd.DataFrame(rows)
 
 
-def _confusions(evaluations):
+def _confusions(evaluations: Sequence[Evaluation]) -> np.ndarray:
     """Counts ``[run, patient, class, class]``."""
-    evaluations = list(evaluations)
-    for one in evaluations[1:]:
-        if not _same_cycles(evaluations[0], one):
+    for evaluation in evaluations[1:]:
+        if not _same_cycles(evaluations[0], evaluation):
             raise ValueError(
-                f"{evaluations[0].folder} and {one.folder} were not judged on"
+                f"{evaluations[0].folder} and {evaluation.folder} were not judged on"
                 " the same cycles, so that they are no seeds of one"
                 " configuration: collect them apart"
             )
     return np.stack(
-        [patient_confusions(one.predictions, one.labels) for one in evaluations]
+        [patient_confusions(e.predictions, e.labels) for e in evaluations]
     )
 
 
-def _same_cycles(one, other):
+def _same_cycles(evaluation: Evaluation, other: Evaluation) -> bool:
     facts = ["id", "patient", "label"]
-    return one.predictions[facts].equals(other.predictions[facts])
+    return evaluation.predictions[facts].equals(other.predictions[facts])

@@ -10,7 +10,9 @@ Authors
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
@@ -21,76 +23,43 @@ from speechbrain.utils.run_opts import RunOptions
 
 from qlung_plugin.runs.hparams import read_hparams
 
-_COMPARED = "the manifests and the sound are compared instead"
-_PLACE = "where something is kept"
-_SHOWN = "what is shown and logged"
-_SAVED = "when a checkpoint is saved: a resumed training ends the same"
-_MACHINE = "how it is computed, as on another machine"
-
-# What may be otherwise when a script goes on in its folder, and why: no result
+UPWARDS = ("number_of_epochs", "epoch_counter.limit")
+# What may be otherwise when a script goes on in its folder, by reason: no result
 # depends on it. A key stands for all that is below it, and for every key that
 # ends in it.
-ALLOWED = {
-    "data_folder": _COMPARED,
-    "annotation_folder": _COMPARED,
-    "manifest_folder": _COMPARED,
-    "train_annotation": _COMPARED,
-    "valid_annotation": _COMPARED,
-    "test_annotation": _COMPARED,
-    "recordings_annotation": _COMPARED,
-    "split_file": _COMPARED,
-    "fold_file": _COMPARED,
-    "skip_prep": _COMPARED,
-    "prepare": _COMPARED,
-    "strict": "a check, which was passed",
-    "trust": "who vouches for the model",
-    "output_folder": _PLACE,
-    "save_folder": _PLACE,
-    "validation_folder": _PLACE,
-    "cache_folder": _PLACE,
-    "checkpoints_dir": _PLACE,
-    "tested_on": _SHOWN,
-    "published": _SHOWN,
-    "train_log": _SHOWN,
-    "train_logger": _SHOWN,
-    "noprogressbar": _SHOWN,
-    "tqdm_colored_bar": _SHOWN,
-    "tqdm_barcolor": _SHOWN,
-    "log_config": _SHOWN,
-    "profile_training": _SHOWN,
-    "profile_warmup": _SHOWN,
-    "profile_steps": _SHOWN,
-    "ckpt_interval_minutes": _SAVED,
-    "ckpt_interval_steps": _SAVED,
-    "num_workers": _MACHINE,
-    "device": _MACHINE,
-    "distributed_backend": _MACHINE,
-    "find_unused_parameters": _MACHINE,
-    "number_of_epochs": "upwards: the epochs before are the same",
-    "epoch_counter.limit": "upwards: the epochs before are the same",
+MAY_DIFFER = {
+    "the manifests and the sound are compared instead": (
+        "data_folder annotation_folder manifest_folder train_annotation"
+        " valid_annotation test_annotation recordings_annotation split_file"
+        " fold_file skip_prep prepare"
+    ),
+    "a check, which was passed": "strict",
+    "who vouches for the model": "trust",
+    "where something is kept": (
+        "output_folder save_folder validation_folder cache_folder"
+        " checkpoints_dir"
+    ),
+    "what is shown and logged": (
+        "tested_on published train_log train_logger noprogressbar"
+        " tqdm_colored_bar tqdm_barcolor log_config profile_training"
+        " profile_warmup profile_steps"
+    ),
+    "when a checkpoint is saved: a resumed training ends the same": (
+        "ckpt_interval_minutes ckpt_interval_steps"
+    ),
+    "how it is computed, as on another machine": (
+        "num_workers device distributed_backend find_unused_parameters"
+    ),
+    "upwards: the epochs before are the same": " ".join(UPWARDS),
 }
-UPWARDS = ("number_of_epochs", "epoch_counter.limit")
+ALLOWED = frozenset(" ".join(MAY_DIFFER.values()).split())
 
 
-def resolve_yaml(hparams_file, overrides):
-    """Reads a HyperPyYAML of which nothing is made.
+def resolve_yaml(hparams_file: Path | str, overrides: str) -> CommentedMap:
+    """Reads a HyperPyYAML, with what the command line changes, and makes nothing.
 
-    Arguments
-    ---------
-    hparams_file : str or Path
-        The YAML.
-    overrides : str
-        What the command line changed in it.
-
-    Returns
-    -------
-    ruamel.yaml.comments.CommentedMap
-        Nodes by key; what is referred to is there, the tags are.
-
-    Raises
-    ------
-    ValueError
-        If it is no YAML of keys, or an override does not fit it.
+    What is referred to is there, the tags are. What is no YAML of keys, or an
+    override that does not fit it, is a ValueError.
     """
     try:
         text = resolve_references(read_hparams(hparams_file), overrides, True)
@@ -107,64 +76,42 @@ def resolve_yaml(hparams_file, overrides):
     return parse_yaml(text, hparams_file)
 
 
-def parse_yaml(text, origin):
+def parse_yaml(text: str, origin: Path | str) -> CommentedMap:
     """Reads a YAML that is resolved, of which nothing is made or called.
 
-    Arguments
-    ---------
-    text : str
-        The YAML.
-    origin : str or Path
-        Where it comes from, for the message.
-
-    Returns
-    -------
-    ruamel.yaml.comments.CommentedMap
-        See :func:`resolve_yaml`.
-
-    Raises
-    ------
-    ValueError
-        If it is no YAML of keys.
+    What is no YAML of keys is a ValueError that names its origin.
     """
     try:
         keys = YAML().load(text)
     # Such as of a date that is none.
     except (YAMLError, ValueError, LookupError) as error:
         raise ValueError(f"{origin} is no YAML: {error}") from error
-    if not isinstance(keys, dict):
+    if not isinstance(keys, CommentedMap):
         raise ValueError(f"{origin} holds no keys with values")
     return keys
 
 
-def flatten(keys):
-    """The configuration that a resolved YAML is.
+def flatten(keys: CommentedMap) -> dict[str, Any]:
+    """The configuration that a resolved YAML is: plain values by place.
 
     A value that names a file is compared by what the file holds. What occurs
     twice, by a reference, is told where it occurs first.
-
-    Arguments
-    ---------
-    keys : ruamel.yaml.comments.CommentedMap
-        From :func:`resolve_yaml`.
-
-    Returns
-    -------
-    dict
-        Plain values by place.
 
     Example
     -------
     >>> flatten(YAML().load("a: !new:b.C {d: [1, 2], e: {}}"))
     {'a': '!new:b.C', 'a.d': [1, 2], 'a.e': {}}
     """
-    flat, seen = {}, {}
+    flat: dict[str, Any] = {}
+    seen: dict[int, str] = {}
     for key, node in keys.items():
         _flatten(node, str(key), flat, seen)
     return flat
 
 
-def _flatten(node, place, flat, seen):
+def _flatten(
+    node: Any, place: str, flat: dict[str, Any], seen: dict[int, str]
+) -> None:
     if isinstance(node, (CommentedMap, CommentedSeq, TaggedScalar)):
         if id(node) in seen:
             flat[place] = f"the same as {seen[id(node)]}"
@@ -194,7 +141,7 @@ def _flatten(node, place, flat, seen):
         flat[place] = _plain(node, place)
 
 
-def _plain(value, place):
+def _plain(value: Any, place: str) -> Any:
     """A scalar of ruamel.yaml in Python's own types."""
     if isinstance(value, (bool, ScalarBoolean)):
         return bool(value)
@@ -212,7 +159,7 @@ def _plain(value, place):
     return text
 
 
-def digest_file(path):
+def digest_file(path: Path | str) -> str:
     """SHA-256 of a file, hexadecimal, a block at a time."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -221,44 +168,18 @@ def digest_file(path):
     return digest.hexdigest()
 
 
-def file_checksums(paths):
-    """SHA-256 of files, so that a result tells what it was computed from.
-
-    Arguments
-    ---------
-    paths : list of str or Path
-        The files.
-
-    Returns
-    -------
-    dict
-        Hexadecimal digests by file name.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "test.json"
-    >>> _ = path.write_text("{}")
-    >>> file_checksums([path])["test.json"][:8]
-    '44136fa3'
-    """
+def file_checksums(paths: Iterable[Path | str]) -> dict[str, str]:
+    """SHA-256 by file name, so that a result tells what it was computed from."""
     return {Path(path).name: digest_file(path) for path in paths}
 
 
-def run_options(run_opts, keys):
-    """What SpeechBrain's own options change of a configuration.
+def run_options(
+    run_opts: RunOptions, keys: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What SpeechBrain's own options change of a YAML's keys.
 
-    Arguments
-    ---------
-    run_opts : speechbrain.utils.run_opts.RunOptions
-        From the command line.
-    keys : dict
-        The YAML's, of which some are options of SpeechBrain, too.
-
-    Returns
-    -------
-    dict
-        Those that were given and are not as without them; and the number of
-        processes.
+    Those that were given and are not as without them; and the number of
+    processes.
 
     Example
     -------
@@ -280,20 +201,13 @@ def run_options(run_opts, keys):
     return {**given, "processes": int(os.environ.get("WORLD_SIZE", "1"))}
 
 
-def find_differences(before, now):
+def find_differences(
+    before: Mapping[str, Any], now: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
     """How a configuration differs from what a folder was made with.
 
-    Arguments
-    ---------
-    before, now : dict
-        Configurations.
-
-    Returns
-    -------
-    refused : list of str
-        A line for each difference that a result depends on.
-    told : list of str
-        A line for each difference that may be, but the user should know.
+    A line for each difference that a result depends on, which is refused; and
+    one for each that may be, but the user should know.
 
     Example
     -------
@@ -304,38 +218,42 @@ def find_differences(before, now):
     ['lr, opt_class.lr: it was 0.1, now it is 0.2']
     ['number_of_epochs: it was 2, now it is 3']
     """
-    # One option may show at several places: it is told once.
-    places = {}
+    # One option may show at several places: it has one line.
+    places: dict[tuple[str, str], list[str]] = {}
     for key in [*before, *(key for key in now if key not in before)]:
         if _is_allowed(key) and key not in UPWARDS:
             continue
         # What a later version added, and is not used.
         if key.isidentifier() and before.get(key) is now.get(key) is None:
             continue
-        was, becomes = _say(before, key), _say(now, key)
+        was, becomes = _shown(before, key), _shown(now, key)
         if was != becomes:
             places.setdefault((was, becomes), []).append(key)
-    refused, told = [], []
+    refused: list[str] = []
+    allowed: list[str] = []
     for (was, becomes), keys in places.items():
         line = f"{', '.join(keys)}: it was {was}, now it is {becomes}"
-        allowed = all(_has_grown(key, before, now) for key in keys)
-        (told if allowed else refused).append(line)
-    return refused, told
+        grown = all(_has_grown(key, before, now) for key in keys)
+        (allowed if grown else refused).append(line)
+    return refused, allowed
 
 
-def _say(configuration, key):
+def _shown(configuration: Mapping[str, Any], key: str) -> str:
     if key not in configuration:
         return "not there"
     value = configuration[key]
     return "null" if value is None else str(value)
 
 
-def _has_grown(key, before, now):
-    both = before.get(key), now.get(key)
-    whole = all(type(number) is int for number in both)
-    return key in UPWARDS and whole and both[0] < both[1]
+def _has_grown(
+    key: str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> bool:
+    was, becomes = before.get(key), now.get(key)
+    if key not in UPWARDS or type(was) is not int or type(becomes) is not int:
+        return False
+    return was < becomes
 
 
-def _is_allowed(key):
+def _is_allowed(key: str) -> bool:
     first, last = key.split(".")[0], key.split(".")[-1]
     return not {key, first, last}.isdisjoint(ALLOWED)

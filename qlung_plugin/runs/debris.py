@@ -24,20 +24,15 @@ TEMPORARY = re.compile(r"\..+\.([0-9]+)\.(csv|json|md|png|txt|yaml)")
 EPOCH = re.compile(r"epoch: ([0-9]+)\b")
 
 
-def sweep(folder, save_folder=None, train_log=None):
-    """Removes the debris of killed runs from an output folder.
+def sweep(
+    folder: Path | str,
+    save_folder: Path | str | None = None,
+    train_log: Path | str | None = None,
+) -> None:
+    """Removes what killed runs left in an output folder that none works in.
 
     Half-saved checkpoints, files that were to be replaced, and of the log of
-    the training the epochs that are going to be repeated.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The output folder, in which no other process works.
-    save_folder : str or Path, optional
-        Where its checkpoints are.
-    train_log : str or Path, optional
-        A line per epoch.
+    the training (a line per epoch) the epochs that are going to be repeated.
     """
     for path in Path(folder).rglob(".*"):
         match = TEMPORARY.fullmatch(path.name)
@@ -56,7 +51,7 @@ def sweep(folder, save_folder=None, train_log=None):
         _cut_log(Path(train_log), complete)
 
 
-def _is_running(process):
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -66,7 +61,7 @@ def _is_running(process):
     return True
 
 
-def _cut_log(path, checkpoints):
+def _cut_log(path: Path, checkpoints: list[Path]) -> None:
     """Leaves the epochs that the newest checkpoint has behind it."""
     epochs = set()
     if checkpoints:
@@ -75,11 +70,11 @@ def _cut_log(path, checkpoints):
             return
         epochs = {row["epoch"] for row in read_json(history)}
     lines = path.read_text(encoding="utf-8").splitlines()
-    found = [EPOCH.match(line) for line in lines]
-    last = {match[1]: place for place, match in enumerate(found) if match}
+    matches = [EPOCH.match(line) for line in lines]
+    last = {match[1]: place for place, match in enumerate(matches) if match}
     kept = [
         line
-        for place, (line, match) in enumerate(zip(lines, found))
+        for place, (line, match) in enumerate(zip(lines, matches))
         if not match or (int(match[1]) in epochs and last[match[1]] == place)
     ]
     if kept != lines:

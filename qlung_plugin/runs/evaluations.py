@@ -7,10 +7,12 @@ Authors
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from qlung_plugin.runs.databases import name_database
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import METADATA, read_predictions
 from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.runs.schema import check_figures
@@ -25,87 +27,41 @@ class Damage(str):
 
 @dataclass
 class Evaluation:
-    """What one checkpoint of one run made of one set of cycles.
-
-    Arguments
-    ---------
-    configuration : str
-        Name of the configuration.
-    seed : str
-        Of the run, or whatever tells the runs of a configuration apart.
-    database : str
-        With its subset, if it is one.
-    partition : str
-        The evaluated part of it, in words.
-    checkpoint : str
-        ``selected``, ``last`` or ``test_selected``.
-    epoch : str
-        Of the checkpoint; of pooled folds, the epochs of all.
-    selection : str
-        How the checkpoint was selected, in words.
-    protocol : str
-        Split and validation, and the training's database if that is another
-        one, in words.
-    labels : tuple of str
-        All classes, in order, normal first.
-    predictions : pandas.DataFrame
-        A row per cycle, sorted by ``id``, as
-        :func:`qlung_plugin.runs.predictions.read_predictions` returns it.
-    folder : Path
-        Where it was found; of pooled folds, the folder of the first.
-    fold : str
-        Empty, or which folds were pooled.
-    supervision : dict, optional
-        ``database`` and ``patients`` that the run's quality measure was
-        learned from.
-    data : dict
-        What was evaluated, as ``metrics.json`` has it.
-    """
+    """What one checkpoint of one run made of one set of cycles."""
 
     configuration: str
-    seed: str
-    database: str
-    partition: str
-    checkpoint: str
-    epoch: str
-    selection: str
+    seed: str  # or whatever tells the runs of a configuration apart
+    database: str  # with its subset, if it is one
+    partition: str  # the evaluated part of it, in words
+    checkpoint: str  # selected, last or test_selected
+    epoch: str  # of the checkpoint; of pooled folds, the epochs of all
+    selection: str  # how the checkpoint was selected, in words
+    # Split and validation, and the training's database if that is another one.
     protocol: str
-    labels: tuple
+    labels: tuple[str, ...]  # all classes, in order, normal first
+    # A row per cycle, sorted by id, as runs.predictions reads it.
     predictions: pd.DataFrame = field(repr=False)
-    folder: Path
-    fold: str = ""
-    supervision: dict | None = None
-    data: dict = field(default_factory=dict, repr=False)
+    folder: Path  # where it was found; of pooled folds, the first one's
+    fold: str = ""  # or which folds were pooled
+    # The database and patients that its quality measure was learned from.
+    supervision: dict[str, Any] | None = None
+    # What was evaluated, as metrics.json has it.
+    data: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @cached_property
-    def figures(self):
+    def figures(self) -> dict[str, Any]:
         """All figures, from the predictions; those undefined are None."""
         return plain(evaluate_predictions(self.predictions, self.labels))
 
 
-def read_evaluations(folder, configuration, seed):
+def read_evaluations(
+    folder: RunFolder, configuration: str, seed: str
+) -> list[Evaluation]:
     """Reads the evaluations of a folder, one per checkpoint.
 
-    Arguments
-    ---------
-    folder : qlung_plugin.runs.folder.RunFolder
-        Where they are.
-    configuration : str
-        Name of the configuration.
-    seed : str
-        Of the run.
-
-    Returns
-    -------
-    list of Evaluation
-
-    Raises
-    ------
-    OSError
-        If a file is missing or cannot be read.
-    ValueError
-        If one is damaged, or the figures in ``metrics.json`` are not those of
-        the predictions; the message names file and key.
+    A file that is missing is an OSError. One that is damaged, and figures in
+    ``metrics.json`` that are not those of the predictions, are a ValueError,
+    whose message names file and key.
     """
     metrics = folder.read_metrics()
     evaluations = [
@@ -125,11 +81,11 @@ def read_evaluations(folder, configuration, seed):
         if name in metrics
     ]
     facts = ["id", *METADATA, "label"]
-    cycles = [one.predictions[facts] for one in evaluations]
-    for one, table in zip(evaluations, cycles):
+    cycles = [evaluation.predictions[facts] for evaluation in evaluations]
+    for evaluation, table in zip(evaluations, cycles):
         if not table.equals(cycles[0]):
             raise ValueError(
-                f"{folder.predictions(one.checkpoint)} says other things of the"
+                f"{folder.predictions(evaluation.checkpoint)} says other things of the"
                 " cycles, or of other cycles, than"
                 f" {folder.predictions(evaluations[0].checkpoint).name}: one of"
                 " them is altered, or of another run"
@@ -137,7 +93,7 @@ def read_evaluations(folder, configuration, seed):
     return evaluations
 
 
-def _describe(data):
+def _describe(data: dict[str, Any]) -> dict[str, Any]:
     """What was evaluated, in words."""
     protocol, trained_with = data["protocol"], data
     if (data.get("training") or {}).get("data"):  # of another database
@@ -151,7 +107,9 @@ def _describe(data):
     }
 
 
-def _read_cycles(folder, checkpoint, metrics):
+def _read_cycles(
+    folder: RunFolder, checkpoint: str, metrics: dict[str, Any]
+) -> pd.DataFrame:
     """The predictions of a checkpoint, checked against its metrics."""
     path = folder.predictions(checkpoint)
     labels = tuple(metrics["counts"])

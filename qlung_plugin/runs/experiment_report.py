@@ -4,16 +4,25 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from qlung_plugin.figures.comparison import scores_figure
 from qlung_plugin.runs.comparison import compare_configurations, results_table
-from qlung_plugin.runs.experiments import natural
+from qlung_plugin.runs.evaluations import Evaluation
+from qlung_plugin.runs.experiments import in_order, natural
 from qlung_plugin.runs.supervision import set_supervised_apart
-from qlung_plugin.scores.metrics import METRICS, always_normal, metrics_in
+from qlung_plugin.scores.metrics import (
+    METRICS,
+    UNDEFINED,
+    always_normal,
+    format_number,
+    metrics_in,
+)
 from qlung_plugin.scores.published import (
     ICBHI_OFFICIAL,
     MARK,
@@ -25,6 +34,8 @@ from qlung_plugin.utils.files import write_figure, write_text
 from qlung_plugin.utils.markdown import markdown_table
 from qlung_plugin.utils.text import printable_lines
 
+# Database, partition and classes.
+JudgedOn: TypeAlias = tuple[str, str, tuple[str, ...]]
 # With fewer, each one is printed too.
 ENOUGH_SEEDS = 5
 INTRODUCTION = """\
@@ -42,67 +53,41 @@ where that was published. Figures of a subset are not comparable with them.
 """
 
 
-def write_experiments(folder, evaluations, configurations=(), notes=()):
-    """Writes ``results.csv``, ``results.md`` and ``scores.png``.
+def write_experiments(
+    folder: Path | str,
+    evaluations: list[Evaluation],
+    configurations: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> str:
+    """Writes ``results.csv``, ``results.md``, whose text it is, and ``scores.png``.
 
-    Arguments
-    ---------
-    folder : str or Path
-        Where to.
-    evaluations : list of Evaluation
-        From :func:`qlung_plugin.runs.experiments.collect_evaluations`; one or
-        more.
-    configurations : sequence of str
-        The order in which configurations are shown; others follow. The first
-        is what the others are compared with.
-    notes : sequence of str
-        What the reader of the figures has to know besides.
-
-    Returns
-    -------
-    str
-        The text of ``results.md``.
+    The configurations are shown in the order that is given; others follow. The
+    first is what the others are compared with. The notes are what the reader has
+    to know besides.
     """
-    rank = {name: place for place, name in enumerate(configurations)}
-    evaluations = sorted(
-        evaluations, key=lambda one: rank.get(one.configuration, len(rank))
-    )
+    evaluations = in_order(evaluations, configurations)
     evaluations = set_supervised_apart(evaluations)
     table = results_table(evaluations)
     text = format_experiments(evaluations, notes)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    style = {"float_format": "%.4f", "lineterminator": "\n"}
-    write_text(table.to_csv(index=False, **style), folder / "results.csv")
+    rows = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    write_text(rows, folder / "results.csv")
     write_text(printable_lines(text), folder / "results.md")
     write_figure(scores_figure(table), folder / "scores.png")
     return text
 
 
-def format_experiments(evaluations, notes=()):
-    """The report: a section per database and partition.
-
-    Arguments
-    ---------
-    evaluations : list of Evaluation
-        In the order in which configurations are to be shown.
-    notes : sequence of str
-        What the reader of the figures has to know besides.
-
-    Returns
-    -------
-    str
-        Markdown.
-    """
+def format_experiments(
+    evaluations: list[Evaluation], notes: Sequence[str] = ()
+) -> str:
+    """The report in Markdown: a section per database and partition."""
     sections = group_alike(evaluations)
-    seeds = {}
-    for one in evaluations:
-        seeds.setdefault(one.configuration, set()).add(one.seed)
+    seeds = _seeds_by_configuration(evaluations)
     notes = list(notes)
-    for (database, partition, _), ones in sections.items():
-        for name in dict.fromkeys(one.configuration for one in ones):
-            here = {one.seed for one in ones if one.configuration == name}
-            lacking = sorted(seeds[name] - here, key=natural)
+    for (database, partition, _), alike in sections.items():
+        for name, present in _seeds_by_configuration(alike).items():
+            lacking = sorted(seeds[name] - present, key=natural)
             if lacking:
                 notes.append(
                     f"{database}, {partition}: {name} lacks"
@@ -111,42 +96,45 @@ def format_experiments(evaluations, notes=()):
     blocks = ["# Results\n", _rules(), INTRODUCTION]
     if notes:
         blocks.append("**Incomplete.**\n\n" + _bullets(notes))
-    blocks += [_section(ones) for ones in sections.values()]
+    blocks += [_section(alike) for alike in sections.values()]
     return "\n".join(blocks)
 
 
-def group_alike(evaluations):
+def _seeds_by_configuration(
+    evaluations: Iterable[Evaluation],
+) -> dict[str, set[str]]:
+    seeds: dict[str, set[str]] = {}
+    for evaluation in evaluations:
+        seeds.setdefault(evaluation.configuration, set()).add(evaluation.seed)
+    return seeds
+
+
+def group_alike(
+    evaluations: Iterable[Evaluation],
+) -> dict[JudgedOn, list[Evaluation]]:
     """Evaluations by what they were judged on: database, partition, classes."""
-    groups = {}
-    for one in evaluations:
-        key = (one.database, one.partition, one.labels)
-        groups.setdefault(key, []).append(one)
+    groups: dict[JudgedOn, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        key = (evaluation.database, evaluation.partition, evaluation.labels)
+        groups.setdefault(key, []).append(evaluation)
     return groups
 
 
-def comparison_rows(evaluations):
+def comparison_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
     """How configurations that were judged alike compare, as texts.
 
-    Arguments
-    ---------
-    evaluations : list of Evaluation
-        The first configuration is what the others are compared with.
-
-    Returns
-    -------
-    list of dict
-        Per checkpoint and configuration ``checkpoint`` (its name),
-        ``configuration``, ``seeds``, ``scores`` (mean and deviation),
-        ``interval`` of the Score, ``differences`` (with intervals, empty for
-        the first), ``pairs`` of seeds and ``unpaired``, why there are none.
+    Per checkpoint and configuration ``checkpoint`` (its name),
+    ``configuration``, ``seeds``, ``scores`` (mean and deviation), ``interval``
+    of the Score, ``differences`` to the first configuration (with intervals,
+    empty for itself), ``pairs`` of seeds and ``unpaired``, why there are none.
     """
     rows, names = [], metrics_in("tables")
     ends = ["difference", "difference_low", "difference_high"]
     for checkpoint in CHECKPOINTS:
-        ones = [one for one in evaluations if one.checkpoint == checkpoint]
-        if not ones:
+        group = [e for e in evaluations if e.checkpoint == checkpoint]
+        if not group:
             continue
-        table = compare_configurations(ones)
+        table = compare_configurations(group)
         for name, values in table.groupby("configuration", sort=False):
             values = values.set_index("score")
             compared = name != table["configuration"].iloc[0]
@@ -174,12 +162,12 @@ def comparison_rows(evaluations):
     return rows
 
 
-def _rules():
+def _rules() -> str:
     rules = (f"{m.heading}: {m.rule}." for m in METRICS.values())
     return "In percent.\n\n" + _bullets(rules)
 
 
-def _section(evaluations):
+def _section(evaluations: list[Evaluation]) -> str:
     """The text on one database and partition."""
     first = evaluations[0]
     title = f"## {first.database}: {first.partition}\n"
@@ -201,7 +189,7 @@ def _section(evaluations):
     return "\n".join(blocks)
 
 
-def _facts(evaluations):
+def _facts(evaluations: list[Evaluation]) -> list[str]:
     """What the figures of a section are of."""
     facts = []
     for text, names in _by_text(evaluations, _describe_cycles).items():
@@ -209,23 +197,29 @@ def _facts(evaluations):
     for text, names in _by_text(evaluations, lambda e: e.protocol).items():
         facts.append(f"Protocol{names}: {text}.")
     for checkpoint in CHECKPOINTS:
-        ones = [one for one in evaluations if one.checkpoint == checkpoint]
-        for text, names in _by_text(ones, lambda e: e.selection).items():
+        group = [e for e in evaluations if e.checkpoint == checkpoint]
+        for text, names in _by_text(group, lambda e: e.selection).items():
             facts.append(f"Checkpoint {_short(checkpoint)}{names}: {text}.")
     return facts
 
 
-def _by_text(evaluations, describe):
+def _by_text(
+    evaluations: list[Evaluation], describe: Callable[[Evaluation], str]
+) -> dict[str, str]:
     """Texts, each with the configurations it holds for, unless for all."""
-    found = {}
-    for one in evaluations:
-        found.setdefault(describe(one), {})[one.configuration] = None
-    if len(found) == 1:
-        return dict.fromkeys(found, "")
-    return {text: f" ({', '.join(names)})" for text, names in found.items()}
+    configurations: dict[str, list[str]] = {}
+    for evaluation in evaluations:
+        names = configurations.setdefault(describe(evaluation), [])
+        if evaluation.configuration not in names:
+            names.append(evaluation.configuration)
+    if len(configurations) == 1:
+        return dict.fromkeys(configurations, "")
+    return {
+        text: f" ({', '.join(names)})" for text, names in configurations.items()
+    }
 
 
-def _describe_cycles(evaluation):
+def _describe_cycles(evaluation: Evaluation) -> str:
     cycles = evaluation.predictions.drop_duplicates("id")
     counts = cycles["label"].value_counts()
     classes = ", ".join(
@@ -237,7 +231,7 @@ def _describe_cycles(evaluation):
     )
 
 
-def _score_table(compared):
+def _score_table(compared: list[dict[str, Any]]) -> str:
     floor = always_normal()
     cells = [format_mean(floor[name]) for name in metrics_in("tables")]
     rows = [["", 'always "normal"', "", *cells, ""]]
@@ -249,11 +243,11 @@ def _score_table(compared):
     return _table([*columns, "Score, 95 % interval"], rows)
 
 
-def _headings():
+def _headings() -> list[str]:
     return [metric.heading for metric in metrics_in("tables").values()]
 
 
-def _difference_table(compared):
+def _difference_table(compared: list[dict[str, Any]]) -> str:
     rows = []
     for row in compared:
         if row["differences"]:
@@ -264,13 +258,13 @@ def _difference_table(compared):
     return _table([*columns, *_headings()], rows)
 
 
-def _seed_table(evaluations):
+def _seed_table(evaluations: list[Evaluation]) -> str:
     table = results_table(evaluations)
     seeds = sorted(table["seed"].unique(), key=natural)
     rows = []
     for checkpoint in CHECKPOINTS:
-        ones = table[table["checkpoint"] == checkpoint]
-        for name, values in ones.groupby("configuration", sort=False):
+        group = table[table["checkpoint"] == checkpoint]
+        for name, values in group.groupby("configuration", sort=False):
             scores = values.set_index("seed")["score"]
             cells = [
                 format_mean(scores[s]) if s in scores else "" for s in seeds
@@ -279,7 +273,7 @@ def _seed_table(evaluations):
     return _table(["Checkpoint", "Configuration", *seeds], rows)
 
 
-def _benchmark(evaluation):
+def _benchmark(evaluation: Evaluation) -> str | None:
     """The published benchmark of the same data, or None."""
     if len(evaluation.labels) != 4 or evaluation.fold:
         return None
@@ -299,11 +293,11 @@ def _benchmark(evaluation):
     return None
 
 
-def _short(checkpoint):
+def _short(checkpoint: str) -> str:
     return checkpoint.replace("_", "-")
 
 
-def format_mean(mean, std=np.nan):
+def format_mean(mean: float, std: float = np.nan) -> str:
     """A mean, with its standard deviation where there is one.
 
     Example
@@ -311,12 +305,11 @@ def format_mean(mean, std=np.nan):
     >>> format_mean(62.437, 1.2), format_mean(62.437), format_mean(np.nan)
     ('62.44 ± 1.20', '62.44', 'n/a')
     """
-    if np.isnan(mean):
-        return "n/a"
-    return f"{mean:.2f}" + ("" if np.isnan(std) else f" ± {std:.2f}")
+    deviation = "" if np.isnan(std) else f" ± {std:.2f}"
+    return format_number(mean) + deviation
 
 
-def format_interval(low, high, sign=""):
+def format_interval(low: float, high: float, sign: str = "") -> str:
     """An interval; ``sign`` is ``+`` where positive numbers are to have one.
 
     Example
@@ -325,11 +318,11 @@ def format_interval(low, high, sign=""):
     ('51.50 to 62.00', '-1.00 to +2.00')
     """
     if np.isnan(low):
-        return "n/a"
+        return UNDEFINED
     return f"{low:{sign}.2f} to {high:{sign}.2f}"
 
 
-def format_difference(difference, low, high):
+def format_difference(difference: float, low: float, high: float) -> str:
     """A difference with its interval.
 
     Example
@@ -338,15 +331,15 @@ def format_difference(difference, low, high):
     '+1.50 (+0.00 to +3.00)'
     """
     if np.isnan(difference):
-        return "n/a"
+        return UNDEFINED
     # No negative zeros.
     difference, low, high = np.round([difference, low, high], 2) + 0.0
     return f"{difference:+.2f} ({format_interval(low, high, '+')})"
 
 
-def _bullets(lines):
+def _bullets(lines: Iterable[str]) -> str:
     return "".join(f"- {line}\n" for line in lines)
 
 
-def _table(columns, rows):
+def _table(columns: list[str], rows: Any) -> str:
     return markdown_table(pd.DataFrame(rows, columns=columns)) + "\n"

@@ -7,31 +7,36 @@ Authors
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
-from qlung_plugin.runs.evaluations import Damage, read_evaluations
+from qlung_plugin.runs.evaluations import (
+    Damage,
+    Evaluation,
+    read_evaluations,
+)
 from qlung_plugin.runs.folder import METRICS, VALIDATION, find_run_folders
 from qlung_plugin.training.selection import CHECKPOINTS
 
+# Configuration, seed, which folder of the run, and whether it is of a fold.
+RunKey: TypeAlias = tuple[str, str, str, bool]
 FOLDS = range(5)
 OPTIMISTIC = "here the scored ones, so that it is optimistic"
 
 
-def collect_evaluations(folder):
+def collect_evaluations(
+    folder: Path | str,
+) -> tuple[list[Evaluation], list[str]]:
     """Reads every evaluation that lies in a folder, at any depth.
 
     The folds of a configuration and seed are pooled: of folds of all patients
     (``split: patient_folds``) what the test sides got, of other folds what the
     validation patients got, who are out of fold. Where there are no folds,
     the results on validation patients are left aside.
-
-    Arguments
-    ---------
-    folder : str or Path
-        Holds run folders, or is one.
 
     Returns
     -------
@@ -47,19 +52,16 @@ def collect_evaluations(folder):
         If the folder is none, or holds no run.
     ValueError
         If two folders are the same run.
-
-    Example
-    -------
-    >>> evaluations, notes = collect_evaluations("results")  # doctest: +SKIP
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is no folder of results")
-    notes, evaluations = [], []
-    found = _read_runs(folder, notes)
-    for key in sorted(found, key=lambda key: tuple(map(natural, key))):
+    notes: list[str] = []
+    evaluations: list[Evaluation] = []
+    runs = _read_runs(folder, notes)
+    for key in sorted(runs, key=lambda key: tuple(map(natural, key))):
         configuration, seed, part, is_fold = key
-        folds = found[key]
+        folds = runs[key]
         if not is_fold:
             evaluations += folds[None]
         elif set(folds) == set(FOLDS):
@@ -70,9 +72,10 @@ def collect_evaluations(folder):
                     Damage(f"{configuration}, seed {seed} is left out: {error}")
                 )
         else:
+            finished = sorted(fold for fold in folds if fold is not None)
             notes.append(
                 f"{configuration}, seed {seed}: of {len(FOLDS)} folds only"
-                f" {', '.join(map(str, sorted(folds)))} finished, so that the"
+                f" {', '.join(map(str, finished))} finished, so that the"
                 " seed is left out"
             )
     _check_once(evaluations)
@@ -83,7 +86,17 @@ def collect_evaluations(folder):
     return evaluations, notes
 
 
-def natural(text):
+def in_order(
+    evaluations: Iterable[Evaluation], configurations: Iterable[str]
+) -> list[Evaluation]:
+    """Those of the configurations in their order; others follow."""
+    rank = {name: place for place, name in enumerate(configurations)}
+    return sorted(
+        evaluations, key=lambda e: rank.get(e.configuration, len(rank))
+    )
+
+
+def natural(text: object) -> list[tuple[bool, int, str]]:
     """A key that sorts numbers in texts by their size.
 
     Example
@@ -95,9 +108,11 @@ def natural(text):
     return [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
 
 
-def _read_runs(folder, notes):
+def _read_runs(
+    folder: Path, notes: list[str]
+) -> dict[RunKey, dict[int | None, list[Evaluation]]]:
     """Evaluations by configuration, seed, part and fold; None is no fold."""
-    found = {}
+    runs: dict[RunKey, dict[int | None, list[Evaluation]]] = {}
     for run, places in find_run_folders(folder):
         name = run.path.relative_to(folder)
         if not run.has_results:
@@ -125,7 +140,7 @@ def _read_runs(folder, notes):
                 )
                 continue
             key = (configuration, seed, part, fold is not None)
-            folds = found.setdefault(key, {})
+            folds = runs.setdefault(key, {})
             if fold in folds:
                 raise ValueError(
                     f"{place.path} and {folds[fold][0].folder} are both"
@@ -136,34 +151,34 @@ def _read_runs(folder, notes):
                 folds[fold] = read_evaluations(place, configuration, seed)
             except (OSError, ValueError) as error:
                 notes.append(Damage(f"{place.path} is left out: {error}"))
-    return {key: folds for key, folds in found.items() if folds}
+    return {key: folds for key, folds in runs.items() if folds}
 
 
-def _check_once(evaluations):
+def _check_once(evaluations: list[Evaluation]) -> None:
     """Refuses two results for the same thing."""
-    places = {}
-    for one in evaluations:
-        key = (one.configuration, one.seed, one.database, one.partition)
-        place = places.setdefault((*key, one.checkpoint), one.folder)
-        if place != one.folder:
+    places: dict[tuple[str, ...], Path] = {}
+    for e in evaluations:
+        key = (e.configuration, e.seed, e.database, e.partition)
+        place = places.setdefault((*key, e.checkpoint), e.folder)
+        if place != e.folder:
             raise ValueError(
-                f"{place} and {one.folder} are both of {', '.join(key)}:"
+                f"{place} and {e.folder} are both of {', '.join(key)}:"
                 " collect them apart"
             )
 
 
-def _pool(part, folds):
+def _pool(part: str, folds: list[list[Evaluation]]) -> list[Evaluation]:
     """The evaluations of all folds as one, per checkpoint."""
     pooled = []
     for name in CHECKPOINTS:
-        ones = [e for fold in folds for e in fold if e.checkpoint == name]
-        if len(ones) < len(folds):
+        alike = [e for fold in folds for e in fold if e.checkpoint == name]
+        if len(alike) < len(folds):
             continue
-        first = ones[0]
-        cycles = pd.concat([one.predictions for one in ones])
+        first = alike[0]
+        cycles = pd.concat([e.predictions for e in alike])
         # Either each cycle was judged in one fold, or each in every fold.
         judged = cycles["id"].value_counts()
-        if judged.nunique() > 1 or len({one.database for one in ones}) > 1:
+        if judged.nunique() > 1 or len({e.database for e in alike}) > 1:
             raise ValueError(
                 f"the folds of {first.folder} and its neighbours do not"
                 " complete each other: some cycles are in more of them than"
@@ -183,7 +198,7 @@ def _pool(part, folds):
                 first,
                 fold=f"{count} pooled",
                 selection=selection,
-                epoch="/".join(one.epoch for one in ones),
+                epoch="/".join(e.epoch for e in alike),
                 partition=f"{partition} ({count} folds pooled)",
                 protocol=f"{first.protocol} (the first fold; others alike)",
                 predictions=cycles.sort_values(["id"], ignore_index=True),

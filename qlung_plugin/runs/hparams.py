@@ -104,7 +104,8 @@ def _read(path: Path, above: tuple[Path, ...]) -> str:
     base = YAML().compose(whole)
     if not isinstance(base, MappingNode):
         raise ValueError(f"{path} includes {included}, which holds no keys")
-    title, changes = text, {}
+    title = text
+    changes: dict[str, Block] = {}
     if isinstance(root, MappingNode):  # else nothing is changed
         title, changes = _split(text, root)
     _, blocks = _split(whole, base)

@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any, NoReturn
 
 import speechbrain as sb
 import torch
@@ -56,26 +57,26 @@ class Step:
     """
 
     folder: Path
-    command: list
+    command: list[str]
     data_folder: str
-    about: dict
+    about: dict[str, Any]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.run = RunFolder(self.folder)
         script, *arguments = self.command
-        made_with = OutputFolder(script, *sb.parse_arguments(arguments))
-        made_with.check_places()
+        output = OutputFolder(script, *sb.parse_arguments(arguments))
+        output.check_places()
         self.made_with = {
-            **made_with.configuration,
+            **output.configuration,
             # Of a finished run nobody looks at the data again.
             "data folder": os.path.abspath(self.data_folder),
         }
 
-    def is_finished(self):
+    def is_finished(self) -> bool:
         """Whether its results are there."""
         return self.run.metrics.is_file()
 
-    def find_conflict(self):
+    def find_conflict(self) -> str | None:
         """How what is in the folder was made otherwise, in words, or None."""
         if not self.run.experiment.is_file():
             if self.folder.is_dir() and any(self.folder.iterdir()):
@@ -96,20 +97,14 @@ class Step:
             return None
         return f"{self.folder} was made otherwise: {'; '.join(changes)}"
 
-    def start(self, environment, lifeline):
+    def start(
+        self, environment: dict[str, str], lifeline: int
+    ) -> subprocess.Popen:
         """Starts the script; what it prints goes to a file in the folder.
 
-        Arguments
-        ---------
-        environment : dict
-            Added to the environment.
-        lifeline : int
-            The end of a pipe to read from: the script ends when it closes,
-            which it does if this process is killed.
-
-        Returns
-        -------
-        subprocess.Popen
+        The environment is added to that of this process. The lifeline is the
+        end of a pipe to read from: the script ends when it closes, which it does
+        if this process is killed.
         """
         record = {
             **self.about,
@@ -128,7 +123,7 @@ class Step:
                 env={**os.environ, **environment, PARENT: str(lifeline)},
             )
 
-    def describe_failure(self, returncode):
+    def describe_failure(self, returncode: int) -> str:
         """What is said where the script broke."""
         path = self.run.console
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -136,26 +131,13 @@ class Step:
         return f"exit code {returncode}, the end of {path}:{tail}"
 
 
-def plan_slots(jobs=None):
-    """How many runs at a time, and what each is told about the machine.
+def plan_slots(jobs: int | None = None) -> list[dict[str, str]]:
+    """Environment variables for each run at a time: a GPU, or threads.
 
-    Arguments
-    ---------
-    jobs : int, optional
-        So many; else as many as there are GPUs, or where there are none, cores
-        that have nothing to do.
-
-    Returns
-    -------
-    list of dict
-        Environment variables per run at a time: a GPU, or a number of threads
-        (unless the environment has one already). That does not depend on what
-        else the machine does, for it changes the last digits of a result.
-
-    Example
-    -------
-    >>> len(plan_slots(3))
-    3
+    There are so many as ``jobs`` says; else as many as GPUs, or where there are
+    none, cores that have nothing to do. The number of threads (unless the
+    environment has one already) does not depend on what else the machine does,
+    for it changes the last digits of a result.
     """
     count = torch.cuda.device_count()
     if count:
@@ -173,22 +155,13 @@ def plan_slots(jobs=None):
     return [{key: os.environ.get(key, threads)} for _ in range(jobs)]
 
 
-def execute(runs, slots):
-    """Runs what is not finished, as many at a time as there are slots.
+def execute(
+    runs: dict[str, list[Step]], slots: list[dict[str, str]]
+) -> dict[str, str]:
+    """Runs the steps that are not finished, as many runs at a time as slots.
 
     If it is interrupted, terminated or killed, the scripts at work are ended.
-
-    Arguments
-    ---------
-    runs : dict
-        By name the steps of a run, one after the other.
-    slots : list of dict
-        From :func:`plan_slots`.
-
-    Returns
-    -------
-    dict
-        Of each run that broke, by its name, what is to be said of it.
+    Of each run that broke, by its name, there is what is to be said of it.
     """
     left = {
         name: [step for step in steps if not step.is_finished()]
@@ -201,7 +174,9 @@ def execute(runs, slots):
         desc="Runs",
         dynamic_ncols=True,
     )
-    running, broken, shown = {}, {}, ""
+    running: dict[int, tuple[str, list[Step], subprocess.Popen]] = {}
+    broken: dict[str, str] = {}
+    shown = ""
     # As an exception, a termination ends the scripts like an interruption.
     before = signal.signal(signal.SIGTERM, _terminate)
     lifeline, own_end = os.pipe()
@@ -240,11 +215,11 @@ def execute(runs, slots):
     return broken
 
 
-def _terminate(signum, frame):
+def _terminate(signum: int, frame: object) -> NoReturn:
     sys.exit(128 + signum)
 
 
-def _stop(processes):
+def _stop(processes: list[subprocess.Popen]) -> None:
     """Ends processes, in a friendly way first."""
     for process in processes:
         process.terminate()

@@ -7,24 +7,20 @@ Authors
 import fcntl
 import os
 from pathlib import Path
+from typing import IO
 
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.utils.ordinary_files import LARGEST_TEXT, ordinary_size
 
-_locks = {}  # of this process, by the file's device and number
+# Of this process, by the file's device and number.
+_locks: dict[tuple[int, int], IO[str]] = {}
 
 
-def lock(run):
-    """Locks a run folder until this process ends, however it ends.
+def lock(run: RunFolder) -> None:
+    """Locks a run folder, which is made, until this process ends.
 
-    Arguments
-    ---------
-    run : qlung_plugin.runs.folder.RunFolder
-        It is made.
-
-    Raises
-    ------
-    ValueError
-        If another process has locked it, or what is locked is no file.
+    If another process has locked it, or what is locked is no file, it is a
+    ValueError.
     """
     run.path.mkdir(parents=True, exist_ok=True)
     # A file that is there in every run folder: nothing is left behind.
@@ -47,13 +43,13 @@ def lock(run):
     _locks[key] = file
 
 
-def unlock_all():
+def unlock_all() -> None:
     """Unlocks what this process locked, for one that goes on."""
     while _locks:
         _locks.popitem()[1].close()
 
 
-def _lock_holder(inode):
+def _lock_holder(inode: int) -> str:
     try:
         lines = Path("/proc/locks").read_text().splitlines()
     except OSError:

@@ -10,14 +10,18 @@ Authors
 import hashlib
 import json
 import logging
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from ruamel.yaml import YAML
+from speechbrain.utils.run_opts import RunOptions
 
 from qlung_plugin.dataio.folders import check_data_folder, check_outside
 from qlung_plugin.runs.configuration import (
@@ -69,7 +73,13 @@ class OutputFolder:
         does not fit it.
     """
 
-    def __init__(self, script, hparams_file, run_opts, overrides):
+    def __init__(
+        self,
+        script: str,
+        hparams_file: str,
+        run_opts: RunOptions,
+        overrides: str,
+    ) -> None:
         self.keys = resolve_yaml(hparams_file, overrides)
         check_keys(script, hparams_file, self.keys)
         self.origin = Path(hparams_file).absolute()
@@ -82,36 +92,26 @@ class OutputFolder:
             "options": flatten(self.keys),
             "run_options": run_options(run_opts, self.keys),
         }
-        self.before, self.told = None, []
+        self.before: dict[str, Any] | None = None
+        self.replaced_by: list[str] = []  # what makes the results anew
 
     @property
-    def threads(self):
+    def threads(self) -> int | None:
         """The number of threads with which it was begun, or None."""
         return None if self.before is None else self.before["threads"]
 
-    def check(self):
-        """Refuses what can be refused at once; a folder is locked.
+    def check(self) -> None:
+        """Refuses at once what :meth:`check_places` does, and locks the folder.
 
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            See :meth:`check_places`; or if another process works in the folder,
-            or it was made otherwise.
+        If another process works in it, or it was made otherwise, it is a
+        ValueError, too.
         """
         self.check_places()
         if self.path.exists():
             self._bind()
 
-    def check_places(self):
-        """Refuses data that are not there, and to write where they are.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the data folder does not exist, or holds no recording.
-        ValueError
-            If something would be written within the data folder.
-        """
+    def check_places(self) -> None:
+        """Refuses data that are not there, and to write where they are."""
         check_data_folder(self.keys["data_folder"])
         places = {key: self.keys.get(key) for key in WRITTEN}
         for data in (
@@ -121,7 +121,7 @@ class OutputFolder:
             if data is not None:
                 check_outside(data, {k: v for k, v in places.items() if v})
 
-    def _bind(self):
+    def _bind(self) -> None:
         """Locks the folder, and compares what it was made with."""
         if self.run.is_used() and not self.run.hyperparameters.is_file():
             raise ValueError(
@@ -131,26 +131,17 @@ class OutputFolder:
         lock(self.run)
         if self.run.is_used():
             self.before = self.run.read_configuration()
-            refused, self.told = compare(self.before, self.configuration)
+            refused, self.replaced_by = compare(self.before, self.configuration)
             self._refuse(refused)
 
-    def check_data(self, manifests, prepare):
+    def check_data(
+        self, manifests: Sequence[Path | str], prepare: partial
+    ) -> None:
         """Refuses other data than those that the folder was made with.
 
-        The preparation is tried elsewhere, so that nothing changes here.
-
-        Arguments
-        ---------
-        manifests : list of str
-            The files that are going to be used.
-        prepare : functools.partial
-            Writes manifests; among its keyword arguments are ``output_folder``,
-            and ``skip_prep`` where it has it.
-
-        Raises
-        ------
-        ValueError
-            If a manifest, or a recording that it names, differs.
+        The preparation, with its keyword argument ``output_folder``, is tried
+        elsewhere, so that nothing changes here. If a manifest that is going to
+        be used, or a recording that it names, differs, it is a ValueError.
         """
         self._bind()  # somebody may have been faster
         if self.before is None:
@@ -175,7 +166,7 @@ class OutputFolder:
             now["manifests"]["recordings"] = now["recordings"]
         self._refuse(find_differences(before, now["manifests"])[0])
 
-    def _refuse(self, differences):
+    def _refuse(self, differences: list[str]) -> None:
         if differences:
             lines = "".join(f"- {line}\n" for line in differences)
             raise ValueError(
@@ -184,20 +175,15 @@ class OutputFolder:
                 " delete the folder"
             )
 
-    def claim(self, manifests, threads):
+    def claim(self, manifests: Sequence[Path | str], threads: int) -> None:
         """Writes what the results depend on; what a kill left is removed.
 
         The YAML is kept as a whole, with all that it includes and refers to.
-
-        Arguments
-        ---------
-        manifests : list of str
-            The files that are used.
-        threads : int
-            Of this process; what was begun keeps the number of its start.
+        The threads are of this process; what was begun keeps the number of its
+        start.
         """
-        if self.told:
-            for line in self.told:
+        if self.replaced_by:
+            for line in self.replaced_by:
                 logger.warning("%s: the results before are replaced", line)
             for folder in (self.path, self.keys.get("validation_folder")):
                 # Until then, it is not finished.
@@ -219,52 +205,33 @@ class OutputFolder:
         sweep(self.path, *places)
 
 
-def compare(before, now):
+def compare(
+    before: dict[str, Any], now: dict[str, Any]
+) -> tuple[list[str], list[str]]:
     """How what a folder was made with differs from what is asked for.
 
-    Arguments
-    ---------
-    before : dict
-        From :meth:`qlung_plugin.runs.folder.RunFolder.read_configuration`.
-    now : dict
-        ``script``, ``options`` and ``run_options``.
-
-    Returns
-    -------
-    refused, told : list of str
-        See :func:`qlung_plugin.runs.configuration.find_differences`.
-
-    Example
-    -------
-    >>> before = {"script": "train.py", "options": {}, "run_options": None}
-    >>> compare(before, {"script": "evaluate.py", "options": {"a": 1}})
-    (['script: it was train.py, now it is evaluate.py'], [])
+    See :func:`qlung_plugin.runs.configuration.find_differences` and
+    :meth:`qlung_plugin.runs.folder.RunFolder.read_configuration`.
     """
-    scripts = [{"script": one["script"]} for one in (before, now)]
-    if before["script"] is not None and scripts[0] != scripts[1]:
-        return find_differences(*scripts)
-    configurations = [before["options"], now["options"]]
-    if before["run_options"] is not None:
-        configurations = [
-            {**one["options"], **one["run_options"]} for one in (before, now)
-        ]
-    return find_differences(*configurations)
+    if before["script"] not in (None, now["script"]):
+        return find_differences(
+            {"script": before["script"]}, {"script": now["script"]}
+        )
+    if before["run_options"] is None:
+        return find_differences(before["options"], now["options"])
+    return find_differences(
+        {**before["options"], **before["run_options"]},
+        {**now["options"], **now["run_options"]},
+    )
 
 
-def describe_data(manifests, data_folder):
+def describe_data(
+    manifests: Iterable[Path | str], data_folder: Path | str
+) -> dict[str, Any]:
     """Digests of manifests, and of all recordings that they name.
 
-    Arguments
-    ---------
-    manifests : list of str or Path
-        Files; one that is missing is left out.
-    data_folder : str or Path
-        What ``{data_root}`` stands for in them.
-
-    Returns
-    -------
-    dict
-        ``manifests``, by file name, and ``recordings``, one for all.
+    ``manifests``, by file name, without those that are missing, and
+    ``recordings``, one for all, in whose names ``{data_root}`` is the folder.
     """
     manifests = [Path(path) for path in manifests if Path(path).is_file()]
     files = {
@@ -284,7 +251,7 @@ def describe_data(manifests, data_folder):
 
 
 @contextmanager
-def _silence():
+def _silence() -> Iterator[None]:
     """What is logged is going to be said again, in earnest."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

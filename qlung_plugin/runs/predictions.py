@@ -8,11 +8,15 @@ Authors
 """
 
 import csv
+from collections.abc import Mapping, Sequence
 from io import StringIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from qlung_plugin.scores.icbhi_score import RespiratoryScore
 from qlung_plugin.utils.files import replacing
 from qlung_plugin.utils.ordinary_files import read_ordinary
 
@@ -24,7 +28,11 @@ LARGEST_PREDICTIONS = 2**26  # bytes: several hundred thousand cycles
 MOST_COLUMNS = 256
 
 
-def predictions_table(stats, manifest, **quality):
+def predictions_table(
+    stats: RespiratoryScore,
+    manifest: Mapping[str, Mapping[str, Any]],
+    **quality: Any,
+) -> pd.DataFrame:
     """Joins predictions with what the manifest knows of each cycle.
 
     Arguments
@@ -48,9 +56,9 @@ def predictions_table(stats, manifest, **quality):
 
     Example
     -------
-    >>> from qlung_plugin.scores.icbhi_score import RespiratoryScore
+    >>> import torch
     >>> stats = RespiratoryScore(labels=("normal", "abnormal"))
-    >>> stats.append(["101_0"], np.array([[0.7, 0.3]]), [0])
+    >>> stats.append(["101_0"], torch.tensor([[0.7, 0.3]]), torch.tensor([0]))
     >>> entry = {"recording": "101", "patient": "101", "age": 3}
     >>> predictions_table(stats, {"101_0": entry}).shape
     (1, 12)
@@ -75,44 +83,26 @@ def predictions_table(stats, manifest, **quality):
     return table[columns].sort_values("id", ignore_index=True)
 
 
-def write_predictions(table, path):
-    """Writes a table of predictions as CSV; equal tables give equal bytes.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        As :func:`predictions_table` makes it.
-    path : str or pathlib.Path
-        The file; it is replaced at once, never left half written.
-    """
-    style = {"float_format": f"%.{DECIMALS}f", "lineterminator": "\n"}
+def write_predictions(table: pd.DataFrame, path: Path | str) -> None:
+    """Writes a table of predictions as CSV; equal tables give equal bytes."""
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, **style)
+        table.to_csv(
+            temporary,
+            index=False,
+            float_format=f"%.{DECIMALS}f",
+            lineterminator="\n",
+        )
 
 
-def read_predictions(path, labels=None):
+def read_predictions(
+    path: Path | str, labels: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Reads the table that :func:`write_predictions` wrote to the path.
 
-    Names are text (patient ``007`` stays so), numbers have six decimals.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        The file.
-    labels : sequence of str, optional
-        All classes, where they are known.
-
-    Returns
-    -------
-    pandas.DataFrame
-        As :func:`predictions_table` makes it.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, lacks a column, or holds what no evaluation
-        writes, such as a probability that is not finite; the message names file,
-        column and cycle.
+    Names are text (patient ``007`` stays so), numbers have six decimals. What
+    cannot be read, lacks a column, is of other classes than the labels, or
+    holds what no evaluation writes, such as a probability that is not finite, is
+    an OSError or a ValueError; the message names file, column and cycle.
     """
     text = read_ordinary(path, LARGEST_PREDICTIONS)
     try:
@@ -150,7 +140,7 @@ def read_predictions(path, labels=None):
     return table
 
 
-def _check_predictions(table):
+def _check_predictions(table: pd.DataFrame) -> None:
     """Raises a ValueError that names what no evaluation writes."""
     if len(table) == 0:
         raise ValueError("it has no row")
@@ -161,10 +151,11 @@ def _check_predictions(table):
     if not table["id"].is_unique:
         twice = table["id"][table["id"].duplicated()].iloc[0]
         raise ValueError(f"it has the cycle {twice} twice")
-    shares = [name for name in table if name.startswith("p_")]
+    names = list(map(str, table.columns))
+    shares = [name for name in names if name.startswith("p_")]
     for name in (*shares, "quality"):
         _check_range(table, name, 0, 1, may_miss=name == "quality")
-    for name in table:
+    for name in names:
         if name == "age" or name.startswith("quality_"):
             _check_range(table, name, -1e12, 1e12, may_miss=True)
     # Six decimals of half precision at worst, as where they were made.
@@ -189,7 +180,9 @@ def _check_predictions(table):
         )
 
 
-def _check_range(table, name, low, high, may_miss):
+def _check_range(
+    table: pd.DataFrame, name: str, low: float, high: float, may_miss: bool
+) -> None:
     fine = table[name].between(low, high)
     if may_miss:
         fine |= table[name].isna()

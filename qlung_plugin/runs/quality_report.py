@@ -4,7 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
-import math
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -13,6 +14,8 @@ from qlung_plugin.figures.quality import (
     measure_name,
     quality_and_errors_figure,
 )
+from qlung_plugin.runs.folder import RunFolder
+from qlung_plugin.scores.metrics import UNDEFINED, format_number
 from qlung_plugin.scores.quality_analysis import compare_with_errors
 from qlung_plugin.scores.roc import format_area
 from qlung_plugin.utils.files import write_figure, write_json, write_text
@@ -35,29 +38,18 @@ quartile, that of their mean rank, so that sizes can differ.
 """
 
 
-def write_quality_analysis(table, run, about, labels=LABELS):
-    """Writes how the quality measures go with a model's errors.
+def write_quality_analysis(
+    table: pd.DataFrame,
+    run: RunFolder,
+    about: dict[str, str],
+    labels: Sequence[str] = LABELS,
+) -> dict[str, dict[str, Any]]:
+    """Writes, and returns, how the quality measures go with a model's errors.
 
-    ``quality_analysis.json`` has all figures, ``quality_analysis.txt`` the
-    tables to read, ``figures/quality_and_errors.png`` the curves.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        Predictions; see
-        :func:`qlung_plugin.scores.quality_analysis.compare_with_errors`.
-    run : qlung_plugin.runs.folder.RunFolder
-        Where to.
-    about : dict
-        Texts that say what the figures are of: ``data``, ``partition`` and
-        ``selection`` (of the model) at least.
-    labels : sequence of str
-        All classes, in order, normal first.
-
-    Returns
-    -------
-    dict
-        What was written to ``quality_analysis.json``.
+    ``quality_analysis.json`` has all figures of a table of predictions,
+    ``quality_analysis.txt`` the tables to read,
+    ``figures/quality_and_errors.png`` the curves. What they are of is said by
+    ``data``, ``partition`` and ``selection`` (of the model) at least.
     """
     analysis = compare_with_errors(table, labels)
     write_json(analysis, run.path / "quality_analysis.json")
@@ -74,43 +66,32 @@ def write_quality_analysis(table, run, about, labels=LABELS):
     return analysis
 
 
-def format_quality_analysis(analysis, about):
-    """The tables of how quality measures go with errors, as text.
-
-    Arguments
-    ---------
-    analysis : dict
-        From :func:`qlung_plugin.scores.quality_analysis.compare_with_errors`.
-    about : dict
-        Texts that say what the figures are of.
-
-    Returns
-    -------
-    str
-        Several lines.
-    """
+def format_quality_analysis(
+    analysis: dict[str, dict[str, Any]], about: dict[str, str]
+) -> str:
+    """The tables of how quality measures go with errors, as text."""
     measures = pd.DataFrame(
         [
             {
                 "measure": measure_name(name),
-                "cycles": found["cycles"],
-                "missing": found["missing"],
-                "patients": found["patients"],
-                "error (%)": _number(found["error"]),
-                "AURC (%)": _number(found["aurc"]),
-                "gain (%)": _number(found["gain"]),
-                "area (95 % interval)": format_area(found),
-                "Spearman": _number(found["spearman"], 3),
-                "p": _p_value(found["p_value"]),
+                "cycles": figures["cycles"],
+                "missing": figures["missing"],
+                "patients": figures["patients"],
+                "error (%)": format_number(figures["error"]),
+                "AURC (%)": format_number(figures["aurc"]),
+                "gain (%)": format_number(figures["gain"]),
+                "area (95 % interval)": format_area(figures),
+                "Spearman": format_number(figures["spearman"], ".3f"),
+                "p": _p_value(figures["p_value"]),
             }
-            for name, found in analysis.items()
+            for name, figures in analysis.items()
         ]
     )
     quartiles = pd.DataFrame(
         [
             {"measure": measure_name(name), **quartile}
-            for name, found in analysis.items()
-            for quartile in found["quartiles"]
+            for name, figures in analysis.items()
+            for quartile in figures["quartiles"]
         ]
     )
     title = "Quality and the model's errors"
@@ -121,17 +102,13 @@ def format_quality_analysis(analysis, about):
             f"\n{measures.to_string(index=False)}\n",
             ERRORS_NOTE,
             quartiles.to_string(
-                index=False, float_format="{:.2f}".format, na_rep="n/a"
+                index=False, float_format="{:.2f}".format, na_rep=UNDEFINED
             ),
             f"\n{QUARTILES_NOTE}",
         ]
     )
 
 
-def _number(value, decimals=2):
-    return "n/a" if math.isnan(value) else f"{value:.{decimals}f}"
-
-
-def _p_value(value):
+def _p_value(value: float) -> str:
     """Not more of a p value than it is worth."""
-    return "<0.001" if value < 0.001 else _number(value, 3)
+    return "<0.001" if value < 0.001 else format_number(value, ".3f")

@@ -5,6 +5,10 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from speechbrain.utils.logger import get_logger
@@ -26,6 +30,7 @@ from qlung_plugin.scores.icbhi_score import (
 from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions
 from qlung_plugin.scores.metrics import (
     METRICS,
+    UNDEFINED,
     always_normal,
     metrics_in,
     metrics_of,
@@ -42,22 +47,22 @@ PUBLISHED = ("sp", "se", "score")  # what others publish of their results
 
 
 def write_run_results(
-    folder,
-    tables,
-    epochs,
-    data,
-    labels,
-    partition,
-    validated=True,
-    history=None,
-    published=None,
-):
+    folder: Path | str,
+    tables: dict[str, pd.DataFrame],
+    epochs: dict[str, int],
+    data: dict[str, Any],
+    labels: Sequence[str],
+    partition: str,
+    validated: bool = True,
+    history: pd.DataFrame | None = None,
+    published: str | None = None,
+) -> dict[str, Any]:
     """Writes metrics, predictions, report and figures.
 
-    ``metrics.json`` holds an object per checkpoint and ``data``;
-    ``predictions.csv`` is that of the selected checkpoint, those of the others
-    carry their names. How the quality goes with the errors is told of the
-    first checkpoint. The report is logged too.
+    ``metrics.json``, which it returns, holds an object per checkpoint and
+    ``data``; ``predictions.csv`` is that of the selected checkpoint, those of
+    the others carry their names. How the quality goes with the errors is told of
+    the first checkpoint. The report is logged too.
 
     Arguments
     ---------
@@ -82,11 +87,6 @@ def write_run_results(
     published : str, optional
         A benchmark of :mod:`qlung_plugin.scores.published` whose results are
         set beside those of the run.
-
-    Returns
-    -------
-    dict
-        What was written to ``metrics.json``.
     """
     run, database = RunFolder(folder), name_database(data)
     metrics, reports, abouts = {}, [], {}
@@ -136,7 +136,7 @@ def write_run_results(
     return metrics
 
 
-def age_group(age):
+def age_group(age: pd.Series) -> pd.Series:
     """Age groups, a categorical Series, of a Series of ages in years.
 
     Example
@@ -150,20 +150,13 @@ def age_group(age):
     return groups.cat.add_categories("unknown").fillna("unknown")
 
 
-def evaluate_predictions(table, labels=LABELS, n_resamples=10000, seed=0):
+def evaluate_predictions(
+    table: pd.DataFrame,
+    labels: Sequence[str] = LABELS,
+    n_resamples: int = 10000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """All figures of a table of predictions.
-
-    Arguments
-    ---------
-    table : pandas.DataFrame
-        One row per cycle with ``patient``, ``label`` and ``prediction``, and
-        ``device``, ``age``, ``sex`` and ``location``.
-    labels : sequence of str
-        All classes, in order, normal first.
-    n_resamples : int
-        Number of bootstrap resamples.
-    seed : int
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -174,15 +167,6 @@ def evaluate_predictions(table, labels=LABELS, n_resamples=10000, seed=0):
         that occurs, ``cycles``, ``patients``, ``sp``, ``se`` (exact class) and
         ``score``; none of what is unknown of all cycles. Undefined figures are
         NaN, which :func:`write_json` writes as null.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"patient": ["1", "2"], "device": ["a", None]})
-    >>> table["age"] = [3.0, 70.0]
-    >>> table["sex"] = table["location"] = None
-    >>> table["label"] = table["prediction"] = ["normal", "both"]
-    >>> evaluate_predictions(table, n_resamples=9)["strata"]["device"]["a"]
-    {'cycles': 1, 'patients': 1, 'sp': 100.0, 'se': nan, 'score': nan}
     """
     metrics = prediction_metrics(table["label"], table["prediction"], labels)
     confusions = patient_confusions(table, labels)
@@ -210,23 +194,13 @@ def evaluate_predictions(table, labels=LABELS, n_resamples=10000, seed=0):
     return metrics
 
 
-def format_report(name, metrics, data):
-    """A report to read of the figures of one evaluation.
+def format_report(
+    name: str, metrics: dict[str, Any], data: dict[str, str]
+) -> str:
+    """A report to read of the figures of one evaluation, or of its JSON.
 
-    Arguments
-    ---------
-    name : str
-        What was evaluated.
-    metrics : dict
-        From :func:`evaluate_predictions`, or read back from its JSON.
-    data : dict
-        Texts that say what the figures are of: ``data``, ``partition`` and
-        ``selection`` (of the model) at least, or it is a ValueError.
-
-    Returns
-    -------
-    str
-        Several lines, percentages with two decimals.
+    It says what the figures are of: ``data``, ``partition`` and ``selection``
+    (of the model) at least, or it is a ValueError.
     """
     lacking = [k for k in ("data", "partition", "selection") if not data.get(k)]
     if lacking:
@@ -267,21 +241,13 @@ def format_report(name, metrics, data):
     return "\n\n".join(blocks) + "\n"
 
 
-def format_references(metrics, published=None):
-    """What the scores are to be read beside.
+def format_references(
+    metrics: dict[str, dict[str, Any]], published: str | None = None
+) -> str:
+    """What the scores of checkpoints are to be read beside.
 
-    Arguments
-    ---------
-    metrics : dict
-        Per checkpoint what :func:`evaluate_predictions` returned.
-    published : str, optional
-        A benchmark of :mod:`qlung_plugin.scores.published`.
-
-    Returns
-    -------
-    str
-        A table: the checkpoints, the floor of always answering "normal", and
-        the published results, marked as such.
+    The floor of always answering "normal", and the published results of a
+    benchmark, marked as such.
     """
     rows = [
         (name, *(f"{values[key]:.2f}" for key in PUBLISHED))
@@ -294,15 +260,15 @@ def format_references(metrics, published=None):
     if published is not None:
         table = published_results(published)
         rows += [
-            (f"{row.method} ({MARK})", row.sp, row.se, row.score)
-            for row in table.itertuples()
+            (f"{method} ({MARK})", *values)
+            for method, *values in table[["method", *PUBLISHED]].to_numpy()
         ]
     table = pd.DataFrame(rows, columns=columns).set_index("percent")
     title = "Beside it"
     return f"{title}\n{'=' * len(title)}\n\n{_text(table)}\n"
 
 
-def _stratum(rows, labels):
+def _stratum(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, float]:
     """The figures of a part of a table of predictions."""
     confusions = patient_confusions(rows, labels)
     scores = metrics_of(confusions.sum(0), "strata")
@@ -310,7 +276,7 @@ def _stratum(rows, labels):
     return {**size, **{key: float(value) for key, value in scores.items()}}
 
 
-def _text(table, corner=""):
+def _text(table: pd.DataFrame, corner: str = "") -> str:
     """A table to print, with two decimals."""
     table = table.rename_axis(columns=corner)
-    return table.to_string(float_format="{:.2f}".format, na_rep="n/a")
+    return table.to_string(float_format="{:.2f}".format, na_rep=UNDEFINED)

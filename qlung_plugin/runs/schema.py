@@ -9,7 +9,9 @@ Authors
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 from qlung_plugin.utils.ordinary_files import LARGEST_TEXT, read_json
 
@@ -23,16 +25,20 @@ class Kind(NamedTuple):
     """What a value is to be, in words and as a test."""
 
     words: str
-    holds: callable
+    holds: Callable[[Any], bool]
 
 
 class Nullable(NamedTuple):
     """A rule for what may be null."""
 
-    rule: object
+    rule: "Rule"
 
 
-def number(low, high):
+# A dict has a rule per key, or one for all under ANY; a list that of its items.
+Rule: TypeAlias = Kind | Nullable | dict[Any, Any] | list[Any]
+
+
+def number(low: float, high: float) -> Kind:
     """A number in [low, high]."""
     return Kind(
         f"a number from {low:g} to {high:g}",
@@ -42,7 +48,7 @@ def number(low, high):
     )
 
 
-def whole(low, high):
+def whole(low: int, high: int) -> Kind:
     """A whole number in [low, high]."""
     return Kind(
         f"a whole number from {low:,} to {high:,}",
@@ -130,18 +136,8 @@ CYCLE = {
 }
 
 
-def check(value, rule, where):
-    """Raises a ValueError that names what breaks a rule.
-
-    Arguments
-    ---------
-    value : object
-        What JSON says.
-    rule : Kind, Nullable, dict or list
-        A dict has a rule per key, or one for all under :data:`ANY`; a list has
-        the rule of its items.
-    where : str or Path
-        The file, for the message.
+def check(value: object, rule: Rule, where: Path | str) -> None:
+    """Raises a ValueError that names the file and what in its JSON breaks a rule.
 
     Example
     -------
@@ -154,33 +150,20 @@ def check(value, rule, where):
     _check(value, rule, where, "")
 
 
-def read_checked(path, rule={}, largest=LARGEST_TEXT):
+def read_checked(
+    path: Path, rule: Rule = {}, largest: int = LARGEST_TEXT
+) -> Any:
     """Reads JSON strictly, from an ordinary file of bounded size; checks it.
 
-    Arguments
-    ---------
-    path : Path
-        The file.
-    rule : dict or list
-        See :func:`check`; by default that it holds an object with keys.
-    largest : int
-        In bytes.
-
-    Returns
-    -------
-    dict or list
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read, or holds anything else.
+    By default it has to hold an object with keys. What cannot be read, or holds
+    anything else, is an OSError or a ValueError.
     """
     content = read_json(path, largest)
     check(content, rule, path)
     return content
 
 
-def _check(value, rule, where, key):
+def _check(value: object, rule: Rule, where: Path | str, key: str) -> None:
     if isinstance(rule, Nullable):
         if value is not None:
             _check(value, rule.rule, where, key)
@@ -200,7 +183,9 @@ def _check(value, rule, where, key):
         _check_keys(value, rule, where, key)
 
 
-def _check_keys(value, rule, where, key):
+def _check_keys(
+    value: dict[str, Any], rule: dict[Any, Rule], where: Path | str, key: str
+) -> None:
     inside = f"{key}." if key else ""
     named = {name.rstrip("?"): name for name in rule if name is not ANY}
     for name, written in named.items():
@@ -213,35 +198,23 @@ def _check_keys(value, rule, where, key):
             _check(value[name], rule[ANY], where, f"{inside}{name}")
 
 
-def _wrong(value, where, key, words):
+def _wrong(value: object, where: Path | str, key: str, words: str) -> str:
     what = f": {key} is" if key else " holds"
     return f"{where}{what} {excerpt(value)}, not {words}"
 
 
-def excerpt(value):
+def excerpt(value: object) -> str:
     """The beginning of a value as Python writes it."""
     text = repr(value)
     return text if len(text) <= EXCERPT else f"{text[:EXCERPT]}..."
 
 
-def check_figures(written, computed, where, origin):
+def check_figures(
+    written: dict[str, Any], computed: dict[str, Any], where: str, origin: str
+) -> None:
     """Compares the figures in ``metrics.json`` with those of the predictions.
 
-    Arguments
-    ---------
-    written : dict
-        Of a checkpoint, as the file has it.
-    computed : dict
-        What the predictions give.
-    where : str
-        The file and the checkpoint in it.
-    origin : str or Path
-        The file of predictions.
-
-    Raises
-    ------
-    ValueError
-        If one is missing or differs; the message names it.
+    One that is missing or differs is a ValueError, whose message names it.
 
     Example
     -------
@@ -262,7 +235,7 @@ is altered, or of another run
             )
 
 
-def _same(written, computed):
+def _same(written: Any, computed: Any) -> bool:
     """Whether JSON says what was computed, where null is NaN."""
     if isinstance(computed, dict):
         return (
@@ -285,23 +258,8 @@ def _same(written, computed):
     )
 
 
-def check_cycle(entry, key, path):
-    """Checks that an entry of a manifest says where its cycle is.
-
-    Arguments
-    ---------
-    entry : object
-        The entry.
-    key : str
-        The cycle's id.
-    path : Path
-        The manifest.
-
-    Raises
-    ------
-    ValueError
-        If not; the message names the key.
-    """
+def check_cycle(entry: Any, key: str, path: Path) -> None:
+    """Raises a ValueError if an entry of a manifest says no place of a cycle."""
     check(entry, CYCLE, f"{path}: {key}")
     wav = entry["wav"]
     length = (wav["stop"] - wav["start"]) / entry["sample_rate"]

@@ -12,6 +12,8 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from types import TracebackType
+from typing import NoReturn
 
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.utils.text import (
@@ -30,20 +32,17 @@ PARENT = "QLUNG_PARENT"
 USER_ERRORS = (OSError, ValueError)
 
 
-def start_script(about):
-    """To be called first: help, errors of one line, interruptions.
+def start_script(about: str) -> None:
+    """To be called first, with the docstring of a script, which has its command.
 
-    Arguments
-    ---------
-    about : str
-        The script's docstring, which has its command in it.
+    From then on there are help, errors of one line, and interruptions.
     """
     guard_terminal()
     explain_errors()
     refuse_repeated(sys.argv[1:])
     own = os.getpid()
 
-    def terminate(signum, frame):
+    def terminate(signum: int, frame: object) -> NoReturn:
         if os.getpid() == own:  # not a process of a DataLoader
             print(f"\nTerminated: {INTERRUPTED}", file=sys.stderr)
         sys.exit(128 + signum)
@@ -58,18 +57,8 @@ def start_script(about):
         print(printable_lines(describe_options(about, sys.argv)))
 
 
-def refuse_repeated(arguments):
+def refuse_repeated(arguments: list[str]) -> None:
     """Refuses a command line on which an option is given twice.
-
-    Arguments
-    ---------
-    arguments : list of str
-        Of the process, without its name.
-
-    Raises
-    ------
-    ValueError
-        Which names the option.
 
     Example
     -------
@@ -86,56 +75,46 @@ def refuse_repeated(arguments):
             )
 
 
-def describe_options(about, arguments):
+def describe_options(about: str, arguments: list[str]) -> str:
     """The help of a script: its options are the keys of its YAML.
 
-    Arguments
-    ---------
-    about : str
-        The script's docstring.
-    arguments : list of str
-        Of the process; if no YAML is among them, that of the docstring is
-        described.
-
-    Returns
-    -------
-    str
-        Several lines.
+    If no YAML is among the arguments of the process, that of the script's
+    docstring is described.
     """
-    name = next((a for a in arguments[1:] if a.endswith(".yaml")), None)
-    if name is None:
-        name = re.search(r"hparams/\S+\.yaml", about)[0]
+    given = [a for a in arguments[1:] if a.endswith(".yaml")]
+    [name, *_] = given or re.findall(r"hparams/\S+\.yaml", about)
+    path = Path(name)
+    if not given:
         script = Path(arguments[0])
         # A script that is linked to from another recipe describes that one's.
         folders = script.absolute().parent, script.resolve().parent
-        name = next(f / name for f in folders if (f / name).is_file())
-    text = read_hparams(name)
+        path = next(f / name for f in folders if (f / name).is_file())
+    text = read_hparams(path)
     # Without the title, and what is not to be changed.
     text = re.sub(r"\A(#.*\n)+", "", text)
     text = re.sub(r"^__.*\n(\s.*\n)*", "", text, flags=re.M)
     text = re.sub(r"^(\w+):", r"--\1", text, flags=re.M)
     return (
         f"{about.split('Authors')[0]}"
-        f"Options, with what they are in {name}. A nested one is"
+        f"Options, with what they are in {path}. A nested one is"
         ' given so: --quality "{normalisation: absolute}"\n'
         "An error is told in a line: --debug shows where it arises, too.\n"
         f"\n{text}\nOptions of SpeechBrain:\n"
     )
 
 
-def explain_errors(log=None):
+def explain_errors(log: Path | str | None = None) -> None:
     """An error is told in a line; its traceback is wanted with ``--debug``.
 
-    SpeechBrain sets a hook of its own when it makes the experiment's folder:
-    it is replaced again.
-
-    Arguments
-    ---------
-    log : str or Path, optional
-        The file to which the traceback is logged.
+    The traceback is logged, if there is a log. SpeechBrain sets a hook of its
+    own when it makes the experiment's folder: it is replaced again.
     """
 
-    def explain(kind, error, trace):
+    def explain(
+        kind: type[BaseException],
+        error: BaseException,
+        trace: TracebackType | None,
+    ) -> None:
         if issubclass(kind, KeyboardInterrupt):
             print(f"\nInterrupted: {INTERRUPTED}", file=sys.stderr)
             return
@@ -151,17 +130,8 @@ def explain_errors(log=None):
     sys.excepthook = explain
 
 
-def describe_error(error):
+def describe_error(error: BaseException) -> str:
     """What went wrong, in the words of the exception.
-
-    Arguments
-    ---------
-    error : BaseException
-        What was raised.
-
-    Returns
-    -------
-    str
 
     Example
     -------
@@ -177,7 +147,9 @@ def describe_error(error):
     return f"{kind}: {text}"
 
 
-def _log_traceback(kind, error, trace):
+def _log_traceback(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     record = logging.getLogRecordFactory()(
         *(__name__, logging.ERROR, __file__, 0, "Exception:", ()),
         (kind, error, trace),
@@ -187,28 +159,19 @@ def _log_traceback(kind, error, trace):
             handler.handle(record)
 
 
-def _end_with_parent(descriptor):
+def _end_with_parent(descriptor: int) -> None:
     # The other end is never written to: it closes when the parent ends.
     os.read(descriptor, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def set_threads(recorded=None):
-    """Computes on the cores that are free, and says so.
+def set_threads(recorded: int | None = None) -> int:
+    """Computes on the cores that are free, and says on how many threads.
 
     With more threads than free cores, each waits for the slowest. Whoever sets
-    ``OMP_NUM_THREADS`` is left alone.
-
-    Arguments
-    ---------
-    recorded : int, optional
-        The number with which this computation was begun. With another one it
-        would end with other last digits, which training amplifies.
-
-    Returns
-    -------
-    int
-        The number of threads.
+    ``OMP_NUM_THREADS`` is left alone. What was begun with a recorded number
+    keeps it: with another one it would end with other last digits, which
+    training amplifies.
     """
     import torch
 
@@ -235,17 +198,7 @@ def set_threads(recorded=None):
     return threads
 
 
-def free_cores():
-    """How many of this process's cores have nothing to do, one at least.
-
-    Returns
-    -------
-    int
-
-    Example
-    -------
-    >>> free_cores() >= 1
-    True
-    """
+def free_cores() -> int:
+    """How many of this process's cores have nothing to do, one at least."""
     cores = len(os.sched_getaffinity(0))
     return max(1, cores - round(os.getloadavg()[0]))

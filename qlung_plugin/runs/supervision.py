@@ -7,67 +7,63 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 
+import pandas as pd
+
 from qlung_plugin.runs.databases import complete_database
+from qlung_plugin.runs.evaluations import Evaluation
 
 
-def set_supervised_apart(evaluations):
+def set_supervised_apart(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     """Marks such runs, and judges them on patients that nothing learned from.
 
     On a database that a quality measure was learned from, the runs with that
     measure are taken out of the comparison, and all runs are compared once
-    more, without the patients that the measure was learned from.
-
-    Arguments
-    ---------
-    evaluations : list of qlung_plugin.runs.evaluations.Evaluation
-        In the order in which configurations are to be shown.
-
-    Returns
-    -------
-    list of qlung_plugin.runs.evaluations.Evaluation
-        In the same order; those of the further comparisons at the end.
-
-    Example
-    -------
-    >>> set_supervised_apart([])
-    []
+    more, without the patients that the measure was learned from. The order
+    stays; the further comparisons are at the end.
     """
-    supervised = [one for one in evaluations if one.supervision]
-    patients = {}  # by database, those that any measure was learned from
-    for one in supervised:
-        database = one.supervision["database"]
-        learned = patients.setdefault(database, set())
-        learned.update(one.supervision["patients"])
+    evaluations = list(evaluations)
+    patients: dict[str, set[str]] = {}  # that any measure was learned from
+    for evaluation in evaluations:
+        if evaluation.supervision:
+            database = complete_database(evaluation.supervision["database"])
+            learned_from = evaluation.supervision["patients"]
+            patients.setdefault(database, set()).update(learned_from)
     apart, further = [], []
-    for one in map(_marked, evaluations):
-        learned = patients.get(complete_database(one.database))
-        if learned is None:
-            apart.append(one)
-            continue
-        if not one.supervision or complete_database(
-            one.database
-        ) != complete_database(one.supervision["database"]):
-            apart.append(one)
-        kept = ~one.predictions["patient"].astype(str).isin(learned)
-        if kept.any():
-            further.append(_without(one, kept))
+    for evaluation in map(_marked, evaluations):
+        database = complete_database(evaluation.database)
+        if not _is_supervised_on(evaluation, database):
+            apart.append(evaluation)
+        if database in patients:
+            names = evaluation.predictions["patient"].astype(str)
+            kept = ~names.isin(patients[database])
+            if kept.any():
+                further.append(_without(evaluation, kept))
     return apart + further
 
 
-def _marked(one):
-    if not one.supervision:
-        return one
-    mark = f"quality supervised on {one.supervision['database']}"
-    return replace(one, configuration=f"{one.configuration} ({mark})")
+def _is_supervised_on(evaluation: Evaluation, database: str) -> bool:
+    supervision = evaluation.supervision
+    if not supervision:
+        return False
+    return database == complete_database(supervision["database"])
 
 
-def _without(one, kept):
-    left_out = one.predictions.loc[~kept, "patient"].nunique()
+def _marked(evaluation: Evaluation) -> Evaluation:
+    if not evaluation.supervision:
+        return evaluation
+    mark = f"quality supervised on {evaluation.supervision['database']}"
+    name = f"{evaluation.configuration} ({mark})"
+    return replace(evaluation, configuration=name)
+
+
+def _without(evaluation: Evaluation, kept: pd.Series) -> Evaluation:
+    left_out = evaluation.predictions.loc[~kept, "patient"].nunique()
     text = f"without the {left_out} patients that a quality was learned from"
     return replace(
-        one,
-        partition=f"{one.partition}, {text}",
-        predictions=one.predictions[kept].reset_index(drop=True),
+        evaluation,
+        partition=f"{evaluation.partition}, {text}",
+        predictions=evaluation.predictions[kept].reset_index(drop=True),
     )

@@ -228,9 +228,7 @@ def test_a_damaged_record_is_named(start):
         start()
 
 
-@pytest.mark.parametrize(
-    "option", ["output_folder", "save_folder", "cache_folder", "train_log"]
-)
+@pytest.mark.parametrize("option", ["output_folder", "train_log"])
 def test_nothing_is_written_into_the_data(start, data, tmp_path, option):
     before = digest_tree(tmp_path)
     with pytest.raises(ValueError, match=f"{option} .*data/in lies in the"):

@@ -5,151 +5,22 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from qlung_plugin.runs.predictions import (
     predictions_table,
-    read_predictions,
-    write_predictions,
 )
 from qlung_plugin.runs.results import (
     age_group,
     evaluate_predictions,
     format_report,
 )
-from qlung_plugin.scores.icbhi_score import LABELS, RespiratoryScore
+from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions
 from qlung_plugin.utils.files import write_json
+from tests.unittests.runs.conftest import corpus
 
-COLUMNS = (
-    "id, recording, patient, device, age, sex, location, label, prediction, "
-    "p_normal, p_crackle, p_wheeze, p_both, quality"
-).split(", ")
 AGE_GROUPS = ["under 3", "18 to 64", "65 and over"]
 DATA = {"data": "ICBHI 2017", "partition": "test", "selection": "last epoch"}
-
-
-def corpus(n_cycles=300, n_patients=12, seed=0):
-    """Predictions in random order, their manifest, and their quality."""
-    rng = np.random.default_rng(seed)
-    manifest = {}
-    for cycle in range(n_cycles):
-        patient = rng.integers(n_patients)
-        manifest[f"{patient:03d}_{cycle}"] = {
-            "recording": f"{patient:03d}_1b1",
-            "patient": f"{patient:03d}",
-            "device": ["Meditron", "Litt3200", None][patient % 3],
-            "age": [0.5, 18, 65.0, None][patient % 4],
-            "sex": ["F", "M"][patient % 2],
-            "label": LABELS[rng.integers(4)],
-        }
-    ids = rng.permutation(list(manifest)).tolist()
-    targets = [LABELS.index(manifest[i]["label"]) for i in ids]
-    logits = rng.normal(size=(n_cycles, 4))
-    logits[range(n_cycles), targets] += 1
-    stats = RespiratoryScore()
-    probabilities = torch.tensor(logits).softmax(1)
-    stats.append(ids, probabilities, torch.tensor(targets)[:, None])
-    return stats, manifest, dict(zip(ids, rng.uniform(size=n_cycles)))
-
-
-@pytest.fixture(name="table", scope="module")
-def fixture_table():
-    stats, manifest, quality = corpus()
-    return predictions_table(stats, manifest, quality=quality)
-
-
-def test_table_joins_by_id():
-    stats, manifest, quality = corpus()
-    table = predictions_table(stats, manifest, quality=quality)
-    assert table.columns.tolist() == COLUMNS
-    assert table["id"].tolist() == sorted(manifest)
-    kept = stats.predictions().set_index("id")
-    for row in table.to_dict("records"):
-        entry = manifest[row["id"]]
-        for name in ("recording", "patient", "sex", "label"):
-            assert row[name] == entry[name]
-        assert row["quality"] == quality[row["id"]]
-        for name in ("prediction", "p_normal", "p_both"):
-            assert row[name] == kept.loc[row["id"], name]
-        if entry["age"] is None:
-            assert np.isnan(row["age"])
-        else:
-            assert row["age"] == entry["age"]
-    assert table["location"].isna().all()
-
-
-def test_quality_from_a_series_in_part_or_nowhere():
-    stats, manifest, quality = corpus(5)
-    table = predictions_table(stats, manifest, quality=pd.Series(quality))
-    assert table["quality"].tolist() == [quality[i] for i in table["id"]]
-    partly = predictions_table(stats, manifest, quality={table["id"][0]: 0.5})
-    assert partly["quality"].notna().tolist() == [True] + [False] * 4
-    assert predictions_table(stats, manifest)["quality"].isna().all()
-
-
-def test_further_quality_measures_have_columns_of_their_own(tmp_path):
-    stats, manifest, quality = corpus(5)
-    flatness = {cycle: value / 2 for cycle, value in quality.items()}
-    table = predictions_table(
-        stats, manifest, quality=quality, quality_flatness=flatness
-    )
-    assert table.columns.tolist() == [*COLUMNS, "quality_flatness"]
-    assert table["quality_flatness"].tolist() == (table["quality"] / 2).tolist()
-    write_predictions(table, tmp_path / "predictions.csv")
-    found = read_predictions(tmp_path / "predictions.csv")
-    assert found["quality_flatness"].dtype == float
-
-
-def test_prediction_without_manifest_entry():
-    stats, manifest, _ = corpus(5)
-    lost = sorted(manifest)[2]
-    del manifest[lost]
-    with pytest.raises(ValueError, match=f"1 predictions.*'{lost}'"):
-        predictions_table(stats, manifest)
-
-
-def test_equal_predictions_give_equal_bytes(tmp_path):
-    stats, manifest, quality = corpus(50)
-    table = predictions_table(stats, manifest, quality=quality)
-    write_predictions(table, tmp_path / "a.csv")
-    # In another order, with a difference below the sixth decimal.
-    again = RespiratoryScore()
-    for row in stats.predictions().iloc[::-1].to_dict("records"):
-        scores = np.array([[row[f"p_{name}"] for name in LABELS]]) + 1e-12
-        again.append([row["id"]], scores, [LABELS.index(row["label"])])
-    table = predictions_table(
-        again, dict(reversed(manifest.items())), quality=quality
-    )
-    write_predictions(table, tmp_path / "b.csv")
-    first = (tmp_path / "a.csv").read_bytes()
-    assert first == (tmp_path / "b.csv").read_bytes()
-    assert first.decode().splitlines()[0] == ",".join(COLUMNS)
-    assert b"\r" not in first
-
-
-def test_reading_gives_the_table_back(tmp_path, table):
-    path = tmp_path / "predictions.csv"
-    # Neither is a missing value, nor "000" the number 0.
-    odd = table.assign(device="NA", sex="None")
-    assert odd["patient"].iloc[0] == "000"
-    write_predictions(odd, path)
-    found = read_predictions(path)
-    pd.testing.assert_frame_equal(
-        found, odd, check_dtype=False, atol=5.1e-7, rtol=0
-    )
-    first = path.read_bytes()
-    write_predictions(found, path)
-    assert path.read_bytes() == first
-
-
-def test_everything_comes_from_the_file(tmp_path, table):
-    write_predictions(table, tmp_path / "predictions.csv")
-    found = read_predictions(tmp_path / "predictions.csv")
-    from_file, from_memory = (
-        evaluate_predictions(part, LABELS, 200) for part in (found, table)
-    )
-    assert str(from_file) == str(from_memory)
 
 
 def test_evaluation_equals_its_parts(table):
@@ -245,8 +116,6 @@ def test_report_of_the_json_is_the_same(tmp_path, table, kind):
     assert "nan" not in report and "None" not in report
 
 
-@pytest.mark.parametrize("lacking", list(DATA))
-def test_report_of_unnamed_data(table, lacking):
-    data = {key: text for key, text in DATA.items() if key != lacking}
-    with pytest.raises(ValueError, match=f"must say its {lacking}"):
-        format_report("QLung", evaluate_predictions(table, LABELS, 10), data)
+def test_report_of_unnamed_data():
+    with pytest.raises(ValueError, match="must say its partition, selection"):
+        format_report("QLung", {}, {"data": "ICBHI 2017"})

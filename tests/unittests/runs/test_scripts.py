@@ -181,9 +181,7 @@ def machine(monkeypatch):
     return load
 
 
-@pytest.mark.parametrize(
-    "load, free", [(0.2, 6), (1.6, 4), (5.4, 1), (6.0, 1), (40.0, 1)]
-)
+@pytest.mark.parametrize("load, free", [(0.2, 6), (1.6, 4), (40.0, 1)])
 def test_as_many_threads_as_cores_are_free(machine, capsys, load, free):
     chosen = machine(load)
     assert free_cores() == free

@@ -1,0 +1,42 @@
+"""Predictions that the tests of runs share.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from qlung_plugin.runs.predictions import predictions_table
+from qlung_plugin.scores.icbhi_score import LABELS, RespiratoryScore
+
+
+def corpus(n_cycles=300, n_patients=12, seed=0):
+    """Predictions in random order, their manifest, and their quality."""
+    rng = np.random.default_rng(seed)
+    manifest = {}
+    for cycle in range(n_cycles):
+        patient = rng.integers(n_patients)
+        manifest[f"{patient:03d}_{cycle}"] = {
+            "recording": f"{patient:03d}_1b1",
+            "patient": f"{patient:03d}",
+            "device": ["Meditron", "Litt3200", None][patient % 3],
+            "age": [0.5, 18, 65.0, None][patient % 4],
+            "sex": ["F", "M"][patient % 2],
+            "label": LABELS[rng.integers(4)],
+        }
+    ids = rng.permutation(list(manifest)).tolist()
+    targets = [LABELS.index(manifest[i]["label"]) for i in ids]
+    logits = rng.normal(size=(n_cycles, 4))
+    logits[range(n_cycles), targets] += 1
+    stats = RespiratoryScore()
+    probabilities = torch.tensor(logits).softmax(1)
+    stats.append(ids, probabilities, torch.tensor(targets)[:, None])
+    return stats, manifest, dict(zip(ids, rng.uniform(size=n_cycles)))
+
+
+@pytest.fixture(name="table", scope="module")
+def fixture_table():
+    stats, manifest, quality = corpus()
+    return predictions_table(stats, manifest, quality=quality)
