@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from ruamel.yaml import YAML
 from scipy.stats import spearmanr
 
 from qlung_plugin.dataio.cycles import read_cycle
@@ -26,12 +25,13 @@ DEGRADATIONS = {"white_noise": [20, 0], "dropouts": [0.2, 0.6]}
 
 def study(data_folder, folder, **options):
     """Runs the recipe with few degrees, into ``results`` of the folder."""
-    yaml = YAML()
-    content = yaml.load(STUDY_YAML)
-    content["degradations"] = DEGRADATIONS
-    for name in ("learned", "aqs_absolute"):
-        del content["measures"][name]
-    yaml.dump(content, folder / "degradation.yaml")
+    (folder / "degradation.yaml").write_text(
+        f"!include:{STUDY_YAML}\n"
+        f"degradations: {DEGRADATIONS}\n"
+        "measures:\n"
+        "    flatness: !name:qlung_plugin.lobes.quality.FlatnessScore\n"
+        "    snr: !name:qlung_plugin.lobes.quality.SNRScore\n"
+    )
     settings = {
         "data_folder": data_folder,
         "output_folder": folder / "results",
@@ -169,10 +169,3 @@ def test_recordings_that_are_all_poor(sprsound_corpus, tmp_path):
         path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="none of 46 recordings is annotated"):
         study(folder, tmp_path)
-
-
-def test_without_data_folder_one_line_says_what_to_pass():
-    with pytest.raises(SystemExit) as error:
-        run_script(STUDY, STUDY_YAML, {})
-    assert "--data_folder /path/to/SPRSound" in str(error.value)
-    assert "\n" not in str(error.value)

@@ -231,10 +231,3 @@ def test_too_few_patients_with_poor_recordings(learn):
 def test_partition_without_poor_recordings(learn):
     with pytest.raises(ValueError, match="0 patients with poor recordings"):
         learn(partition="inter")
-
-
-def test_without_data_folder_one_line_says_what_to_pass():
-    with pytest.raises(SystemExit) as error:
-        run_script(RECIPE, HPARAMS, {})
-    assert "--data_folder /path/to/SPRSound" in str(error.value)
-    assert "\n" not in str(error.value)

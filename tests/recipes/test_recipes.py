@@ -123,6 +123,17 @@ def test_recipe_runs(row, request, cache, tmp_path, monkeypatch):
     assert float(value) < float(bound)
 
 
+SCRIPTS = {row["Script_file"]: row["Hparam_file"] for row in ROWS}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_without_data_folder_one_line_says_what_to_pass(script):
+    with pytest.raises(SystemExit) as ended:
+        run_script(ROOT / script, ROOT / SCRIPTS[script], {})
+    assert "--data_folder /path/to/" in str(ended.value.code)
+    assert "\n" not in str(ended.value.code)
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda path: path.name)
 def test_table_is_in_upstream_format(table):
     assert table.read_text().splitlines()[0] == COLUMNS
