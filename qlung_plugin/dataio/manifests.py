@@ -5,7 +5,7 @@ Authors
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,25 @@ Cycle = dict[str, Any]  # as qlung_plugin.dataio.locating describes it
 Entries = dict[str, dict[str, Any]]  # by id
 
 
-def manifest_entry(
-    cycle: Mapping[str, Any], data_folder: Path, facts: Iterable[str]
-) -> dict[str, Any]:
-    """The manifest's entry of a cycle, which was located.
+def make_manifest(
+    cycles: Iterable[Mapping[str, Any]],
+    data_folder: Path,
+    facts: Collection[str],
+) -> Entries:
+    """The manifest's entries of cycles, which were located.
 
-    It has ``wav`` (``file``, in which ``{data_root}`` stands for the data
+    Each has ``wav`` (``file``, in which ``{data_root}`` stands for the data
     folder, and ``start``, ``stop`` in samples), ``sample_rate`` (Hz),
     ``duration`` (seconds) and those keys of the cycle that are facts to be told
     as they are.
     """
+    facts = tuple(facts)
+    return {cycle["id"]: _entry(cycle, data_folder, facts) for cycle in cycles}
+
+
+def _entry(
+    cycle: Mapping[str, Any], data_folder: Path, facts: Collection[str]
+) -> dict[str, Any]:
     path = cycle["wav"].relative_to(data_folder).as_posix()
     if "{" in path or "}" in path:
         # SpeechBrain fills in {data_root} by str.format_map.

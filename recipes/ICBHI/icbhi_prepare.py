@@ -12,7 +12,7 @@ from qlung_plugin.dataio.folders import check_folders
 from qlung_plugin.dataio.icbhi import read_corpus
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.manifests import (
-    manifest_entry,
+    make_manifest,
     read_summary,
     write_manifests,
 )
@@ -142,10 +142,7 @@ def prepare_icbhi(
         "warnings": warnings,
     }
     manifests = {
-        f"{name}.json": {
-            cycle["id"]: manifest_entry(cycle, data_folder, FACTS)
-            for cycle in members
-        }
+        f"{name}.json": make_manifest(members, data_folder, FACTS)
         for name, members in partitions.items()
     }
     write_manifests(output_folder, manifests, SUMMARY, summary)

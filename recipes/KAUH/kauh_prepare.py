@@ -19,7 +19,7 @@ from qlung_plugin.dataio.folders import (
 )
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.manifests import (
-    manifest_entry,
+    make_manifest,
     read_summary,
     write_manifests,
 )
@@ -32,7 +32,10 @@ from qlung_plugin.dataio.partitions import (
 MANIFEST = "test.json"
 SUMMARY = "kauh.json"
 SEARCH_DEPTH = 3  # an archive unpacked in a folder, and a folder in it
-FACTS = "label sound diagnosis patient recording device age sex location"
+FACTS = (
+    *("label", "sound", "diagnosis", "patient", "recording", "device"),
+    *("age", "sex", "location"),
+)
 NAME = re.compile(
     r"(?P<recording>(?P<mode>[BDE])P(?P<patient>[0-9]+))_(?P<diagnosis>[^,]*),"
     r"(?P<sound>[^,]*),(?P<location>[^,]*),(?P<age>[0-9]+) *,(?P<sex>[MF]) *"
@@ -121,10 +124,7 @@ def prepare_kauh(data_folder, output_folder, strict=False, skip_prep=False):
         "partitions": {"test": count_cycles(labelled)},
         "warnings": warnings,
     }
-    entries = {
-        recording["id"]: manifest_entry(recording, data_folder, FACTS.split())
-        for recording in labelled
-    }
+    entries = make_manifest(labelled, data_folder, FACTS)
     write_manifests(output_folder, {MANIFEST: entries}, SUMMARY, summary)
     return summary
 

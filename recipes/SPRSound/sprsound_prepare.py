@@ -18,7 +18,7 @@ from qlung_plugin.dataio.folders import check_folders
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.manifests import (
     log_summary,
-    manifest_entry,
+    make_manifest,
     read_summary,
     write_manifests,
 )
@@ -168,10 +168,7 @@ def prepare_sprsound(
         "warnings": warnings,
     }
     manifests = {
-        f"{name}.json": {
-            event["id"]: manifest_entry(event, data_folder, FACTS)
-            for event in members
-        }
+        f"{name}.json": make_manifest(members, data_folder, FACTS)
         for name, members in partitions.items()
     }
     write_manifests(output_folder, manifests, SUMMARY, summary)
@@ -206,15 +203,17 @@ def prepare_recordings(data_folder, output_folder, partition="train"):
     recordings, warnings = read_corpus(data_folder, sides)
     wavs = [recording["wav"] for recording in recordings]
     headers = read_headers(wavs, False, warnings)
-    entries = {}
-    for recording in recordings:
-        header = headers[recording["wav"]]
-        whole = {"start": 0, "stop": header.frames}
-        whole["sample_rate"] = header.sample_rate
-        facts = (*PERSON, "partition", "annotation")
-        entries[recording["recording"]] = manifest_entry(
-            {**recording, **whole}, data_folder, facts
-        )
+    wholes = [
+        {
+            **recording,
+            "id": recording["recording"],
+            "start": 0,
+            "stop": headers[recording["wav"]].frames,
+            "sample_rate": headers[recording["wav"]].sample_rate,
+        }
+        for recording in recordings
+    ]
+    facts = (*PERSON, "partition", "annotation")
     unknown = [r["recording"] for r in recordings if r["annotation"] is None]
     if unknown:
         warnings.append(
@@ -235,6 +234,7 @@ def prepare_recordings(data_folder, output_folder, partition="train"):
         "partitions": partitions,
         "warnings": warnings,
     }
+    entries = make_manifest(wholes, data_folder, facts)
     write_json(entries, output_folder / RECORDINGS)
     log_summary(summary)
     return summary
