@@ -292,6 +292,7 @@ def test_front_end_makes_features(name):
             inside = front_end(waveforms)
         assert inside.dtype == torch.float32
         assert torch.equal(inside, features)
+    assert not front_end.state_dict()  # all of it follows from its settings
 
 
 @each("compute_features")
@@ -342,6 +343,19 @@ def test_backbone_learns(backbone):
     assert features.grad.abs().sum() > 0
     for name, parameter in made.named_parameters():
         assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@each_backbone
+def test_backbone_in_half_precision(backbone):
+    made, features = small_backbone(backbone)
+    exact = embeddings_of(made, features)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = embeddings_of(made, features)
+        made.train()(features).square().sum().backward()
+    similarity = torch.cosine_similarity(exact, rough.float())
+    assert (similarity > 0.99).all()
+    for name, parameter in made.named_parameters():
         assert parameter.grad.isfinite().all(), name
 
 

@@ -4,8 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
-import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -121,21 +121,6 @@ def test_a_shorter_table_is_the_middle_of_the_published(published):
     assert index == len(positions)
 
 
-def test_a_shorter_input_is_that_of_a_model_made_for_it(published):
-    special, table = table_of(published)
-    other = model_of(798)
-    state = ASTModel.from_pretrained(published).state_dict()
-    cut = table[:, 11:90].reshape(-1, 32)
-    name = "embeddings.position_embeddings"
-    state[name] = torch.cat([special, cut])[None]
-    other.load_state_dict(state)
-    backbone = AST(published, frames=798, config=TINY).eval()
-    with torch.no_grad():
-        expected = other(features(798)).pooler_output
-        embeddings = backbone(features(798))
-    torch.testing.assert_close(embeddings, expected, atol=1e-5, rtol=0)
-
-
 def interpolated(values, size):
     """Linear interpolation between the centres of cells, by loop."""
     result = []
@@ -223,48 +208,43 @@ def test_the_names_of_the_published_file(published, tmp_path):
         ".query.weight" in renamed
     )
     save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
-    (tmp_path / "config.json").write_text(
-        (published / "config.json").read_text()
-    )
+    shutil.copy(published / "config.json", tmp_path)
     loaded = AST(tmp_path, config=TINY).state_dict()
     for name, tensor in AST(published, config=TINY).state_dict().items():
         assert torch.equal(loaded[name], tensor), name
 
 
-def damaged(published, folder, change):
-    """A copy of the published folder with other tensors."""
+def without_a_layer(tensors):
+    del tensors[next(name for name in tensors if "intermediate" in name)]
+
+
+def with_a_layer_too_many(tensors):
+    name = next(name for name in tensors if "layer.1." in name)
+    tensors[name.replace("layer.1.", "layer.2.")] = tensors[name].clone()
+
+
+def from_data_parallel(tensors):
+    for name in list(tensors):
+        tensors[f"module.{name}"] = tensors.pop(name)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (without_a_layer, "lacks 1 tensors of ASTModel"),
+        (with_a_layer_too_many, "1 tensors that ASTModel does not"),
+        (from_data_parallel, "'module.audio.*save_pretrained its"),
+    ],
+)
+def test_each_tensor_that_does_not_fit_is_named(
+    published, tmp_path, change, message
+):
     tensors = load_file(published / "model.safetensors")
     change(tensors)
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    (folder / "config.json").write_text((published / "config.json").read_text())
-    return folder
-
-
-def test_a_missing_tensor_is_named(published, tmp_path):
-    def change(tensors):
-        name = next(name for name in tensors if "intermediate" in name)
-        del tensors[name]
-
-    with pytest.raises(ValueError, match="lacks 1 tensors of ASTModel"):
-        AST(damaged(published, tmp_path, change), config=TINY)
-
-
-def test_a_tensor_too_many_is_named(published, tmp_path):
-    def change(tensors):
-        name = next(name for name in tensors if "layer.1." in name)
-        tensors[name.replace("layer.1.", "layer.2.")] = tensors[name].clone()
-
-    with pytest.raises(ValueError, match="1 tensors that ASTModel does not"):
-        AST(damaged(published, tmp_path, change), config=TINY)
-
-
-def test_weights_that_were_saved_from_data_parallel(published, tmp_path):
-    def change(tensors):
-        for name in list(tensors):
-            tensors[f"module.{name}"] = tensors.pop(name)
-
-    with pytest.raises(ValueError, match="'module.audio.*save_pretrained its"):
-        AST(damaged(published, tmp_path, change), config=TINY)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    shutil.copy(published / "config.json", tmp_path)
+    with pytest.raises(ValueError, match=message):
+        AST(tmp_path, config=TINY)
 
 
 def test_a_file_is_no_folder(published):
@@ -278,22 +258,14 @@ def test_another_architecture_is_named(published):
     assert "as config" in str(e.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"no tensors", None])
+@pytest.mark.parametrize("content", [b"no tensors", "truncated", "absent"])
 def test_a_damaged_folder_is_named(published, tmp_path, content):
-    (tmp_path / "config.json").write_text(
-        (published / "config.json").read_text()
-    )
-    if content is None:
+    shutil.copy(published / "config.json", tmp_path)
+    if content == "truncated":
         content = (published / "model.safetensors").read_bytes()[:5000]
-    (tmp_path / "model.safetensors").write_bytes(content)
-    with pytest.raises(ValueError, match="no readable ASTModel"):
-        AST(tmp_path, config=TINY)
-
-
-def test_a_folder_without_weights_is_named(published, tmp_path):
-    config = json.loads((published / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=f"{tmp_path} holds no readable"):
+    if content != "absent":
+        (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=f"{tmp_path} holds no readable AST"):
         AST(tmp_path, config=TINY)
 
 
@@ -323,34 +295,6 @@ def test_it_can_be_sent_to_another_process(published):
     backbone = AST(published, frames=98, config=TINY).eval()
     sent = pickle.loads(pickle.dumps(backbone))
     assert torch.equal(sent(features(98)), backbone(features(98)))
-
-
-def test_gradients_reach_every_parameter():
-    backbone = AST(frames=98, pooling="mean", config=TINY)
-    backbone(features(98)).square().sum().backward()
-    for name, parameter in backbone.named_parameters():
-        if "k_proj.bias" not in name:  # softmax takes it out
-            assert parameter.grad.abs().sum() > 0, name
-
-
-def test_frozen_it_learns_nothing():
-    dropping = {**TINY, "hidden_dropout_prob": 0.5}
-    backbone = AST(frames=98, freeze=True, config=dropping).train()
-    inputs = features(98)
-    assert torch.equal(backbone(inputs), backbone(inputs))
-    assert not any(p.requires_grad for p in backbone.parameters())
-    learning = AST(frames=98, config=dropping).train()
-    assert not torch.equal(learning(inputs), learning(inputs))
-
-
-def test_bfloat16_on_the_cpu():
-    backbone = AST(frames=98, config=TINY).eval()
-    with torch.no_grad():
-        exact = backbone(features(98))
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            rough = backbone(features(98))
-    similarity = torch.cosine_similarity(exact, rough.float())
-    assert (similarity > 0.999).all()
 
 
 def test_attention_is_pytorchs_fused_one():

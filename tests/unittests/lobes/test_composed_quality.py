@@ -130,22 +130,6 @@ class TestWeightedQuality:
         with pytest.raises(RuntimeError, match="not fitted"):
             of_everything()(cycles())
 
-    def test_what_was_fitted_is_saved(self, tmp_path):
-        quality = of_everything()
-        quality.fit(quality.measure(cycles()))
-        torch.save(quality.state_dict(), tmp_path / "quality.ckpt")
-        again = of_everything()
-        again.load_state_dict(torch.load(tmp_path / "quality.ckpt"))
-        assert torch.equal(again(cycles()), quality(cycles()))
-
-    def test_what_was_fitted_does_not_enter_the_measurements(self):
-        quality = of_everything()
-        before = quality.measure(cycles())
-        quality.fit(before)
-        torch.testing.assert_close(
-            quality.measure(cycles()), before, equal_nan=True, rtol=0, atol=0
-        )
-
     def test_of_weighted_ones(self):
         inner = WeightedQuality(
             [ClippingScore(RATE), SNRScore(RATE)], [0.5, 0.5]
@@ -174,13 +158,6 @@ class TestWeightedQuality:
         with pytest.raises(ValueError, match="one sample_rate, not 4000, 8000"):
             WeightedQuality([nested, SNRScore(8000)], [1, 1])
 
-    def test_different_rates_are_an_error(self):
-        parts = [AudioQualityScore(16000), SNRScore(8000)]
-        with pytest.raises(
-            ValueError, match="one sample_rate, not 16000, 8000"
-        ):
-            WeightedQuality(parts, [1, 1])
-
     @pytest.mark.parametrize(
         "weights, message",
         [
@@ -195,15 +172,6 @@ class TestWeightedQuality:
         parts = [ConstantQuality(0.1), ConstantQuality(0.2)]
         with pytest.raises(ValueError, match=message):
             WeightedQuality(parts, weights)
-
-    def test_no_measures(self):
-        with pytest.raises(ValueError, match="nor all 0"):
-            WeightedQuality([], [])
-
-    def test_is_stored_as_any_measure(self):
-        quality = of_everything()
-        measured = CycleMeasurements(quality)(0.1 * noise(4000), 4000)
-        assert measured.shape == quality.measure(cycles()).shape[1:]
 
 
 def learned_from(path, database, *patients):
@@ -268,11 +236,6 @@ class TestConstantQuality:
         with pytest.raises(ValueError, match=r"lies in \[0, 1\]"):
             ConstantQuality(value)
 
-    def test_needs_no_waveforms(self):
-        quality = ConstantQuality(0.3)
-        measured = quality.measure_entries({"a": {}, "b": {}})
-        assert quality.score(measured).tolist() == pytest.approx([0.3, 0.3])
-
 
 class TestManifestQuality:
     @WIDE
@@ -308,11 +271,6 @@ class TestManifestQuality:
         with pytest.raises(ValueError, match=message) as error:
             ManifestQuality("mark").measure_entries(entries)
         assert repr(value) in str(error.value)
-
-    def test_missing_column_is_named(self):
-        entries = {"101_0": {"mark": 0.5}, "101_1": {"label": "normal"}}
-        with pytest.raises(ValueError, match="1 of 2 .*'mark': 101_1 has None"):
-            ManifestQuality("mark").measure_entries(entries)
 
     def test_waveforms_are_an_error(self):
         quality = ManifestQuality("mark")

@@ -6,7 +6,6 @@ Authors
 
 import pytest
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.lobes.models.Xvector import Xvector
 from torch import nn
 
@@ -60,55 +59,6 @@ SMALL = {
     ),
 }
 
-FRONT_END = """
-compute_features: !new:torch.nn.Sequential
-    - !new:speechbrain.lobes.features.Fbank
-      n_mels: 80
-    - !new:speechbrain.processing.features.InputNormalization
-      norm_type: sentence
-      std_norm: False
-backbone: !new:qlung_plugin.lobes.models.embedding.EmbeddingModel
-    embedding_dim: 16
-    model: !new:speechbrain.lobes.models."""
-
-YAML = {
-    "ecapa": """ECAPA_TDNN.ECAPA_TDNN
-        input_size: 80
-        channels: [16, 16, 16, 16, 48]
-        attention_channels: 8
-        lin_neurons: 16
-""",
-    "xvector": """Xvector.Xvector
-        in_channels: 80
-        tdnn_channels: [16, 16, 16, 16, 48]
-        lin_neurons: 16
-""",
-    "resnet": """ResNet.ResNet
-        input_size: 80
-        channels: [4, 4, 8, 8]
-        block_sizes: [1, 1, 1, 1]
-        lin_neurons: 16
-""",
-}
-
-
-@pytest.mark.parametrize("name", YAML)
-def test_by_yaml_alone(name):
-    loaded = load_hyperpyyaml(FRONT_END + YAML[name])
-    features = loaded["compute_features"].eval()(torch.randn(3, 16000))
-    backbone = loaded["backbone"].eval()
-    embeddings = backbone(features)
-    assert embeddings.shape == (3, backbone.embedding_dim) == (3, 16)
-    # The pooling of x-vectors adds noise of 1e-5, also in evaluation.
-    expected = backbone.model(features).reshape(3, 16)
-    torch.testing.assert_close(embeddings, expected, atol=1e-3, rtol=0)
-    # One at a time, as the cache computes features, they are the same.
-    torch.testing.assert_close(
-        backbone(features[1:2]), embeddings[1:2], atol=1e-3, rtol=0
-    )
-    embeddings.square().sum().backward()
-    assert any(p.grad.abs().sum() > 0 for p in backbone.parameters())
-
 
 def xvector():
     torch.manual_seed(0)
@@ -124,6 +74,9 @@ def test_weights_of_the_model_are_loaded_to_the_last(tmp_path):
     backbone = EmbeddingModel(xvector(), 16, tmp_path / "embedding_model.ckpt")
     for name, tensor in source.state_dict().items():
         assert torch.equal(backbone.model.state_dict()[name], tensor), name
+    wrapped = {f"module.{k}": v for k, v in source.state_dict().items()}
+    torch.save(wrapped, tmp_path / "wrapped.ckpt")
+    EmbeddingModel(xvector(), 16, tmp_path / "wrapped.ckpt")
     other = Xvector(in_channels=8, tdnn_channels=[8] * 5, lin_neurons=8)
     with pytest.raises(ValueError, match="arguments of the model"):
         EmbeddingModel(other, 8, tmp_path / "embedding_model.ckpt")

@@ -58,15 +58,14 @@ def log_mel(waveform, n_mels=128, f_min=0.0, f_max=15000.0):
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "settings, samples",
     [
-        {},
-        {"n_mels": 64},
-        {"f_min": 50.0, "f_max": 2000.0, "n_mels": 40},
-        {"f_max": 16000.0},
+        ({}, 514),
+        ({"n_mels": 64}, 4000),
+        ({"f_min": 50.0, "f_max": 2000.0, "n_mels": 40}, 9601),
+        ({"f_max": 16000.0}, 4000),
     ],
 )
-@pytest.mark.parametrize("samples", [514, 4000, 9601])
 def test_against_numpy(settings, samples):
     waveforms = noise(2, samples)
     features = EfficientATFeatures(**settings)(waveforms)
@@ -106,16 +105,3 @@ def test_one_sample_shifts_no_frame():
     features = EfficientATFeatures()(waveform)[0]
     loud = (features.mean(dim=1) > FLOOR + 0.01).nonzero().squeeze(1)
     assert loud.min() >= 98 and loud.max() <= 102 and 100 in loud
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
-def test_float32_from_other_types(dtype):
-    waveforms = noise(2, 8000).to(dtype)
-    features = EfficientATFeatures()(waveforms)
-    assert features.dtype == torch.float32
-    assert torch.equal(features, EfficientATFeatures()(waveforms.float()))
-
-
-def test_nothing_to_save():
-    # Window and bank follow from the settings: no checkpoint needs them.
-    assert EfficientATFeatures().state_dict() == {}

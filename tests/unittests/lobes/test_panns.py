@@ -187,6 +187,16 @@ def test_each_tensor_that_does_not_fit_is_named(
     assert "Is it of Cnn6?" in str(error.value)
 
 
+def test_weights_that_were_saved_from_data_parallel(published, tmp_path):
+    def wrap(state):
+        for name in list(state):
+            state[f"module.{name}"] = state.pop(name)
+
+    wrapped = PANNs("Cnn6", changed(published, tmp_path, wrap)).state_dict()
+    expected = PANNs("Cnn6", published["Cnn6"][1]).state_dict()
+    assert all(torch.equal(wrapped[name], expected[name]) for name in expected)
+
+
 @pytest.mark.parametrize(
     "name",
     ["logmel_extractor.melW", "spectrogram_extractor.stft.conv_imag.weight"],
@@ -197,11 +207,6 @@ def test_another_front_end_is_named(published, tmp_path, name):
 
     with pytest.raises(ValueError, match=f"another front end: its {name}"):
         PANNs("Cnn6", changed(published, tmp_path, change))
-
-
-def test_weights_of_another_variant(published):
-    with pytest.raises(ValueError, match="Is it of Cnn10"):
-        PANNs("Cnn10", published["Cnn6"][1])
 
 
 def test_a_bare_state_dict_is_not_the_published_form(published, tmp_path):
@@ -235,13 +240,6 @@ def test_unknown_variant():
 
 
 # --- use --------------------------------------------------------------------
-
-
-def test_gradients_reach_every_parameter():
-    backbone = PANNs("Cnn6").train()
-    backbone(features(32)).square().sum().backward()
-    for name, parameter in backbone.named_parameters():
-        assert parameter.grad.abs().sum() > 0, name
 
 
 @pytest.mark.parametrize("shape", [(2, 15, 64), (2, 100, 128)])

@@ -5,8 +5,10 @@ Authors
 """
 
 import hashlib
+import http.client
 import os
-import re
+import socket
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,6 @@ from torch import nn
 
 from qlung_plugin.lobes.models import efficientat
 from qlung_plugin.lobes.models.backbone import Backbone
-from qlung_plugin.lobes.models.embedding import EmbeddingModel
-from qlung_plugin.lobes.models.panns import PANNs
 from qlung_plugin.lobes.models.weights import (
     fetch_weights,
     load_every_tensor,
@@ -100,51 +100,29 @@ def test_prefix_of_all_names_or_of_none():
     assert without_wrapper({"module.a.module.b": 1}) == {"a.module.b": 1}
 
 
-@pytest.mark.parametrize("name", ["mn", "Cnn6", "embedding"])
-def test_weights_that_were_saved_from_data_parallel(tmp_path, name):
-    path = tmp_path / "weights.pt"
-    if name == "mn":
-        made = efficientat._mobilenet_v3_large(0.1)
-        state = {
-            published_name(key): tensor[..., 0, 0]
-            if "fc" in key and key.endswith("weight")
-            else tensor
-            for key, tensor in made.state_dict().items()
-        }
-        load = lambda: efficientat.EfficientAT(0.1, path).features  # noqa: E731
-        made = made.features
-    elif name == "Cnn6":
-        made = PANNs("Cnn6")
-        state = {
-            re.sub(r"norm(\d)", r"bn\1", key): tensor
-            for key, tensor in made.state_dict().items()
-        }
-        state = {
-            re.sub(
-                r"conv_blocks\.(\d)",
-                lambda match: f"conv_block{int(match[1]) + 1}",
-                key,
-            ): tensor
-            for key, tensor in state.items()
-        }
-        load = lambda: PANNs("Cnn6", path)  # noqa: E731
-    else:
-        made = nn.Linear(3, 2)
-        state = made.state_dict()
-        load = lambda: EmbeddingModel(nn.Linear(3, 2), 2, path).model  # noqa: E731
-    state = {f"module.{key}": tensor for key, tensor in state.items()}
-    torch.save({"model": state} if name == "Cnn6" else state, path)
-    loaded = load().state_dict()
-    for key, tensor in made.state_dict().items():
-        assert torch.equal(loaded[key], tensor), key
+@pytest.mark.parametrize(
+    "failure",
+    [
+        urllib.error.URLError(socket.gaierror(-2, "Name or service not known")),
+        urllib.error.HTTPError("url", 404, "Not Found", None, None),
+        TimeoutError("timed out"),
+        http.client.IncompleteRead(b"half"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_without_a_network_the_message_says_how_to_proceed(
+    server, monkeypatch, failure
+):
+    def fail(url, path):
+        raise failure
 
-
-def published_name(key):
-    """EfficientAT's name of a tensor of torchvision's network."""
-    key = re.sub(r"\.(fc[12])\.", r".conc_se_layers.0.\1.", key)
-    return key.replace("classifier.3", "classifier.5").replace(
-        "classifier.0", "classifier.2"
-    )
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(ConnectionError) as error:
+        fetch_weights("queried", PUBLISHED)
+    message = str(error.value)
+    assert PUBLISHED["queried"][0] in message
+    assert "--pretrained_weights /path/to/queried.pt" in message
+    assert "--pretrained_weights none" in message
 
 
 def test_a_query_is_no_part_of_the_file_name(server):
