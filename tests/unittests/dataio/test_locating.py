@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -15,17 +17,31 @@ from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.recordings import Recording
 from tests.unittests.recording_checks import breaths
 
-SECONDS = 4.5
+SECONDS, RATE = 4.5, 4000
 
 
-def located(path, times):
-    """The cycles that a preparation makes of times."""
+@pytest.fixture
+def wav(tmp_path):
+    """A recording of four seconds."""
+    path = tmp_path / "a.wav"
+    soundfile.write(path, breaths(4, RATE), RATE)
+    return path
+
+
+def locate(path, times, strict=False):
+    """The cycles that a preparation makes of times, and labels, and warnings."""
+    warnings = []
     cycles = [
-        {"wav": path, "start": start, "end": end, "where": "", "label": ""}
-        for start, end in times
+        {"wav": path, "start": start, "end": end, "where": f"a.txt:{line}"}
+        | {"label": label[0] if label else "normal"}
+        for line, (start, end, *label) in enumerate(times, start=1)
     ]
-    recordings = read_headers([path], False, [])
-    return locate_cycles(cycles, recordings, False, [])
+    recordings = read_headers([path], strict, warnings)
+    return locate_cycles(cycles, recordings, strict, warnings), warnings
+
+
+def stretches(cycles):
+    return [(c["start"] / RATE, c["stop"] / RATE) for c in cycles]
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
@@ -38,7 +54,7 @@ def test_training_and_use_cut_alike(tmp_path, suffix, rate):
     # Between two samples, the end, and past it.
     times += [(0.0, 1.5 / rate), (1.0, SECONDS), (2.0, 4.53), (3.0, 4.59)]
     recording = Recording(path)
-    cycles = located(path, times)
+    cycles, _ = locate(path, times)
     assert len(cycles) == len(times)
     for cycle, time in zip(cycles, find_cycles(recording, times).times):
         wav = {key: cycle[key] for key in ("start", "stop")}
@@ -70,3 +86,106 @@ def test_rates_of_no_stethoscope_are_refused(tmp_path, rate):
     soundfile.write(path, breaths(1, rate), rate)
     with pytest.raises(ValueError, match=f"{path} has {rate} Hz"):
         read_headers([path], False, [])
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>not found</html>", b"RIFF" + bytes(100)]
+)
+def test_what_is_no_audio_is_named(wav, content):
+    wav.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{wav} is not readable as audio"):
+        read_headers([wav], False, [])
+
+
+def test_what_is_no_mono_recording_is_named(wav):
+    """A FIFO is not waited for."""
+    content = wav.read_bytes()
+    wav.write_bytes(content[:44])
+    with pytest.raises(ValueError, match=f"{wav} holds no sample"):
+        read_headers([wav], False, [])
+    soundfile.write(wav, np.full((4000, 2), [0.5, 0.1]), RATE)
+    with pytest.raises(ValueError, match=f"{wav}: 2 channels, mix down"):
+        read_headers([wav], False, [])
+    wav.unlink()
+    os.mkfifo(wav)
+    with pytest.raises(FileNotFoundError, match=f"{wav} is no file"):
+        read_headers([wav], False, [])
+
+
+def test_a_cycle_past_the_end_is_clipped_and_reported(wav):
+    # 0.0001 s are less than half a sample at 4 kHz: nothing is lost.
+    times = [(1, 4.002), (2, 4.0001), (3, 4.1234)]
+    cycles, (warning,) = locate(wav, times)
+    assert warning == (
+        "2 cycles clipped that end past the end of their recording, by up to"
+        " 123.4 ms (a.txt:3)"
+    )
+    assert stretches(cycles) == [(1, 4), (2, 4), (3, 4)]
+
+
+def test_cycles_without_length_are_left_out_and_reported(wav):
+    times = [
+        (0, 1),
+        (1, 1),  # no length
+        (2, 1),  # ends before it starts
+        (1, 1.0001),  # less than half a sample
+        (4, 5),  # starts at the end
+        (9, 1e300),  # starts past the end
+        (1, 2),
+    ]
+    cycles, (warning,) = locate(wav, times)
+    assert warning.startswith("5 cycles left out") and "a.txt:2" in warning
+    assert stretches(cycles) == [(0, 1), (1, 2)]
+
+
+def test_a_stretch_that_is_annotated_twice_is_there_once(wav):
+    times = [(0, 1), (0, 2), (0, 1), (1, 2), (0, 1.0001)]
+    cycles, (warning,) = locate(wav, times)
+    assert "2 cycles left out, being a stretch that" in warning
+    assert "a.txt:3, a.txt:5" in warning
+    assert stretches(cycles) == [(0, 1), (0, 2), (1, 2)]
+    with pytest.raises(ValueError, match="2 cycles left out, being a stretch"):
+        locate(wav, times, strict=True)
+
+
+def test_a_stretch_with_two_labels_has_none(wav):
+    times = [(0, 1), (1, 2), (0, 1, "crackle")]
+    cycles, (twice, contrary) = locate(wav, times)
+    assert "1 cycles left out, being" in twice and "a.txt:3" in twice
+    assert "1 cycles left out, whose" in contrary and "a.txt:1" in contrary
+    assert stretches(cycles) == [(1, 2)]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25])
+def test_recordings_without_sound_are_left_out(wav, value):
+    soundfile.write(wav, np.full(4 * RATE, value), RATE)
+    cycles, (silent, left_out) = locate(wav, [(0, 1), (1, 2)])
+    assert f"1 recordings without sound, all samples being alike: {wav}" in (
+        silent
+    )
+    assert "2 cycles left out, their recordings being" in left_out
+    assert cycles == []
+    with pytest.raises(ValueError, match="1 recordings without sound"):
+        read_headers([wav], True, [])
+    # A sound somewhere is enough.
+    samples = np.full(30 * RATE, value)
+    samples[-1] = 0.5
+    soundfile.write(wav, samples, RATE)
+    cycles, warnings = locate(wav, [(0, 1)])
+    assert len(cycles) == 1 and warnings == []
+
+
+def test_truncated_recordings_are_counted(wav):
+    """Of what they still hold, the cycles are used."""
+    content = wav.read_bytes()
+    wav.write_bytes(content[: 44 + 2 * round(2.5 * RATE)])
+    cycles, warnings = locate(wav, [(0, 1), (1, 2), (2, 3), (3, 4)])
+    assert stretches(cycles) == [(0, 1), (1, 2), (2, 2.5)]
+    truncated, clipped, left_out = warnings
+    assert "1 recordings truncated, shorter than" in truncated
+    assert f"{wav} (2.5 of 4 s)" in truncated
+    assert "1 cycles clipped" in clipped and "1 cycles left" in left_out
+    with pytest.raises(ValueError, match="1 recordings truncated"):
+        locate(wav, [(0, 1)], strict=True)
+    wav.write_bytes(content[:-2])  # as of times that were rounded
+    assert locate(wav, [(0, 1)])[1] == []

@@ -1,0 +1,159 @@
+"""Tests of partitions, and of labels by the number of classes.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qlung_plugin.dataio.partitions import (
+    check_manifests,
+    class_labels,
+    draw_patients,
+    hold_out_patients,
+    patients_of,
+    with_labels,
+)
+
+MANIFEST = {
+    "101_0": {"label": "normal", "patient": "101"},
+    "101_1": {"label": "crackle", "patient": "101"},
+    "102_0": {"label": "wheeze", "patient": "102"},
+    "102_1": {"label": "both", "patient": "102"},
+}
+
+
+def cycle(patient, side="train", label="normal", index=0):
+    cycle_id = f"{patient}_{side}_{index}"
+    return {
+        "id": cycle_id,
+        "patient": str(patient),
+        "side": side,
+        "label": label,
+    }
+
+
+def uneven():
+    """Patients with one to three recordings of two labels, some on two sides."""
+    return [
+        cycle(patient, side, label, index)
+        for patient in range(101, 121)
+        for index in range(1 + patient % 3)
+        for side in ["test" if (patient + index) % 4 == 0 else "train"]
+        for label in ("normal", "crackle")
+    ]
+
+
+def held_out(cycles, *arguments):
+    partitions, _ = hold_out_patients(cycles, *arguments)
+    return {cycle["patient"] for cycle in partitions["valid"]}
+
+
+def test_the_validation_folds_cover_the_eligible_patients_once():
+    """Who is tested on is not eligible."""
+    cycles = [cycle(patient) for patient in range(201, 210)]
+    cycles.append(cycle(209, "test"))
+    counts = Counter()
+    for fold in range(4):
+        valid = held_out(cycles, 0.25, fold, 0)
+        assert len(valid) == 2  # eight like patients in four folds
+        counts.update(valid)
+    assert counts == Counter(str(patient) for patient in range(201, 209))
+
+
+def test_validation_is_stratified_by_label():
+    """Crackles occur in every other patient only; each fold gets its share."""
+    cycles = [
+        cycle(patient, label=("normal", "crackle")[patient % 2], index=index)
+        for patient in range(201, 209)
+        for index in range(3)
+    ]
+    for seed in range(5):
+        partitions, _ = hold_out_patients(cycles, 0.25, 0, seed)
+        labels = Counter(cycle["label"] for cycle in partitions["valid"])
+        assert labels == {"normal": 3, "crackle": 3}
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    fraction=st.sampled_from([0.5, 0.3, 0.2, 0.1]),
+    data=st.data(),
+)
+def test_any_draw_keeps_patients_apart(seed, fraction, data):
+    cycles = uneven()
+    fold = data.draw(st.integers(0, round(1 / fraction) - 1))
+    partitions, _ = hold_out_patients(cycles, fraction, fold, seed)
+    train, valid, test = (
+        {cycle["patient"] for cycle in partitions[name]}
+        for name in ("train", "valid", "test")
+    )
+    assert valid and not valid & train and not valid & test
+    assert test == patients_of(cycles, "test")
+    ids = Counter(c["id"] for part in partitions.values() for c in part)
+    assert ids == Counter(cycle["id"] for cycle in cycles)
+    again, _ = hold_out_patients(cycles, fraction, fold, seed)
+    assert again == partitions
+
+
+def test_the_seed_changes_the_draw():
+    draws = {frozenset(held_out(uneven(), 0.2, 0, seed)) for seed in range(8)}
+    assert len(draws) > 1
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.6, 1, float("nan")])
+def test_a_fraction_out_of_range_is_refused(fraction):
+    with pytest.raises(ValueError, match="valid_fraction is"):
+        hold_out_patients(uneven(), fraction, 0, 0)
+
+
+@pytest.mark.parametrize("fold", [-1, 5])
+def test_a_fold_out_of_range_is_refused(fold):
+    with pytest.raises(ValueError, match=f"valid_fold is {fold}, not one of"):
+        hold_out_patients(uneven(), 0.2, fold, 0)
+
+
+def test_too_few_patients_are_no_folds():
+    cycles = [cycle(patient) for patient in range(8)]
+    with pytest.raises(ValueError, match="8 patients cannot make 10 folds"):
+        draw_patients(cycles, 10, 0, 0)
+
+
+def test_a_validation_without_a_score_is_refused():
+    normal, wheeze = {"a": {"label": "normal"}}, {"b": {"label": "wheeze"}}
+    sides = {"train": normal, "test": wheeze}
+    check_manifests({**sides, "valid": {}})
+    check_manifests({**sides, "valid": {**normal, **wheeze}})
+    for valid in (normal, wheeze):
+        with pytest.raises(ValueError, match="Score is undefined: choose ano"):
+            check_manifests({**sides, "valid": valid})
+
+
+def test_labels_by_their_number():
+    assert class_labels(4) == ["normal", "crackle", "wheeze", "both"]
+    assert class_labels(2) == ["normal", "abnormal"]
+    for number in (0, 1, 3, 7):
+        with pytest.raises(ValueError, match=f"2 or 4, not {number}"):
+            class_labels(number)
+
+
+def test_everything_but_normal_becomes_abnormal():
+    merged = with_labels(MANIFEST, class_labels(2))
+    labels = [entry["label"] for entry in merged.values()]
+    assert labels == ["normal", "abnormal", "abnormal", "abnormal"]
+    assert list(merged) == list(MANIFEST)
+    assert merged["102_1"]["patient"] == "102"
+    # The manifest itself is as it was, and merging twice changes nothing.
+    assert MANIFEST["102_1"]["label"] == "both"
+    assert with_labels(merged, class_labels(2)) == merged
+    assert with_labels(MANIFEST, class_labels(4)) == MANIFEST
+
+
+@pytest.mark.parametrize("label", ["rhonchi", "Normal", "abnormal"])
+def test_a_label_that_has_no_place_is_named(label):
+    with pytest.raises(ValueError, match=f"103_0 is labelled '{label}'"):
+        with_labels({"103_0": {"label": label}}, class_labels(4))
