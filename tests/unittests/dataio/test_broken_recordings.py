@@ -20,8 +20,10 @@ def check():
     return Checks()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+@pytest.mark.parametrize(
+    ("value", "subtype"),
+    [(np.nan, "FLOAT"), (np.inf, "DOUBLE"), (-np.inf, "FLOAT")],
+)
 def test_what_is_no_number(check, tmp_path, value, subtype):
     path = tmp_path / "hole.wav"
     samples = breaths(10, 4000)
@@ -51,13 +53,10 @@ def test_opposite_infinities_of_two_channels(check, tmp_path):
         b"",
         b"\0" * 5000,
         b"RIFF",
-        b"fLaC",
         b"OggS",
-        b"ID3",
         b"Dear diary, today I breathed.\n" * 200,
         "Ärzte".encode("utf-16"),
         bytes(range(256)) * 100,
-        b"\x89PNG\r\n\x1a\n" + b"\0" * 1000,
     ],
     ids=lambda content: repr(content[:8]),
 )
@@ -81,7 +80,7 @@ def test_header_alone(check, tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff", "au"])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.1, 0.99])
 def test_truncated(check, tmp_path, suffix, share):
     """What remains is classified, or the file refused by its name."""
     path = tmp_path / f"cut.{suffix}"
@@ -92,7 +91,7 @@ def test_truncated(check, tmp_path, suffix, share):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_damaged(check, tmp_path, suffix, seed):
     """Bits that fell over."""
     path = tmp_path / f"damaged.{suffix}"
@@ -106,7 +105,7 @@ def test_damaged(check, tmp_path, suffix, seed):
 
 
 @pytest.mark.parametrize("place", [24, 22, 32, 34, 40])
-@pytest.mark.parametrize("value", [0, 1, 0x7FFF, 0xFFFF])
+@pytest.mark.parametrize("value", [0, 1, 0xFFFF])
 def test_a_header_that_lies(check, tmp_path, place, value):
     """Rate, channels, bytes per frame, bits, and length of a WAV file."""
     path = tmp_path / "lies.wav"

@@ -8,7 +8,6 @@ Authors
 
 import json
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -227,9 +226,7 @@ def complete(annotations, tmp_path):
 
 def test_strict_accepts_the_complete_database_only(complete, tmp_path):
     output = tmp_path / "results"
-    begin = time.perf_counter()
     summary = prepare_icbhi(complete, output, strict=True)
-    assert time.perf_counter() - begin < 20
     assert summary["subset"] is None
     assert summary["recordings"] == 920
     assert summary["patients_on_both_sides"] == ["156", "218"]

@@ -24,9 +24,6 @@ from qlung_plugin.inference.classifier import UNUSABLE
 from qlung_plugin.inference.quality import measure_recording
 from tests.unittests.recording_checks import Checks, breaths
 
-RATES = (800, 801, 4000, 11025, 44100, 44101, 48000, 96001, 192000)
-USUAL_RATES = (4000, 8000, 22050, 44100, 44101, 192000)
-
 # Per format, how far a sample may be from what was written; None: lossy.
 FORMATS = {
     ("wav", "PCM_U8"): 2**-7,
@@ -57,8 +54,10 @@ def check():
     return Checks()
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("seconds", [1, 9])
+@pytest.mark.parametrize(
+    ("rate", "seconds"),
+    [(800, 9), (801, 1), (4000, 1), (11025, 9), (44101, 1), (192000, 9)],
+)
 def test_any_rate(check, tmp_path, rate, seconds):
     path = tmp_path / "a.wav"
     soundfile.write(path, breaths(seconds, rate), rate)
@@ -67,9 +66,7 @@ def test_any_rate(check, tmp_path, rate, seconds):
     check.measured(path)
 
 
-@pytest.mark.parametrize(
-    "rate", [1, 2, 3, 7, 50, 799, 192001, 10**7 + 19, 2**31 - 1]
-)
+@pytest.mark.parametrize("rate", [1, 50, 799, 192001, 10**7 + 19, 2**31 - 1])
 def test_rates_that_no_sound_has(check, tmp_path, rate):
     """From ten million hertz, a prime, resampling would take ten gigabytes."""
     path = tmp_path / "a.wav"
@@ -77,7 +74,7 @@ def test_rates_that_no_sound_has(check, tmp_path, rate):
     check.refused(path, f"has {rate} Hz")
 
 
-@pytest.mark.parametrize("rate", USUAL_RATES)
+@pytest.mark.parametrize("rate", [4000, 22050, 44100])
 def test_breaths_at_the_usual_rates(check, tmp_path, rate):
     path = tmp_path / "a.wav"
     soundfile.write(path, breaths(15, rate), rate)
@@ -122,7 +119,7 @@ def test_pieces_are_those_of_the_whole(tmp_path, suffix, subtype):
             assert torch.equal(piece, same)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.3, -1.0, 1.0])
+@pytest.mark.parametrize("value", [0.0, 0.3, -1.0])
 @pytest.mark.parametrize("cycles", ["windows", "segmentation"])
 def test_silence_and_direct_current(check, tmp_path, value, cycles):
     path = tmp_path / "constant.wav"
@@ -135,8 +132,8 @@ def test_silence_and_direct_current(check, tmp_path, value, cycles):
         assert row["audio_quality"] == row["snr_quality"] == 0
 
 
-@pytest.mark.parametrize("rate", [800, 4000, 44100, 44101, 192000])
-@pytest.mark.parametrize("samples", [1, 2, 3, None])
+@pytest.mark.parametrize("rate", [800, 4000, 192000])
+@pytest.mark.parametrize("samples", [1, 2, None])
 def test_very_short(check, tmp_path, rate, samples):
     """A few samples, or a millisecond."""
     path = tmp_path / "short.wav"
@@ -190,7 +187,7 @@ def test_floats_beyond_all_scales(check, tmp_path, gain):
     check.refused(path, "holds samples above")
 
 
-@pytest.mark.parametrize("gain", [1e-6, 1e-20, 1e-38, 1e-44])
+@pytest.mark.parametrize("gain", [1e-6, 1e-44])
 def test_hardly_anything(check, tmp_path, gain):
     path = tmp_path / "faint.wav"
     soundfile.write(path, gain * breaths(10, 8000), 8000, subtype="FLOAT")

@@ -54,7 +54,7 @@ def test_every_format(tmp_path, kind, subtype):
     content = write(path, subtype=subtype, format=kind)
     intact = Recording(path)
     assert not intact.truncated
-    for share in (0.25, 0.5, 0.9):
+    for share in (0.25, 0.9):
         cut(path, content, share)
         if kind in WITHOUT_LENGTH:
             assert Recording(path).duration < 0.95 * intact.duration
@@ -74,7 +74,7 @@ def test_every_format(tmp_path, kind, subtype):
 @pytest.mark.parametrize("endian", ["LITTLE", "BIG"])
 @pytest.mark.parametrize(
     ("kind", "channels"),
-    [(kind, n + 1) for kind, most in CHANNELS.items() for n in range(most)],
+    [(kind, n) for kind, most in CHANNELS.items() for n in {1, most}],
 )
 def test_channels_and_byte_orders(tmp_path, kind, channels, endian):
     path = tmp_path / "a.sound"
@@ -113,7 +113,7 @@ def pages(content):
 
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
-@pytest.mark.parametrize("more", [5, 26, 27, 30, -1])
+@pytest.mark.parametrize("more", [5, 27, -1])
 def test_ogg_that_ends_within_a_page(tmp_path, subtype, more):
     path = tmp_path / "a.ogg"
     content = write(path, subtype=subtype)
@@ -134,7 +134,7 @@ def test_ogg_without_an_end(tmp_path, subtype):
 
 
 @pytest.mark.parametrize("suffix", ["wav", "aiff"])
-@pytest.mark.parametrize("size", [2**31 + 100_000, 3 * 10**9, 2**32 - 100_000])
+@pytest.mark.parametrize("size", [2**31 + 100_000, 2**32 - 100_000])
 def test_more_than_two_gigabytes(tmp_path, suffix, size):
     """As a recorder leaves them that wrote the header first."""
     path = tmp_path / f"a.{suffix}"
