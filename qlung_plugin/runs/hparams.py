@@ -93,6 +93,8 @@ def _read(path: Path, above: tuple[Path, ...]) -> str:
     text = re.sub(
         rf"(?<=[:-] ){INCLUDE}(?!/)", INCLUDE + quote(f"{place.parent}/"), text
     )
+    if not re.search(f"^{INCLUDE}", text, re.M):
+        return text  # as most: parsing takes a while
     try:
         root = YAML().compose(text)
     except YAMLError:  # told where the text is parsed

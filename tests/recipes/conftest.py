@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from speechbrain.utils import logger
 
 from qlung_plugin.runs import quality_report, results
 from qlung_plugin.runs.locks import unlock_all
@@ -40,6 +42,15 @@ TINY = {
     "width_mult": "0.1",
     "fix_length": "{duration: 1.0}",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def describe_environment_once():
+    """Each run asks pip, git and the driver for the same, half a second long."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(logger.get_environment_description)
+        patch.setattr(logger, "get_environment_description", once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import json
 import re
 import sys
 
@@ -78,21 +79,19 @@ def test_two_classes_augmented_mixed_and_averaged(options):
 
 
 def test_patch_mix_half_precision_and_accumulation(options):
-    common = {"base": "qlung_ast.yaml", **TINY_AST, "batch_size": "4"}
-    plain = options(**common, output="plain")
-    mixed = options(
+    run = options(
         "PatchMix",
-        **common,
-        output="mixed",
+        base="qlung_ast.yaml",
+        **TINY_AST,
+        batch_size="4",
         precision="bf16",
         eval_precision="bf16",
         grad_accumulation_factor="2",
     )
-    steps = [brain_state(run)["optimizer_step"] for run in (plain, mixed)]
-    assert steps[0] > steps[1] >= steps[0] // 2
-    tables = [pd.read_csv(run / "predictions.csv") for run in (plain, mixed)]
-    assert not tables[0]["p_normal"].equals(tables[1]["p_normal"])
-    for tensor in load_run(mixed)["backbone"].state_dict().values():
+    cycles = len(json.loads((run / "train.json").read_text()))
+    batches = 2 * -(-cycles // 4)  # of two epochs
+    assert batches > brain_state(run)["optimizer_step"] >= batches // 2
+    for tensor in load_run(run)["backbone"].state_dict().values():
         assert tensor.dtype == torch.float32
         assert tensor.isfinite().all()
 
