@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from qlung_plugin.lobes.models.efficientat import (
     EfficientAT,
+    EfficientATFirstBlocks,
 )
 from tests.unittests.small_runs import EFFICIENTAT, FEATURES, MODELS
 
