@@ -7,9 +7,12 @@ Authors
 import io
 import math
 import re
+from typing import Any
 
 import matplotlib
 from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 WIDTH = 4.6  # inches: a telephone's screen, at the size of its text
 PANEL = 2.6  # inches
@@ -18,22 +21,10 @@ COLUMNS = 2  # of a legend
 LABEL = 10.5  # points
 
 
-def stack_panels(figure, panel_height=PANEL):
+def stack_panels(figure: Figure, panel_height: float = PANEL) -> Figure:
     """Puts the panels of a figure below each other, for a narrow screen.
 
-    The title goes: the page has a caption of its own.
-
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-        Of :mod:`qlung_plugin.figures.results` or its neighbours.
-    panel_height : float
-        In inches.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        The same.
+    The title goes: the page has a caption of its own. Heights are in inches.
     """
     figure.suptitle("").set_in_layout(False)
     height = panel_height * len(figure.axes)
@@ -45,17 +36,17 @@ def stack_panels(figure, panel_height=PANEL):
     for place, axes in enumerate(figure.axes):
         axes.set_subplotspec(grid[place])
         for label in (axes.xaxis.label, axes.yaxis.label):
-            label.set_size(LABEL)
-        legend = axes.get_legend()
-        if legend:  # above, where it covers no curve
-            _replace(legend, axes, loc="lower left", bbox_to_anchor=(-0.02, 1))
+            label.set_fontsize(LABEL)
+        inside = axes.get_legend()
+        if inside:  # above, where it covers no curve
+            _replace(inside, axes, loc="lower left", bbox_to_anchor=(-0.02, 1))
     if figure.get_supylabel():
         figure.supylabel(figure.get_supylabel(), fontsize=LABEL)
     figure.set_size_inches(WIDTH, height)
     return figure
 
 
-def _replace(legend, parent, **layout):
+def _replace(legend: Legend, parent: Any, **layout: Any) -> None:
     """Makes a legend anew: its columns are laid out when it is made."""
     labels = [text.get_text() for text in legend.get_texts()]
     handles = legend.legend_handles
@@ -64,23 +55,12 @@ def _replace(legend, parent, **layout):
     parent.legend(handles, labels, **style, **layout)
 
 
-def svg(figure, name):
-    """A figure as an SVG element to be put into a page.
+def svg(figure: Figure, name: str) -> Markup:
+    """A figure as an SVG element to be put into a page, where texts are escaped.
 
     Text stays text, the ground is the page's, and black is the page's colour of
-    text, so that it can be read in a dark page, too.
-
-    Arguments
-    ---------
-    figure : matplotlib.figure.Figure
-        The figure.
-    name : str
-        Unlike those of the other figures of the page.
-
-    Returns
-    -------
-    markupsafe.Markup
-        Safe to be put into HTML: matplotlib escapes the texts.
+    text, so that it can be read in a dark page, too. The name is unlike those
+    of the other figures of the page.
 
     Example
     -------
@@ -91,9 +71,8 @@ def svg(figure, name):
     (True, False, True)
     """
     file = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name}
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     text = file.getvalue()
     text = text[text.index("<svg") :]

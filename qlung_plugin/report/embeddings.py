@@ -4,36 +4,29 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Mapping
+from types import ModuleType
+
 import numpy as np
 import torch
 
-METHODS = ("tsne", "umap", "none")
+from qlung_plugin.dataio.store import CycleStore
+
 BATCH = 16
 PERPLEXITY, NEIGHBOURS = 30, 15  # the usual ones, where there are enough
 FEWEST = 5  # cycles that make a map
 
 
 @torch.inference_mode()
-def embed_cycles(model, features, ids, device="cpu"):
-    """What a model makes of cycles.
+def embed_cycles(
+    model: Mapping[str, torch.nn.Module],
+    features: CycleStore | Mapping[str, torch.Tensor],
+    ids: list[str],
+    device: str = "cpu",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings ``[cycle, dim]`` and probabilities ``[cycle, class]`` of cycles.
 
-    Arguments
-    ---------
-    model : dict
-        ``backbone`` and ``classifier``.
-    features : mapping
-        By id the features of a cycle, ``[time, mel]`` for instance.
-    ids : list of str
-        The cycles.
-    device : str
-        Where to compute.
-
-    Returns
-    -------
-    embeddings : numpy.ndarray
-        ``[cycle, dim]``.
-    probabilities : numpy.ndarray
-        ``[cycle, class]``.
+    The model has a ``backbone`` and a ``classifier``; the features are by id.
     """
     backbone, classifier = (
         model[name].to(device).eval() for name in ("backbone", "classifier")
@@ -41,43 +34,21 @@ def embed_cycles(model, features, ids, device="cpu"):
     embeddings, probabilities = [], []
     for i in range(0, len(ids), BATCH):
         batch = torch.stack([features[key] for key in ids[i : i + BATCH]])
-        found = backbone(batch.to(device).float())
-        logits, _ = classifier(found)
-        embeddings.append(found.float().cpu())
+        embedding = backbone(batch.to(device).float())
+        logits, _ = classifier(embedding)
+        embeddings.append(embedding.float().cpu())
         probabilities.append(logits.float().softmax(-1).cpu())
     return torch.cat(embeddings).numpy(), torch.cat(probabilities).numpy()
 
 
-def project(embeddings, method="tsne"):
-    """A map in which similar embeddings are near each other.
+def project(embeddings: np.ndarray, method: str = "tsne") -> np.ndarray:
+    """A map ``[cycle, 2]`` in [0, 1] with similar embeddings near each other.
 
     Similar is what has a small angle between it. The same embeddings give the
-    same map.
-
-    Arguments
-    ---------
-    embeddings : numpy.ndarray
-        ``[cycle, dim]``.
-    method : str
-        ``tsne`` (van der Maaten and Hinton, "Visualizing data using t-SNE",
-        JMLR 2008) or ``umap`` (McInnes et al., 2018, arXiv 1802.03426), which
-        needs the package umap-learn.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``[cycle, 2]`` in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        If there are too few cycles, an embedding is not finite, all are the
-        same, or umap-learn is not installed.
-
-    Example
-    -------
-    >>> project(np.eye(8)).shape
-    (8, 2)
+    same map. The method is ``tsne`` (van der Maaten and Hinton, "Visualizing
+    data using t-SNE", JMLR 2008) or ``umap`` (McInnes et al., 2018, arXiv
+    1802.03426), which needs the package umap-learn. Too few cycles, what is not
+    finite, and embeddings that are all the same, are a ValueError.
     """
     count = len(embeddings)
     if count < FEWEST:
@@ -104,13 +75,13 @@ def project(embeddings, method="tsne"):
     return places / np.maximum(places.max(axis=0), np.finfo(float).tiny)
 
 
-def check_method(method):
+def check_method(method: str) -> None:
     """Raises a ValueError if a method of :func:`project` lacks a package."""
     if method == "umap":
         _import_umap()
 
 
-def _import_umap():
+def _import_umap() -> ModuleType:
     try:
         import umap
     except ImportError as error:
@@ -120,7 +91,7 @@ def _import_umap():
     return umap
 
 
-def _umap(embeddings):
+def _umap(embeddings: np.ndarray) -> np.ndarray:
     return (
         _import_umap()
         .UMAP(

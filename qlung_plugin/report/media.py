@@ -25,33 +25,13 @@ RANGE = 60.0  # dB below the loudest point of the cycle
 TICKS = (100, 500, 1000, 2000, 4000)  # Hz
 
 
-def encode_sound(waveform, sample_rate):
-    """A cycle as MP3, as loud as it gets without clipping.
+def encode_sound(
+    waveform: torch.Tensor, sample_rate: int
+) -> tuple[bytes, float]:
+    """A cycle ``[time]`` as MP3 of 16 kHz, as loud as it gets without clipping.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[time]``, full scale at 1.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    sound : bytes
-        One channel, 16 kHz.
-    gain : float
-        By how much it was made louder, in dB; 0 for silence.
-
-    Raises
-    ------
-    ValueError
-        If a sample is not finite, or libsndfile cannot write MP3.
-
-    Example
-    -------
-    >>> sound, gain = encode_sound(0.09 * torch.ones(16000), 16000)
-    >>> round(gain)
-    20
+    Beside it, by how much it was made louder, in dB; 0 for silence. A sample
+    that is not finite, and a libsndfile that cannot write MP3, are a ValueError.
     """
     if not waveform.isfinite().all():
         raise ValueError("it holds NaN or infinite samples")
@@ -68,45 +48,18 @@ def encode_sound(waveform, sample_rate):
     return file.getvalue(), 20 * float(np.log10(factor))
 
 
-def log_mel(waveform, sample_rate):
-    """The log-mel spectrogram that is drawn.
+def log_mel(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """The log-mel spectrogram ``[mel, frame]`` that is drawn.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[time]``.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[mel, frame]`` in dB below the loudest point, -60 and lower being
-        -60: 64 bands from 50 Hz to 4 kHz (HTK's scale), a frame per 10 ms.
-
-    Example
-    -------
-    >>> time = torch.arange(8000) / 8000
-    >>> spectrogram = log_mel(torch.sin(2 * torch.pi * 1000 * time), 8000)
-    >>> spectrogram.shape, float(spectrogram.max()), float(spectrogram.min())
-    (torch.Size([64, 101]), 0.0, -60.0)
+    It is in dB below the loudest point, -60 and lower being -60: 64 bands from
+    50 Hz to 4 kHz (HTK's scale), a frame per 10 ms.
     """
     level = mel_levels(waveform, sample_rate, HOP, F_MIN, F_MAX)
     return (level - level.max()).clamp(min=-RANGE)
 
 
-def encode_picture(waveform, sample_rate):
-    """The log-mel spectrogram of a cycle as a WebP picture without axes.
-
-    Arguments
-    ---------
-    waveform, sample_rate
-        See :func:`log_mel`; low frequencies are at the bottom.
-
-    Returns
-    -------
-    bytes
-    """
+def encode_picture(waveform: torch.Tensor, sample_rate: int) -> bytes:
+    """What :func:`log_mel` gives as a WebP picture without axes, low is below."""
     level = (log_mel(waveform, sample_rate).flip(0) + RANGE) / RANGE
     if float(level.min()) == 1:  # the same everywhere: silence
         level = torch.zeros_like(level)
@@ -118,18 +71,7 @@ def encode_picture(waveform, sample_rate):
     return file.getvalue()
 
 
-def frequency_ticks():
-    """Frequencies to label, and how high they are in the picture.
-
-    Returns
-    -------
-    list of tuple
-        In Hz, and in [0, 1] from the bottom.
-
-    Example
-    -------
-    >>> frequency_ticks()[-1]
-    (4000, 1.0)
-    """
+def frequency_ticks() -> list[tuple[int, float]]:
+    """Frequencies to label, in Hz, and how high they are in the picture."""
     low, high = mel(F_MIN), mel(F_MAX)
     return [(f, float((mel(f) - low) / (high - low))) for f in TICKS]

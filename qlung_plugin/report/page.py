@@ -7,7 +7,9 @@ Authors
 import base64
 import hashlib
 import math
+from collections.abc import Iterable
 from importlib.resources import files
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -26,34 +28,28 @@ from qlung_plugin.figures.style import COLORS
 from qlung_plugin.report import tables
 from qlung_plugin.report.charts import stack_panels, svg
 from qlung_plugin.report.media import frequency_ticks
-from qlung_plugin.scores.metrics import METRICS, metrics_in
+from qlung_plugin.report.recordings import Recordings
+from qlung_plugin.report.sources import Run
+from qlung_plugin.runs.evaluations import Evaluation
+from qlung_plugin.runs.predictions import METADATA
+from qlung_plugin.scores.metrics import METRICS, format_number, metrics_in
 from qlung_plugin.scores.quality_analysis import compare_with_errors
 from qlung_plugin.scores.roc import format_area
 
-METADATA = ("recording", "patient", "device", "age", "sex", "location")
 MAP_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 
 
-def render_page(runs, evaluations, notes, recordings, method="tsne"):
-    """The page as text.
+def render_page(
+    runs: list[Run],
+    evaluations: list[Evaluation],
+    notes: list[str],
+    recordings: Recordings,
+    method: str = "tsne",
+) -> str:
+    """The page as HTML that loads nothing.
 
-    Arguments
-    ---------
-    runs : list of Run
-        What is shown in detail, of the same cycles.
-    evaluations : list of Evaluation
-        What is compared.
-    notes : list of str
-        What the reader has to know besides, in sentences.
-    recordings : Recordings
-        Sounds, pictures and maps, where there are any.
-    method : str
-        By which the maps were made.
-
-    Returns
-    -------
-    str
-        HTML that loads nothing.
+    The runs, of the same cycles, are shown in detail, the evaluations are
+    compared, the notes are what the reader has to know besides, in sentences.
     """
     environment = Environment(
         loader=PackageLoader("qlung_plugin.report"),
@@ -62,7 +58,7 @@ def render_page(runs, evaluations, notes, recordings, method="tsne"):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = tables.percent
+    environment.filters["percent"] = format_number
     script = _template("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest())
     quality, training = _quality(runs), _training(runs)
@@ -99,17 +95,17 @@ def render_page(runs, evaluations, notes, recordings, method="tsne"):
     )
 
 
-def _template(name):
+def _template(name: str) -> str:
     path = files("qlung_plugin.report") / "templates" / name
     return path.read_text(encoding="utf-8")
 
 
-def _enumerate(names):
+def _enumerate(names: list[str]) -> str:
     """Names as one writes them in a sentence."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _facts(runs):
+def _facts(runs: list[Run]) -> dict[str, str]:
     """What the figures are of, as pairs of texts."""
     first = runs[0].evaluation
     figures = runs[0].figures
@@ -124,19 +120,17 @@ def _facts(runs):
         f" {interval['resamples']:,} bootstraps over the patients",
     }
     for run in runs:
-        one = run.evaluation
-        text = f"{one.selection} (epoch {one.epoch}); {one.protocol}"
-        if one.supervision:
-            text += (
-                f"; its quality was learned from {one.supervision['database']}"
-            )
-        facts[f"{run.name}, {one.checkpoint.replace('_', '-')}"] = text
+        evaluation = run.evaluation
+        text = f"{evaluation.selection} (epoch {evaluation.epoch}); {evaluation.protocol}"
+        if evaluation.supervision:
+            text += f"; its quality was learned from {evaluation.supervision['database']}"
+        facts[f"{run.name}, {evaluation.checkpoint.replace('_', '-')}"] = text
     return facts
 
 
-def _quality(runs):
+def _quality(runs: list[Run]) -> list[dict[str, Any]]:
     """Per run a histogram, curves, and a table of the quality measures."""
-    found = []
+    quality = []
     for number, run in enumerate(runs):
         table, labels = run.predictions, run.evaluation.labels
         analysis = compare_with_errors(table, labels)
@@ -145,7 +139,7 @@ def _quality(runs):
         )
         histogram.axes[-1].set_xlabel("quality (0 worst, 1 best)")
         panels = len(histogram.axes)
-        found.append(
+        quality.append(
             {
                 "missing": int(table["quality"].isna().sum()),
                 "histogram": svg(
@@ -170,12 +164,12 @@ def _quality(runs):
                 ],
             }
         )
-    return found
+    return quality
 
 
-def _training(runs):
+def _training(runs: list[Run]) -> list[dict[str, Any]]:
     """Curves of the trainings by their run, where there is a history."""
-    found = []
+    training = []
     for number, run in enumerate(runs):
         if run.history is None:
             continue
@@ -184,7 +178,7 @@ def _training(runs):
         trained = run.evaluation.data.get("training") or {}
         if trained.get("data"):
             database = trained["data"]["database"]
-        found.append(
+        training.append(
             {
                 "run": run.name,
                 "database": database,
@@ -192,14 +186,16 @@ def _training(runs):
                 "curves": svg(figure, f"training-{number}"),
             }
         )
-    return found
+    return training
 
 
-def _data(runs, recordings):
+def _data(runs: list[Run], recordings: Recordings) -> dict[str, Any]:
     """What the script of the page works on."""
     first = runs[0].predictions
     labels = list(runs[0].evaluation.labels)
-    cycles = {name: _texts(first[name]) for name in METADATA}
+    cycles: dict[str, list[str] | list[int]] = {
+        name: _texts(first[name]) for name in METADATA
+    }
     cycles["id"] = first["id"].tolist()
     cycles["label"] = [labels.index(name) for name in first["label"]]
     return {
@@ -231,7 +227,7 @@ def _data(runs, recordings):
     }
 
 
-def _texts(column):
+def _texts(column: Iterable[Any]) -> list[str]:
     """A column to print; what is missing is unknown."""
     return [
         "unknown"

@@ -6,9 +6,11 @@ Authors
 
 import base64
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -19,10 +21,13 @@ from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.report.embeddings import embed_cycles, project
 from qlung_plugin.report.media import encode_picture, encode_sound
+from qlung_plugin.report.sources import Run
 from qlung_plugin.report.trainings import find_recordings_of, find_training
 from qlung_plugin.scores.quality_analysis import with_confidence
 from qlung_plugin.utils.ordinary_files import ordinary_size
 
+T = TypeVar("T")
+Manifest: TypeAlias = dict[str, dict[str, Any]]  # entries by cycle
 # Between the probabilities of a run and those that its model gives again;
 # another machine rounds otherwise.
 TOLERANCE = 0.01
@@ -32,39 +37,30 @@ LARGEST_RECORDING = 2**40  # bytes; a slice of it is read at a time
 
 @dataclass
 class Recordings:
-    """What was made of the recordings, where there were any.
+    """What was made of the recordings, where there were any."""
 
-    Arguments
-    ---------
-    spans : dict
-        By cycle its start and end in its recording, in seconds.
-    media : dict
-        By cycle ``sound`` (MP3) and ``picture`` (WebP), in base64, ``gain`` in
-        dB and ``duration`` in seconds.
-    maps : dict
-        By a run's name a place ``[x, y]`` in [0, 1] per cycle.
-    differences : dict
-        By a run's name the largest difference between a probability and that
-        which its model gives again.
-    notes : list of str
-        What is lacking, in sentences.
-    """
-
-    spans: dict = field(default_factory=dict)
-    media: dict = field(default_factory=dict)
-    maps: dict = field(default_factory=dict)
-    differences: dict = field(default_factory=dict)
-    notes: list = field(default_factory=list)
+    # By cycle its start and end in its recording, in seconds.
+    spans: dict[str, list[float]] = field(default_factory=dict)
+    # By cycle sound (MP3) and picture (WebP), in base64, gain in dB and
+    # duration in seconds.
+    media: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # By a run's name a place [x, y] in [0, 1] per cycle, if it has one.
+    maps: dict[str, list[list[float] | None]] = field(default_factory=dict)
+    # By a run's name the largest difference between a probability and that
+    # which its model gives again.
+    differences: dict[str, float] = field(default_factory=dict)
+    # What is lacking, in sentences.
+    notes: list[str] = field(default_factory=list)
 
 
 def use_recordings(
-    runs,
-    data_folder=None,
-    sounds=300,
-    method="tsne",
-    device="cpu",
-    trust=False,
-):
+    runs: list[Run],
+    data_folder: Path | str | None = None,
+    sounds: int = 300,
+    method: str = "tsne",
+    device: str = "cpu",
+    trust: bool = False,
+) -> Recordings:
     """Makes what needs the recordings, as far as they are there.
 
     Arguments
@@ -72,7 +68,9 @@ def use_recordings(
     runs : list of Run
         Judged on the same cycles.
     data_folder : str or Path, optional
-        The database; by default where it was when it was evaluated.
+        The database; by default where it was when it was evaluated. If it is
+        given and is not there, or holds no recording, it is a
+        FileNotFoundError.
     sounds : int
         How many cycles get a sound and a picture at most.
     method : str
@@ -81,60 +79,49 @@ def use_recordings(
         Where to compute embeddings.
     trust : bool
         Whether the YAML of a model may name any code to be run.
-
-    Returns
-    -------
-    Recordings
-
-    Raises
-    ------
-    FileNotFoundError
-        If ``data_folder`` is given and is not there or holds no recording.
     """
-    found = Recordings()
+    recordings = Recordings()
     try:
         manifest, root = find_recordings_of(runs[0], data_folder)
-        manifest = _readable(manifest, root, found.notes)
+        manifest = _readable(manifest, root, recordings.notes)
     except (OSError, ValueError) as error:
         if data_folder is not None:
             raise
-        found.notes.append(f"No sounds, spectrograms and maps: {_line(error)}.")
-        return found
+        recordings.notes.append(
+            f"No sounds, spectrograms and maps: {_line(error)}."
+        )
+        return recordings
     for key, entry in manifest.items():
         rate = entry["sample_rate"]
         ends = (entry["wav"]["start"] / rate, entry["wav"]["stop"] / rate)
-        found.spans[key] = [round(end, 3) for end in ends]
+        recordings.spans[key] = [round(end, 3) for end in ends]
     chosen = choose_cycles(runs, sounds, manifest)
-    _make_media(found, {key: manifest[key] for key in chosen}, root)
+    _make_media(recordings, {key: manifest[key] for key in chosen}, root)
     if method != "none":
         with tempfile.TemporaryDirectory() as cache:
             for run in runs:
                 _make_map(
-                    found, run, manifest, root, cache, method, device, trust
+                    recordings,
+                    run,
+                    manifest,
+                    root,
+                    cache,
+                    method,
+                    device,
+                    trust,
                 )
-    return found
+    return recordings
 
 
-def choose_cycles(runs, count, available):
-    """Which cycles get a sound.
+def choose_cycles(
+    runs: list[Run], count: int, available: Collection[str]
+) -> list[str]:
+    """Which of the available cycles get a sound.
 
     Two thirds of them are mistakes, those first of which a run is most
     confident, of the runs in turn; one third are right in all runs, spread
     evenly over the model's confidence, as many of each class. Where there are
     too few of the one, there are more of the other.
-
-    Arguments
-    ---------
-    runs : list of Run
-        Judged on the same cycles.
-    count : int
-        How many.
-    available : container of str
-        The cycles to choose from.
-
-    Returns
-    -------
-    list of str
     """
     mistakes = []
     for run in runs:
@@ -159,7 +146,7 @@ def choose_cycles(runs, count, available):
     return wrong[: count - of_right] + right[:of_right]
 
 
-def _spread(items):
+def _spread(items: list[T]) -> list[T]:
     """Reorders a list so that each beginning of it is spread over it."""
     order = []
     queue = [(0, len(items))]
@@ -172,9 +159,10 @@ def _spread(items):
     return [items[place] for place in order]
 
 
-def _readable(manifest, root, notes):
+def _readable(manifest: Manifest, root: Path, notes: list[str]) -> Manifest:
     """The cycles whose recordings are there."""
-    rates, errors = {}, {}
+    rates: dict[str, int] = {}
+    errors: dict[str, Exception] = {}
     for name in dict.fromkeys(e["wav"]["file"] for e in manifest.values()):
         try:
             rates[name] = _sample_rate(name, root)
@@ -206,7 +194,7 @@ def _readable(manifest, root, notes):
     return there
 
 
-def _sample_rate(name, root):
+def _sample_rate(name: str, root: Path) -> int:
     """Of a recording, which has to be under the data folder.
 
     A manifest may be a stranger's: a page that is passed on holds no other
@@ -220,14 +208,14 @@ def _sample_rate(name, root):
         return decoder.sample_rate
 
 
-def _reason(errors):
+def _reason(errors: dict[str, Exception]) -> str:
     """The first of the errors, with the name of its file."""
     name, error = next(iter(errors.items()))
     text = _line(error)
     return text if name.rpartition("/")[2] in text else f"{name} ({text})"
 
 
-def _make_media(found, manifest, root):
+def _make_media(recordings: Recordings, manifest: Manifest, root: Path) -> None:
     """Adds sounds and pictures."""
     damaged = []
     progress = tqdm(
@@ -241,19 +229,28 @@ def _make_media(found, manifest, root):
         except READ_ERRORS as error:
             damaged.append(f"{key}: {_line(error)}")
             continue
-        found.media[key] = {
+        recordings.media[key] = {
             "sound": base64.b64encode(sound).decode(),
             "picture": base64.b64encode(picture).decode(),
             "gain": round(gain, 1),
             "duration": round(len(waveform) / entry["sample_rate"], 3),
         }
     if damaged:
-        found.notes.append(
+        recordings.notes.append(
             f"{len(damaged)} cycles have no sound, such as {damaged[0]}."
         )
 
 
-def _make_map(found, run, manifest, root, cache, method, device, trust):
+def _make_map(
+    recordings: Recordings,
+    run: Run,
+    manifest: Manifest,
+    root: Path,
+    cache: str,
+    method: str,
+    device: str,
+    trust: bool,
+) -> None:
     """Adds the map of a run, and whether its model does as it did."""
     ids = list(manifest)
     try:
@@ -271,30 +268,30 @@ def _make_map(found, run, manifest, root, cache, method, device, trust):
         embeddings, probabilities = embed_cycles(model, features, ids, device)
         places = project(embeddings, method)
     except READ_ERRORS as error:
-        found.notes.append(f"No map of {run.name}: {_line(error)}.")
+        recordings.notes.append(f"No map of {run.name}: {_line(error)}.")
         return
     table = run.predictions.set_index("id")
     columns = [f"p_{name}" for name in run.evaluation.labels]
     known = table.loc[ids, columns].to_numpy()
     if known.shape != probabilities.shape:
-        found.notes.append(
+        recordings.notes.append(
             f"No map of {run.name}: the model in {training.path} has other"
             " classes."
         )
         return
     difference = float(np.abs(known - probabilities).max())
-    found.differences[run.name] = difference
+    recordings.differences[run.name] = difference
     if not difference <= TOLERANCE:
-        found.notes.append(
+        recordings.notes.append(
             f"The model of {run.name} in {training.path} gives other"
             " probabilities than its predictions have (up to"
             f" {difference:.3f} apart): the map may be of another model or of"
             " changed recordings."
         )
     by_id = dict(zip(ids, places.round(4).tolist()))
-    found.maps[run.name] = [by_id.get(key) for key in table.index]
+    recordings.maps[run.name] = [by_id.get(key) for key in table.index]
 
 
-def _line(error):
+def _line(error: Exception) -> str:
     """The message of an error in one line, without a full stop."""
     return " ".join(str(error).split()).rstrip(".")

@@ -5,9 +5,11 @@ Authors
 """
 
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,52 +19,49 @@ from qlung_plugin.runs.evaluations import (
     Evaluation,
     read_evaluations,
 )
-from qlung_plugin.runs.experiments import FOLDS, collect_evaluations
+from qlung_plugin.runs.experiments import (
+    FOLDS,
+    collect_evaluations,
+    in_order,
+)
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.utils.ordinary_files import read_ordinary
 
 
 @dataclass(eq=False)
 class Run:
-    """A run that is shown in detail.
+    """A run that is shown in detail."""
 
-    Arguments
-    ---------
-    evaluation : Evaluation
-        Of the checkpoint that is shown.
-    others : list of Evaluation
-        All evaluations of the run: of all its checkpoints, and on other
-        databases.
-    history : pandas.DataFrame, optional
-        A row per epoch of its training, where that is known.
-    """
-
-    evaluation: Evaluation
-    others: list = field(default_factory=list, repr=False)
+    evaluation: Evaluation  # of the checkpoint that is shown
+    # All of the run: of all its checkpoints, and on other databases.
+    others: list[Evaluation] = field(default_factory=list, repr=False)
+    # A row per epoch of its training, where that is known.
     history: pd.DataFrame | None = field(default=None, repr=False)
 
     @property
-    def name(self):
+    def name(self) -> str:
         """Configuration and seed."""
         return f"{self.evaluation.configuration}/{self.evaluation.seed}"
 
     @property
-    def folder(self):
+    def folder(self) -> Path:
         """Where the evaluation is."""
         return self.evaluation.folder
 
     @property
-    def figures(self):
+    def figures(self) -> dict[str, Any]:
         """The figures of the checkpoint that is shown."""
         return self.evaluation.figures
 
     @property
-    def predictions(self):
+    def predictions(self) -> pd.DataFrame:
         """Those of the checkpoint that is shown."""
         return self.evaluation.predictions
 
 
-def find_runs(folders, checkpoint="selected"):
+def find_runs(
+    folders: Iterable[Path | str], checkpoint: str = "selected"
+) -> tuple[list[Run], list[Evaluation], list[str]]:
     """Finds what is to be shown.
 
     Arguments
@@ -72,7 +71,7 @@ def find_runs(folders, checkpoint="selected"):
         ``validation`` of a training), which is shown; or a folder that holds
         several, of which the first seed of each configuration is shown. Where
         that was trained in folds, their pooled results are compared and the
-        first fold is shown.
+        first fold is shown. One that does not exist is a FileNotFoundError.
     checkpoint : str
         Whose predictions are shown: ``selected``, ``last`` or
         ``test_selected``.
@@ -80,7 +79,8 @@ def find_runs(folders, checkpoint="selected"):
     Returns
     -------
     runs : list of Run
-        All judged on the same cycles.
+        All judged on the same cycles; none at all, or one twice, is a
+        ValueError.
     evaluations : list of Evaluation
         All that were found, the first configuration being what the others are
         compared with.
@@ -88,44 +88,32 @@ def find_runs(folders, checkpoint="selected"):
         What the reader has to know besides, in sentences: of what is left out
         because it is damaged, or was not judged on the same cycles as most,
         :class:`qlung_plugin.runs.evaluations.Damage`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a folder is none.
-    ValueError
-        If no run is left to be shown, or a run is there twice.
     """
-    evaluations, notes, runs, collected = [], [], [], []
+    evaluations: list[Evaluation] = []
+    notes: list[str] = []
+    runs: list[Run] = []
+    first_seeds: list[Run] = []
     for folder in map(Path, folders):
-        found, remarks = _collect(folder)
-        if not found and not any(isinstance(r, Damage) for r in remarks):
+        here, remarks = _collect(folder)
+        if not here and not any(isinstance(r, Damage) for r in remarks):
             text = f"{folder} holds no finished run: {'; '.join(remarks)}"
             remarks = [Damage(text)]
         notes += remarks
-        found = _ordered(found, folder, notes)
-        for one in found:
-            other = next((e for e in evaluations if _same(one, e)), None)
-            if other is None:
-                evaluations.append(one)
-            elif other.folder.resolve() != one.folder.resolve():
-                raise ValueError(
-                    f"{other.folder} and {one.folder} are both"
-                    f" {one.configuration}, seed {one.seed}: rename one"
-                )
+        here = _ordered(here, folder, notes)
+        _add(evaluations, here)
         if RunFolder(folder).has_results:
-            runs += _find_run(found, folder, checkpoint, notes)
+            runs += _find_run(here, folder, checkpoint, notes)
             continue
         # The first is that of the training itself, of the first seed.
-        firsts = {}
-        for one in found:
-            if not _is_within(one.folder, folder):
-                firsts.setdefault(one.configuration, one)
+        firsts: dict[str, Evaluation] = {}
+        for evaluation in here:
+            if not _is_within(evaluation.folder, folder):
+                firsts.setdefault(evaluation.configuration, evaluation)
         for first in firsts.values():
-            ones = _unpooled(found, first)
-            run = _find_run(ones, first.folder, checkpoint, notes)
-            runs += run
-            collected += run
+            unpooled = _unpooled(here, first)
+            first_run = _find_run(unpooled, first.folder, checkpoint, notes)
+            runs += first_run
+            first_seeds += first_run
     if not runs:
         raise ValueError("; ".join(notes))
     runs = _alike(runs, notes)
@@ -134,7 +122,7 @@ def find_runs(folders, checkpoint="selected"):
             run.history = read_training(run)
         except (OSError, ValueError) as error:
             notes.append(f"No curves of the training of {run.name}: {error}.")
-    seeds = [run.name for run in runs if run in collected]
+    seeds = [run.name for run in runs if run in first_seeds]
     if seeds:
         notes.append(
             "Of each configuration the first seed is shown in detail:"
@@ -143,7 +131,23 @@ def find_runs(folders, checkpoint="selected"):
     return runs, evaluations, notes
 
 
-def _collect(folder):
+def _add(evaluations: list[Evaluation], further: list[Evaluation]) -> None:
+    """Adds what is not there; another folder of the same run is refused."""
+    for evaluation in further:
+        other = next((e for e in evaluations if _same(evaluation, e)), None)
+        if other is None:
+            evaluations.append(evaluation)
+        elif other.folder.resolve() != evaluation.folder.resolve():
+            raise ValueError(
+                f"{other.folder} and {evaluation.folder} are both"
+                f" {evaluation.configuration}, seed {evaluation.seed}: rename"
+                " one"
+            )
+
+
+def _collect(
+    folder: Path,
+) -> tuple[list[Evaluation], Sequence[str]]:
     """Evaluations and notes; of validation or a single fold if asked for."""
     place = RunFolder(folder)
     if not place.has_results:
@@ -152,7 +156,7 @@ def _collect(folder):
         except FileNotFoundError as error:
             if not folder.is_dir():
                 raise
-            return [], [Damage(error)]  # such as of a run that was stopped
+            return [], [Damage(str(error))]  # such as of a run that was stopped
     run = place.top
     try:
         configuration, seed, fold = run.identify(run.path)
@@ -164,41 +168,45 @@ def _collect(folder):
     if fold is not None:
         seed = _name_fold(seed, fold)
         places += [p for p in place.parts()[1:] if not p.is_validation]
-    found, notes = [], []
+    evaluations: list[Evaluation] = []
+    notes: list[str] = []
     for place in places:
         try:
-            found += read_evaluations(place, configuration, seed)
+            evaluations += read_evaluations(place, configuration, seed)
         except (OSError, ValueError) as error:
             notes.append(Damage(f"{place.path} is left out: {error}"))
-    return found, notes
+    return evaluations, notes
 
 
-def _name_fold(seed, fold):
+def _name_fold(seed: str, fold: int) -> str:
     """What tells a fold from the other folds and seeds."""
     return f"{seed}/fold_{fold}"
 
 
-def _unpooled(evaluations, first):
+def _unpooled(
+    evaluations: list[Evaluation], first: Evaluation
+) -> list[Evaluation]:
     """Of pooled folds, the evaluations of the first; else all as they are."""
     if not first.fold:
         return evaluations
-    which = (first.configuration, first.seed, first.fold)
     folders = dict.fromkeys(
-        one.folder
-        for one in evaluations
-        if (one.configuration, one.seed, one.fold) == which
+        e.folder for e in evaluations if _same_run(e, first)
     )
     seed = _name_fold(first.seed, FOLDS[0])
-    return [
-        one
-        for folder in folders
-        for one in read_evaluations(
-            RunFolder(folder), first.configuration, seed
-        )
-    ]
+    unpooled: list[Evaluation] = []
+    for folder in map(RunFolder, folders):
+        unpooled += read_evaluations(folder, first.configuration, seed)
+    return unpooled
 
 
-def _ordered(evaluations, folder, notes):
+def _same_run(evaluation: Evaluation, other: Evaluation) -> bool:
+    names = ("configuration", "seed", "fold")
+    return all(getattr(evaluation, k) == getattr(other, k) for k in names)
+
+
+def _ordered(
+    evaluations: list[Evaluation], folder: Path, notes: list[str]
+) -> list[Evaluation]:
     """In the order of the tables that lie in the folder, if any."""
     order, path = [], folder / "results.csv"
     if os.path.lexists(path):
@@ -207,24 +215,26 @@ def _ordered(evaluations, folder, notes):
             order = list(table["configuration"].unique())
         except (KeyError, OSError, ValueError) as error:
             notes.append(f"The order is that of the names: {path}: {error}.")
-    rank = {name: place for place, name in enumerate(order)}
-    return sorted(
-        evaluations, key=lambda one: rank.get(one.configuration, len(rank))
-    )
+    return in_order(evaluations, order)
 
 
-def _same(one, other):
-    names = "configuration seed database partition checkpoint".split()
-    return all(getattr(one, name) == getattr(other, name) for name in names)
+def _same(evaluation: Evaluation, other: Evaluation) -> bool:
+    names = ("configuration", "seed", "database", "partition", "checkpoint")
+    return all(getattr(evaluation, k) == getattr(other, k) for k in names)
 
 
-def _find_run(evaluations, folder, checkpoint, notes):
+def _find_run(
+    evaluations: list[Evaluation],
+    folder: Path,
+    checkpoint: str,
+    notes: list[str],
+) -> list[Run]:
     """The run whose results are in the folder, in a list; or a note."""
-    here = [one for one in evaluations if one.folder == folder]
+    here = [e for e in evaluations if e.folder == folder]
     evaluation = next((e for e in here if e.checkpoint == checkpoint), None)
     if evaluation is None:
         if here:  # else there is a note on its damage
-            known = ", ".join(one.checkpoint for one in here)
+            known = ", ".join(e.checkpoint for e in here)
             notes.append(
                 Damage(
                     f"{folder} is left out: it has no result of the checkpoint"
@@ -232,17 +242,11 @@ def _find_run(evaluations, folder, checkpoint, notes):
                 )
             )
         return []
-    others = [
-        one
-        for one in evaluations
-        if one.configuration == evaluation.configuration
-        and one.seed == evaluation.seed
-        and one.fold == evaluation.fold
-    ]
+    others = [e for e in evaluations if _same_run(e, evaluation)]
     return [Run(evaluation, others)]
 
 
-def _is_within(place, folder):
+def _is_within(place: Path, folder: Path) -> bool:
     """Whether a place is of a run whose own results are above it.
 
     Those may be damaged: others are not shown in their stead.
@@ -252,12 +256,12 @@ def _is_within(place, folder):
     return top.fold is None and any(RunFolder(p).has_results for p in above)
 
 
-def _alike(runs, notes):
+def _alike(runs: list[Run], notes: list[str]) -> list[Run]:
     """The runs that were judged on the same cycles, which most are."""
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise ValueError(f"a run is given twice: {', '.join(names)}")
-    groups = {}
+    groups: dict[tuple, list[Run]] = {}
     for run in runs:
         cycles = run.predictions[["id", "label"]].itertuples(index=False)
         judged_on = (run.evaluation.labels, *map(tuple, cycles))

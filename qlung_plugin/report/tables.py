@@ -5,52 +5,35 @@ Authors
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from qlung_plugin.report.sources import Run
+from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiment_report import comparison_rows, group_alike
 from qlung_plugin.runs.supervision import set_supervised_apart
 from qlung_plugin.scores.metrics import metrics_in
 from qlung_plugin.training.selection import CHECKPOINTS
 
 
-def percent(value):
-    """A number with two decimals; what is undefined is not available.
-
-    Example
-    -------
-    >>> percent(62.437), percent(None)
-    ('62.44', 'n/a')
-    """
-    if value is None or math.isnan(value):
-        return "n/a"
-    return f"{value:.2f}"
-
-
-def score_tables(runs):
+def score_tables(runs: list[Run]) -> list[dict[str, Any]]:
     """The scores of runs on every database that they were judged on.
 
-    Arguments
-    ---------
-    runs : list of Run
-        The runs.
-
-    Returns
-    -------
-    list of dict
-        ``title``, and ``rows`` with ``run``, ``checkpoint``, ``epoch`` and
-        ``scores``: per score its ``key``, ``name``, ``value``, ``low`` and
-        ``high``. The first table is of what is shown.
+    Each has a ``title``, and ``rows`` with ``run``, ``checkpoint``, ``epoch``
+    and ``scores``: per score its ``key``, ``name``, ``value``, ``low`` and
+    ``high``. The first table is of what is shown.
     """
-    tables = {}
+    tables: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         shown = run.evaluation
-        for one in sorted(run.others, key=lambda e: e.folder != shown.folder):
-            figures = one.figures
-            tables.setdefault(f"{one.database}: {one.partition}", []).append(
+        others = sorted(run.others, key=lambda e: e.folder != shown.folder)
+        for evaluation in others:
+            figures = evaluation.figures
+            title = f"{evaluation.database}: {evaluation.partition}"
+            tables.setdefault(title, []).append(
                 {
                     "run": run.name,
-                    "checkpoint": CHECKPOINTS[one.checkpoint].heading,
-                    "epoch": one.epoch,
+                    "checkpoint": CHECKPOINTS[evaluation.checkpoint].heading,
+                    "epoch": evaluation.epoch,
                     "scores": [
                         {
                             "key": name,
@@ -73,7 +56,7 @@ class Axis(NamedTuple):
     low: int
     high: int
 
-    def place(self, value):
+    def place(self, value: float) -> float:
         """Where a value is, in percent of the axis' length.
 
         Example
@@ -84,56 +67,42 @@ class Axis(NamedTuple):
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
-def score_axis(score_tables):
-    """The axis that holds all Scores with their intervals, and 50.
-
-    Arguments
-    ---------
-    score_tables : list of dict
-        From :func:`score_tables`.
-
-    Returns
-    -------
-    Axis
-    """
-    score = list(metrics_in("tables")).index("score")
-    values = [50.0]
-    for table in score_tables:
-        for row in table["rows"]:
-            found = row["scores"][score]
-            values += [found[name] for name in ("low", "value", "high")]
-    values = [value for value in values if value is not None]
+def score_axis(score_tables: list[dict[str, Any]]) -> Axis:
+    """The axis that holds all Scores with their intervals, and 50."""
+    scores = [
+        score
+        for table in score_tables
+        for row in table["rows"]
+        for score in row["scores"]
+        if score["key"] == "score"
+    ]
+    ends = [
+        score[name] for score in scores for name in ("low", "value", "high")
+    ]
+    values = [50.0, *(end for end in ends if end is not None)]
     low = 10 * math.floor(min(values) / 10)
     return Axis(low, max(low + 10, 10 * math.ceil(max(values) / 10)))
 
 
-def comparison_tables(evaluations):
+def comparison_tables(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     """How configurations compare over seeds, as ``results.md`` has it.
 
-    Arguments
-    ---------
-    evaluations : list of Evaluation
-        The first configuration is what the others are compared with.
-
-    Returns
-    -------
-    list of dict
-        Per database and partition ``title``, ``baseline``, and ``rows``, see
-        :func:`qlung_plugin.runs.experiment_report.comparison_rows`. Empty if
-        there is only one run, which is in :func:`score_tables`, unless its
-        folds were pooled.
+    Per database and partition ``title``, ``baseline``, and ``rows``, see
+    :func:`qlung_plugin.runs.experiment_report.comparison_rows`. There is none if
+    there is only one run, which is in :func:`score_tables`, unless its folds
+    were pooled.
     """
-    runs = {(one.configuration, one.seed) for one in evaluations}
-    if len(runs) < 2 and not any(one.fold for one in evaluations):
+    runs = {(e.configuration, e.seed) for e in evaluations}
+    if len(runs) < 2 and not any(e.fold for e in evaluations):
         return []
     tables = []
-    for key, ones in group_alike(set_supervised_apart(evaluations)).items():
+    for key, alike in group_alike(set_supervised_apart(evaluations)).items():
         database, partition, _ = key
-        rows = comparison_rows(ones)
+        rows = comparison_rows(alike)
         for row in rows:
             row["checkpoint"] = CHECKPOINTS[row["checkpoint"]].heading
-        baseline = ones[0].configuration
-        compared = len({one.configuration for one in ones}) > 1
+        baseline = alike[0].configuration
+        compared = len({e.configuration for e in alike}) > 1
         tables.append(
             {
                 "title": f"{database}: {partition}",
@@ -144,19 +113,11 @@ def comparison_tables(evaluations):
     return tables
 
 
-def confusion_table(figures):
-    """A confusion matrix with shares.
+def confusion_table(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """The confusion matrix of an evaluation, with shares.
 
-    Arguments
-    ---------
-    figures : dict
-        Of an evaluation.
-
-    Returns
-    -------
-    list of dict
-        Per true class ``label``, ``count``, and ``cells`` with ``count`` and
-        ``share`` in [0, 1], None for a class without a cycle.
+    Per true class ``label``, ``count``, and ``cells`` with ``count`` and
+    ``share`` in [0, 1], None for a class without a cycle.
     """
     return [
         {
@@ -173,20 +134,11 @@ def confusion_table(figures):
     ]
 
 
-def strata_tables(runs):
+def strata_tables(runs: list[Run]) -> list[dict[str, Any]]:
     """Scores of runs in parts of the cycles, side by side.
 
-    Arguments
-    ---------
-    runs : list of Run
-        Judged on the same cycles.
-
-    Returns
-    -------
-    list of dict
-        Per kind of part its ``kind``, and ``rows`` with ``name``, ``cycles``,
-        ``patients`` and ``scores``, per run a dict of the metrics
-        of strata.
+    Per kind of part its ``kind``, and ``rows`` with ``name``, ``cycles``,
+    ``patients`` and ``scores``, per run a dict of the metrics of strata.
     """
     tables = []
     for kind, groups in runs[0].figures["strata"].items():

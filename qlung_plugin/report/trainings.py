@@ -6,6 +6,7 @@ Authors
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,21 +15,14 @@ from qlung_plugin.inference.run import read_hyperparameters
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.schema import check_cycle, read_checked
 
+if TYPE_CHECKING:  # which imports this
+    from qlung_plugin.report.sources import Run
+
 LARGEST_MANIFEST = 2**26  # bytes: several hundred thousand cycles
 
 
-def find_training(run):
-    """The folder of the training whose model was evaluated, or None.
-
-    Arguments
-    ---------
-    run : qlung_plugin.report.sources.Run
-        The run.
-
-    Returns
-    -------
-    qlung_plugin.runs.folder.RunFolder or None
-    """
+def find_training(run: "Run") -> RunFolder | None:
+    """The folder of the training whose model was evaluated."""
     training = run.evaluation.data.get("training") or {}
     places = [run.folder, run.folder.parent]
     if training.get("folder"):
@@ -37,24 +31,10 @@ def find_training(run):
     return next((t for t in trainings if t.inference_yaml.is_file()), None)
 
 
-def read_training(run):
-    """The statistics of the epochs of a run's training.
+def read_training(run: "Run") -> pd.DataFrame | None:
+    """The statistics of a run's training, a row per epoch, where it is there.
 
-    Arguments
-    ---------
-    run : qlung_plugin.report.sources.Run
-        The run.
-
-    Returns
-    -------
-    pandas.DataFrame or None
-        A row per epoch, as the last checkpoint has them; None if the training
-        is not there, or keeps none.
-
-    Raises
-    ------
-    OSError, ValueError
-        If a file is damaged; the message names it.
+    A file that is damaged is an OSError or a ValueError, whose message names it.
     """
     training = find_training(run)
     history = training.read_history() if training is not None else []
@@ -69,31 +49,15 @@ def read_training(run):
     return table if table.shape[1] > 1 else None
 
 
-def find_recordings_of(run, data_folder=None):
-    """Where the cycles of a run are in their recordings.
+def find_recordings_of(
+    run: "Run", data_folder: Path | str | None = None
+) -> tuple[dict[str, Any], Path]:
+    """The manifest of the cycles of a run, and the folder of their recordings.
 
-    Arguments
-    ---------
-    run : qlung_plugin.report.sources.Run
-        The run.
-    data_folder : str or Path, optional
-        The database; by default where it was when it was evaluated.
-
-    Returns
-    -------
-    manifest : dict
-        Per id an entry with ``wav`` and ``sample_rate``, of the cycles of the
-        run alone.
-    data_folder : Path
-        Replaces ``{data_root}`` in file names.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no manifest, or no such folder.
-    ValueError
-        If the manifest is damaged, or of other cycles; or the run names a
-        folder in which the user's home is, too.
+    By default they are where they were when it was evaluated. If there is no
+    manifest, or no such folder, it is a FileNotFoundError. If the manifest is
+    damaged, or of other cycles, or the run names a folder in which the user's
+    home is, too, it is a ValueError.
     """
     place = RunFolder(run.folder)
     home, partition = place.top, "valid" if place.is_validation else "test"
