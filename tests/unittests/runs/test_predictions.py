@@ -104,3 +104,24 @@ def test_reading_gives_the_table_back(tmp_path, table):
     first = path.read_bytes()
     write_predictions(found, path)
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("p_both", np.nan, "p_both of 000_.* is nan, not in"),
+        ("p_normal", 1.5, "p_normal of 000_.* is 1.5, not in"),
+        ("quality", np.inf, "quality of 000_.* is inf, not in"),
+        ("prediction", "nothing", "000_.* is called nothing, which is not"),
+        ("patient", None, "row 4 lacks its patient"),
+    ],
+)
+def test_what_no_evaluation_writes_is_named(
+    tmp_path, table, column, value, message
+):
+    path = tmp_path / "predictions.csv"
+    table = table.copy()
+    table.loc[3, column] = value
+    write_predictions(table, path)
+    with pytest.raises(ValueError, match=f"predictions.csv: {message}"):
+        read_predictions(path)

@@ -6,7 +6,6 @@ Authors
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 import soundfile
@@ -25,6 +24,9 @@ from tests.unittests.report_runs import (
     write_recordings,
     write_run,
 )
+
+# None but the pages themselves look at it.
+pytestmark = pytest.mark.usefixtures("without_quality")
 
 FOLDS = 5
 OTHER = {"database": "SPRSound", "training": {"data": {"database": "ICBHI"}}}
@@ -131,14 +133,6 @@ def test_folders_that_are_no_results(tmp_path, results, data_folder):
     (folder / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(ValueError, match="only of selected, last"):
         find_runs([folder], "test_selected")
-    table = pd.read_csv(folder / "predictions.csv", dtype=str)
-    table.drop(columns="p_both").to_csv(folder / "predictions.csv", index=False)
-    with pytest.raises(ValueError, match="lacks the columns p_both"):
-        find_runs([folder])
-    table.loc[3, "id"] = twice = table["id"][4]
-    table.to_csv(folder / "predictions.csv", index=False)
-    with pytest.raises(ValueError, match=f"it has the cycle {twice} twice"):
-        find_runs([folder])
 
 
 def test_an_unfinished_run_is_told(tmp_path, data_folder):
@@ -225,50 +219,6 @@ def test_an_evaluation_of_another_database_names_its_training(
     _, _, [note] = find_runs([folder])
     assert "history.ckpt is no valid JSON" in note
     assert "epochs on" not in render(folder)[0]
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [
-        ("p_both", np.nan),
-        ("p_both", np.inf),
-        ("p_normal", 1.5),
-        ("quality", -0.1),
-        ("quality", np.inf),
-    ],
-)
-def test_what_is_no_share_is_named(tmp_path, data_folder, column, value):
-    folder = write_run(tmp_path / "ce" / "1", data_folder)
-    path = folder / "predictions.csv"
-    table = pd.read_csv(path, dtype={"patient": str})
-    table.loc[3, column] = value
-    table.to_csv(path, index=False)
-    message = f"predictions.csv: {column} of {table['id'][3]} is .* not in"
-    with pytest.raises(ValueError, match=message):
-        find_runs([folder])
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {},
-        "text",
-        {"wav": {"file": "a.wav", "start": 0}, "sample_rate": 4000},
-        {"wav": {"file": None, "start": 0, "stop": 9}, "sample_rate": 4000},
-        {"wav": {"file": "a.wav", "start": "0", "stop": 9}, "sample_rate": 1},
-        {"wav": {"file": "a.wav", "start": 0, "stop": 9}, "sample_rate": 0},
-    ],
-)
-def test_a_damaged_manifest_costs_the_sounds_alone(
-    tmp_path, data_folder, broken
-):
-    manifest = make_manifest()
-    folder = write_run(tmp_path / "ce" / "1", data_folder, manifest=manifest)
-    manifest["003_1b1_002"] = broken
-    (folder / "test.json").write_text(json.dumps(manifest))
-    _, data, [note] = render(folder)
-    assert "test.json: 003_1b1_002" in note
-    assert not any(data["media"])
 
 
 def write_fold(folder, fold, recordings, part=".", split="patient_folds"):
