@@ -53,14 +53,6 @@ def test_hyperparameters_are_read_and_not_run(tmp_path, data_folder):
     assert not (folder / "trap").exists()
 
 
-def test_damaged_hyperparameters_are_named(tmp_path, data_folder):
-    folder = write_run(tmp_path / "ce" / "1", data_folder)
-    (folder / "hyperparams.yaml").write_text("a: [1\nb: {")
-    text, _, [note] = render(folder)
-    assert "hyperparams.yaml is no YAML" in note
-    assert "There are no sounds" in text
-
-
 def test_without_recordings_the_page_says_what_to_give(tmp_path, data_folder):
     folder = write_run(tmp_path / "ce" / "1", tmp_path / "gone")
     text, data, [note] = render(folder)

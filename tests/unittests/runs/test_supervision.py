@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from qlung_plugin.lobes.quality import AudioQualityScore, LearnedQualityScore
 from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiment_report import write_experiments
 from qlung_plugin.runs.supervision import set_supervised_apart
@@ -106,9 +105,3 @@ def test_the_report_has_a_block_of_its_own(evaluations, tmp_path):
     assert len(heads) == 3
     assert sum("without the 2 patients" in head for head in heads) == 1
     assert "expert (quality supervised on SPRSound 2022)" in text
-
-
-def test_measures_say_what_they_learned_from():
-    assert AudioQualityScore(8000).supervision is None
-    supervision = LearnedQualityScore(8000).supervision
-    assert supervision["database"] == "SPRSound 2022"

@@ -132,10 +132,9 @@ def test_each_resample_is_the_sum_over_its_draw():
             assert scores[name][resample] == pytest.approx(value), name
 
 
-@pytest.mark.parametrize("confidence", [0.95, 0.5])
-def test_interval_equals_scipy(confidence):
+def test_interval_equals_scipy():
     confusions = corpus(seed=3)
-    interval = bootstrap_interval(confusions, 9999, confidence)
+    interval = bootstrap_interval(confusions, 9999, 0.9)
     for name in SCORES:
 
         def statistic(patients, axis):
@@ -147,7 +146,7 @@ def test_interval_equals_scipy(confidence):
             statistic,
             n_resamples=9999,
             batch=1000,
-            confidence_level=confidence,
+            confidence_level=0.9,
             method="percentile",
             rng=np.random.default_rng(1),
         ).confidence_interval

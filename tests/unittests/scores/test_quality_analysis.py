@@ -135,12 +135,6 @@ def test_scores_of_the_quartiles_are_those_of_their_rows():
         assert row["highest"] == rows["quality"].max()
 
 
-def test_all_equal_leaves_quartiles_empty():
-    found = scores_by_quartile(predictions(), "quality_constant")
-    assert [row["cycles"] for row in found] == [0, 0, 300, 0]
-    assert np.isnan([found[0][key] for key in ("accuracy", "score")]).all()
-
-
 # Against the model's errors
 
 
@@ -214,10 +208,3 @@ def test_table_that_lacks_columns_or_rows():
         compare_with_errors(predictions().drop(columns="p_both"))
     with pytest.raises(ValueError, match="has 0 rows"):
         compare_with_errors(predictions()[:0])
-
-
-def test_unknown_label_is_an_error():
-    table = predictions()
-    table.loc[0, "label"] = "stridor"
-    with pytest.raises(ValueError, match="stridor"):
-        compare_with_errors(table, n_resamples=20)
