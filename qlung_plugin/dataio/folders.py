@@ -1,8 +1,5 @@
 """The folders of a database: which is read, what is odd, what is not written.
 
-What is odd but usable becomes a sentence with a count in a list of warnings, or
-an error where nothing may be odd.
-
 Authors
  * qlung_plugin contributors
 """
@@ -14,6 +11,36 @@ from pathlib import Path
 from qlung_plugin.dataio.fields import some
 
 SEARCH_DEPTH = 8  # folders below the data folder, which may hold link loops
+
+
+class Warnings(list[str]):
+    """What is odd but usable, as sentences with counts.
+
+    If strict, what is reported is a ValueError instead.
+
+    Example
+    -------
+    >>> warnings = Warnings()
+    >>> problems = {"files without sound": ["a.wav"], "odd files": []}
+    >>> warnings.report(problems, "data")
+    >>> warnings
+    ['data: 1 files without sound: a.wav']
+    """
+
+    def __init__(self, strict: bool = False):
+        super().__init__()
+        self.strict = strict
+
+    def report(
+        self, problems: Mapping[str, Sequence[str]], place: Path | str
+    ) -> None:
+        """Reports files in a place, by what is wrong with them."""
+        for problem, names in problems.items():
+            message = f"{place}: {len(names)} {problem}: {some(names)}"
+            if names and self.strict:
+                raise ValueError(message)
+            if names:
+                self.append(message)
 
 
 def check_folders(
@@ -64,7 +91,7 @@ def check_data_folder(data_folder: Path | str) -> None:
 
 
 def walk_folders(
-    root: Path, depth: int, strict: bool, warnings: list[str]
+    root: Path, depth: int, warnings: Warnings
 ) -> Iterator[tuple[Path, list[str]]]:
     """Goes through a folder and those in it, links to folders included.
 
@@ -87,11 +114,11 @@ def walk_folders(
             subfolders.clear()
         yield folder, sorted(names)
     problems = {"folders that cannot be read": sorted(unread)}
-    report_problems(problems, root, strict, warnings)
+    warnings.report(problems, root)
 
 
 def only_copy(
-    found: Mapping[Path, object], what: str, argument: str, warnings: list[str]
+    found: Mapping[Path, object], what: str, argument: str, warnings: Warnings
 ) -> Path:
     """The folder to read of those that hold the same: the nearest to the root.
 
@@ -110,29 +137,3 @@ def only_copy(
         if message not in warnings:
             warnings.append(message)
     return first
-
-
-def report_problems(
-    problems: Mapping[str, Sequence[str]],
-    place: Path | str,
-    strict: bool,
-    warnings: list[str],
-) -> None:
-    """Warns of what is wrong with some files; it is a ValueError if strict.
-
-    The problems are lists of names by what is wrong with them.
-
-    Example
-    -------
-    >>> warnings = []
-    >>> problems = {"files without sound": ["a.wav"], "odd files": []}
-    >>> report_problems(problems, "data", False, warnings)
-    >>> warnings
-    ['data: 1 files without sound: a.wav']
-    """
-    for problem, names in problems.items():
-        message = f"{place}: {len(names)} {problem}: {some(names)}"
-        if names and strict:
-            raise ValueError(message)
-        if names:
-            warnings.append(message)

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from qlung_plugin.dataio.fields import add_once, some
 from qlung_plugin.dataio.folders import (
+    Warnings,
     only_copy,
-    report_problems,
     walk_folders,
 )
 from qlung_plugin.dataio.icbhi_tables import (
@@ -77,8 +77,8 @@ def read_corpus(
         raise ValueError(f"split is '{split}', not official or patient_folds")
     data_folder = Path(os.path.abspath(data_folder))
     annotations = Path(os.path.abspath(annotation_folder or data_folder))
-    warnings: list[str] = []
-    files, places = _find_recordings(data_folder, annotations, strict, warnings)
+    warnings = Warnings(strict)
+    files, places = _find_recordings(data_folder, annotations, warnings)
     if split == "official":
         path = _find_file(SPLIT_FILES, places, split_file)
         if path is None:
@@ -89,10 +89,10 @@ def read_corpus(
                 "and put it there or name it as split_file"
             )
         sides = read_split(path)
-        files = _split_only(files, path, sides, strict, warnings)
+        files = _split_only(files, path, sides, warnings)
     cycles = _read_cycles(files, warnings)
     path = _find_file(DEMOGRAPHIC_FILES, places)
-    _add_demographics(cycles, path, strict, warnings)
+    _add_demographics(cycles, path, warnings)
     if split == "official":
         for cycle in cycles:
             cycle["side"] = sides[cycle["recording"]]
@@ -106,7 +106,7 @@ def read_corpus(
         fold_of = read_folds(path)
         numbers = sorted(set(fold_of.values()))
         check_fold("test_fold", test_fold, numbers)
-        cycles = _folds_only(cycles, path, fold_of, strict, warnings)
+        cycles = _folds_only(cycles, path, fold_of, warnings)
         tested = {p for p, fold in fold_of.items() if fold == test_fold}
         folds = f"{len(numbers)} in {path.name}"
     for cycle in cycles:
@@ -117,18 +117,17 @@ def read_corpus(
 def _find_recordings(
     data_folder: Path,
     annotation_folder: Path,
-    strict: bool,
-    warnings: list[str],
+    warnings: Warnings,
 ) -> tuple[dict[str, Files], list[tuple[Path, Path]]]:
     """The files of annotated recordings by name, and places of others.
 
     These are pairs of the folder that the annotations, or recordings, were
     found in and the one they were looked for.
     """
-    found = _walk(data_folder, strict, warnings)
+    found = _walk(data_folder, warnings)
     audio_at, audio = _only(found, ".wav", "data_folder", warnings)
     if annotation_folder != data_folder:
-        found = _walk(annotation_folder, strict, warnings)
+        found = _walk(annotation_folder, warnings)
     texts_at, texts = _only(found, ".txt", "annotation_folder", warnings)
     if texts_at is None:
         what = "annotations of ICBHI" if audio else "ICBHI recordings"
@@ -151,7 +150,7 @@ def _find_recordings(
         "annotations without recording": sorted(set(texts) - set(audio)),
         "wav files not named like ICBHI recordings": strangers,
     }
-    report_problems(problems, audio_at or texts_at, strict, warnings)
+    warnings.report(problems, audio_at or texts_at)
     files = {name: Files(texts[name], audio.get(name)) for name in texts}
     places = [(texts_at, annotation_folder)]
     if audio_at:
@@ -159,10 +158,10 @@ def _find_recordings(
     return files, places
 
 
-def _walk(place: Path, strict: bool, warnings: list[str]) -> Found:
+def _walk(place: Path, warnings: Warnings) -> Found:
     """The recordings' files by name, in each folder, by their kind."""
     found: Found = {".wav": {}, ".txt": {}}
-    for folder, names in walk_folders(place, SEARCH_DEPTH, strict, warnings):
+    for folder, names in walk_folders(place, SEARCH_DEPTH, warnings):
         for path in (folder / name for name in names):
             kind = path.suffix.lower()
             if kind in found and RECORDING.fullmatch(path.stem):
@@ -172,7 +171,7 @@ def _walk(place: Path, strict: bool, warnings: list[str]) -> Found:
 
 
 def _only(
-    found: Found, kind: str, argument: str, warnings: list[str]
+    found: Found, kind: str, argument: str, warnings: Warnings
 ) -> tuple[Path | None, dict[str, Path]]:
     """The folder that is read of those with files of a kind, and its files."""
     if not found[kind]:
@@ -208,8 +207,7 @@ def _split_only(
     files: dict[str, Files],
     split_file: Path,
     sides: dict[str, str],
-    strict: bool,
-    warnings: list[str],
+    warnings: Warnings,
 ) -> dict[str, Files]:
     """Files by the split's names, in which 91 recordings changed the device.
 
@@ -245,7 +243,7 @@ def _split_only(
             f" {some(unnamed)}: is it their split?"
         )
     problem = {"recordings left out that it does not name": unnamed}
-    report_problems(problem, split_file, strict, warnings)
+    warnings.report(problem, split_file)
     return by_final_name
 
 
@@ -253,17 +251,16 @@ def _folds_only(
     cycles: list[Cycle],
     fold_file: Path,
     folds: dict[str, int],
-    strict: bool,
-    warnings: list[str],
+    warnings: Warnings,
 ) -> list[Cycle]:
     """The cycles of patients that are in a fold."""
     missing = sorted({cycle["patient"] for cycle in cycles} - set(folds))
     problem = {"patients left out that it does not name": missing}
-    report_problems(problem, fold_file, strict, warnings)
+    warnings.report(problem, fold_file)
     return [cycle for cycle in cycles if cycle["patient"] in folds]
 
 
-def _read_cycles(files: dict[str, Files], warnings: list[str]) -> list[Cycle]:
+def _read_cycles(files: dict[str, Files], warnings: Warnings) -> list[Cycle]:
     """All annotated cycles as dicts."""
     cycles: list[Cycle] = []
     empty = []
@@ -290,7 +287,7 @@ def _read_cycles(files: dict[str, Files], warnings: list[str]) -> list[Cycle]:
 
 
 def _add_demographics(
-    cycles: list[Cycle], path: Path | None, strict: bool, warnings: list[str]
+    cycles: list[Cycle], path: Path | None, warnings: Warnings
 ) -> None:
     """Adds age and sex, None where they are unknown.
 
@@ -314,7 +311,7 @@ def _add_demographics(
                     f" ({some(absent)}); {len(odd)} lines are not understood"
                     f" ({some(odd)})"
                 )
-    if trouble and strict:
+    if trouble and warnings.strict:
         raise ValueError(trouble)
     if trouble:
         warnings.append(trouble)

@@ -4,7 +4,7 @@ A preparation turns annotations into cycles: a dict per annotated stretch of a
 recording, with ``id``, ``recording``, ``patient``, ``label``, ``wav`` (the
 path), ``start`` and ``end`` (seconds), ``where`` (the place of the annotation,
 for messages), ``side`` (train or test) and further facts. What is odd but
-usable becomes a sentence with a count in a list of warnings.
+usable becomes a sentence with a count among the warnings.
 
 Authors
  * qlung_plugin contributors
@@ -16,13 +16,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from qlung_plugin.dataio.fields import some
-from qlung_plugin.dataio.folders import report_problems
+from qlung_plugin.dataio.folders import Warnings
 from qlung_plugin.dataio.manifests import Cycle
 from qlung_plugin.dataio.recordings import Recording
 
 
 def read_headers(
-    wavs: Iterable[Path], strict: bool, warnings: list[str]
+    wavs: Iterable[Path], warnings: Warnings
 ) -> dict[Path, Recording]:
     """Looks into mono recordings, no further than to a sound.
 
@@ -47,7 +47,7 @@ def read_headers(
         "recordings truncated or damaged": broken,
         "recordings without sound, all samples being alike": silent,
     }
-    report_problems(problems, "audio", strict, warnings)
+    warnings.report(problems, "audio")
     return recordings
 
 
@@ -64,8 +64,7 @@ def _open_mono(wav: Path) -> Recording:
 def locate_cycles(
     cycles: Iterable[Cycle],
     recordings: Mapping[Path, Recording],
-    strict: bool,
-    warnings: list[str],
+    warnings: Warnings,
     noun: str = "cycles",
 ) -> list[Cycle]:
     """The cycles with their times in samples, clipped to their recording.
@@ -82,11 +81,11 @@ def locate_cycles(
     Example
     -------
     >>> import soundfile
-    >>> wav, warnings = getfixture("tmp_path") / "a.wav", []
+    >>> wav, warnings = getfixture("tmp_path") / "a.wav", Warnings()
     >>> soundfile.write(wav, [0.0, 0.5] * 4000, 4000)
     >>> cycle = {"wav": wav, "start": 0.5, "end": 2.1, "where": "a.txt:1"}
-    >>> recordings = read_headers([wav], False, warnings)
-    >>> located = locate_cycles([cycle], recordings, False, warnings)
+    >>> recordings = read_headers([wav], warnings)
+    >>> located = locate_cycles([cycle], recordings, warnings)
     >>> located[0]["stop"]
     8000
     >>> warnings
@@ -133,5 +132,5 @@ def locate_cycles(
         "left out, whose stretch has another label later": contradicted,
     }
     problems = {f"{noun} {what}": places for what, places in problems.items()}
-    report_problems(problems, "annotations", strict, warnings)
+    warnings.report(problems, "annotations")
     return list(located.values())

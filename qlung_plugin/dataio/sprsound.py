@@ -15,8 +15,8 @@ from typing import Any
 
 from qlung_plugin.dataio.fields import add_once, quantity
 from qlung_plugin.dataio.folders import (
+    Warnings,
     only_copy,
-    report_problems,
     walk_folders,
 )
 from qlung_plugin.utils.ordinary_files import read_json
@@ -86,10 +86,10 @@ def read_corpus(
     with counts.
     """
     data_folder = Path(os.path.abspath(data_folder))
-    warnings: list[str] = []
+    warnings = Warnings(strict)
     found: dict[str, dict[str, Any]] = {}
     audio: dict[Path, dict[str, Path]] = {}
-    places = _find_places(data_folder, strict, warnings)
+    places = _find_places(data_folder, warnings)
     for partition in partitions:
         if not places[partition]:
             raise FileNotFoundError(_missing(data_folder, partition, places))
@@ -106,14 +106,14 @@ def read_corpus(
                 "with their recordings"
             )
         if wav_folder not in audio:
-            audio[wav_folder] = _audio_in(wav_folder, places, strict, warnings)
+            audio[wav_folder] = _audio_in(wav_folder, places, warnings)
         problems = {
             "annotations without recording": [
                 name for name in annotations if name not in audio[wav_folder]
             ],
             "json files not named like SPRSound recordings": others,
         }
-        report_problems(problems, folder, strict, warnings)
+        warnings.report(problems, folder)
         names = [name for name in annotations if name in audio[wav_folder]]
         if not names:
             raise ValueError(f"{folder}: no recording has audio and annotation")
@@ -207,11 +207,9 @@ def read_annotation(
     return annotation, events
 
 
-def _find_places(
-    data_folder: Path, strict: bool, warnings: list[str]
-) -> Places:
+def _find_places(data_folder: Path, warnings: Warnings) -> Places:
     places: Places = {partition: {} for partition in LAYOUTS}
-    for folder, _ in walk_folders(data_folder, SEARCH_DEPTH, strict, warnings):
+    for folder, _ in walk_folders(data_folder, SEARCH_DEPTH, warnings):
         for partition, layouts in LAYOUTS.items():
             for audio, annotations in layouts:
                 if (folder / annotations).is_dir():
@@ -249,7 +247,7 @@ def _recordings_in(
 
 
 def _audio_in(
-    folder: Path, places: Places, strict: bool, warnings: list[str]
+    folder: Path, places: Places, warnings: Warnings
 ) -> dict[str, Path]:
     """Recordings in a folder of audio, which partitions may share."""
     audio, others = _recordings_in(folder, ".wav")
@@ -264,5 +262,5 @@ def _audio_in(
         ],
         "wav files not named like SPRSound recordings": others,
     }
-    report_problems(problems, folder, strict, warnings)
+    warnings.report(problems, folder)
     return audio

@@ -113,8 +113,8 @@ def prepare_icbhi(
         annotation_folder,
     )
     wavs = [cycle["wav"] for cycle in cycles if cycle["wav"]]
-    headers = read_headers(wavs, strict, warnings)
-    cycles = locate_cycles(cycles, headers, strict, warnings)
+    headers = read_headers(wavs, warnings)
+    cycles = locate_cycles(cycles, headers, warnings)
     if not cycles:
         raise ValueError(f"{data_folder}: no recording has a usable cycle")
     for side in ("train", "test"):

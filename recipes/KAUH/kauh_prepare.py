@@ -13,8 +13,8 @@ from collections import Counter
 
 from qlung_plugin.dataio.fields import add_once
 from qlung_plugin.dataio.folders import (
+    Warnings,
     check_folders,
-    report_problems,
     walk_folders,
 )
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
@@ -91,8 +91,8 @@ def prepare_kauh(data_folder, output_folder, strict=False, skip_prep=False):
     if skip_prep:
         return read_summary(output_folder, [MANIFEST], SUMMARY)
     data_folder, output_folder = check_folders(data_folder, output_folder)
-    warnings = []
-    recordings = _find_recordings(data_folder, strict, warnings)
+    warnings = Warnings(strict)
+    recordings = _find_recordings(data_folder, warnings)
     found = count_cycles(recordings)
     if strict:
         check_published("KAUH", PUBLISHED, {"all": found})
@@ -104,12 +104,12 @@ def prepare_kauh(data_folder, output_folder, strict=False, skip_prep=False):
             f"{others.total()} recordings left out whose sound is none of "
             f"{', '.join(SOUNDS)}: {counts}"
         )
-    headers = read_headers([r["wav"] for r in labelled], strict, warnings)
+    headers = read_headers([r["wav"] for r in labelled], warnings)
     for recording in labelled:
         header = headers[recording["wav"]]
         recording["start"] = 0
         recording["end"] = header.frames / header.sample_rate
-    labelled = locate_cycles(labelled, headers, strict, warnings, "recordings")
+    labelled = locate_cycles(labelled, headers, warnings, "recordings")
     if not labelled:
         raise ValueError(f"{data_folder}: no recording has a label and a sound")
     summary = {
@@ -164,12 +164,10 @@ def parse_recording_name(name):
     return {**texts, "age": int(texts["age"]), "device": mode, "label": label}
 
 
-def _find_recordings(data_folder, strict, warnings):
+def _find_recordings(data_folder, warnings):
     """The recordings in a folder and those below, by the order of their ids."""
     found, others = {}, []
-    for folder, names in walk_folders(
-        data_folder, SEARCH_DEPTH, strict, warnings
-    ):
+    for folder, names in walk_folders(data_folder, SEARCH_DEPTH, warnings):
         for path in (folder / name for name in names):
             if path.suffix.lower() != ".wav" or path.name.startswith("."):
                 continue
@@ -180,7 +178,7 @@ def _find_recordings(data_folder, strict, warnings):
             place = {"id": facts["recording"], "wav": path, "where": str(path)}
             add_once(found, facts["recording"], {**facts, **place}, path)
     problems = {"wav files not named like KAUH recordings": others}
-    report_problems(problems, data_folder, strict, warnings)
+    warnings.report(problems, data_folder)
     if not found:
         raise FileNotFoundError(
             f"data_folder {data_folder} holds no recording of KAUH, named"

@@ -144,10 +144,10 @@ def prepare_sprsound(
     for recording in recordings:
         recording["side"] = sides[recording["partition"]]
     wavs = [recording["wav"] for recording in recordings]
-    headers = read_headers(wavs, strict, warnings)
+    headers = read_headers(wavs, warnings)
     recordings = _leave_out_copies(recordings, headers, warnings)
     events, mapping = _label_events(recordings, labels, warnings)
-    events = locate_cycles(events, headers, strict, warnings, "events")
+    events = locate_cycles(events, headers, warnings, "events")
     if not patients_of(events, "test"):
         raise ValueError(f"{data_folder}: no event to test on in {test}")
 
@@ -202,7 +202,7 @@ def prepare_recordings(data_folder, output_folder, partition="train"):
     data_folder, output_folder = check_folders(data_folder, output_folder)
     recordings, warnings = read_corpus(data_folder, sides)
     wavs = [recording["wav"] for recording in recordings]
-    headers = read_headers(wavs, False, warnings)
+    headers = read_headers(wavs, warnings)
     wholes = [
         {
             **recording,

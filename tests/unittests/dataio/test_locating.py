@@ -13,6 +13,7 @@ import torch
 
 from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.folders import Warnings
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.recordings import Recording
 from tests.unittests.recording_checks import breaths
@@ -30,14 +31,14 @@ def wav(tmp_path):
 
 def locate(path, times, strict=False):
     """The cycles that a preparation makes of times, and labels, and warnings."""
-    warnings = []
+    warnings = Warnings(strict)
     cycles = [
         {"wav": path, "start": start, "end": end, "where": f"a.txt:{line}"}
         | {"label": label[0] if label else "normal"}
         for line, (start, end, *label) in enumerate(times, start=1)
     ]
-    recordings = read_headers([path], strict, warnings)
-    return locate_cycles(cycles, recordings, strict, warnings), warnings
+    recordings = read_headers([path], warnings)
+    return locate_cycles(cycles, recordings, warnings), warnings
 
 
 def stretches(cycles):
@@ -66,17 +67,17 @@ def test_training_and_use_cut_alike(tmp_path, suffix, rate):
 
 def test_what_ends_within_a_page_is_counted(tmp_path):
     """Ogg says no length that it could be short of."""
-    path, warnings = tmp_path / "a.wav", []
+    path, warnings = tmp_path / "a.wav", Warnings()
     soundfile.write(path, breaths(9, 8000), 8000, format="OGG")
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    recording = read_headers([path], False, warnings)[path]
+    recording = read_headers([path], warnings)[path]
     assert recording.truncated and recording.frames < 9 * 8000
     (warning,) = warnings
     assert f"{path} ({recording.duration:.4g}" in warning
     assert "truncated" in warning
     with pytest.raises(ValueError, match="1 recordings truncated"):
-        read_headers([path], True, [])
+        read_headers([path], Warnings(strict=True))
 
 
 @pytest.mark.parametrize("rate", [400, 200_000])
@@ -85,7 +86,7 @@ def test_rates_of_no_stethoscope_are_refused(tmp_path, rate):
     path = tmp_path / "a.wav"
     soundfile.write(path, breaths(1, rate), rate)
     with pytest.raises(ValueError, match=f"{path} has {rate} Hz"):
-        read_headers([path], False, [])
+        read_headers([path], Warnings())
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_rates_of_no_stethoscope_are_refused(tmp_path, rate):
 def test_what_is_no_audio_is_named(wav, content):
     wav.write_bytes(content)
     with pytest.raises(ValueError, match=f"{wav} is not readable as audio"):
-        read_headers([wav], False, [])
+        read_headers([wav], Warnings())
 
 
 def test_what_is_no_mono_recording_is_named(wav):
@@ -102,14 +103,14 @@ def test_what_is_no_mono_recording_is_named(wav):
     content = wav.read_bytes()
     wav.write_bytes(content[:44])
     with pytest.raises(ValueError, match=f"{wav} holds no sample"):
-        read_headers([wav], False, [])
+        read_headers([wav], Warnings())
     soundfile.write(wav, np.full((4000, 2), [0.5, 0.1]), RATE)
     with pytest.raises(ValueError, match=f"{wav}: 2 channels, mix down"):
-        read_headers([wav], False, [])
+        read_headers([wav], Warnings())
     wav.unlink()
     os.mkfifo(wav)
     with pytest.raises(FileNotFoundError, match=f"{wav} is no file"):
-        read_headers([wav], False, [])
+        read_headers([wav], Warnings())
 
 
 def test_a_cycle_past_the_end_is_clipped_and_reported(wav):
@@ -166,7 +167,7 @@ def test_recordings_without_sound_are_left_out(wav, value):
     assert "2 cycles left out, their recordings being" in left_out
     assert cycles == []
     with pytest.raises(ValueError, match="1 recordings without sound"):
-        read_headers([wav], True, [])
+        read_headers([wav], Warnings(strict=True))
     # A sound somewhere is enough.
     samples = np.full(30 * RATE, value)
     samples[-1] = 0.5

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 
+from qlung_plugin.dataio.folders import Warnings
 from qlung_plugin.dataio.headers import read_extent
 from qlung_plugin.dataio.locating import read_headers
 from qlung_plugin.dataio.recordings import Recording
@@ -180,13 +181,11 @@ def test_a_preparation_tells_too(tmp_path):
     """Corpora of speech call NIST files .wav."""
     path = tmp_path / "a.wav"
     content = write(path, format="NIST")
-    warnings = []
-    read_headers([path], False, warnings)
+    warnings = Warnings()
+    read_headers([path], warnings)
     assert not warnings
     cut(path, content, 0.5)
-    assert (
-        read_headers([path], False, warnings)[path].promised == SECONDS * RATE
-    )
+    assert read_headers([path], warnings)[path].promised == SECONDS * RATE
     assert "truncated" in str(warnings)
 
 
