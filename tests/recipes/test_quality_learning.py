@@ -125,33 +125,6 @@ def test_copies_are_fitted_to_and_never_of_a_patient_to_predict():
     assert (found == 1).all()  # a mean over the partitions, not a sum
 
 
-def test_inner_folds_keep_patients_apart_too(monkeypatch):
-    table = make_table(copies=1)
-    from recipes.SPRSound.quality import quality_learning
-
-    fitted_to = []
-
-    def spy(estimator, train, names, degraded_weight):
-        model = fit_weighted(estimator, train, names, degraded_weight)
-        patients, decide = set(train["patient"]), model.decision_function
-
-        def decision_function(values):
-            rows = table[NAMES].to_numpy()
-            for value in values:
-                row = int((rows == value).all(axis=1).argmax())
-                assert table["patient"][row] not in patients
-                assert not table["degraded"][row]
-            return decide(values)
-
-        fitted_to.append(patients)
-        model.decision_function = decision_function
-        return model
-
-    monkeypatch.setattr(quality_learning, "fit_weighted", spy)
-    fit(table)
-    assert len(fitted_to) == 5  # four inner folds, and all
-
-
 def test_measurement_that_tells_patients_apart_does_not_help():
     # Half of the patients have poor recordings only: a model that has seen a
     # patient could read the answer from the number of the patient.
@@ -210,17 +183,6 @@ def test_all_fitted_parts_are_weighted():
     np.testing.assert_allclose(
         scaler.mean_, np.average(values, axis=0, weights=weights)
     )
-
-
-def test_copies_of_no_weight_change_nothing():
-    table = make_table(copies=2)
-    alone = table[~table["degraded"]]
-    values = alone[NAMES].to_numpy()
-    decisions = [
-        fit_weighted(pipeline(), rows, NAMES, weight).decision_function(values)
-        for rows, weight in ((table, 0.0), (alone, 1.0))
-    ]
-    np.testing.assert_allclose(*decisions, atol=1e-3)
 
 
 # Models
