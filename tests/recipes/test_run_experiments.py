@@ -45,16 +45,14 @@ if f"break {seed};" in behaviour and not pathlib.Path("mended").exists():
     sys.exit("the loss is not finite")
 time.sleep(0.5 if "slow" in behaviour else 0)
 
-split = options.get("--split", "official")
-fold = options.get("--test_fold", options.get("--valid_fold", "0"))
 database = "SPRSound 2022" if "--run_folder" in options else "ICBHI 2017"
 labels = "normal crackle wheeze both".split()
-def evaluate(folder, name):
+def evaluate(folder):
     folder.mkdir(exist_ok=True)
     shares = [f"p_{label}" for label in labels]
     rows = [",".join(["id,patient,label,prediction,recording,device,age,sex",
                       "location,quality", *shares])]
-    rows += [f"{name}{k}_{i},{name}{k},{label},{label},,,,,,," +
+    rows += [f"{k}_{i},{k},{label},{label},,,,,,," +
              ",".join(str(int(j == i)) for j in range(4))
              for k in range(3) for i, label in enumerate(labels)]
     score = dict.fromkeys("sp se score se_two_class score_two_class".split(), 100)
@@ -62,16 +60,16 @@ def evaluate(folder, name):
     score |= {"macro_f1": 100, "recall": dict.fromkeys(labels, 100),
               "patients": 3, "confusion": [[3 * (i == j) for j in range(4)]
                                            for i in range(4)]}
-    metrics = {"data": {"database": database, "subset": None, "split": split,
-                        "protocol": "of the stand-in"}}
+    metrics = {"data": {"database": database, "subset": None,
+                        "split": "official", "protocol": "of the stand-in"}}
     for key in ("selected", "last"):
         table = folder / ("predictions" + "_last" * (key == "last") + ".csv")
         table.write_text("\\n".join([*rows, ""]))
         metrics[key] = {**score, "counts": counts, "epoch": 1, "selection": key}
     (folder / "metrics.json").write_text(json.dumps(metrics))
 if "--run_folder" not in options:
-    evaluate(output / "validation", f"v{fold}")
-evaluate(output, f"t{fold if split != 'official' else ''}")
+    evaluate(output / "validation")
+evaluate(output)
 about["end"] = time.time()
 (output / "ended.json").write_text(json.dumps(about))
 """
@@ -440,21 +438,17 @@ def test_results_of_unknown_making_are_refused(experiments, tmp_path):
         ),
     ],
 )
-def test_folds_are_pooled(experiments, tmp_path, folds, expected):
-    assert experiments.main([*ONE, "--folds", folds]) == 0
-    for k in range(5):
-        folder = tmp_path / "out" / "b" / "1" / f"fold_{k}"
-        [start] = starts(folder)
-        found = options_of(start)
+def test_every_fold_is_a_run(experiments, folds, expected):
+    """What is made of them is in the tests of experiments."""
+    given = experiments.parse_arguments([*ONE, "--folds", folds])
+    runs = experiments.plan_runs(*given)
+    assert list(runs) == [f"b/1/fold_{k}" for k in range(5)]
+    for k, [step] in enumerate(runs.values()):
+        options = dict(zip(step.command[2::2], step.command[3::2]))
+        assert options["--output_folder"] == f"out/b/1/fold_{k}"
         for key, value in expected.items():
-            assert found[key] == value.format(k)
-        record = json.loads((folder / "experiment.json").read_text())
-        assert record["fold"] == k and record["configuration"] == "b"
-    table = pd.read_csv(tmp_path / "out" / "results.csv")
-    assert len(table) == 2 and set(table["fold"]) == {"5 pooled"}
-    assert set(table["patients"]) == {15}
-    report = (tmp_path / "out" / "results.md").read_text()
-    assert ("optimistic" in report) == (folds == "training")
+            assert options[key] == value.format(k)
+        assert step.about == {"configuration": "b", "seed": "1", "fold": k}
 
 
 # The machine
