@@ -219,6 +219,25 @@ def class_labels(num_classes: int) -> list[str]:
     return list(labels[num_classes])
 
 
+def check_labels(labels: Sequence[str], origin: str) -> None:
+    """Refuses a model whose labels are not those that a manifest can have.
+
+    Example
+    -------
+    >>> check_labels(["wheeze", "normal"], "the run ce/1")
+    Traceback (most recent call last):
+    ...
+    ValueError: the run ce/1 has the labels ['wheeze', 'normal']: a database is \
+prepared with ('normal', 'crackle', 'wheeze', 'both') or ('normal', 'abnormal'), \
+in this order
+    """
+    if tuple(labels) not in (LABELS, TWO_CLASSES):
+        raise ValueError(
+            f"{origin} has the labels {list(labels)}: a database is prepared"
+            f" with {LABELS} or {TWO_CLASSES}, in this order"
+        )
+
+
 def with_labels(manifest: Entries, labels: Sequence[str]) -> Entries:
     """A manifest of four classes with the labels of the problem at hand.
 

@@ -24,6 +24,7 @@ from qlung_plugin.dataio.manifests import (
 )
 from qlung_plugin.dataio.partitions import (
     check_published,
+    class_labels,
     count_cycles,
     hold_out_patients,
     name_data,
@@ -43,10 +44,6 @@ RECORDINGS = "recordings.json"
 PERSON = ("patient", "recording", "device", "age", "sex", "location")
 FACTS = ("label", "type", *PERSON, "partition")
 CONTINUOUS = ("Rhonchi", "Stridor")
-LABELS = {  # by number of classes
-    4: ("normal", "crackle", "wheeze", "both"),
-    2: ("normal", "abnormal"),
-}
 PATIENT = re.compile("[0-9]{8}")
 BLOCK = 2**16  # samples that are compared at a time
 # The counts by type are in the order of TYPES.
@@ -164,7 +161,7 @@ def prepare_sprsound(
         "split": "official",
         "protocol": protocol,
         "patients_on_both_sides": sorted(both_sides),
-        "partitions": _count(partitions, recordings, LABELS[num_classes]),
+        "partitions": _count(partitions, recordings, class_labels(num_classes)),
         "warnings": warnings,
     }
     manifests = {
@@ -251,7 +248,7 @@ def labels_by_type(continuous="merge", num_classes=4):
     Returns
     -------
     labels : dict
-        Labels, of `LABELS[num_classes]`, by type.
+        Labels by type.
 
     Example
     -------
@@ -262,11 +259,9 @@ def labels_by_type(continuous="merge", num_classes=4):
     """
     if continuous not in ("merge", "drop"):
         raise ValueError(f"continuous is '{continuous}', not merge or drop")
-    if num_classes not in LABELS:
-        raise ValueError(f"num_classes is {num_classes}, not 4 or 2")
-    labels = dict(TYPES)
+    labels, names = dict(TYPES), class_labels(num_classes)
     if num_classes == 2:
-        labels = {t: LABELS[2][TYPES[t] != "normal"] for t in TYPES}
+        labels = {t: names[TYPES[t] != "normal"] for t in TYPES}
     if continuous == "drop":
         labels = {t: labels[t] for t in TYPES if t not in CONTINUOUS}
     return labels

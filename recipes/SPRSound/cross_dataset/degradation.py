@@ -25,8 +25,8 @@ from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from qlung_plugin.dataio.cycles import read_cycle
-from qlung_plugin.dataio.labels import LABELS, TWO_CLASSES
 from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.dataio.partitions import check_labels
 from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_run
@@ -200,12 +200,7 @@ if __name__ == "__main__":
         run[name].to(device)
 
     labels = list(run["labels"])
-    if labels not in (list(LABELS), list(TWO_CLASSES)):
-        raise ValueError(
-            f"the run {hparams['run_folder']} has the labels {labels}: a"
-            f" database is prepared with {LABELS} or {TWO_CLASSES}, in this"
-            " order"
-        )
+    check_labels(labels, f"the run {hparams['run_folder']}")
 
     # Is a folder with results of the same data?
     manifests = [hparams["test_annotation"]]

@@ -21,9 +21,9 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
-from qlung_plugin.dataio.labels import LABELS, TWO_CLASSES
+from qlung_plugin.dataio.labels import LABELS
 from qlung_plugin.dataio.manifests import read_manifest
-from qlung_plugin.dataio.partitions import with_labels
+from qlung_plugin.dataio.partitions import check_labels, with_labels
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_run
@@ -215,12 +215,7 @@ if __name__ == "__main__":
     run = open_run(hparams["run_folder"], checkpoints[0], hparams["trust"])
 
     labels = list(run["labels"])
-    if labels not in (list(LABELS), list(TWO_CLASSES)):
-        raise ValueError(
-            f"the run {hparams['run_folder']} has the labels {labels}: a"
-            f" database is prepared with {LABELS} or {TWO_CLASSES}, in this"
-            " order"
-        )
+    check_labels(labels, f"the run {hparams['run_folder']}")
 
     # Is a folder with results of the same data?
     prepare, manifests = hparams["prepare"], [hparams["test_annotation"]]

@@ -344,7 +344,7 @@ def test_the_index_does_not_depend_on_what_is_dropped(data, output):
 def test_other_mappings_are_refused(data, output):
     with pytest.raises(ValueError, match="'keep', not merge or drop"):
         prepare_sprsound(data, output, continuous="keep")
-    with pytest.raises(ValueError, match="num_classes is 3, not 4 or 2"):
+    with pytest.raises(ValueError, match="num_classes must be 2 or 4"):
         prepare_sprsound(data, output, num_classes=3)
 
 
