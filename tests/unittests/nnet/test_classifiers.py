@@ -4,7 +4,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import io
 import math
 
 import pytest
@@ -157,33 +156,6 @@ def test_type_of_the_cosines(embeddings, dtype, expected):
     assert cosines.dtype == expected
     by_loop = cosines_by_loop(embeddings.to(dtype), weights)
     torch.testing.assert_close(cosines.float(), by_loop)
-
-
-def test_learns_to_tell_directions_apart(build):
-    directions = torch.eye(4, 16).repeat_interleave(8, dim=0)
-    generator = torch.Generator().manual_seed(2)
-    inputs = directions + 0.1 * torch.randn(32, 16, generator=generator)
-    targets = torch.arange(4).repeat_interleave(8)
-    classifier, loss = build(), AngularMarginLoss(FixedMargin(0.3))
-    optimizer = torch.optim.SGD(classifier.parameters(), lr=0.5)
-    for _ in range(30):
-        optimizer.zero_grad()
-        loss(*classifier(inputs), inputs, targets).backward()
-        optimizer.step()
-    assert (classifier(inputs).cosines.argmax(dim=1) == targets).all()
-
-
-def test_survives_saving(build, embeddings):
-    classifier, file = build(), io.BytesIO()
-    torch.save(classifier.state_dict(), file)
-    file.seek(0)
-    restored = build()
-    with torch.no_grad():
-        for parameter in restored.parameters():
-            parameter.zero_()
-    restored.load_state_dict(torch.load(file, weights_only=True))
-    for ours, theirs in zip(restored(embeddings), classifier(embeddings)):
-        assert torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5, 50])

@@ -4,7 +4,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import io
 import math
 
 import numpy as np
@@ -34,15 +33,6 @@ def composite(counts=None):
     """QLung's margin as its recipe builds it."""
     margins = [QualityMargin(0.5), ClassImbalanceMargin(counts)]
     return WeightedMargin(margins, [0.5, 0.5])
-
-
-def reloaded(module, fresh):
-    """``fresh`` with the state of ``module``, through a file."""
-    file = io.BytesIO()
-    torch.save(module.state_dict(), file)
-    file.seek(0)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
-    return fresh
 
 
 def margin_by_loop(counts, target_margin=0.2):
@@ -166,13 +156,6 @@ def test_a_single_class_is_refused():
         ClassImbalanceMargin(num_classes=1)
 
 
-@pytest.mark.parametrize("wrong", [-100, -1, 4])
-def test_wrong_label_is_named(wrong):
-    targets = torch.tensor([0, wrong])
-    with pytest.raises(ValueError, match=f"targets .*0..3.* {wrong}"):
-        ClassImbalanceMargin(ICBHI)(targets)
-
-
 def test_unfitted_use_is_an_error():
     with pytest.raises(RuntimeError, match="fit"):
         ClassImbalanceMargin()(TARGETS)
@@ -206,17 +189,12 @@ def test_containers_pass_the_class_counts_on():
     )
 
 
-def test_containers_save_what_they_hold():
-    restored = reloaded(composite(ICBHI), composite())
-    assert torch.equal(
-        restored(TARGETS, QUALITY), composite(ICBHI)(TARGETS, QUALITY)
-    )
-
-
 def test_unfitted_state_is_saved_as_nan():
     assert ClassImbalanceMargin().state_dict()["values"].isnan().all()
+    fitted = ClassImbalanceMargin(ICBHI)
+    fitted.load_state_dict(ClassImbalanceMargin().state_dict())
     with pytest.raises(RuntimeError, match="fit"):
-        reloaded(ClassImbalanceMargin(), ClassImbalanceMargin(ICBHI))(TARGETS)
+        fitted(TARGETS)
 
 
 @pytest.mark.parametrize("margin", [Margin(), FixedMargin(0.1)])
@@ -234,16 +212,6 @@ def test_a_margin_of_ones_own_has_the_embeddings():
     margin = WeightedMargin([NormMargin(), FixedMargin(1.0)], [0.1, 0.2])
     margins = margin(TARGETS, embeddings=embeddings)
     assert margins.tolist() == pytest.approx([0.2, 0.3, 0.4, 0.5, 0.6])
-
-
-def test_checks_look_at_no_value_away_from_the_cpu():
-    # A tensor on the meta device has no values: whatever asks for one, which
-    # on a GPU would wait for it, raises.
-    targets, quality = TARGETS.to("meta"), QUALITY.to("meta")
-    with pytest.raises(RuntimeError):
-        bool((quality > 1).any())
-    margin = WeightedMargin([composite(ICBHI), FixedMargin(0.1)], [1.0, 1.0])
-    assert margin.to("meta")(targets, quality).shape == (5,)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
