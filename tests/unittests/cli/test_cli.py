@@ -82,8 +82,6 @@ def test_debug_shows_where_an_error_arises():
         ["unknown"],
         ["components", "--unknown"],
         ["components", "Mixup", "PatchMix"],
-        ["report", "results", "-o", "report.html", "--sounds", "-1"],
-        ["report", "results", "-o", "report.html", "--sounds", "many"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, capsys):

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from qlung_plugin.cli.main import main
-from qlung_plugin.inference.quality import COLUMNS, MEASURES
+from qlung_plugin.inference.quality import COLUMNS
 from qlung_plugin.lobes.quality import LearnedQualityScore
 
 RATE = 4000
@@ -98,11 +98,3 @@ def test_a_name_controls_no_terminal(recordings, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     _, rows, _ = run(capsys, odd)
     assert rows[0]["recording"] == str(odd).replace("\x1b", r"\x1b")
-
-
-def test_help_names_what_is_not_absolute(capsys):
-    with pytest.raises(SystemExit):
-        main(["quality", "--help"])
-    out = capsys.readouterr().out
-    assert "--normalisation {absolute,fitted}" in out
-    assert all(name in out for name in MEASURES)
