@@ -17,7 +17,6 @@ import torch
 from scipy.signal import butter, sosfilt
 
 from qlung_plugin.processing.interference import (
-    add_white_noise,
     babble,
     crying,
     handling,
@@ -217,7 +216,8 @@ def degrade(
     generator = torch.Generator().manual_seed(seed)
     samples = waveform.shape[-1]
     if kind == "white_noise":
-        return add_white_noise(waveform, degree, generator)
+        noise = torch.randn(waveform.shape, generator=generator)
+        return waveform + scale_to_snr(noise, waveform, degree)
     if kind == "babble":
         voices = babble(samples, sample_rate, generator)
         return waveform + scale_to_snr(voices, waveform, degree)

@@ -52,24 +52,6 @@ def scale_to_snr(
     return level / sound_level.clamp(min=tiny) * 10 ** (-snr / 20) * sound
 
 
-def add_white_noise(
-    waveform: torch.Tensor, snr: float, generator: torch.Generator
-) -> torch.Tensor:
-    """Adds Gaussian white noise of a given level below the waveform.
-
-    The noise of one seed differs between levels by its scale alone.
-
-    Example
-    -------
-    >>> tone = torch.sin(torch.arange(8000.0))
-    >>> noise = add_white_noise(tone, 10, torch.Generator()) - tone
-    >>> round(10 * (tone.var() / noise.var()).log10().item(), 3)
-    10.0
-    """
-    noise = torch.randn(waveform.shape, generator=generator)
-    return waveform + scale_to_snr(noise, waveform, snr)
-
-
 def babble(
     samples: int, sample_rate: int, generator: torch.Generator, talkers: int = 6
 ) -> torch.Tensor:

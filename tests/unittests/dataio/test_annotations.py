@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 from qlung_plugin.cli.classify import WRITERS
-from qlung_plugin.cli.main import main
 from qlung_plugin.dataio.annotations import annotation_beside, recognise
 from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.inference.classifier import Classification
@@ -175,15 +174,6 @@ def test_of_several_annotations_it_is_told_which_is_read(recording, caplog):
     os.link(paths[0], paths[0].with_suffix(".TXT"))
     assert find_cycles(recording).times == [(0.0, 9.0)]
     assert caplog.records == []
-
-
-def test_several_annotations_are_told_on_the_command_line(recording, capsys):
-    recording.path.with_suffix(".txt").write_text("0 9 0 0\n")
-    recording.path.with_suffix(".csv").write_text(CSV)
-    assert main(["quality", str(recording.path), "--by", "cycle"]) == 0
-    printed = capsys.readouterr()
-    assert printed.out.count("\n") == 2
-    assert "qlung: breath.wav has 2 annotations: " in printed.err
 
 
 def test_a_folder_of_annotations_and_other_files(recording, tmp_path):

@@ -106,36 +106,6 @@ def test_a_csv_as_programs_write_it(recording, annotate, content):
 
 
 @pytest.mark.parametrize(
-    "value",
-    [
-        NAME,
-        f"{NAME}.wav",
-        f" {NAME}.wav ",
-        f"recordings/{NAME}.wav",
-        f"./recordings/{NAME}",
-    ],
-)
-def test_a_csv_of_several_recordings(recording, annotate, value):
-    path = annotate(
-        f"recording,start,end\nother.wav,1,2\n{value},0.5,2.0\n"
-        f"x{NAME},3,4\n{value},2.0,4.5\n,5,6\nelsewhere/{NAME}.wav,7,8\n"
-    )
-    assert find_cycles(recording, path).times == TIMES
-
-
-def test_a_csv_tells_recordings_of_one_name_by_their_folder(tmp_path, annotate):
-    first = make_recording(tmp_path / "a", "1.wav")
-    second = make_recording(tmp_path / "b", "1.wav")
-    path = annotate("recording,start,end\na/1.wav,0,1\nb/1.wav,1,2\n")
-    assert find_cycles(first, path).times == [(0.0, 1.0)]
-    assert find_cycles(second, path).times == [(1.0, 2.0)]
-    absolute = annotate(f"recording,start,end\n{second.path},3,4\n")
-    assert find_cycles(second, absolute).times == [(3.0, 4.0)]
-    with pytest.raises(ValueError, match="no cycle of 1.wav"):
-        find_cycles(first, absolute)
-
-
-@pytest.mark.parametrize(
     "name, content, message",
     [
         ("a.csv", "", "needs the columns start and end"),
@@ -144,16 +114,11 @@ def test_a_csv_tells_recordings_of_one_name_by_their_folder(tmp_path, annotate):
         ("a.csv", "start,end\n1\n", "a.csv:2: start or end is missing"),
         ("a.csv", "start,end\n1,2\n1,x\n", "a.csv:3: 'x' is not a number"),
         ("a.csv", "start,end\nnan,2\n", "a.csv:2: 'nan' is not a number"),
-        ("a.csv", "start,end\n-1,2\n", "a.csv:2: '-1' is not a number"),
-        ("a.csv", "start,end\n1,inf\n", "a.csv:2: 'inf' is not a number"),
-        ("a.csv", "start,end\n,2\n", "a.csv:2: '' is not a number"),
         ("a.csv", "start,end\n\xe9,2\n".encode("latin-1"), "a.csv:2"),
         ("a.csv", "recording,start,end\nb,1,2\n", "no cycle of 101_1b1"),
         ("a.csv", f"start,end\n1,{'2' * 200_000}\n", "not readable as CSV"),
         ("a.csv", f"start,{'end' * 50_000}", "not readable as CSV"),
         ("a.txt", "0.5 2.0\n", "a.txt:1: 2 fields, not 4"),
-        ("a.txt", "0.5 2.0 0 7\n", "a.txt:1: crackle and wheeze"),
-        ("a.json", "{", "a.json is no valid JSON"),
         ("a.json", "[]", "no list 'event_annotation'"),
         ("a.xml", "<a/>", "is no annotation: expected is .txt, .json, .csv"),
         ("a.csv", "start,end\n2,2\n", "cycle 1: from 2 to 2 s is no stretch"),

@@ -66,6 +66,7 @@ def test_every_format(tmp_path, kind, subtype):
             Recording(path)
         assert str(path) in str(raised.value)
         if "can be read" in str(raised.value) and share > 0.25:
+            assert "allow_truncated=True" in str(raised.value)
             rest = Recording(path, allow_truncated=True)
             assert rest.truncated
             assert rest.duration < 0.95 * intact.duration

@@ -65,27 +65,6 @@ def test_intra_has_its_published_counts(intra, tmp_path):
     assert warning.startswith("2 recordings hold no event (2 of them marked")
 
 
-@pytest.mark.parametrize(
-    "options, counts",
-    [
-        (
-            {"continuous": "drop"},
-            dict(normal=688, crackle=189, wheeze=108, both=3),
-        ),
-        ({"num_classes": 2}, dict(normal=688, abnormal=316)),
-        (
-            {"num_classes": 2, "continuous": "drop"},
-            dict(normal=688, abnormal=300),
-        ),
-    ],
-)
-def test_intra_by_the_other_mappings(intra, tmp_path, options, counts):
-    summary = prepare_sprsound(
-        intra, tmp_path, test="intra", strict=True, **options
-    )
-    assert summary["partitions"]["test"]["counts"] == counts
-
-
 def test_every_event_of_intra_lies_in_its_recording(intra, tmp_path):
     prepare_sprsound(intra, tmp_path, test="intra")
     durations = []
@@ -98,11 +77,6 @@ def test_every_event_of_intra_lies_in_its_recording(intra, tmp_path):
         assert entry["device"] is None
         durations.append(entry["duration"])
     assert sum(durations) / len(durations) == pytest.approx(1.3, abs=0.2)
-
-
-def test_inter_is_missing_here(intra, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"'inter'.*\(found: intra\)"):
-        prepare_sprsound(intra, tmp_path, test="inter+intra")
 
 
 def test_whole_recordings_have_the_experts_annotation(half_of_train, tmp_path):
@@ -121,10 +95,3 @@ def test_whole_recordings_have_the_experts_annotation(half_of_train, tmp_path):
     entries = read(tmp_path, "recordings").values()
     assert len(entries) == 374
     assert sum(e["annotation"] == "Poor Quality" for e in entries) == 94
-
-
-def test_a_part_of_train_is_no_complete_partition(half_of_train, tmp_path):
-    with pytest.raises(
-        ValueError, match="recordings: expected 1949, found 374"
-    ):
-        prepare_sprsound(half_of_train, tmp_path, test="train", strict=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
 from qlung_plugin.dataio import store as store_module
@@ -249,25 +248,6 @@ def test_what_another_run_is_writing_is_not_swept(
     assert torch.equal(stores[0]["a_0"], 5 * audio("a_0"))
     build(corpus)
     assert not dead.exists() and len(folders(tmp_path)) == 2
-
-
-def test_the_other_of_two_runs_was_faster(
-    build, corpus, audio, tmp_path, monkeypatch
-):
-    rename, others = os.rename, []
-
-    def overtaken(source, target):
-        monkeypatch.setattr(os, "rename", rename)
-        others.append(build(corpus))
-        rename(source, target)
-
-    monkeypatch.setattr(os, "rename", overtaken)
-    store = build(corpus)
-    assert others and store.folder == others[0].folder
-    assert folders(tmp_path) == [store.folder.name]
-    for cycle in corpus:
-        assert torch.equal(store[cycle], 2 * audio(cycle))
-        assert torch.equal(others[0][cycle], 2 * audio(cycle))
 
 
 def test_four_runs_at_a_time(build, corpus, audio, tmp_path, monkeypatch):
@@ -526,14 +506,3 @@ class Together(Fails):
 def test_the_one_of_many_that_cannot_be_computed_is_named(build, corpus):
     with pytest.raises(ValueError, match="cycle b_0: odd"):
         build(corpus, process=Together(ValueError("odd")))
-
-
-def test_samples_that_are_no_numbers_are_named(build, corpus, tmp_path):
-    path = tmp_path / "data" / "c.wav"
-    samples = np.full(900, 0.5)
-    samples[400] = np.nan
-    soundfile.write(path, samples, RATE, "FLOAT")
-    corpus["c_0"] = entry("c.wav", 0, 900)
-    with pytest.raises(ValueError, match="c.wav holds NaN.* at 0.1 s"):
-        build(corpus, process=CycleMeasurements(AudioQualityScore(16000)))
-    assert folders(tmp_path) == []

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,8 +18,8 @@ from qlung_plugin.processing.degradations import (
     quantise,
 )
 from qlung_plugin.processing.interference import handling
+from tests.unittests.processing.tones import RATE, decibels, generator, tone
 
-RATE = 8000
 DEGREES = {
     "white_noise": 0,
     "babble": 0,
@@ -31,19 +32,6 @@ DEGREES = {
     "dropouts": 0.3,
     "lost_contact": 0.3,
 }
-
-
-def tone(frequency, seconds=1.0, amplitude=0.5):
-    time = torch.arange(round(seconds * RATE)) / RATE
-    return amplitude * torch.sin(2 * math.pi * frequency * time)
-
-
-def decibels(power):
-    return 10 * math.log10(power)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 # Low-pass
@@ -206,6 +194,35 @@ def test_interference_has_the_ratio_exactly(kind, snr):
     sound = degrade(waveform, RATE, kind, snr, seed=1) - waveform
     ratio = decibels(waveform.var() / sound.var())
     assert ratio == pytest.approx(snr, abs=1e-3)
+
+
+def noise_on(waveform, snr, seed=0):
+    return degrade(waveform, RATE, "white_noise", snr, seed) - waveform
+
+
+def test_noise_is_white():
+    power = np.abs(np.fft.rfft(noise_on(tone(200), 0).numpy())) ** 2
+    low, high = power[: len(power) // 2].mean(), power[len(power) // 2 :].mean()
+    assert low / high == pytest.approx(1, abs=0.1)
+
+
+def test_noise_of_a_seed_differs_between_levels_by_its_scale():
+    loud, soft = (noise_on(tone(200), snr, 3) for snr in (0, 20))
+    torch.testing.assert_close(loud, 10 * soft, atol=1e-5, rtol=0)
+    other = noise_on(tone(200), 0, 4)
+    assert abs(np.corrcoef(loud, other)[0, 1]) < 0.1
+
+
+def test_noise_of_each_waveform_is_by_its_own_level():
+    waveforms = torch.stack([tone(200), 0.01 * tone(300)])
+    for waveform, added in zip(waveforms, noise_on(waveforms, 10)):
+        ratio = decibels(waveform.var() / added.var())
+        assert ratio == pytest.approx(10, abs=1e-2)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100])
+def test_silence_and_single_samples_stay_as_they_are(length):
+    assert not noise_on(torch.full((length,), 0.25), 0).any()
 
 
 def test_handling_is_as_loud_as_the_peak_of_each_recording():

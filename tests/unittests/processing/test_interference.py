@@ -1,34 +1,17 @@
 """What is heard beside a chest has the level, band and rhythm that it claims."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 from scipy.signal import find_peaks, welch
 
 from qlung_plugin.processing.interference import (
-    add_white_noise,
     babble,
     crying,
     handling,
     scale_to_snr,
 )
-
-RATE = 8000
-
-
-def tone(frequency, seconds=1.0, amplitude=0.5):
-    time = torch.arange(round(seconds * RATE)) / RATE
-    return amplitude * torch.sin(2 * math.pi * frequency * time)
-
-
-def decibels(power):
-    return 10 * math.log10(power)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.unittests.processing.tones import RATE, generator, tone
 
 
 def band_power(sound, low, high, rate=RATE):
@@ -54,49 +37,6 @@ def test_one_sound_is_scaled_for_each_waveform():
     sounds = scale_to_snr(torch.rand(RATE), waveforms, 10)
     assert sounds.shape == waveforms.shape
     torch.testing.assert_close(sounds[0], 100 * sounds[1])
-
-
-# White noise
-
-
-@pytest.mark.parametrize("snr", [20, 0, -5])
-def test_noise_has_the_ratio_exactly_whatever_the_dc(snr):
-    waveform = tone(200, seconds=0.03)
-    noise = add_white_noise(waveform + 0.3, snr, generator()) - waveform - 0.3
-    ratio = decibels(waveform.var() / noise.var())
-    assert ratio == pytest.approx(snr, abs=1e-3)
-
-
-def test_noise_is_white():
-    noise = add_white_noise(tone(200), 0, generator()) - tone(200)
-    power = np.abs(np.fft.rfft(noise.numpy())) ** 2
-    low, high = power[: len(power) // 2].mean(), power[len(power) // 2 :].mean()
-    assert low / high == pytest.approx(1, abs=0.1)
-
-
-def test_noise_of_a_seed_differs_between_levels_by_its_scale():
-    waveform = tone(200)
-    loud, soft = (
-        add_white_noise(waveform, snr, generator(3)) - waveform
-        for snr in (0, 20)
-    )
-    torch.testing.assert_close(loud, 10 * soft, atol=1e-5, rtol=0)
-    other = add_white_noise(waveform, 0, generator(4)) - waveform
-    assert abs(np.corrcoef(loud, other)[0, 1]) < 0.1
-
-
-def test_noise_of_each_waveform_is_by_its_own_level():
-    waveforms = torch.stack([tone(200), 0.01 * tone(300)])
-    noise = add_white_noise(waveforms, 10, generator()) - waveforms
-    for waveform, added in zip(waveforms, noise):
-        ratio = decibels(waveform.var() / added.var())
-        assert ratio == pytest.approx(10, abs=1e-2)
-
-
-@pytest.mark.parametrize("length", [0, 1, 100])
-def test_silence_and_single_samples_stay_as_they_are(length):
-    silence = torch.full((length,), 0.25)
-    assert add_white_noise(silence, 0, generator()).equal(silence)
 
 
 # Babble
