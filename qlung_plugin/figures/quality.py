@@ -56,10 +56,10 @@ def quality_roc_figure(
     :func:`qlung_plugin.scores.quality_analysis.compare_with_experts` says of it.
     """
     figure, axes = make_figure((6.4, 7.6), title)
-    for number, (name, found) in enumerate(areas.items()):
-        if math.isnan(found["area"]):
+    for number, (name, figures) in enumerate(areas.items()):
+        if math.isnan(figures["area"]):
             continue  # no curve; the table says why
-        label = f"{measure_name(name)}: {format_area(found)}"
+        label = f"{measure_name(name)}: {format_area(figures)}"
         rows = table[table[name].notna()]
         false_alarms, found_poor, _ = roc_curve(rows["poor"], -rows[name])
         axes.plot(
@@ -108,9 +108,11 @@ def quality_and_errors_figure(
     """
     table = with_confidence(table)
     figure, curves, quartiles = make_figure((11.0, 6.0), title, (1, 2))
-    measured = {k: found for k, found in analysis.items() if found["cycles"]}
+    measured = {
+        k: figures for k, figures in analysis.items() if figures["cycles"]
+    }
     number = 0
-    for name, found in measured.items():
+    for name, figures in measured.items():
         if name == CONFIDENCE_MEASURE:
             label = "the model's confidence"
             style = {"color": "black", "linewidth": 2}
@@ -125,7 +127,7 @@ def quality_and_errors_figure(
         curves.plot(
             100 * (1 - coverage[drawn]), 100 * risk[drawn], label=label, **style
         )
-        scores = [quartile["score"] for quartile in found["quartiles"]]
+        scores = [quartile["score"] for quartile in figures["quartiles"]]
         quartiles.plot(range(1, QUARTILES + 1), scores, marker="o", **style)
     error = 100 * (table["label"] != table["prediction"]).mean()
     curves.axhline(error, color="gray", linewidth=1, label="random")

@@ -93,9 +93,9 @@ def read_file(path: Path | str) -> Any:
 def _reason(error: Exception) -> str:
     """What torch.load says, without its advice to run what the file holds."""
     text = str(error)
-    found = re.search(
+    refused = re.search(
         r"unsupported (global|class|operand).*?(?=\. |\n|$)", text, re.I
     )
-    if found:
-        return found[0]
+    if refused:
+        return refused[0]
     return "it is damaged" if "weights_only" in text else text

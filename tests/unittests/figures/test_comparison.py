@@ -54,10 +54,10 @@ def test_figure_shows_every_run():
     ):
         for checkpoint, (shift, color, *_) in STYLES.items():
             ones = rows[rows["checkpoint"] == checkpoint]
-            found = panel[to_rgba(color)]
-            assert found[:, 0] == pytest.approx(ones["score"].to_numpy())
+            results = panel[to_rgba(color)]
+            assert results[:, 0] == pytest.approx(ones["score"].to_numpy())
             expected = [names.index(k) + shift for k in ones["configuration"]]
-            assert found[:, 1] == pytest.approx(expected)
+            assert results[:, 1] == pytest.approx(expected)
     [legend] = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == [

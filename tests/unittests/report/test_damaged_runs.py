@@ -290,10 +290,10 @@ def test_a_damaged_manifest_costs_the_sounds_alone(results):
     for inner in keys(content[key]):
         for value in ("gone", *VALUES):
             path.write_text(alter(content, (key, *inner), value))
-            found = use_recordings(runs, sounds=1, method="none")
+            result = use_recordings(runs, sounds=1, method="none")
             if inner[0] in ("wav", "sample_rate") and value != 107:
-                assert found.notes
-                assert key not in found.media
+                assert result.notes
+                assert key not in result.media
 
 
 def test_only_sounds_in_the_data_folder_get_into_the_page(results, capsys):

@@ -76,13 +76,13 @@ def test_embeddings_are_those_of_each_cycle_by_itself():
         "classifier": Classifier(5, 2),
     }
     features = {str(i): torch.randn(2, 3).half() for i in range(37)}
-    found, probabilities = embed_cycles(model, features, list(features))
-    assert found.shape == (37, 5) and probabilities.shape == (37, 2)
+    embedded, probabilities = embed_cycles(model, features, list(features))
+    assert embedded.shape == (37, 5) and probabilities.shape == (37, 2)
     for place, value in enumerate(features.values()):
         embedding = model["backbone"](value[None].float())
         logits = model["classifier"](embedding)[0]
         np.testing.assert_allclose(
-            found[place], embedding[0].detach(), atol=1e-5
+            embedded[place], embedding[0].detach(), atol=1e-5
         )
         np.testing.assert_allclose(
             probabilities[place], logits.softmax(-1)[0].detach(), atol=1e-5

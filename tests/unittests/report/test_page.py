@@ -112,9 +112,9 @@ def test_confusion_and_groups_are_those_of_metrics_json(page, results):
 def test_quality_figures_are_those_of_the_analysis(page, results):
     for run, table in zip(("ce/1", "qlung/1"), page[1].tables["quality"]):
         path = results / run / "quality_analysis.json"
-        found = json.loads(path.read_text())
-        assert [row[0] for row in table[1:]] == list(found)
-        for row, values in zip(table[1:], found.values()):
+        result = json.loads(path.read_text())
+        assert [row[0] for row in table[1:]] == list(result)
+        for row, values in zip(table[1:], result.values()):
             assert row[1:3] == [two(values["error"]), two(values["aurc"])]
             assert row[3].startswith(two(values["area"]))
 
@@ -147,20 +147,20 @@ def test_data_are_those_of_the_predictions(page, results):
     for run, place in (("ce/1", 0), ("qlung/1", 1)):
         table = pd.read_csv(results / run / "predictions.csv")
         labels = data["labels"]
-        found = data["runs"][place]
+        result = data["runs"][place]
         assert data["cycles"]["id"] == table["id"].tolist()
         assert [labels[k] for k in data["cycles"]["label"]] == list(
             table["label"]
         )
-        assert [labels[k] for k in found["prediction"]] == list(
+        assert [labels[k] for k in result["prediction"]] == list(
             table["prediction"]
         )
         np.testing.assert_allclose(
-            found["probabilities"],
+            result["probabilities"],
             table[[f"p_{label}" for label in labels]],
             atol=1e-4,
         )
-        np.testing.assert_allclose(found["quality"], table["quality"])
+        np.testing.assert_allclose(result["quality"], table["quality"])
     assert set(data["cycles"]["device"]) == {"Meditron", "Litt3200", "unknown"}
     assert data["spans"][1] == [1.0, 2.0]
     assert sum(one is not None for one in data["media"]) == TOTAL

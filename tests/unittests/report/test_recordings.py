@@ -49,15 +49,17 @@ def test_sounds_are_chosen_by_the_rule(count):
         sure = table.filter(like="p_").max(axis=1)
         wrong = table["label"] != table["prediction"]
         mistakes[name] = sure[wrong].sort_values(ascending=False)
-    any_wrong = set().union(*(found.index for found in mistakes.values()))
+    any_wrong = set().union(
+        *(confidences.index for confidences in mistakes.values())
+    )
     right = [key for key in chosen if key not in any_wrong]
     all_right = TOTAL - len(any_wrong)
     assert len(right) == min(
         all_right, max(count // 3, count - len(any_wrong)), len(chosen)
     )
     # No mistake is left out of which a run is surer than of one that is there.
-    for found in mistakes.values():
-        there = found.index.isin(chosen)
+    for confidences in mistakes.values():
+        there = confidences.index.isin(chosen)
         least = len(chosen) - len(right)
         assert there[: least // 2].all()
     # As many of each class, unless there are no more of it.

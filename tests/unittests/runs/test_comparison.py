@@ -124,38 +124,38 @@ def test_means_deviations_and_intervals():
         values = [shares(one) for one in ones]
         interval = bootstrap_interval(stack(ones), 500)
         for score in SCORES:
-            found = table.loc[name, score]
+            row = table.loc[name, score]
             expected = [value[score] for value in values]
-            assert found["seeds"] == 3
-            assert found["mean"] == pytest.approx(np.mean(expected))
-            assert found["std"] == pytest.approx(np.std(expected, ddof=1))
-            assert (found["low"], found["high"]) == interval[score]
+            assert row["seeds"] == 3
+            assert row["mean"] == pytest.approx(np.mean(expected))
+            assert row["std"] == pytest.approx(np.std(expected, ddof=1))
+            assert (row["low"], row["high"]) == interval[score]
     assert table.loc["ce"]["difference"].isna().all()
     expected = bootstrap_differences(
         stack(runs["qlung"]), stack(runs["ce"]), 500
     )
     for score in SCORES:
-        found = table.loc["qlung", score]
+        row = table.loc["qlung", score]
         ends = ["difference", "difference_low", "difference_high"]
-        assert tuple(found[ends]) == expected[score]
-        assert found["pairs"] == 3
+        assert tuple(row[ends]) == expected[score]
+        assert row["pairs"] == 3
 
 
 def test_seeds_are_paired_by_name_not_by_place():
     base = [random_evaluation("ce", s, 0.4) for s in ("1", "2", "3")]
     ours = [random_evaluation("qlung", s, 0.5) for s in ("3", "1")]
     table = compare_configurations([*base, *ours], 300)
-    found = table.set_index(["configuration", "score"]).loc["qlung", "score"]
+    row = table.set_index(["configuration", "score"]).loc["qlung", "score"]
     expected = bootstrap_differences(
         stack(ours), stack([base[2], base[0]]), 300
     )["score"]
-    assert found["pairs"] == 2 and found["seeds"] == 2
-    assert found["difference"] == pytest.approx(expected[0])
-    assert found["difference_low"] == pytest.approx(expected[1])
-    assert found["difference_high"] == pytest.approx(expected[2])
+    assert row["pairs"] == 2 and row["seeds"] == 2
+    assert row["difference"] == pytest.approx(expected[0])
+    assert row["difference_low"] == pytest.approx(expected[1])
+    assert row["difference_high"] == pytest.approx(expected[2])
     # The mean of the other is over all three, so this is not their difference.
     means = table[table["score"] == "score"].set_index("configuration")["mean"]
-    assert found["difference"] != pytest.approx(means["qlung"] - means["ce"])
+    assert row["difference"] != pytest.approx(means["qlung"] - means["ce"])
 
 
 @pytest.mark.parametrize(
@@ -197,13 +197,13 @@ def test_seeds_of_one_configuration_on_different_cycles_are_refused():
 
 
 def test_one_seed_has_no_deviation_but_an_interval_over_patients():
-    [found] = (
+    [row] = (
         compare_configurations([random_evaluation("ce", "1", 0.5)], 200)
         .query("score == 'sp'")
         .to_dict("records")
     )
-    assert np.isnan(found["std"])
-    assert found["low"] < found["mean"] < found["high"]
+    assert np.isnan(row["std"])
+    assert row["low"] < row["mean"] < row["high"]
 
 
 def test_undefined_scores_stay_undefined(caplog):

@@ -54,7 +54,7 @@ def configure(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "overrides, told",
+    "overrides, refused",
     [
         ("seed: 3", "seed, __set_seed[0]: it was 1, now it is 3"),
         (
@@ -80,8 +80,9 @@ def configure(tmp_path):
         ),
     ],
 )
-def test_what_results_depend_on_is_refused(configure, overrides, told):
-    assert find_differences(configure(), configure(overrides)) == ([told], [])
+def test_what_results_depend_on_is_refused(configure, overrides, refused):
+    differences = find_differences(configure(), configure(overrides))
+    assert differences == ([refused], [])
 
 
 @pytest.mark.parametrize(
@@ -97,8 +98,8 @@ def test_what_results_depend_on_is_refused(configure, overrides, told):
 def test_another_component_is_refused(configure, old, new, key):
     assert old in YAML
     changed = configure(text=YAML.replace(old, new))
-    [line], told = find_differences(configure(), changed)
-    assert line.startswith(f"{key}: it was ") and not told
+    [line], allowed = find_differences(configure(), changed)
+    assert line.startswith(f"{key}: it was ") and not allowed
 
 
 @pytest.mark.parametrize(
@@ -124,35 +125,35 @@ def test_a_folder_from_before_the_yaml_named_its_preparation(configure):
     """What it prepares is compared, and what is null is not used."""
     later = YAML + "prepare: !name:a.prepare {seed: 1}\nwindows: null\n"
     assert find_differences(configure(), configure(text=later)) == ([], [])
-    [line], told = find_differences(
+    [line], allowed = find_differences(
         configure(), configure(text=YAML.replace("fitted", "fitted\n    a:"))
     )
-    assert line == "quality.a: it was not there, now it is null" and not told
+    assert line == "quality.a: it was not there, now it is null" and not allowed
 
 
 def test_an_option_of_the_preparation_is_told_by_its_name(configure):
     text = YAML + PREPARED
-    [line], told = find_differences(
+    [line], allowed = find_differences(
         configure(text=text), configure("split: patient_folds", text)
     )
     assert line == "split: it was official, now it is patient_folds"
-    assert not told
+    assert not allowed
 
 
 def test_more_epochs_pass_and_are_told(configure):
     now = configure("number_of_epochs: 3")
-    refused, [told] = find_differences(configure(), now)
+    refused, [allowed] = find_differences(configure(), now)
     assert not refused
-    assert told.startswith("number_of_epochs, ") and "now it is 3" in told
+    assert allowed.startswith("number_of_epochs, ") and "now it is 3" in allowed
 
 
 def test_more_epochs_are_refused_where_the_rates_follow_them(configure):
     text = YAML + "    epochs: !ref <number_of_epochs>\n"
     text = text.replace("train_logger", "lr_schedule")
-    [line], told = find_differences(
+    [line], allowed = find_differences(
         configure(text=text), configure("number_of_epochs: 3", text)
     )
-    assert "lr_schedule.epochs: it was 2, now it is 3" in line and not told
+    assert "lr_schedule.epochs: it was 2, now it is 3" in line and not allowed
 
 
 def test_a_file_is_compared_by_what_it_holds(configure, tmp_path):
@@ -181,8 +182,8 @@ def test_options_of_speechbrain_count(arguments, expected, monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     _, run_opts, _ = sb.parse_arguments(["a.yaml", *arguments])
     # The YAML clips gradients in its own way.
-    found = run_options(run_opts, {"max_grad_norm": 1.0})
-    assert found == {**expected, "processes": 1}
+    result = run_options(run_opts, {"max_grad_norm": 1.0})
+    assert result == {**expected, "processes": 1}
 
 
 @pytest.mark.parametrize(

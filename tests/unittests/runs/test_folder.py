@@ -50,13 +50,13 @@ def test_runs_and_the_places_in_them(tmp_path):
         (tmp_path / place / "metrics.json").write_text("{}")
     (tmp_path / "ce/2/fold_1").mkdir()
     (tmp_path / "ce/2/fold_1/experiment.json").write_text("{}")
-    found = {
+    results = {
         run.path.relative_to(tmp_path).as_posix(): [
             place.path.relative_to(tmp_path).as_posix() for place in inside
         ]
         for run, inside in find_run_folders(tmp_path)
     }
-    assert found == {
+    assert results == {
         "ce/1": places[:3],
         "ce/2/fold_0": places[3:],
         "ce/2/fold_1": ["ce/2/fold_1"],

@@ -60,8 +60,8 @@ def test_further_quality_measures_have_columns_of_their_own(tmp_path):
     assert table.columns.tolist() == [*COLUMNS, "quality_flatness"]
     assert table["quality_flatness"].tolist() == (table["quality"] / 2).tolist()
     write_predictions(table, tmp_path / "predictions.csv")
-    found = read_predictions(tmp_path / "predictions.csv")
-    assert found["quality_flatness"].dtype == float
+    again = read_predictions(tmp_path / "predictions.csv")
+    assert again["quality_flatness"].dtype == float
 
 
 def test_prediction_without_manifest_entry():
@@ -97,12 +97,12 @@ def test_reading_gives_the_table_back(tmp_path, table):
     odd = table.assign(device="NA", sex="None")
     assert odd["patient"].iloc[0] == "000"
     write_predictions(odd, path)
-    found = read_predictions(path)
+    again = read_predictions(path)
     pd.testing.assert_frame_equal(
-        found, odd, check_dtype=False, atol=5.1e-7, rtol=0
+        again, odd, check_dtype=False, atol=5.1e-7, rtol=0
     )
     first = path.read_bytes()
-    write_predictions(found, path)
+    write_predictions(again, path)
     assert path.read_bytes() == first
 
 

@@ -63,8 +63,8 @@ def test_report_says_what_it_is_of_and_all_figures(table):
     text = format_quality_analysis(analysis, ABOUT)
     for key, value in ABOUT.items():
         assert f"{key}: {value}\n" in text
-    found = analysis["quality"]
-    low, high = found["interval"]
+    results = analysis["quality"]
+    low, high = results["interval"]
     row = next(
         line for line in text.splitlines() if line.split()[:1] == ["quality"]
     )
@@ -72,13 +72,13 @@ def test_report_says_what_it_is_of_and_all_figures(table):
         "quality",
         "120",
         "0",
-        str(found["patients"]),
-        f"{found['error']:.2f}",
-        f"{found['aurc']:.2f}",
-        f"{found['gain']:.2f}",
+        str(results["patients"]),
+        f"{results['error']:.2f}",
+        f"{results['aurc']:.2f}",
+        f"{results['gain']:.2f}",
     ]
-    assert f"{found['area']:.2f} ({low:.2f} to {high:.2f})" in row
-    assert f"{found['spearman']:.3f}" in row
+    assert f"{results['area']:.2f} ({low:.2f} to {high:.2f})" in row
+    assert f"{results['spearman']:.3f}" in row
     # The quality was made to go with being right: a p value of no more digits.
     assert row.endswith("<0.001")
     assert "independent" in text

@@ -109,8 +109,8 @@ def test_report_of_the_json_is_the_same(tmp_path, table, kind):
     }[kind]
     metrics = evaluate_predictions(rows, LABELS, 50)
     write_json(metrics, tmp_path / "metrics.json")
-    found = json.loads((tmp_path / "metrics.json").read_text())
-    report = format_report("QLung", found, DATA)
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    report = format_report("QLung", result, DATA)
     assert report == format_report("QLung", metrics, DATA)
     assert ("n/a" in report) == (kind != "all")
     assert "nan" not in report and "None" not in report

@@ -57,28 +57,28 @@ def test_without_supervision_nothing_changes():
 
 
 def test_elsewhere_a_supervised_run_is_marked_only(evaluations):
-    found = [
+    results = [
         one
         for one in set_supervised_apart(evaluations)
         if one.database.startswith("ICBHI")
     ]
-    assert [one.configuration for one in found] == [
+    assert [one.configuration for one in results] == [
         "ce",
         "expert (quality supervised on SPRSound 2022)",
     ]
-    assert all(len(one.predictions) == 4 for one in found)
+    assert all(len(one.predictions) == 4 for one in results)
 
 
 def test_where_it_learned_it_is_judged_on_others(evaluations):
-    found = [
+    results = [
         one
         for one in set_supervised_apart(evaluations)
         if one.database.startswith("SPRSound")
     ]
-    whole = [one for one in found if "without" not in one.partition]
+    whole = [one for one in results if "without" not in one.partition]
     assert [one.configuration for one in whole] == ["ce"]
     assert len(whole[0].predictions) == 4
-    apart = [one for one in found if "without" in one.partition]
+    apart = [one for one in results if "without" in one.partition]
     assert [one.configuration.split()[0] for one in apart] == ["ce", "expert"]
     for one in apart:
         assert "without the 2 patients" in one.partition

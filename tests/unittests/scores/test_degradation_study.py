@@ -83,9 +83,9 @@ def medians_of(kind, none, **by_degree):
 )
 def test_correlation_by_hand(kind, none, by_degree, expected):
     medians = medians_of(kind, none, **by_degree)
-    found = severity_correlations(medians, ["snr"])
-    assert found.index.tolist() == [kind]
-    assert found.loc[kind, "snr"] == pytest.approx(expected)
+    results = severity_correlations(medians, ["snr"])
+    assert results.index.tolist() == [kind]
+    assert results.loc[kind, "snr"] == pytest.approx(expected)
 
 
 def test_score_that_does_not_move_has_no_correlation():
@@ -96,9 +96,9 @@ def test_score_that_does_not_move_has_no_correlation():
 def test_each_kind_begins_with_the_undegraded(table):
     medians = median_scores(table, ["snr"])
     medians["snr"] = [0.5, 0.9, 0.1, 0.4, 0.3]
-    found = severity_correlations(medians, ["snr"])["snr"]
-    assert found["white_noise"] == pytest.approx(-0.5)
-    assert found["dropouts"] == pytest.approx(-1)
+    results = severity_correlations(medians, ["snr"])["snr"]
+    assert results["white_noise"] == pytest.approx(-0.5)
+    assert results["dropouts"] == pytest.approx(-1)
 
 
 def test_correlation_with_an_unknown_kind():

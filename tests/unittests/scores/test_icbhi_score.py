@@ -37,8 +37,8 @@ def scores_by_loop(label, prediction):
             hits["se"].append(predicted == true)
             hits["se_two_class"].append(predicted != "normal")
     scores = {
-        name: 100 * sum(found) / len(found) if found else math.nan
-        for name, found in hits.items()
+        name: 100 * sum(results) / len(results) if results else math.nan
+        for name, results in hits.items()
     }
     scores["score"] = (scores["sp"] + scores["se"]) / 2
     scores["score_two_class"] = (scores["sp"] + scores["se_two_class"]) / 2
@@ -76,8 +76,8 @@ def test_published_rows_of_the_sprsound_inter_set(normal, abnormal, published):
     confusion[2, [2, 3]] = abnormal, 305 - abnormal
     confusion[[1, 3], 0] = 83, 1
     scores = metrics_of(confusion)
-    found = [float(scores[key]) for key in ("sp", "se", "score")]
-    assert found == pytest.approx(published, abs=0.0051)
+    results = [float(scores[key]) for key in ("sp", "se", "score")]
+    assert results == pytest.approx(published, abs=0.0051)
 
 
 def test_the_rules_of_sensitivity_differ_where_classes_are_confused():

@@ -86,9 +86,9 @@ def test_confusions_equal_a_loop_in_any_order_of_rows(rows, random):
         place = LABELS.index(label), LABELS.index(prediction)
         expected[patient][place] += 1
     random.shuffle(rows)
-    found = patient_confusions(table_of(rows))
+    results = patient_confusions(table_of(rows))
     np.testing.assert_array_equal(
-        found, [expected[patient] for patient in sorted(expected)]
+        results, [expected[patient] for patient in sorted(expected)]
     )
 
 
@@ -295,17 +295,17 @@ def test_runs_on_different_cycles_are_refused():
 
 def test_difference_is_that_of_the_mean_scores():
     ours, theirs = runs(5, 20, seed=1, skill=0.4), runs(5, 20, seed=2)
-    found = bootstrap_differences(ours, theirs, 500)
+    results = bootstrap_differences(ours, theirs, 500)
     expected, baseline = mean_scores(ours), mean_scores(theirs)
     for name in SCORES:
-        difference, low, high = found[name]
+        difference, low, high = results[name]
         assert difference == pytest.approx(expected[name] - baseline[name])
         assert low < difference < high
 
 
 def test_interval_of_the_difference_equals_scipy():
     ours, theirs = runs(5, 25, seed=1, skill=0.4), runs(5, 25, seed=2)
-    found = bootstrap_differences(ours, theirs, 9999)
+    results = bootstrap_differences(ours, theirs, 9999)
     for name in SCORES:
 
         def statistic(patients, drawn):
@@ -316,7 +316,7 @@ def test_interval_of_the_difference_equals_scipy():
 
         expected = scipy_interval(statistic, 25, 5)
         assert expected[1] - expected[0] > 5
-        assert found[name][1:] == pytest.approx(expected, abs=0.5), name
+        assert results[name][1:] == pytest.approx(expected, abs=0.5), name
 
 
 def test_configurations_are_drawn_in_pairs():

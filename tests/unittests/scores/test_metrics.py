@@ -55,15 +55,15 @@ def test_a_row_is_all_that_a_metric_takes(row, tmp_path):
         for seed in (1, 2)
     ]
     metrics = json.loads((runs[0] / "metrics.json").read_text())
-    found = metrics["selected"]
-    recalls = found["recall"].values()
-    assert found["balanced"] == pytest.approx(sum(recalls) / 4)
-    low, high = found["interval"]["balanced"]
-    assert low < found["balanced"] < high
-    for group in found["strata"]["device"].values():
+    results = metrics["selected"]
+    recalls = results["recall"].values()
+    assert results["balanced"] == pytest.approx(sum(recalls) / 4)
+    low, high = results["interval"]["balanced"]
+    assert low < results["balanced"] < high
+    for group in results["strata"]["device"].values():
         assert 0 < group["balanced"] <= 100
     report = (runs[0] / "report.txt").read_text()
-    assert f"balanced accuracy {found['balanced']:.2f}" in " ".join(
+    assert f"balanced accuracy {results['balanced']:.2f}" in " ".join(
         report.split()
     )
     evaluations = [
@@ -72,7 +72,7 @@ def test_a_row_is_all_that_a_metric_takes(row, tmp_path):
         for one in read_evaluations(RunFolder(run), "ce", run.name)
     ]
     table = results_table(evaluations)
-    assert table["balanced"][0] == pytest.approx(found["balanced"])
+    assert table["balanced"][0] == pytest.approx(results["balanced"])
     text = format_experiments(evaluations)
     assert "- Balanced: mean recall of the classes." in text
     assert "| Two-class Score | Balanced |" in text
@@ -85,7 +85,7 @@ def test_a_row_is_all_that_a_metric_takes(row, tmp_path):
         for cell in row
     ]
     assert sum("Balanced" in cell for cell in cells) >= 2
-    assert f"{found['balanced']:.2f}" in cells
+    assert f"{results['balanced']:.2f}" in cells
 
 
 def test_places_show_what_the_next_ones_do():

@@ -45,15 +45,17 @@ def test_low_quality_finds_the_poor():
     table["good"] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     table["bad"] = 1 - table["good"]
     table["partly"] = [0.1, None, 0.05, 0.4, None, 0.6]
-    found = compare_with_experts(table, ["good", "bad", "partly"], 100)
-    assert found["good"]["area"] == 1
-    assert found["bad"]["area"] == 0
+    results = compare_with_experts(table, ["good", "bad", "partly"], 100)
+    assert results["good"]["area"] == 1
+    assert results["bad"]["area"] == 0
     # Of the three pairs with the one measured poor recording, two are right.
-    assert found["partly"]["area"] == pytest.approx(2 / 3)
-    counts = {k: found["partly"][k] for k in ("recordings", "poor", "patients")}
+    assert results["partly"]["area"] == pytest.approx(2 / 3)
+    counts = {
+        k: results["partly"][k] for k in ("recordings", "poor", "patients")
+    }
     assert counts == {"recordings": 4, "poor": 1, "patients": 3}
-    assert found["partly"]["missing"] == 2
-    assert found["good"]["missing"] == 0
+    assert results["partly"]["missing"] == 2
+    assert results["good"]["missing"] == 0
 
 
 # Risk and coverage
@@ -121,9 +123,9 @@ def test_equal_quality_is_in_one_quartile(values):
 def test_scores_of_the_quartiles_are_those_of_their_rows():
     table = predictions()
     quartile = quality_quartile(table["quality"])
-    found = scores_by_quartile(table, "quality")
-    assert sum(row["cycles"] for row in found) == len(table)
-    for row in found:
+    results = scores_by_quartile(table, "quality")
+    assert sum(row["cycles"] for row in results) == len(table)
+    for row in results:
         rows = table[quartile == row["quartile"]]
         metrics = prediction_metrics(rows["label"], rows["prediction"])
         for name in ("sp", "se", "score"):
@@ -140,21 +142,21 @@ def test_scores_of_the_quartiles_are_those_of_their_rows():
 
 def test_figures_against_the_errors_are_those_of_scipy_and_scikit_learn():
     table = predictions()
-    found = compare_with_errors(table, n_resamples=200)["quality"]
+    results = compare_with_errors(table, n_resamples=200)["quality"]
     correct = table["label"] == table["prediction"]
     reference = spearmanr(table["quality"], correct)
-    assert found["spearman"] == pytest.approx(reference.statistic)
-    assert found["p_value"] == pytest.approx(reference.pvalue)
+    assert results["spearman"] == pytest.approx(reference.statistic)
+    assert results["p_value"] == pytest.approx(reference.pvalue)
     area = roc_auc_score(correct, table["quality"])
-    assert found["area"] == pytest.approx(area)
-    low, high = found["interval"]
+    assert results["area"] == pytest.approx(area)
+    low, high = results["interval"]
     assert low < area < high
     _, risk = risk_coverage(table["quality"], correct)
-    assert found["aurc"] == pytest.approx(100 * risk.mean())
-    assert found["error"] == pytest.approx(100 * (1 - correct.mean()))
-    assert found["gain"] == pytest.approx(found["error"] - found["aurc"])
-    assert found["gain"] > 5  # the table is made so
-    assert found["patients"] == table["patient"].nunique()
+    assert results["aurc"] == pytest.approx(100 * risk.mean())
+    assert results["error"] == pytest.approx(100 * (1 - correct.mean()))
+    assert results["gain"] == pytest.approx(results["error"] - results["aurc"])
+    assert results["gain"] > 5  # the table is made so
+    assert results["patients"] == table["patient"].nunique()
 
 
 def test_confidence_is_the_largest_probability():
@@ -163,32 +165,34 @@ def test_confidence_is_the_largest_probability():
     # A model that is sure where it is right.
     table["p_normal"] = np.where(correct, 0.97, 0.4)
     table[["p_crackle", "p_wheeze", "p_both"]] = 0.01
-    found = compare_with_errors(table, n_resamples=20)["confidence"]
-    assert found["area"] == 1
-    assert found["cycles"] == len(table)
+    results = compare_with_errors(table, n_resamples=20)["confidence"]
+    assert results["area"] == 1
+    assert results["cycles"] == len(table)
 
 
 def test_unmeasured_cycles_are_left_out_and_counted():
     table = predictions()
-    found = compare_with_errors(table, n_resamples=20)
+    results = compare_with_errors(table, n_resamples=20)
     measured = table[table["quality_partly"].notna()]
     alone = compare_with_errors(measured, n_resamples=20)["quality"]
-    partly = found["quality_partly"]
+    partly = results["quality_partly"]
     assert partly["missing"] == len(table) - len(measured) > 0
     assert {**partly, "missing": 0} == alone
 
 
 def test_measure_without_any_value_is_told_and_undefined():
-    found = compare_with_errors(predictions(), n_resamples=20)["quality_never"]
-    assert (found["cycles"], found["missing"]) == (0, 300)
+    results = compare_with_errors(predictions(), n_resamples=20)[
+        "quality_never"
+    ]
+    assert (results["cycles"], results["missing"]) == (0, 300)
     figures = ("error", "aurc", "gain", "area", "spearman", "p_value")
-    assert np.isnan([found[name] for name in figures]).all()
-    assert [row["cycles"] for row in found["quartiles"]] == [0, 0, 0, 0]
+    assert np.isnan([results[name] for name in figures]).all()
+    assert [row["cycles"] for row in results["quartiles"]] == [0, 0, 0, 0]
 
 
 def test_constant_measure_gains_nothing_and_correlates_with_nothing():
-    found = compare_with_errors(predictions(), n_resamples=20)
-    constant = found["quality_constant"]
+    results = compare_with_errors(predictions(), n_resamples=20)
+    constant = results["quality_constant"]
     assert constant["gain"] == pytest.approx(0, abs=1e-9)
     assert constant["area"] == 0.5
     assert constant["interval"] == [0.5, 0.5]
@@ -198,9 +202,9 @@ def test_constant_measure_gains_nothing_and_correlates_with_nothing():
 def test_model_that_is_always_right():
     table = predictions()
     table["prediction"] = table["label"]
-    found = compare_with_errors(table, n_resamples=20)["quality"]
-    assert found["error"] == found["aurc"] == found["gain"] == 0
-    assert np.isnan([found["area"], found["spearman"]]).all()
+    results = compare_with_errors(table, n_resamples=20)["quality"]
+    assert results["error"] == results["aurc"] == results["gain"] == 0
+    assert np.isnan([results["area"], results["spearman"]]).all()
 
 
 def test_table_that_lacks_columns_or_rows():

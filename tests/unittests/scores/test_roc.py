@@ -42,7 +42,7 @@ def test_resampled_areas_are_those_of_explicitly_resampled_rows():
     draws = np.random.default_rng(3).multinomial(
         len(names), np.full(len(names), 1 / len(names)), 200
     )
-    for counts, found in zip(draws, resampled, strict=True):
+    for counts, results in zip(draws, resampled, strict=True):
         rows = np.concatenate(
             [
                 np.flatnonzero(patient == name)
@@ -51,7 +51,7 @@ def test_resampled_areas_are_those_of_explicitly_resampled_rows():
             ]
         )
         expected = roc_auc_score(positive[rows], score[rows])
-        assert found == pytest.approx(expected, abs=1e-12)
+        assert results == pytest.approx(expected, abs=1e-12)
 
 
 def test_interval_is_scipys_over_patients():
@@ -73,10 +73,10 @@ def test_interval_is_scipys_over_patients():
         vectorized=False,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    found = area_interval(score, positive, patient)
-    assert found["area"] == pytest.approx(roc_auc_score(positive, score))
+    results = area_interval(score, positive, patient)
+    assert results["area"] == pytest.approx(roc_auc_score(positive, score))
     # Two standard errors of a 2.5 % quantile of 1,000 resamples or so.
-    assert found["interval"] == pytest.approx(list(reference), abs=0.015)
+    assert results["interval"] == pytest.approx(list(reference), abs=0.015)
 
 
 def test_patients_and_not_rows_are_resampled():
@@ -96,22 +96,22 @@ def test_patients_and_not_rows_are_resampled():
 @pytest.mark.parametrize("rows", [0, 5])
 def test_area_of_one_class_is_undefined(rows):
     patient = list("ababa")[:rows]
-    found = area_interval(range(rows), [True] * rows, patient, 50)
-    assert np.isnan([found["area"], *found["interval"]]).all()
+    results = area_interval(range(rows), [True] * rows, patient, 50)
+    assert np.isnan([results["area"], *results["interval"]]).all()
 
 
 def test_one_patient_has_no_interval():
-    found = area_interval([1, 2], [False, True], ["a", "a"])
-    assert found["area"] == 1
-    assert np.isnan(found["interval"]).all()
+    results = area_interval([1, 2], [False, True], ["a", "a"])
+    assert results["area"] == 1
+    assert np.isnan(results["interval"]).all()
 
 
 def test_resamples_of_one_class_are_left_out_and_counted(caplog):
     with caplog.at_level(logging.WARNING):
-        found = area_interval(
+        results = area_interval(
             [1, 3, 2], [True, False, False], ["a", "b", "c"], n_resamples=1000
         )
-    assert found == {"area": 0.0, "interval": [0.0, 0.0]}
+    assert results == {"area": 0.0, "interval": [0.0, 0.0]}
     # (2 / 3) ** 3 of them lack a, and 1 / 27 have a alone.
     undefined = int(caplog.text.split(" of 1000 ")[0].split()[-1])
     assert undefined == pytest.approx(1000 * 9 / 27, abs=60)

@@ -58,5 +58,5 @@ def test_the_next_checkpoints_are_kept_and_found(tmp_path):
         checkpointer.save_and_keep_only(
             meta={"score": score}, max_keys=["score"]
         )
-    found = {c.meta["score"] for c in checkpointer.list_checkpoints()}
-    assert found == {3.0, 2.0}
+    results = {c.meta["score"] for c in checkpointer.list_checkpoints()}
+    assert results == {3.0, 2.0}

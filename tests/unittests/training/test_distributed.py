@@ -127,23 +127,23 @@ def processes(tmp_path_factory):
 
 
 def test_each_item_is_in_one_shard(processes):
-    ids = [name for found in processes for name in found["ids"]]
+    ids = [name for results in processes for name in results["ids"]]
     assert sorted(ids) == sorted(dataset().data_ids)
-    sizes = [len(found["ids"]) for found in processes]
+    sizes = [len(results["ids"]) for results in processes]
     assert sizes == [3, 2, 2]
 
 
 def test_all_processes_have_the_metrics_of_the_whole(processes):
     whole = evaluated(dataset())
-    for found in processes:
-        assert found["gathered"] == sorted(whole.ids)
-        assert found["summary"] == whole.summarize()
-        assert found["cross_entropy"] == pytest.approx(whole.cross_entropy())
+    for results in processes:
+        assert results["gathered"] == sorted(whole.ids)
+        assert results["summary"] == whole.summarize()
+        assert results["cross_entropy"] == pytest.approx(whole.cross_entropy())
 
 
 def test_all_processes_see_a_checkpoint_once_it_is_saved(processes):
     # They delete those that they see, together: different ones are a deadlock.
-    assert [found["checkpoints"] for found in processes] == [[1, 2]] * 3
+    assert [results["checkpoints"] for results in processes] == [[1, 2]] * 3
 
 
 def test_a_single_process_has_the_whole():
@@ -152,12 +152,12 @@ def test_a_single_process_has_the_whole():
 
 
 def test_trained_modules_are_wrapped_and_normalisation_stays(processes):
-    for found in processes:
-        assert found["wrapped"] == ["backbone"]
-        assert found["kind"] == "BatchNorm1d"
+    for results in processes:
+        assert results["wrapped"] == ["backbone"]
+        assert results["kind"] == "BatchNorm1d"
         # They start from the first process's weights and share gradients.
-        assert torch.equal(found["weight"], torch.zeros(2, 2))
-        assert torch.equal(found["gradient"], processes[0]["gradient"])
+        assert torch.equal(results["weight"], torch.zeros(2, 2))
+        assert torch.equal(results["gradient"], processes[0]["gradient"])
 
 
 def test_cross_entropy_is_pytorchs():

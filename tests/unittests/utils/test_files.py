@@ -25,11 +25,11 @@ def test_json_is_strict_and_keeps_the_order(tmp_path):
     write_json(written, path)
     text = path.read_text(encoding="utf-8")
     assert text.endswith("}\n") and "NaN" not in text
-    found = json.loads(text)
-    assert list(found) == ["z", "a", "b"]
-    assert found["z"] is None
-    assert found["a"] == [1, 0.5, 3, None]
-    assert found["b"] == {"c": [1.0, None], "d": None, "e": True, "f": "ü"}
+    results = json.loads(text)
+    assert list(results) == ["z", "a", "b"]
+    assert results["z"] is None
+    assert results["a"] == [1, 0.5, 3, None]
+    assert results["b"] == {"c": [1.0, None], "d": None, "e": True, "f": "ü"}
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json({"loss": float("inf")}, path)
     assert path.read_text(encoding="utf-8") == text

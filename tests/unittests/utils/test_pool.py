@@ -61,18 +61,18 @@ def failing():
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_in_order_and_errors_among_them(jobs):
     numbers = [3, -1, *range(20)]
-    found = list(over_files(power, numbers, partial(prepare, 2), jobs))
-    assert [number for number, _ in found] == numbers
-    for number, outcome in found:
+    result = list(over_files(power, numbers, partial(prepare, 2), jobs))
+    assert [number for number, _ in result] == numbers
+    for number, outcome in result:
         if number < 0:
             assert isinstance(outcome, ValueError)
             assert str(outcome) == "-1 is negative"
         else:
             assert outcome[0] == number**2
-    processes = {outcome[1] for number, outcome in found if number >= 0}
+    processes = {outcome[1] for number, outcome in result if number >= 0}
     assert (os.getpid() in processes) == (jobs == 1)
     if jobs > 1:
-        assert {outcome[2] for n, outcome in found if n >= 0} == {1}
+        assert {outcome[2] for n, outcome in result if n >= 0} == {1}
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -89,9 +89,9 @@ def test_preparation_that_fails_is_told_at_once(jobs):
 
 def test_a_file_that_kills_its_process_stops_no_other(tmp_path):
     files = list(range(20))
-    found = list(over_files(deadly, files, partial(prepare, tmp_path), 2))
-    assert [number for number, _ in found] == files
-    outcomes = dict(found)
+    result = list(over_files(deadly, files, partial(prepare, tmp_path), 2))
+    assert [number for number, _ in result] == files
+    outcomes = dict(result)
     assert isinstance(outcomes.pop(7), ChildProcessError)
     assert all(isinstance(outcomes.pop(n), MemoryError) for n in (3, 4, 5))
     assert all(outcome == number for number, outcome in outcomes.items())
@@ -99,10 +99,10 @@ def test_a_file_that_kills_its_process_stops_no_other(tmp_path):
 
 def test_memory_that_is_not_there_is_a_failure_of_the_file(tmp_path):
     files = [3, 5, 1]
-    found = dict(over_files(deadly, files, partial(prepare, tmp_path), 1))
-    assert str(found[3]) == "it takes more memory than there is"
-    assert isinstance(found[5], MemoryError) and "allocate" in str(found[5])
-    assert found[1] == 1
+    result = dict(over_files(deadly, files, partial(prepare, tmp_path), 1))
+    assert str(result[3]) == "it takes more memory than there is"
+    assert isinstance(result[5], MemoryError) and "allocate" in str(result[5])
+    assert result[1] == 1
 
 
 @pytest.mark.slow
