@@ -47,7 +47,7 @@ def annotation_beside(recording: Path) -> Path | None:
     >>> annotation_beside(path).name
     'breath.csv'
     """
-    found = []
+    annotations = []
     for suffix in ANNOTATIONS:
         for variant in (suffix, suffix.upper()):
             path = recording.with_suffix(variant)
@@ -55,22 +55,24 @@ def annotation_beside(recording: Path) -> Path | None:
                 continue
             known, lack = recognise(path)
             if known:
-                found.append(path)
+                annotations.append(path)
             elif lack:
                 logger.warning(
                     "%s is not read as the annotation of %s: %s",
                     *(path, recording.name, lack),
                 )
     # Where letter case does not count, one file has two names.
-    others = [p for p in found[1:] if not os.path.samefile(p, found[0])]
+    others = [
+        p for p in annotations[1:] if not os.path.samefile(p, annotations[0])
+    ]
     if others:
         logger.warning(
             "%s has %d annotations: %s is read, and not %s; name the one that"
             " is meant, or remove the others",
-            *(recording.name, 1 + len(others), found[0]),
+            *(recording.name, 1 + len(others), annotations[0]),
             some([str(path) for path in others]),
         )
-    return found[0] if found else None
+    return annotations[0] if annotations else None
 
 
 def annotation_in(folder: Path, recording: Path) -> Path:

@@ -192,13 +192,13 @@ def segment_recording(recording: Recording) -> Cycles:
             for waveform in recording.blocks(block)
         ]
     )
-    found = segment_envelope(envelope)
+    segmentation = segment_envelope(envelope)
     # The last frame may reach past the last sample.
     times = [
         (start, min(end, recording.duration))
-        for start, end in zip(found.starts, found.ends)
+        for start, end in zip(segmentation.starts, segmentation.ends)
     ]
-    return Cycles(times, "segmentation", found.confidence)
+    return Cycles(times, "segmentation", segmentation.confidence)
 
 
 def check_times(

@@ -81,19 +81,21 @@ class CycleTable(NamedTuple):
             rows = [(line, start, end) for line, _, start, end in self.rows]
             return {r: CycleRows(self.path, r, rows) for r in recordings}, []
         names = dict.fromkeys(name for _, name, _, _ in self.rows)
-        meant = _match(names, recordings, self.path)
-        found: dict[Path, list] = {recording: [] for recording in recordings}
+        meant = _match_names(names, recordings, self.path)
+        by_recording: dict[Path, list] = {
+            recording: [] for recording in recordings
+        }
         strangers = []
         for line, name, start, end in self.rows:
             if name in meant:
-                found[meant[name]].append((line, start, end))
+                by_recording[meant[name]].append((line, start, end))
             else:
                 strangers.append(name)
         if not self.rows:
             return {r: CycleRows(self.path, r, []) for r in recordings}, []
         return {
             recording: CycleRows(self.path, recording, rows or None)
-            for recording, rows in found.items()
+            for recording, rows in by_recording.items()
         }, strangers
 
 
@@ -174,19 +176,19 @@ def is_output(columns: Sequence[str]) -> bool:
     return "prediction" in columns or {"sample_rate", "channels"} <= {*columns}
 
 
-def _match(
+def _match_names(
     names: Iterable[str], recordings: Sequence[Path], table: Path
 ) -> dict[str, Path]:
     """The recording that each name means, of those that mean one."""
     alike: dict[str, Candidates] = defaultdict(list)  # by the last part
     for recording in recordings:
-        *folders, last = _parts(str(recording.resolve()))
+        *folders, last = _path_parts(str(recording.resolve()))
         for name in {last, PurePosixPath(last).stem}:
             alike[name.casefold()].append((recording, [*folders, name]))
     meant: dict[str, Path] = {}
     unclear = []
     for name in names:
-        parts = _parts(name)
+        parts = _path_parts(name)
         if not parts:
             continue
         candidates = alike[parts[-1].casefold()]
@@ -201,11 +203,11 @@ def _match(
             meant[name] = whole[0]
         elif candidates:
             unclear.append((name, parts, candidates))
-    meant.update(_resembled(unclear, set(meant.values()), table))
+    meant.update(_match_resembling(unclear, set(meant.values()), table))
     return meant
 
 
-def _resembled(
+def _match_resembling(
     unclear: list[tuple[str, list[str], Candidates]],
     taken: set[Path],
     table: Path,
@@ -218,13 +220,13 @@ def _resembled(
     meant: dict[str, Path] = {}
     wishes: dict[Path, list[tuple[int, str]]] = defaultdict(list)
     for name, parts, places in unclear:
-        file = _existing(name, table)
+        file = _existing_file(name, table)
         if file is not None:  # and is no other one
             for recording, _ in places:
                 if recording.exists() and os.path.samefile(file, recording):
                     meant[name] = recording
             continue
-        agreeing = {r: _agreeing(parts, place) for r, place in places}
+        agreeing = {r: _count_agreeing(parts, place) for r, place in places}
         most = max(agreeing.values())
         best = [r for r, count in agreeing.items() if count == most]
         sole = len(agreeing) == 1 and rivals[best[0]] == 1
@@ -238,13 +240,13 @@ def _resembled(
     return meant
 
 
-def _parts(path: str) -> list[str]:
+def _path_parts(path: str) -> list[str]:
     """The parts of a path of any system, in one form of Unicode."""
     text = unicodedata.normalize("NFC", path.strip().replace("\\", "/"))
     return [part for part in PurePosixPath(text).parts if part != "/"]
 
 
-def _existing(name: str, table: Path) -> Path | None:
+def _existing_file(name: str, table: Path) -> Path | None:
     """The file that a path leads to from here or the table's folder."""
     for path in (table.parent / name, Path(name)):
         if os.path.isfile(path):
@@ -252,11 +254,11 @@ def _existing(name: str, table: Path) -> Path | None:
     return None
 
 
-def _agreeing(parts: list[str], place: list[str]) -> int:
+def _count_agreeing(parts: list[str], place: list[str]) -> int:
     """How many of the last parts are the same but for letter case."""
     count = 0
-    for one, other in zip(reversed(parts), reversed(place)):
-        if one.casefold() != other.casefold():
+    for part, own in zip(reversed(parts), reversed(place)):
+        if part.casefold() != own.casefold():
             break
         count += 1
     return count

@@ -19,7 +19,7 @@ SUFFIXES = MEDIA.union(
 )
 
 
-class Found(NamedTuple):
+class FoundRecordings(NamedTuple):
     """What is there in files and folders."""
 
     recordings: list[Path]  # in the order given, sorted within a folder
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     ]  # sentences on second names of files that are among them
 
 
-def find_recordings(paths: Iterable[Path | str]) -> Found:
+def find_recordings(paths: Iterable[Path | str]) -> FoundRecordings:
     """The recordings that paths name.
 
     Files are taken as they are; in folders, files are looked for by their
@@ -48,7 +48,7 @@ def find_recordings(paths: Iterable[Path | str]) -> Found:
     >>> [path.name for path in find_recordings([folder]).recordings]
     ['a.m4a', 'b.wav']
     """
-    found = Found([], [], [])
+    result = FoundRecordings([], [], [])
     names: dict[tuple[int, int], Path] = {}  # the first one of each file
     places = [Path(path) for path in paths]
     given = [path.resolve() for path in places]
@@ -60,7 +60,7 @@ def find_recordings(paths: Iterable[Path | str]) -> Found:
                     f"{path} holds no recording: no file in it ends in"
                     f" {' '.join(sorted(SUFFIXES))}"
                 )
-            found.unreachable.extend(unreachable)
+            result.unreachable.extend(unreachable)
         elif path.exists():
             files = [path]
         else:
@@ -69,13 +69,13 @@ def find_recordings(paths: Iterable[Path | str]) -> Found:
             status = file.stat()
             first = names.setdefault((status.st_dev, status.st_ino), file)
             if first is file:
-                found.recordings.append(file)
+                result.recordings.append(file)
             elif first != file:
-                found.repeated.append(
+                result.repeated.append(
                     f"{file} is the same file as {first}, and is left out"
                 )
     # A folder that is given twice has them twice.
-    return found._replace(repeated=list(dict.fromkeys(found.repeated)))
+    return result._replace(repeated=list(dict.fromkeys(result.repeated)))
 
 
 def _look_into(

@@ -118,7 +118,10 @@ def walk_folders(
 
 
 def only_copy(
-    found: Mapping[Path, object], what: str, argument: str, warnings: Warnings
+    contents: Mapping[Path, object],
+    what: str,
+    argument: str,
+    warnings: Warnings,
 ) -> Path:
     """The folder to read of those that hold the same: the nearest to the root.
 
@@ -126,9 +129,9 @@ def only_copy(
     ValueError that names the argument which may point at one of them. The
     warnings gain a sentence per folder that is not read.
     """
-    first, *others = sorted(found, key=lambda path: (len(path.parts), path))
+    first, *others = sorted(contents, key=lambda path: (len(path.parts), path))
     for other in others:
-        if found[other] != found[first]:
+        if contents[other] != contents[first]:
             raise ValueError(
                 f"both {first} and {other} hold {what}, and not the same ones:"
                 f" let {argument} point at one of them"

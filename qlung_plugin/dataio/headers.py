@@ -140,11 +140,11 @@ def read_extent(path: Path | str) -> Extent:
                     if order
                     else int(count)
                 )
-        sound = _sound(file, head, size)
+        sound = _locate_sound(file, head, size)
         if sound is None:
             return _extent_of_mp3(file, size)
         layout, start, promised = sound
-        behind = _no_chunks(file, layout, start + promised, size)
+        behind = _bytes_behind_chunks(file, layout, start + promised, size)
     held = max(size - start, 0)
     unknown = any(0 <= most - promised <= LITTLE_LESS for most in LARGEST)
     if promised <= 0 or (unknown and promised > held):
@@ -152,7 +152,7 @@ def read_extent(path: Path | str) -> Extent:
     return Extent(promised, min(promised, held), behind=behind)
 
 
-def _sound(
+def _locate_sound(
     file: BinaryIO, head: bytes, size: int
 ) -> tuple[_Layout, int, int] | None:
     """Layout, where the sound starts, and its bytes."""
@@ -176,16 +176,18 @@ def _sound(
         return plain, SDS_HEADER, -(-count // samples) * SDS_BLOCK
     for pattern, layout in _LAYOUTS:
         if re.match(pattern, head, re.DOTALL):
-            place = _find(file, layout, size)
+            place = _find_sound_chunk(file, layout, size)
             return (layout, *place) if place else None
     return None
 
 
-def _find(file: BinaryIO, layout: _Layout, size: int) -> tuple[int, int] | None:
+def _find_sound_chunk(
+    file: BinaryIO, layout: _Layout, size: int
+) -> tuple[int, int] | None:
     """Where the sound starts and how many bytes it is to have, or None."""
     place, large = layout.start, None
     for _ in range(MOST_CHUNKS):
-        chunk = _chunk(file, layout, place)
+        chunk = _read_chunk(file, layout, place)
         if chunk is None:
             return None
         name, promised = chunk
@@ -203,7 +205,7 @@ def _find(file: BinaryIO, layout: _Layout, size: int) -> tuple[int, int] | None:
     return None
 
 
-def _chunk(
+def _read_chunk(
     file: BinaryIO, layout: _Layout, place: int
 ) -> tuple[bytes, int] | None:
     """Name and size of the chunk there, or None at the end."""
@@ -215,14 +217,16 @@ def _chunk(
     return header[: layout.name], size - layout.counted
 
 
-def _no_chunks(file: BinaryIO, layout: _Layout, place: int, size: int) -> int:
+def _bytes_behind_chunks(
+    file: BinaryIO, layout: _Layout, place: int, size: int
+) -> int:
     """How much at the end of a file is no chunk with a name."""
     if layout.align != 2:
         return 0
     for _ in range(MOST_CHUNKS):
         place += -place % layout.align
         # A size of 64 bits may lie beyond what can be sought.
-        chunk = _chunk(file, layout, place) if place < size else None
+        chunk = _read_chunk(file, layout, place) if place < size else None
         if chunk is None:
             break
         name, length = chunk
@@ -272,8 +276,8 @@ def _extent_of_mp3(file: BinaryIO, size: int) -> Extent:
     start = file.tell() - len(head)
     first = head + file.read(INFO_WITHIN)
     # Flags, number of frames, of bytes.
-    found = re.search(rb"(?:Xing|Info)(.{,12})", first, re.DOTALL)
-    fields = found[1] if found else b""
+    info = re.search(rb"(?:Xing|Info)(.{,12})", first, re.DOTALL)
+    fields = info[1] if info else b""
     estimated = len(fields) < 4 or not fields[3] & 1
     if len(fields) < 12 or fields[3] & 3 != 3:
         return Extent(estimated=estimated)

@@ -44,7 +44,7 @@ LAYOUTS = (
 
 
 # Files by recording, in each folder, by their suffix.
-Found = dict[str, dict[Path, dict[str, Path]]]
+FilesByKind = dict[str, dict[Path, dict[str, Path]]]
 
 
 class Files(NamedTuple):
@@ -124,11 +124,13 @@ def _find_recordings(
     These are pairs of the folder that the annotations, or recordings, were
     found in and the one they were looked for.
     """
-    found = _walk(data_folder, warnings)
-    audio_at, audio = _only(found, ".wav", "data_folder", warnings)
+    by_kind = _find_files(data_folder, warnings)
+    audio_at, audio = _files_of_a_kind(by_kind, ".wav", "data_folder", warnings)
     if annotation_folder != data_folder:
-        found = _walk(annotation_folder, warnings)
-    texts_at, texts = _only(found, ".txt", "annotation_folder", warnings)
+        by_kind = _find_files(annotation_folder, warnings)
+    texts_at, texts = _files_of_a_kind(
+        by_kind, ".txt", "annotation_folder", warnings
+    )
     if texts_at is None:
         what = "annotations of ICBHI" if audio else "ICBHI recordings"
         there = annotation_folder.is_dir()
@@ -158,28 +160,28 @@ def _find_recordings(
     return files, places
 
 
-def _walk(place: Path, warnings: Warnings) -> Found:
+def _find_files(place: Path, warnings: Warnings) -> FilesByKind:
     """The recordings' files by name, in each folder, by their kind."""
-    found: Found = {".wav": {}, ".txt": {}}
+    by_kind: FilesByKind = {".wav": {}, ".txt": {}}
     for folder, names in walk_folders(place, SEARCH_DEPTH, warnings):
         for path in (folder / name for name in names):
             kind = path.suffix.lower()
-            if kind in found and RECORDING.fullmatch(path.stem):
-                files = found[kind].setdefault(folder, {})
+            if kind in by_kind and RECORDING.fullmatch(path.stem):
+                files = by_kind[kind].setdefault(folder, {})
                 add_once(files, path.stem, path, path)
-    return found
+    return by_kind
 
 
-def _only(
-    found: Found, kind: str, argument: str, warnings: Warnings
+def _files_of_a_kind(
+    by_kind: FilesByKind, kind: str, argument: str, warnings: Warnings
 ) -> tuple[Path | None, dict[str, Path]]:
     """The folder that is read of those with files of a kind, and its files."""
-    if not found[kind]:
+    if not by_kind[kind]:
         return None, {}
-    contents = {folder: set(files) for folder, files in found[kind].items()}
+    contents = {folder: set(files) for folder, files in by_kind[kind].items()}
     # The mirror is distributed with its folder twice, one in the other.
     folder = only_copy(contents, f"ICBHI's {kind}", argument, warnings)
-    return folder, found[kind][folder]
+    return folder, by_kind[kind][folder]
 
 
 def _find_file(

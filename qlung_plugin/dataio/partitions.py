@@ -104,12 +104,12 @@ def count_cycles(
     cycles: Sequence[Cycle], labels: Sequence[str] = LABELS
 ) -> dict[str, Any]:
     """Numbers of "recordings", "patients", "cycles", and by label in "counts"."""
-    found = Counter(cycle["label"] for cycle in cycles)
+    counts = Counter(cycle["label"] for cycle in cycles)
     return {
         "recordings": len({cycle["recording"] for cycle in cycles}),
         "patients": len({cycle["patient"] for cycle in cycles}),
         "cycles": len(cycles),
-        "counts": {label: found[label] for label in labels},
+        "counts": {label: counts[label] for label in labels},
     }
 
 
@@ -273,5 +273,5 @@ def count_labels(
     >>> count_labels({"a": {"label": "wheeze"}})
     [0, 0, 1, 0]
     """
-    found = Counter(entry["label"] for entry in manifest.values())
-    return [found[label] for label in labels]
+    counts = Counter(entry["label"] for entry in manifest.values())
+    return [counts[label] for label in labels]

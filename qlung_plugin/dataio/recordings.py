@@ -113,7 +113,7 @@ class Recording:
             if self.channels > 1 and channel is None:
                 comparison = ChannelComparison(self.channels)
             extent = read_extent(path)
-            self.frames = self._look(
+            self.frames = self._count_frames(
                 decoder, comparison, extent, allow_truncated
             )
             seekable = decoder.frames is not None
@@ -124,7 +124,7 @@ class Recording:
             )
         self._chosen = [0] if channel is None else [channel - 1]
         if comparison is not None:
-            self._choose(comparison)
+            self._choose_channels(comparison)
         self._warn_of_more(extent.behind)
         # What cannot be read from everywhere stays open.
         self._stream = None if seekable else self._open()
@@ -141,7 +141,7 @@ class Recording:
                 " the limit: is its header right?"
             )
 
-    def _look(
+    def _count_frames(
         self,
         decoder: Decoder,
         comparison: ChannelComparison | None,
@@ -193,7 +193,7 @@ class Recording:
             )
         raise ValueError(f"{self.path} {problem}")
 
-    def _choose(self, comparison: ChannelComparison) -> None:
+    def _choose_channels(self, comparison: ChannelComparison) -> None:
         self._chosen = comparison.sounding()
         complaint = comparison.complaint()
         if complaint is None:

@@ -87,12 +87,14 @@ def read_corpus(
     """
     data_folder = Path(os.path.abspath(data_folder))
     warnings = Warnings(strict)
-    found: dict[str, dict[str, Any]] = {}
+    recordings: dict[str, dict[str, Any]] = {}
     audio: dict[Path, dict[str, Path]] = {}
     places = _find_places(data_folder, warnings)
     for partition in partitions:
         if not places[partition]:
-            raise FileNotFoundError(_missing(data_folder, partition, places))
+            raise FileNotFoundError(
+                _describe_missing(data_folder, partition, places)
+            )
         files = {f: _recordings_in(f, ".json") for f in places[partition]}
         contents = {folder: set(files[folder][0]) for folder in files}
         folder = only_copy(
@@ -128,8 +130,8 @@ def read_corpus(
                 "annotation": annotation,
                 "events": events,
             }
-            add_once(found, name, recording, annotations[name])
-    return [found[name] for name in sorted(found)], warnings
+            add_once(recordings, name, recording, annotations[name])
+    return [recordings[name] for name in sorted(recordings)], warnings
 
 
 def parse_recording_name(name: str) -> dict[str, Any]:
@@ -217,7 +219,7 @@ def _find_places(data_folder: Path, warnings: Warnings) -> Places:
     return places
 
 
-def _missing(data_folder: Path, partition: str, places: Places) -> str:
+def _describe_missing(data_folder: Path, partition: str, places: Places) -> str:
     """What to tell of a partition that was not found."""
     state = "holds no" if data_folder.is_dir() else "does not exist: no"
     others = [name for name in places if places[name]]
