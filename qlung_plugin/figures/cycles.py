@@ -40,7 +40,7 @@ NARROW = Shape(3.7, 10.0, 60)  # of a phone
 # and a letter in a bar need.
 ROW_HEIGHT, LEFT, RIGHT, HEADER, FOOTER = 2.3, 0.72, 0.12, 0.45, 0.45
 ENTRY, LETTER = 0.9, 0.075
-# Stands for the colour of the text around a picture, which may be dark or light.
+# Stands for the colour of the text around a picture, dark or light.
 INK = "#010203"
 
 HOP = 128  # samples: a frame of the spectrogram every 16 ms

@@ -53,7 +53,8 @@ def quality_roc_figure(
 
     The table has a row per recording, with ``poor`` (boolean) and a column per
     measure; the areas are what
-    :func:`qlung_plugin.scores.quality_analysis.compare_with_experts` says of it.
+    :func:`qlung_plugin.scores.quality_analysis.compare_with_experts` says of
+    it.
     """
     figure, axes = make_figure((6.4, 7.6), title)
     for number, (name, figures) in enumerate(areas.items()):
@@ -84,7 +85,7 @@ def quality_roc_figure(
 def score_histograms_figure(
     scores: Mapping[str, npt.ArrayLike], title: str
 ) -> Figure:
-    """Draws, in a panel each, how scores in [0, 1] are spread over recordings."""
+    """Draws how scores in [0, 1] are spread over recordings, a panel each."""
     figure, *axes = make_figure(
         (7.2, 1.2 + 1.3 * len(scores)), title, (len(scores), 1)
     )
@@ -102,8 +103,8 @@ def quality_and_errors_figure(
 ) -> Figure:
     """Draws the errors that remain when poor cycles are set aside.
 
-    Beside it, the Score by quartile of the quality. The table is of predictions,
-    and the analysis what
+    Beside it, the Score by quartile of the quality. The table is of
+    predictions, and the analysis what
     :func:`qlung_plugin.scores.quality_analysis.compare_with_errors` says of it.
     """
     table = with_confidence(table)

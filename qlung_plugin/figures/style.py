@@ -67,7 +67,7 @@ def make_figure(
 def draw_shares(
     axis: Axes, values: np.ndarray, fill: bool = False, **style: Any
 ) -> None:
-    """Draws the share of values ``[item]`` in each bin of [0, 1], in percent."""
+    """Draws the share of values ``[item]`` in bins of [0, 1], in percent."""
     counts, edges = np.histogram(values, N_BINS, range=(0, 1))
     axis.stairs(100 * counts / len(values), edges, fill=fill, **style)
     axis.set(xlim=(0, 1))

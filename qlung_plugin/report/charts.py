@@ -56,11 +56,11 @@ def _replace(legend: Legend, parent: Any, **layout: Any) -> None:
 
 
 def svg(figure: Figure, name: str) -> Markup:
-    """A figure as an SVG element to be put into a page, where texts are escaped.
+    """A figure as an SVG element to be put into a page.
 
-    Text stays text, the ground is the page's, and black is the page's colour of
-    text, so that it can be read in a dark page, too. The name is unlike those
-    of the other figures of the page.
+    Text stays text, and is escaped, the ground is the page's, and black is the
+    page's colour of text, so that it can be read in a dark page, too. The name
+    is unlike those of the other figures of the page.
 
     Example
     -------

@@ -24,7 +24,7 @@ def embed_cycles(
     ids: list[str],
     device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings ``[cycle, dim]`` and probabilities ``[cycle, class]`` of cycles.
+    """Embeddings ``[cycle, dim]`` and probabilities ``[cycle, class]``.
 
     The model has a ``backbone`` and a ``classifier``; the features are by id.
     """

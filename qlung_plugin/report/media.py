@@ -31,7 +31,8 @@ def encode_sound(
     """A cycle ``[time]`` as MP3 of 16 kHz, as loud as it gets without clipping.
 
     Beside it, by how much it was made louder, in dB; 0 for silence. A sample
-    that is not finite, and a libsndfile that cannot write MP3, are a ValueError.
+    that is not finite, and a libsndfile that cannot write MP3, are a
+    ValueError.
     """
     if not waveform.isfinite().all():
         raise ValueError("it holds NaN or infinite samples")
@@ -59,7 +60,7 @@ def log_mel(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
 
 
 def encode_picture(waveform: torch.Tensor, sample_rate: int) -> bytes:
-    """What :func:`log_mel` gives as a WebP picture without axes, low is below."""
+    """What :func:`log_mel` gives as WebP without axes, low sounds below."""
     level = (log_mel(waveform, sample_rate).flip(0) + RANGE) / RANGE
     if float(level.min()) == 1:  # the same everywhere: silence
         level = torch.zeros_like(level)

@@ -121,9 +121,11 @@ def _facts(runs: list[Run]) -> dict[str, str]:
     }
     for run in runs:
         evaluation = run.evaluation
-        text = f"{evaluation.selection} (epoch {evaluation.epoch}); {evaluation.protocol}"
+        text = f"{evaluation.selection} (epoch {evaluation.epoch})"
+        text += f"; {evaluation.protocol}"
         if evaluation.supervision:
-            text += f"; its quality was learned from {evaluation.supervision['database']}"
+            database = evaluation.supervision["database"]
+            text += f"; its quality was learned from {database}"
         facts[f"{run.name}, {evaluation.checkpoint.replace('_', '-')}"] = text
     return facts
 

@@ -63,22 +63,11 @@ def use_recordings(
 ) -> Recordings:
     """Makes what needs the recordings, as far as they are there.
 
-    Arguments
-    ---------
-    runs : list of Run
-        Judged on the same cycles.
-    data_folder : str or Path, optional
-        The database; by default where it was when it was evaluated. If it is
-        given and is not there, or holds no recording, it is a
-        FileNotFoundError.
-    sounds : int
-        How many cycles get a sound and a picture at most.
-    method : str
-        Of the maps, see :mod:`qlung_plugin.report.embeddings`.
-    device : str
-        Where to compute embeddings.
-    trust : bool
-        Whether the YAML of a model may name any code to be run.
+    The data folder is by default where it was when it was evaluated; one that
+    is given and is not there, or holds no recording, is a FileNotFoundError. So
+    many cycles as ``sounds`` says get a sound and a picture at most. The maps
+    are made by a method of :mod:`qlung_plugin.report.embeddings`; with
+    ``trust`` the YAML of a model may name any code to be run.
     """
     recordings = Recordings()
     try:

@@ -62,32 +62,20 @@ class Run:
 def find_runs(
     folders: Iterable[Path | str], checkpoint: str = "selected"
 ) -> tuple[list[Run], list[Evaluation], list[str]]:
-    """Finds what is to be shown.
+    """The runs to be shown, the evaluations to be compared, and notes.
 
-    Arguments
-    ---------
-    folders : list of str or Path
-        Each the output folder of a training or of an evaluation (also
-        ``validation`` of a training), which is shown; or a folder that holds
-        several, of which the first seed of each configuration is shown. Where
-        that was trained in folds, their pooled results are compared and the
-        first fold is shown. One that does not exist is a FileNotFoundError.
-    checkpoint : str
-        Whose predictions are shown: ``selected``, ``last`` or
-        ``test_selected``.
+    A folder is the output folder of a training or of an evaluation (also
+    ``validation`` of a training), which is shown; or it holds several, of which
+    the first seed of each configuration is shown. Where that was trained in
+    folds, their pooled results are compared and the first fold is shown. The
+    predictions that are shown are of a checkpoint.
 
-    Returns
-    -------
-    runs : list of Run
-        All judged on the same cycles; none at all, or one twice, is a
-        ValueError.
-    evaluations : list of Evaluation
-        All that were found, the first configuration being what the others are
-        compared with.
-    notes : list of str
-        What the reader has to know besides, in sentences: of what is left out
-        because it is damaged, or was not judged on the same cycles as most,
-        :class:`qlung_plugin.runs.evaluations.Damage`.
+    The runs were judged on the same cycles; none at all, or one twice, is a
+    ValueError, and a folder that does not exist a FileNotFoundError. The
+    evaluations are all that there are, the first configuration being what the
+    others are compared with. The notes are what the reader has to know besides,
+    in sentences: of what is left out because it is damaged, or was not judged
+    on the same cycles as most, :class:`qlung_plugin.runs.evaluations.Damage`.
     """
     evaluations: list[Evaluation] = []
     notes: list[str] = []

@@ -88,8 +88,8 @@ def comparison_tables(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     """How configurations compare over seeds, as ``results.md`` has it.
 
     Per database and partition ``title``, ``baseline``, and ``rows``, see
-    :func:`qlung_plugin.runs.experiment_report.comparison_rows`. There is none if
-    there is only one run, which is in :func:`score_tables`, unless its folds
+    :func:`qlung_plugin.runs.experiment_report.comparison_rows`. There is none
+    if there is only one run, which is in :func:`score_tables`, unless its folds
     were pooled.
     """
     runs = {(e.configuration, e.seed) for e in evaluations}

@@ -34,7 +34,8 @@ def find_training(run: "Run") -> RunFolder | None:
 def read_training(run: "Run") -> pd.DataFrame | None:
     """The statistics of a run's training, a row per epoch, where it is there.
 
-    A file that is damaged is an OSError or a ValueError, whose message names it.
+    A file that is damaged is an OSError or a ValueError, whose message names
+    it.
     """
     training = find_training(run)
     history = training.read_history() if training is not None else []

@@ -116,8 +116,8 @@ def _confusions(evaluations: Sequence[Evaluation]) -> np.ndarray:
     for evaluation in evaluations[1:]:
         if not _same_cycles(evaluations[0], evaluation):
             raise ValueError(
-                f"{evaluations[0].folder} and {evaluation.folder} were not judged on"
-                " the same cycles, so that they are no seeds of one"
+                f"{evaluations[0].folder} and {evaluation.folder} were not"
+                " judged on the same cycles, so that they are no seeds of one"
                 " configuration: collect them apart"
             )
     return np.stack(

@@ -24,9 +24,9 @@ from speechbrain.utils.run_opts import RunOptions
 from qlung_plugin.runs.hparams import read_hparams
 
 UPWARDS = ("number_of_epochs", "epoch_counter.limit")
-# What may be otherwise when a script goes on in its folder, by reason: no result
-# depends on it. A key stands for all that is below it, and for every key that
-# ends in it.
+# What may be otherwise when a script goes on in its folder, by reason: no
+# result depends on it. A key stands for all that is below it, and for every key
+# that ends in it.
 MAY_DIFFER = {
     "the manifests and the sound are compared instead": (
         "data_folder annotation_folder manifest_folder train_annotation"
@@ -56,10 +56,11 @@ ALLOWED = frozenset(" ".join(MAY_DIFFER.values()).split())
 
 
 def resolve_yaml(hparams_file: Path | str, overrides: str) -> CommentedMap:
-    """Reads a HyperPyYAML, with what the command line changes, and makes nothing.
+    """Reads a HyperPyYAML of which nothing is made.
 
-    What is referred to is there, the tags are. What is no YAML of keys, or an
-    override that does not fit it, is a ValueError.
+    The overrides are what the command line changes in it. What is referred to
+    is there, the tags are. What is no YAML of keys, or an override that does
+    not fit it, is a ValueError.
     """
     try:
         text = resolve_references(read_hparams(hparams_file), overrides, True)
@@ -169,7 +170,7 @@ def digest_file(path: Path | str) -> str:
 
 
 def file_checksums(paths: Iterable[Path | str]) -> dict[str, str]:
-    """SHA-256 by file name, so that a result tells what it was computed from."""
+    """SHA-256 by file name: a result tells what it was computed from."""
     return {Path(path).name: digest_file(path) for path in paths}
 
 

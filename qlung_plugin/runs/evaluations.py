@@ -82,13 +82,13 @@ def read_evaluations(
     ]
     facts = ["id", *METADATA, "label"]
     cycles = [evaluation.predictions[facts] for evaluation in evaluations]
+    first = folder.predictions(evaluations[0].checkpoint).name
     for evaluation, table in zip(evaluations, cycles):
         if not table.equals(cycles[0]):
+            path = folder.predictions(evaluation.checkpoint)
             raise ValueError(
-                f"{folder.predictions(evaluation.checkpoint)} says other things of the"
-                " cycles, or of other cycles, than"
-                f" {folder.predictions(evaluations[0].checkpoint).name}: one of"
-                " them is altered, or of another run"
+                f"{path} says other things of the cycles, or of other cycles,"
+                f" than {first}: one of them is altered, or of another run"
             )
     return evaluations
 

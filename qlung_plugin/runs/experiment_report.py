@@ -59,11 +59,11 @@ def write_experiments(
     configurations: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """Writes ``results.csv``, ``results.md``, whose text it is, and ``scores.png``.
+    """Writes ``results.csv``, ``results.md`` and ``scores.png``.
 
-    The configurations are shown in the order that is given; others follow. The
-    first is what the others are compared with. The notes are what the reader has
-    to know besides.
+    The text of ``results.md`` is returned. The configurations are shown in the
+    order that is given; others follow. The first is what the others are
+    compared with. The notes are what the reader has to know besides.
     """
     evaluations = in_order(evaluations, configurations)
     evaluations = set_supervised_apart(evaluations)

@@ -38,20 +38,11 @@ def collect_evaluations(
     validation patients got, who are out of fold. Where there are no folds,
     the results on validation patients are left aside.
 
-    Returns
-    -------
-    evaluations : list of Evaluation
-        By configuration and seed, in their natural order.
-    notes : list of str
-        What is unfinished or damaged and therefore missing, in sentences: of
-        what is damaged, :class:`qlung_plugin.runs.evaluations.Damage`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder is none, or holds no run.
-    ValueError
-        If two folders are the same run.
+    They are by configuration and seed, in their natural order. Beside them are
+    notes, in sentences, on what is unfinished or damaged and therefore missing:
+    of what is damaged, :class:`qlung_plugin.runs.evaluations.Damage`. If the
+    folder is none, or holds no run, it is a FileNotFoundError; if two folders
+    are the same run, a ValueError.
     """
     folder = Path(folder)
     if not folder.is_dir():

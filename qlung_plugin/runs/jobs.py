@@ -38,28 +38,15 @@ PATIENCE = 20  # seconds that a script may take to end when it is told to
 class Step:
     """One call of a script, which writes ``metrics.json`` when it is through.
 
-    Arguments
-    ---------
-    folder : Path
-        Where its results go.
-    command : list of str
-        Script, YAML and options.
-    data_folder : str
-        What it reads.
-    about : dict
-        What else ``experiment.json`` is to say in the folder.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the script's YAML is none, an option does not fit it, there are no
-        data, or something would be written where they are.
+    If the script's YAML is none, an option does not fit it, there are no data,
+    or something would be written where they are, it is a FileNotFoundError or a
+    ValueError.
     """
 
-    folder: Path
-    command: list[str]
-    data_folder: str
-    about: dict[str, Any]
+    folder: Path  # where its results go
+    command: list[str]  # script, YAML and options
+    data_folder: str  # what it reads
+    about: dict[str, Any]  # what else experiment.json is to say
 
     def __post_init__(self) -> None:
         self.run = RunFolder(self.folder)
@@ -103,8 +90,8 @@ class Step:
         """Starts the script; what it prints goes to a file in the folder.
 
         The environment is added to that of this process. The lifeline is the
-        end of a pipe to read from: the script ends when it closes, which it does
-        if this process is killed.
+        end of a pipe to read from: the script ends when it closes, which it
+        does if this process is killed.
         """
         record = {
             **self.about,

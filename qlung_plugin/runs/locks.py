@@ -37,8 +37,8 @@ def lock(run: RunFolder) -> None:
     except BlockingIOError as error:
         file.close()
         raise ValueError(
-            f"{run.path} is in use by {_lock_holder(status.st_ino)}: wait for it,"
-            " or give another --output_folder"
+            f"{run.path} is in use by {_lock_holder(status.st_ino)}: wait for"
+            " it, or give another --output_folder"
         ) from error
     _locks[key] = file
 

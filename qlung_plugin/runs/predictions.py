@@ -35,24 +35,14 @@ def predictions_table(
 ) -> pd.DataFrame:
     """Joins predictions with what the manifest knows of each cycle.
 
-    Arguments
-    ---------
-    stats : RespiratoryScore
-        The predictions.
-    manifest : dict
-        Per id an entry with ``recording`` and ``patient``, and ``device``,
-        ``age`` (years), ``sex`` and ``location`` where known. An id that it
-        lacks is a ValueError.
-    **quality : dict or pandas.Series
-        Quality per id, as the column ``quality``, and of further measures as
-        ``quality_<name>``. Not measured: missing.
+    The manifest has per id an entry with ``recording`` and ``patient``, and
+    ``device``, ``age`` (years), ``sex`` and ``location`` where known; an id
+    that it lacks is a ValueError. The quality is a dict or Series by id, as
+    ``quality``, and of further measures as ``quality_<name>``.
 
-    Returns
-    -------
-    pandas.DataFrame
-        One row per cycle, in the order of the ids: ``id, recording, patient,
-        device, age, sex, location, label, prediction``, ``p_<label>`` per
-        class, ``quality`` and further columns of quality.
+    A row per cycle, in the order of the ids: ``id, recording, patient, device,
+    age, sex, location, label, prediction``, ``p_<label>`` per class,
+    ``quality`` and further columns of quality, NaN where it was not measured.
 
     Example
     -------
@@ -101,8 +91,8 @@ def read_predictions(
 
     Names are text (patient ``007`` stays so), numbers have six decimals. What
     cannot be read, lacks a column, is of other classes than the labels, or
-    holds what no evaluation writes, such as a probability that is not finite, is
-    an OSError or a ValueError; the message names file, column and cycle.
+    holds what no evaluation writes, such as a probability that is not finite,
+    is an OSError or a ValueError; the message names file, column and cycle.
     """
     text = read_ordinary(path, LARGEST_PREDICTIONS)
     try:

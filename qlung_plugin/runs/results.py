@@ -61,8 +61,8 @@ def write_run_results(
 
     ``metrics.json``, which it returns, holds an object per checkpoint and
     ``data``; ``predictions.csv`` is that of the selected checkpoint, those of
-    the others carry their names. How the quality goes with the errors is told of
-    the first checkpoint. The report is logged too.
+    the others carry their names. How the quality goes with the errors is told
+    of the first checkpoint. The report is logged too.
 
     Arguments
     ---------

@@ -137,7 +137,7 @@ CYCLE = {
 
 
 def check(value: object, rule: Rule, where: Path | str) -> None:
-    """Raises a ValueError that names the file and what in its JSON breaks a rule.
+    """Raises a ValueError that names the file and what breaks a rule in it.
 
     Example
     -------
@@ -259,7 +259,7 @@ def _same(written: Any, computed: Any) -> bool:
 
 
 def check_cycle(entry: Any, key: str, path: Path) -> None:
-    """Raises a ValueError if an entry of a manifest says no place of a cycle."""
+    """Raises a ValueError if a manifest's entry does not say where it is."""
     check(entry, CYCLE, f"{path}: {key}")
     wav = entry["wav"]
     length = (wav["stop"] - wav["start"]) / entry["sample_rate"]

@@ -33,7 +33,7 @@ USER_ERRORS = (OSError, ValueError)
 
 
 def start_script(about: str) -> None:
-    """To be called first, with the docstring of a script, which has its command.
+    """To be called first, with the script's docstring, which has its command.
 
     From then on there are help, errors of one line, and interruptions.
     """

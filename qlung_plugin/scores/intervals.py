@@ -95,11 +95,11 @@ def bootstrap_interval(
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the scores, over patients and runs, in percent.
 
-    The counts are those of :func:`bootstrap_scores`. A resample in which a score
-    is undefined (no normal, or no abnormal, cycle was drawn) is left out of the
-    interval of that score; a warning counts them. One patient says nothing
-    about the spread between patients: the interval is NaN. A single run says
-    nothing about that between runs: the interval is one over patients.
+    The counts are those of :func:`bootstrap_scores`. A resample in which a
+    score is undefined (no normal, or no abnormal, cycle was drawn) is left out
+    of the interval of that score; a warning counts them. One patient says
+    nothing about the spread between patients: the interval is NaN. A single run
+    says nothing about that between runs: the interval is one over patients.
 
     Example
     -------

@@ -117,9 +117,9 @@ def scores_by_quartile(
 
     The measure is a column of predictions without NaN; see
     :func:`quality_quartile` for ties. Each has ``quartile``, ``cycles``,
-    ``normal`` (how many of them are), ``lowest`` and ``highest`` quality, and in
-    percent ``accuracy``, ``sp``, ``se`` (exact class) and ``score``, NaN where
-    undefined.
+    ``normal`` (how many of them are), ``lowest`` and ``highest`` quality, and
+    in percent ``accuracy``, ``sp``, ``se`` (exact class) and ``score``, NaN
+    where undefined.
     """
     quartile = quality_quartile(table[measure])
     quartiles = []
@@ -178,8 +178,8 @@ def compare_with_errors(
     A prediction is right if it is the exact class. The table has a row per
     cycle: ``patient``, ``label``, ``prediction``, ``p_<label>`` per class (what
     lacks them, or any row, is a ValueError), and columns of quality, see
-    :func:`quality_columns`. Cycles without quality are left out of that measure,
-    and counted.
+    :func:`quality_columns`. Cycles without quality are left out of that
+    measure, and counted.
 
     Returns
     -------

@@ -46,7 +46,7 @@ CHECKPOINTS = {
 
 
 def describe_selection(checkpoint: str, validated: bool = True) -> str:
-    """How a checkpoint was selected, in words, given a validation set or none."""
+    """How a checkpoint was selected, in words."""
     if checkpoint == "selected" and not validated:
         return "last epoch, since there was no validation set"
     return CHECKPOINTS[checkpoint].words

@@ -61,7 +61,7 @@ def guard_terminal() -> None:
 def print_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """Prints on stderr what ``sys.excepthook`` does, with the same arguments."""
+    """Prints on stderr what ``sys.excepthook`` does."""
     lines = traceback.format_exception(kind, error, trace)
     print(printable_lines("".join(lines)), end="", file=sys.stderr)
 

@@ -18,8 +18,8 @@ from qlung_plugin.scores.quality_analysis import (
 )
 
 
-@pytest.fixture(name="table")
-def fixture_table():
+def make_table():
+    """Predictions with a quality that goes with being right, and others."""
     rng = np.random.default_rng(0)
     n = 120
     table = pd.DataFrame({"label": rng.choice(LABELS, n)})
@@ -32,6 +32,11 @@ def fixture_table():
     table.loc[:19, "quality_snr"] = np.nan
     table["quality_none"] = np.nan
     return table
+
+
+@pytest.fixture(name="table")
+def fixture_table():
+    return make_table()
 
 
 @pytest.fixture(name="degradations")

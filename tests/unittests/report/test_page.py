@@ -26,16 +26,10 @@ from tests.unittests.report_runs import (
     Tables,
     make_manifest,
     render,
-    write_recordings,
     write_run,
 )
 
 TOTAL = PATIENTS * CYCLES
-
-
-@pytest.fixture(scope="module")
-def data_folder(tmp_path_factory):
-    return write_recordings(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -33,11 +33,6 @@ OTHER = {"database": "SPRSound", "training": {"data": {"database": "ICBHI"}}}
 
 
 @pytest.fixture(scope="module")
-def data_folder(tmp_path_factory):
-    return write_recordings(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
 def results(tmp_path_factory, data_folder):
     """A folder of results with one run in it."""
     folder = tmp_path_factory.mktemp("results")

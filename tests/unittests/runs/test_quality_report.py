@@ -6,8 +6,6 @@ Authors
 
 import json
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from qlung_plugin.runs.folder import RunFolder
@@ -15,8 +13,8 @@ from qlung_plugin.runs.quality_report import (
     format_quality_analysis,
     write_quality_analysis,
 )
-from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.quality_analysis import compare_with_errors
+from tests.unittests.figures.test_quality import make_table
 
 ABOUT = {
     "data": "Generated",
@@ -27,18 +25,7 @@ ABOUT = {
 
 @pytest.fixture(name="table")
 def fixture_table():
-    rng = np.random.default_rng(0)
-    n = 120
-    table = pd.DataFrame({"label": rng.choice(LABELS, n)})
-    table["patient"] = rng.integers(0, 15, n).astype(str)
-    table["quality"] = rng.random(n)
-    right = rng.random(n) < table["quality"]
-    table["prediction"] = np.where(right, table["label"], rng.choice(LABELS, n))
-    table[[f"p_{name}" for name in LABELS]] = rng.dirichlet(np.ones(4), n)
-    table["quality_snr"] = rng.random(n)
-    table.loc[:19, "quality_snr"] = np.nan
-    table["quality_none"] = np.nan
-    return table
+    return make_table()
 
 
 def test_written_analysis_is_complete(table, tmp_path):
