@@ -1,4 +1,4 @@
-"""Tests of quality from samples and frames against NumPy, SciPy, known values.
+"""Tests of the measurements of samples against NumPy, SciPy, known values.
 
 Authors
  * qlung_plugin contributors
@@ -9,47 +9,86 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.signal import periodogram
-from scipy.stats import entropy as scipy_entropy
 from scipy.stats import kurtosis
 
 from qlung_plugin.processing.quality import (
+    clipping_ratio,
     crest_factor,
-    entropy_of_frames,
     log_kurtosis,
     mains_hum,
-    mean_over_frames,
-    quantile_over_frames,
     remove_dc,
-    sample_mask,
+    rms_level,
+)
+from tests.unittests.processing.signals import (
+    LENGTHS,
+    RATE,
+    WIDE,
+    coloured,
+    full,
+    noise,
+    single,
+    tone,
 )
 
-RATE = 8000
 
-# No deadline: the machine may be busy.
-WIDE = settings(max_examples=30, deadline=None)
+class TestLevel:
+    @pytest.mark.parametrize("frequency", [50, 440, 1999])
+    def test_of_a_sine(self, frequency):
+        level = single(rms_level, tone(frequency, amplitude=0.8))
+        assert level == pytest.approx(0.8 / math.sqrt(2), rel=1e-5)
 
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def tone(frequency, samples=RATE, amplitude=1.0, rate=RATE):
-    time = torch.arange(samples, dtype=torch.float64) / rate
-    return (amplitude * torch.sin(2 * math.pi * frequency * time)).float()
-
-
-def full(waveforms):
-    """All of every waveform is valid."""
-    return torch.full((len(waveforms),), waveforms.shape[1])
+    def test_against_a_loop(self):
+        waveforms = coloured()
+        levels = rms_level(waveforms, LENGTHS).tolist()
+        for level, row, length in zip(levels, waveforms, LENGTHS.tolist()):
+            valid = row[:length].double().numpy()
+            expected = np.sqrt(np.mean(valid**2)) if length else 0
+            assert level == pytest.approx(expected, rel=1e-5)
 
 
-def single(measure, waveform, *arguments):
-    """Of one waveform, as a number."""
-    waveforms = waveform.unsqueeze(0)
-    return measure(waveforms, full(waveforms), *arguments).item()
+class TestClipping:
+    @pytest.mark.parametrize("frequency", [40, 110, 333])
+    @pytest.mark.parametrize("level", [0.2, 0.5, 0.9])
+    def test_clipped_sine(self, frequency, level):
+        waveforms = tone(frequency).clamp(-level, level).unsqueeze(0)
+        value = clipping_ratio(waveforms, full(waveforms))
+        expected = 1 - 2 / math.pi * math.asin(level)
+        # Towards the shoulder the last sample can be alone.
+        assert value.item() == pytest.approx(expected, abs=0.03)
+
+    @pytest.mark.parametrize("offset", [-0.4, 0.0, 0.3])
+    @pytest.mark.parametrize("low, high", [(-1.0, 0.5), (-0.3, 1.0)])
+    def test_clipped_on_one_side(self, low, high, offset):
+        waveforms = offset + tone(110).clamp(low, high).unsqueeze(0)
+        value = clipping_ratio(waveforms, full(waveforms))
+        expected = 0.5 - math.asin(min(-low, high)) / math.pi
+        assert value.item() == pytest.approx(expected, abs=0.03)
+
+    @pytest.mark.parametrize("frequency", [40, 110, 333, 1999])
+    def test_unclipped_sine(self, frequency):
+        waveforms = tone(frequency).unsqueeze(0)
+        assert clipping_ratio(waveforms, full(waveforms)).item() < 0.02
+
+    def test_noise_silence_and_nothing(self):
+        waveforms = torch.stack([noise(1000), torch.zeros(1000), noise(1000)])
+        lengths = torch.tensor([1000, 1000, 0])
+        assert clipping_ratio(waveforms, lengths).tolist() == [0, 0, 0]
+        assert clipping_ratio(waveforms[:, :0], 0 * lengths).tolist() == [0] * 3
+
+    def test_against_a_loop(self):
+        waveforms = (1.5 * noise(1, 500)).clamp(-1, 1).round(decimals=1)
+        wave = waveforms[0].tolist()
+        peak, count = max(map(abs, wave)), 0
+        for i, sample in enumerate(wave):
+            around = wave[max(i - 1, 0) : i] + wave[i + 1 : i + 2]
+            held = any(abs(sample - other) < 1e-4 * peak for other in around)
+            count += abs(sample) >= 0.98 * peak and held
+        assert 0 < count < 500
+        value = clipping_ratio(waveforms, full(waveforms))
+        assert value.item() == pytest.approx(count / 500)
 
 
 class TestCrestFactor:
@@ -206,167 +245,3 @@ class TestMainsHum:
         lengths = torch.tensor([RATE - 1, RATE, 0])
         values = mains_hum(waveforms, lengths, RATE)
         assert values.isnan().tolist() == [True, False, True]
-
-
-def some_frames(count):
-    """All frames, a beginning, one with gaps, a single one, and none."""
-    frames = torch.ones(5, count).bool()
-    frames[1, count // 2 :] = False
-    frames[2, ::3] = False
-    frames[3, 1:] = False
-    frames[4] = False
-    return frames
-
-
-class TestOverFrames:
-    @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3)])
-    @pytest.mark.parametrize("garbage", [7.0, math.nan, -math.inf])
-    def test_mean_against_numpy(self, shape, garbage):
-        values, frames = noise(5, 40, *shape), some_frames(40)
-        values[~frames] = garbage
-        means = mean_over_frames(values, frames)
-        assert means.shape == (5, *shape) and means[4].isnan().all()
-        for mean, row, counts in zip(means[:4], values, frames):
-            expected = row[counts].double().numpy().mean(axis=0)
-            np.testing.assert_allclose(mean, expected, atol=1e-6)
-
-    @pytest.mark.parametrize("share", [0.0, 0.05, 0.25, 0.5, 0.99, 1.0])
-    @pytest.mark.parametrize("count", [3, 4, 41])
-    @pytest.mark.parametrize("garbage", [7.0, math.nan, -math.inf])
-    def test_quantile_against_numpy(self, share, count, garbage):
-        values, frames = noise(5, count), some_frames(count)
-        values[~frames] = garbage
-        quantiles = quantile_over_frames(values, frames, share)
-        assert quantiles[4].isnan()
-        for i in range(4):
-            valid = values[i][frames[i]].double().numpy()
-            expected = np.quantile(valid, share)
-            assert quantiles[i].item() == pytest.approx(expected, abs=1e-5)
-
-    @WIDE
-    @given(
-        st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=30),
-        st.floats(0, 1),
-        st.integers(0, 9),
-    )
-    def test_quantile_of_anything(self, levels, share, padding):
-        values = torch.tensor([levels + [math.nan] * padding])
-        frames = torch.arange(values.shape[1]).unsqueeze(0) < len(levels)
-        value = quantile_over_frames(values, frames, share).item()
-        expected = np.quantile(levels, share)
-        assert value == pytest.approx(expected, rel=1e-4, abs=1e-2)
-        assert min(levels) - 1e-3 <= value <= max(levels) + 1e-3
-
-    def test_of_no_waveform(self):
-        for reduce in (
-            mean_over_frames,
-            lambda values, frames: quantile_over_frames(values, frames, 0.3),
-        ):
-            none = torch.zeros(0, 9)
-            assert reduce(none, none.bool()).shape == (0,)
-
-
-class TestEntropyOfFrames:
-    def test_against_scipy(self):
-        power = noise(3, 20, 65).square()
-        bins = torch.zeros(3, 65).bool()
-        bins[0, 5:40], bins[1, ::2], bins[2] = True, True, True
-        values = entropy_of_frames(power, bins)
-        for i, row in enumerate(power.double().numpy()):
-            inside = row[:, bins[i].numpy()]
-            expected = scipy_entropy(inside, axis=1, base=inside.shape[1])
-            np.testing.assert_allclose(values[i], expected, atol=1e-5)
-
-    @pytest.mark.parametrize("lines", [1, 2, 4, 16])
-    def test_of_lines_of_equal_power(self, lines):
-        power = torch.zeros(1, 3, 16)
-        power[..., :lines] = 5.0
-        values = entropy_of_frames(power, torch.ones(1, 16).bool())
-        expected = math.log(lines) / math.log(16)
-        assert values.tolist() == [pytest.approx([expected] * 3, abs=1e-6)]
-
-    def test_of_a_frame_without_energy_is_nan(self):
-        power = torch.ones(1, 3, 8)
-        power[0, 1] = 0
-        power[0, 2, :4] = 0  # but beyond the band
-        bins = torch.arange(8).unsqueeze(0) < 4
-        values = entropy_of_frames(power, bins)[0]
-        assert values.isnan().tolist() == [False, True, True]
-
-    @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
-    def test_only_the_band_counts(self, value):
-        power = noise(2, 6, 12).square()
-        bins = torch.arange(12).expand(2, 12) < 9
-        expected = entropy_of_frames(power, bins)
-        power[..., 9:] = value
-        torch.testing.assert_close(entropy_of_frames(power, bins), expected)
-
-
-MEASURES = {
-    "crest factor": crest_factor,
-    "kurtosis": log_kurtosis,
-    "hum": lambda w, n: mains_hum(w, n, 500),
-}
-
-
-@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
-class TestEveryMeasure:
-    @WIDE
-    @given(
-        st.integers(1, 900),
-        st.integers(0, 300),
-        st.sampled_from([0.0, 1.0, -1e30, math.nan, math.inf]),
-        st.integers(0, 1000),
-    )
-    def test_padding_does_not_count(
-        self, measure, samples, padding, value, seed
-    ):
-        waveforms, lengths = (
-            noise(1, samples, seed=seed),
-            torch.tensor([samples]),
-        )
-        padded = torch.nn.functional.pad(waveforms, (0, padding), value=value)
-        torch.testing.assert_close(
-            measure(padded, lengths),
-            measure(waveforms, lengths),
-            rtol=1e-3,
-            atol=1e-3,
-            equal_nan=True,
-        )
-
-    @pytest.mark.parametrize("gain", [-1.0, 1e-5, 30.0, 1e5])
-    def test_a_gain_changes_nothing(self, measure, gain):
-        waveforms = noise(4, 900)
-        torch.testing.assert_close(
-            measure(gain * waveforms, full(waveforms)),
-            measure(waveforms, full(waveforms)),
-            rtol=1e-4,
-            atol=1e-4,
-        )
-
-    def test_of_a_batch_is_that_of_its_rows(self, measure):
-        waveforms = noise(4, 900)
-        lengths = torch.tensor([900, 700, 500, 3])
-        waveforms[~sample_mask(waveforms, lengths)] = math.nan
-        alone = [
-            measure(waveforms[i : i + 1], lengths[i : i + 1]) for i in range(4)
-        ]
-        torch.testing.assert_close(
-            measure(waveforms, lengths),
-            torch.cat(alone),
-            rtol=1e-4,
-            atol=1e-4,
-            equal_nan=True,
-        )
-
-    def test_of_silence_and_nothing_is_nan(self, measure):
-        waveforms = torch.stack([torch.zeros(900), noise(900), noise(900)])
-        values = measure(waveforms, torch.tensor([900, 0, 900]))
-        assert values.isnan().tolist() == [True, True, False]
-        values = measure(torch.zeros(2, 0), torch.tensor([0, 0]))
-        assert values.shape == (2,) and values.isnan().all()
-
-    def test_of_no_waveform_is_nothing(self, measure):
-        for samples in (0, 50, 900):
-            none = torch.zeros(0, samples)
-            assert measure(none, full(none)).shape == (0,)
