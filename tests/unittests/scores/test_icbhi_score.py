@@ -269,6 +269,16 @@ def test_write_stats_names_the_rules(capsys):
     assert text in capsys.readouterr().out
 
 
+def test_cross_entropy_is_pytorchs():
+    torch.manual_seed(0)
+    probabilities = torch.rand(7, 4).softmax(dim=1)
+    targets = torch.tensor([0, 1, 2, 3, 0, 1, 0])
+    score = RespiratoryScore()
+    score.append(list("abcdefg"), probabilities, targets)
+    expected = torch.nn.functional.nll_loss(probabilities.log(), targets)
+    assert score.cross_entropy() == pytest.approx(expected.item(), rel=1e-6)
+
+
 def test_cross_entropy_of_a_probability_of_zero_is_finite():
     score = RespiratoryScore()
     score.append(["a"], torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.tensor([1]))

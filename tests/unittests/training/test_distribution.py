@@ -158,11 +158,3 @@ def test_trained_modules_are_wrapped_and_normalisation_stays(processes):
         # They start from the first process's weights and share gradients.
         assert torch.equal(results["weight"], torch.zeros(2, 2))
         assert torch.equal(results["gradient"], processes[0]["gradient"])
-
-
-def test_cross_entropy_is_pytorchs():
-    score = evaluated(dataset())
-    expected = nn.functional.nll_loss(
-        probabilities().log(), torch.tensor(TRUTH)
-    )
-    assert score.cross_entropy() == pytest.approx(expected.item(), rel=1e-6)
