@@ -26,7 +26,7 @@ from tests.recipes.conftest import (
     run_script,
 )
 
-# Of `make test` is what two processes do without a training: test_distributed.
+# Of `make test` is what two processes do without a training: test_distribution.
 pytestmark = pytest.mark.slow
 
 
