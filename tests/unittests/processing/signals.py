@@ -117,3 +117,12 @@ def all_of(levels):
 def rows(levels, frames):
     """The frames that count of every waveform, in double precision."""
     return [row[counts].double().numpy() for row, counts in zip(levels, frames)]
+
+
+def breath(seconds=6.0, rate=4000, seed=0):
+    """Coloured noise that swells and fades every two seconds."""
+    time = torch.arange(round(seconds * rate)) / rate
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(len(time), generator=generator)
+    swell = torch.sin(math.pi * 0.5 * time).square()
+    return (0.02 + 0.2 * swell) * (noise + noise.roll(1)) / 2
