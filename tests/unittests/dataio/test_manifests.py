@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qlung_plugin.dataio.manifests import (
-    manifest_entry,
+    make_manifest,
     read_manifest,
     read_summary,
     write_manifests,
@@ -91,6 +91,6 @@ def test_what_is_no_file_is_refused(tmp_path):
 
 def test_braces_in_a_path_are_refused():
     """SpeechBrain would fill them in."""
-    cycle = {"wav": Path("/data/{x}/a.wav")}
+    cycle = {"id": "a", "wav": Path("/data/{x}/a.wav"), "start": 0, "stop": 8}
     with pytest.raises(ValueError, match=r"{x}.* without {}"):
-        manifest_entry({**cycle, "start": 0, "stop": 8}, Path("/data"), ())
+        make_manifest([{**cycle, "sample_rate": 1}], Path("/data"), ())
