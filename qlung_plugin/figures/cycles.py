@@ -1,199 +1,216 @@
 """A recording to look at: what was heard, and what is said of its cycles.
 
+It is SVG of a page, written here: matplotlib takes ten seconds of computing for
+ten minutes of sound, and twenty megabytes.
+
 Authors
  * qlung_plugin contributors
 """
 
-import html
+import base64
 import io
-from typing import Any, NamedTuple
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.legend_handler import HandlerTuple
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.figures.spectrograms import RATE, mel, mel_levels
-from qlung_plugin.figures.style import COLORS, PlainFigure
+from qlung_plugin.figures.style import COLORS
+from qlung_plugin.figures.svg import line, tag, text
 
-# A second cue beside the colour, in the order of the classes.
-HATCHES = ("", "////", "....", "xxxx", "----", "oooo")
+# A second cue beside the colour, in the order of the classes: 6 by 6 points.
+HATCHES = (
+    "",
+    '<path d="M-1 1 1 -1M0 6 6 0M5 7 7 5"/>',
+    '<path d="M1 1h1M4 1h1M1 4h1M4 4h1"/>',
+    '<path d="M0 6 6 0M0 0 6 6"/>',
+    '<path d="M0 1.5h6M0 4.5h6"/>',
+    '<circle cx="3" cy="3" r="1.8"/>',
+)
 
 
 class Shape(NamedTuple):
     """How a recording is broken into rows."""
 
-    width: float  # inches
+    name: str
+    width: float  # points
     row: float  # s of a recording side by side
     rows: int  # at most: of a longer recording, a row shows more
 
 
-WIDE = Shape(10.0, 30.0, 20)
-NARROW = Shape(3.7, 10.0, 60)  # of a phone
+WIDE = Shape("wide", 720.0, 30.0, 20)
+NARROW = Shape("narrow", 266.4, 10.0, 60)  # of a phone
 
-# Inches: of a row, of what is around the rows, and what a class in the legend
-# and a letter in a bar need.
-ROW_HEIGHT, LEFT, RIGHT, HEADER, FOOTER = 2.3, 0.72, 0.12, 0.45, 0.45
-ENTRY, LETTER = 0.9, 0.075
-# Stands for the colour of the text around a picture, dark or light.
-INK = "#010203"
+# Points: of a row and what is around the rows, of a line of the legend, and
+# what a letter needs.
+ROW, GAP, LEFT, RIGHT, HEADER, FOOTER = 165.6, 0.28, 52.0, 9.0, 32.0, 32.0
+LINE, LETTER = 14.0, 5.4
+# Of a row: where its three panels begin and how high they are.
+SOUND, CLASS, QUALITY = (0.0, 0.609), (0.634, 0.195), (0.854, 0.146)
 
 HOP = 128  # samples: a frame of the spectrogram every 16 ms
 DYNAMICS = 70.0  # dB that are shown
 TICKS = (100, 250, 500, 1000, 2000, 4000)  # Hz
+MAGMA = matplotlib.colormaps["magma"](np.arange(256), bytes=True)[:, :3]
+
+STYLE = """\
+.cycles text { font: 8px 'DejaVu Sans', Verdana, sans-serif; fill: currentColor; }
+.cycles .frame, .cycles .tick { fill: none; stroke: currentColor; stroke-width: 0.8; }
+.cycles .middle { text-anchor: middle; }
+.cycles .end { text-anchor: end; }
+.cycles .edge { stroke: white; stroke-opacity: 0.6; }
+.cycles .grid { stroke: #b0b0b0; stroke-opacity: 0.4; }
+.cycles .quality { stroke: currentColor; stroke-width: 2; }
+.cycles .name { fill: #1a1a1a; stroke: white; stroke-width: 4; stroke-linejoin: round; paint-order: stroke; }
+"""
 
 
-def cycles_figure(
+class Row(NamedTuple):
+    """A row of a recording: its times in seconds, its place in points."""
+
+    start: float
+    end: float
+    top: float
+    width: float
+    height: float
+
+    def x(self, time: float) -> float:
+        """Where a time is."""
+        share = (time - self.start) / (self.end - self.start)
+        return LEFT + self.width * share
+
+    def panel(self, place: tuple[float, float]) -> tuple[float, float]:
+        """Where a panel begins, and its height."""
+        return self.top + place[0] * self.height, place[1] * self.height
+
+
+def draw_cycles(
     recording: Recording,
     cycles: pd.DataFrame,
-    labels: list[str],
-    shape: Shape = WIDE,
-) -> Figure:
-    """Draws a recording's log-mel spectrogram, and below it its cycles.
+    labels: Sequence[str],
+    shape: Shape,
+    about: str,
+) -> str:
+    """A recording's log-mel spectrogram, and below it its cycles, as SVG.
 
-    What is long is broken into rows, as text is; a row of it is in memory at a
-    time. A cycle (``start``, ``end``, ``prediction``, ``quality``) is a bar in
-    the colour and the hatching of its class, with its number in the table and
+    What is long is broken into rows, as text is; a row of its sound is in memory
+    at a time. A cycle (``start``, ``end``, ``prediction``, ``quality``) is a bar
+    in the colour and the hatching of its class, with its number in the table and
     its class where there is room; bars of cycles that overlap lie above each
     other. The lines below the bars are the quality. The ground is transparent,
-    and what is not a colour of its own is in :data:`INK`.
-
-    Example
-    -------
-    >>> import pandas as pd, soundfile
-    >>> from qlung_plugin.dataio.recordings import Recording
-    >>> path = getfixture("tmp_path") / "a.wav"
-    >>> soundfile.write(path, np.random.default_rng(0).normal(size=8000), 4000)
-    >>> cycles = pd.DataFrame(
-    ...     [[0.5, 2, "wheeze", 0.7]],
-    ...     columns=["start", "end", "prediction", "quality"],
-    ... )
-    >>> figure = cycles_figure(Recording(path), cycles, ["normal", "wheeze"])
-    >>> [text.get_text() for text in figure.axes[1].texts]
-    ['1 wheeze']
+    and what has no colour of its own has that of the text around. It has no
+    scripts, all texts in it are text, and ``about`` is for those who do not see
+    it.
     """
-    length, rows = _rows(recording.duration, shape)
+    length, count = _rows(recording.duration, shape)
     # What got no class has a name of its own.
     shown = [*labels, *sorted(set(cycles["prediction"]) - set(labels))]
-    lines = -(-len(shown) // int(shape.width // ENTRY))
-    header = HEADER + 0.2 * (lines - 1)
-    height = header + rows * ROW_HEIGHT + FOOTER
-    figure = PlainFigure(
-        figsize=(shape.width, height), dpi=150, facecolor="none"
-    )
-    figure.legend(
-        handles=[
-            tuple(Patch(**look) for look in _looks(labels, name))
-            for name in shown
-        ],
-        labels=shown,
-        handler_map={tuple: HandlerTuple(ndivide=1)},
-        loc="upper center",
-        bbox_to_anchor=(0.5, 1),
-        ncols=-(-len(shown) // lines),
-        columnspacing=1,
-        handlelength=1.5,
-        fontsize=8.5,
-        labelcolor=INK,
-        frameon=False,
-    )
+    entry = 24 + LETTER * max(map(len, shown))
+    lines = math.ceil(len(shown) / max(1, int(shape.width // entry)))
+    top = HEADER + LINE * (lines - 1)
+    height = ROW * count / (count + GAP * (count - 1))
+    width = shape.width - LEFT - RIGHT
+    rows = [
+        Row(i * length, (i + 1) * length, y, width, height)
+        for i, y in enumerate(
+            top + i * height * (1 + GAP) for i in range(count)
+        )
+    ]
+    looks = {name: _look(labels, name, shape) for name in shown}
     lanes = _lanes(cycles)
-    grid = figure.add_gridspec(
-        rows,
-        1,
-        left=LEFT / shape.width,
-        right=1 - RIGHT / shape.width,
-        top=1 - header / height,
-        bottom=FOOTER / height,
-        hspace=0.28,
+    parts = [
+        tag("style", STYLE),
+        *(_pattern(labels, number, shape) for number in range(len(labels))),
+        *_legend(looks, lines, entry, shape),
+        *_draw_sound(rows, recording, cycles),
+    ]
+    for row in rows:
+        parts += [*_draw_classes(row, cycles, lanes, looks)]
+        parts += [*_draw_quality(row, cycles)]
+    bottom = top + ROW * count
+    middle = LEFT + width / 2
+    parts.append(text("time (s)", middle, bottom + 24, class_="middle"))
+    return tag(
+        "svg",
+        *parts,
+        class_="cycles",
+        role="img",
+        aria_label=about,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {shape.width:g} {bottom + FOOTER:g}",
     )
-    room = (shape.width - LEFT - RIGHT) / length  # inches of a second
-    # Nothing of the spectrograms but the loudest level is kept between rows.
-    images, f_max = [], min(RATE / 2, max(recording.sample_rate / 2, 500.0))
-    for row in range(rows):
-        start = row * length
-        end = start + length
-        panels = grid[row].subgridspec(
-            3, 1, height_ratios=(5, 1.6, 1.2), hspace=0.08
-        )
-        sound, classes, quality = panels.subplots(
-            sharex=True, squeeze=False
-        ).ravel()
-        images.append(_draw_sound(sound, recording, start, end, f_max))
-        edges = {*cycles["start"], *cycles["end"]}
-        sound.vlines(
-            [edge for edge in edges if start < edge < end],
-            *sound.get_ylim(),
-            "white",
-            linewidth=1,
-            alpha=0.6,
-        )
-        _draw_classes(classes, cycles, lanes, labels, start, end, room)
-        _draw_quality(quality, cycles, start, end)
-        sound.set_xlim(start, end)
-        for axes in (sound, classes, quality):
-            _ink(axes)
-    quality.set_xlabel("time (s)", fontsize=9)
-    loudest = max(image.get_clim()[1] for image in images)
-    for image in images:
-        image.set_clim(loudest - DYNAMICS, loudest)
-    return figure
 
 
-def picture(figure: Figure, about: str) -> str:
-    """A figure as SVG within a page, in the colours of the text around it.
-
-    It has no scripts, all texts in it are text, and ``about`` is for those who
-    do not see it.
-
-    Example
-    -------
-    >>> figure = PlainFigure()
-    >>> text = figure.text(0, 0, "<b>", color=INK)
-    >>> code = picture(figure, "a text")
-    >>> code[:35], "currentcolor" in code.lower(), "&lt;b&gt;" in code
-    ('<svg role="img" aria-label="a text"', True, True)
-    """
-    file = io.BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    code = file.getvalue().decode()
-    code = code[code.index("<svg") :].replace(INK, "currentColor")
-    # Its style is for itself, not for the page.
-    code = code.replace('<style type="text/css">*{', "<style>.cycles *{")
-    start = f'<svg role="img" aria-label="{html.escape(about)}" class="cycles"'
-    return code.replace("<svg", start, 1)
+def _frame(row: Row, place: tuple[float, float]) -> str:
+    """A panel's box."""
+    y, height = row.panel(place)
+    return tag(
+        "rect", class_="frame", x=LEFT, y=y, width=row.width, height=height
+    )
 
 
 def _rows(duration: float, shape: Shape) -> tuple[float, int]:
     """Length of a row in seconds, and the number of rows."""
     length = min(duration, max(shape.row, duration / shape.rows))
-    return length, max(1, int(np.ceil(duration / length - 1e-6)))
+    return length, max(1, math.ceil(duration / length - 1e-6))
 
 
-def _looks(
-    labels: list[str], name: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """How a class is drawn: its ground and, above, its lines.
+def _color(number: int) -> str:
+    return COLORS[number % len(COLORS)]
 
-    In one, SVG would draw the hatching as pale as the ground. What has no class
-    is grey.
-    """
-    color, hatch = "0.5", ""
-    if name in labels:
-        number = labels.index(name)
-        color = COLORS[number % len(COLORS)]
-        hatch = HATCHES[number % len(HATCHES)]
-    pale = matplotlib.colors.to_rgba(color, 0.35)
-    return (
-        {"facecolor": pale, "linewidth": 0},
-        {"facecolor": "none", "edgecolor": color, "hatch": hatch},
+
+def _pattern(labels: Sequence[str], number: int, shape: Shape) -> str:
+    """The hatching of a class, for its bars to refer to."""
+    return tag(
+        "pattern",
+        HATCHES[number % len(HATCHES)],
+        id=f"{shape.name}-{number}",
+        width="6",
+        height="6",
+        patternUnits="userSpaceOnUse",
+        fill="none",
+        stroke=_color(number),
     )
+
+
+def _look(
+    labels: Sequence[str], name: str, shape: Shape
+) -> tuple[dict[str, float | str], dict[str, float | str]]:
+    """How a class is drawn: its ground and, above, its hatching.
+
+    What has no class is grey.
+    """
+    if name not in labels:
+        grey = "#808080"
+        return {"fill": grey, "fill_opacity": 0.35}, {
+            "fill": "none",
+            "stroke": grey,
+        }
+    number = labels.index(name)
+    color = _color(number)
+    return {"fill": color, "fill_opacity": 0.35}, {
+        "fill": f"url(#{shape.name}-{number})",
+        "stroke": color,
+    }
+
+
+def _legend(
+    looks: dict, lines: int, entry: float, shape: Shape
+) -> Iterator[str]:
+    columns = math.ceil(len(looks) / lines)
+    left = (shape.width - columns * entry) / 2
+    for number, (name, styles) in enumerate(looks.items()):
+        x = left + entry * (number // lines)
+        y = 8 + LINE * (number % lines)
+        for style in styles:
+            yield tag("rect", x=x, y=y, width=13, height=6, **style)
+        yield text(name, x + 18, y + 6)
 
 
 def _lanes(cycles: pd.DataFrame) -> list[int]:
@@ -211,83 +228,122 @@ def _lanes(cycles: pd.DataFrame) -> list[int]:
     return [lanes[index] for index in range(len(cycles))]
 
 
-def _ink(axes: Axes) -> None:
-    """Makes axes transparent, and their lines and letters of one colour."""
-    axes.set_facecolor("none")
-    axes.tick_params(colors=INK)
-    for line in axes.spines.values():
-        line.set_color(INK)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.label.set_color(INK)
-
-
 def _draw_sound(
-    axes: Axes, recording: Recording, start: float, end: float, f_max: float
-) -> AxesImage:
-    end = min(end, recording.duration)
-    waveform = recording.read(start, end)
-    levels = mel_levels(waveform, recording.sample_rate, HOP, f_max=f_max)
-    image = axes.imshow(
-        levels.numpy(),
-        origin="lower",
-        aspect="auto",
-        extent=(start, end, 0, float(mel(f_max))),
-        cmap="magma",
-    )
-    ticks = [tick for tick in TICKS if tick <= f_max]
-    axes.set_yticks(mel(ticks), [f"{tick:,}" for tick in ticks])
-    axes.set_ylabel("Hz (mel)", fontsize=8)
-    axes.tick_params(labelsize=8, labelbottom=False)
-    return image
+    rows: Iterable[Row], recording: Recording, cycles: pd.DataFrame
+) -> Iterator[str]:
+    f_max = min(RATE / 2, max(recording.sample_rate / 2, 500.0))
+    levels = []
+    for row in rows:
+        waveform = recording.read(row.start, min(row.end, recording.duration))
+        levels.append(
+            mel_levels(waveform, recording.sample_rate, HOP, f_max=f_max)
+        )
+    loudest = max(part.max().item() for part in levels)
+    edges = sorted({*cycles["start"], *cycles["end"]})
+    for row, part in zip(rows, levels):
+        y, height = row.panel(SOUND)
+        shares = (part.numpy()[::-1] - loudest) / DYNAMICS + 1
+        yield tag(
+            "image",
+            href=_png((255 * shares.clip(0, 1)).astype(np.uint8)),
+            preserveAspectRatio="none",
+            x=LEFT,
+            y=y,
+            width=row.x(min(row.end, recording.duration)) - LEFT,
+            height=height,
+        )
+        for edge in edges:
+            if row.start < edge < row.end:
+                x = row.x(edge)
+                yield line(x, y, x, y + height, "edge")
+        yield _frame(row, SOUND)
+        for tick in TICKS:
+            if tick <= f_max:
+                at = y + height * (1 - mel(tick) / mel(f_max))
+                yield line(LEFT - 3.5, at, LEFT, at, "tick")
+                yield text(f"{tick:,}", LEFT - 7, at + 3, class_="end")
+        middle = y + height / 2
+        yield text(
+            "Hz (mel)",
+            16,
+            middle,
+            class_="middle",
+            transform=f"rotate(-90 16 {middle:.2f})",
+        )
+
+
+def _png(levels: np.ndarray) -> str:
+    """The address of a picture of levels from 0 to 255."""
+    image = Image.fromarray(levels, "P")
+    image.putpalette(MAGMA.tobytes())
+    file = io.BytesIO()
+    image.save(file, "png")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _draw_classes(
-    axes: Axes,
-    cycles: pd.DataFrame,
-    lanes: list[int],
-    labels: list[str],
-    start: float,
-    end: float,
-    room: float,
-) -> None:
-    axes.set(ylim=(0, max(lanes, default=0) + 1), yticks=[])
-    axes.set_ylabel("class", fontsize=8, rotation=0, ha="right", va="center")
-    axes.tick_params(labelbottom=False)
+    row: Row, cycles: pd.DataFrame, lanes: Sequence[int], looks: dict
+) -> Iterator[str]:
+    y, height = row.panel(CLASS)
+    lane_height = height / (max(lanes, default=0) + 1)
+    yield _frame(row, CLASS)
+    yield text("class", LEFT - 4, y + height / 2 + 3, class_="end")
     columns = (cycles[name] for name in ("start", "end", "prediction"))
-    for number, (lane, begin, stop, name) in enumerate(
+    for number, (lane, start, end, name) in enumerate(
         zip(lanes, *columns), start=1
     ):
-        first, last = max(begin, start), min(stop, end)
+        first, last = max(start, row.start), min(end, row.end)
         if last <= first:
             continue
-        for look in _looks(labels, name):
-            corner = (begin, lane + 0.06)
-            axes.add_patch(Rectangle(corner, stop - begin, 0.88, **look))
-        texts = (f"{number} {name}", str(number))
+        top = y + height - (lane + 0.94) * lane_height
+        left, width = row.x(first), row.x(last) - row.x(first)
+        box = {
+            "x": left,
+            "y": top,
+            "width": width,
+            "height": 0.88 * lane_height,
+        }
+        for style in looks[name]:
+            yield tag("rect", class_="bar", **box, **style)
         # Some room to its neighbours
-        letters = room * (last - first) / LETTER - 1
-        text = next((text for text in texts if len(text) <= letters), None)
-        if text is not None:
-            axes.text(
-                (first + last) / 2,
-                lane + 0.5,
-                text,
-                ha="center",
-                va="center",
-                fontsize=8,
-                color="0.1",
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
-            )
+        letters = width / LETTER - 1
+        for words in (f"{number} {name}", str(number)):
+            if len(words) <= letters:
+                middle = top + 0.44 * lane_height + 3
+                yield text(
+                    words, left + width / 2, middle, class_="middle name"
+                )
+                break
 
 
-def _draw_quality(
-    axes: Axes, cycles: pd.DataFrame, start: float, end: float
-) -> None:
-    axes.set(ylim=(-0.08, 1.08), yticks=[0, 1])
-    axes.set_ylabel("quality", fontsize=8, rotation=0, ha="right", va="center")
-    axes.tick_params(labelsize=8)
-    axes.grid(axis="y", alpha=0.4)
-    shown = cycles[(cycles["end"] > start) & (cycles["start"] < end)]
-    axes.hlines(
-        shown["quality"], shown["start"], shown["end"], INK, linewidth=2
-    )
+def _draw_quality(row: Row, cycles: pd.DataFrame) -> Iterator[str]:
+    y, height = row.panel(QUALITY)
+    yield _frame(row, QUALITY)
+    yield text("quality", LEFT - 16, y + height / 2 + 3, class_="end")
+
+    def at(quality: float) -> float:
+        return y + height * (1.08 - quality) / 1.16
+
+    for tick in (0, 1):
+        yield line(LEFT, at(tick), LEFT + row.width, at(tick), "grid")
+        yield line(LEFT - 3.5, at(tick), LEFT, at(tick), "tick")
+        yield text(str(tick), LEFT - 7, at(tick) + 3, class_="end")
+    shown = cycles[(cycles["end"] > row.start) & (cycles["start"] < row.end)]
+    shown = shown.dropna(subset="quality")
+    for start, end, quality in zip(
+        shown["start"], shown["end"], shown["quality"]
+    ):
+        left, right = max(start, row.start), min(end, row.end)
+        level = at(quality)
+        yield line(row.x(left), level, row.x(right), level, "quality")
+    ticks = MaxNLocator(min(9, int(row.width // 40)), steps=[1, 2, 2.5, 5, 10])
+    times = ticks.tick_values(row.start, row.end)
+    step = f"{times[1] - times[0]:.9f}".rstrip("0")
+    digits = len(step.partition(".")[2])
+    bottom = y + height
+    for time in times:
+        if row.start - 1e-6 <= time <= row.end + 1e-6:
+            x = row.x(time)
+            yield line(x, bottom, x, bottom + 3.5, "tick")
+            label = f"{time:.{digits}f}"
+            yield text(label, x, bottom + 12, class_="middle")

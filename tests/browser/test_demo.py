@@ -157,7 +157,7 @@ def held(page, path):
 
 def picture(page):
     """The shape of the picture that is seen."""
-    return page.locator(".picture svg").filter(visible=True)
+    return page.locator(".picture svg.cycles").filter(visible=True)
 
 
 def failure(page):

@@ -10,12 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.figures.cycles import (
-    NARROW,
-    WIDE,
-    cycles_figure,
-    picture,
-)
+from qlung_plugin.figures.cycles import NARROW, WIDE, draw_cycles
 from qlung_plugin.inference.classifier import (
     NORMAL,
     UNUSABLE,
@@ -67,13 +62,11 @@ def analyse(
 
 def draw(recording: Recording, cycles: pd.DataFrame, labels: list[str]) -> str:
     """The picture of the page, of which the style shows the one that fits."""
-    shapes = {"wide": WIDE, "narrow": NARROW}
     about = "Spectrogram, and below it the cycles of the table"
     return "".join(
-        f'<div class="{name}">'
-        f"{picture(cycles_figure(recording, cycles, labels, shape), about)}"
-        "</div>"
-        for name, shape in shapes.items()
+        f'<div class="{shape.name}">'
+        f"{draw_cycles(recording, cycles, labels, shape, about)}</div>"
+        for shape in (WIDE, NARROW)
     )
 
 

@@ -8,20 +8,15 @@ import base64
 import io
 import json
 import re
-from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from matplotlib.text import Text
 
 from qlung_plugin.cli.demo.analysis import analyse, describe, tabulate
 from qlung_plugin.cli.demo.player import make_player
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.figures import cycles as cycle_figures
-from qlung_plugin.figures.cycles import HATCHES, cycles_figure
-from qlung_plugin.figures.style import COLORS
 from qlung_plugin.inference.classifier import Classification
 from qlung_plugin.scores.icbhi_score import LABELS
 from tests.unittests.inference.test_media import encode
@@ -74,10 +69,6 @@ def classification(cycles, **summary):
             **summary,
         },
     )
-
-
-def texts(axes):
-    return [text.get_text() for text in axes.texts]
 
 
 def test_the_page_says_what_the_model_says(model, sound):
@@ -206,134 +197,6 @@ def test_what_is_no_number(model, tmp_path, value):
     soundfile.write(path, samples, RATE, subtype="FLOAT")
     with pytest.raises(ValueError, match="hole.wav holds NaN or infinite"):
         analyse(model, path, "windows")
-
-
-@pytest.mark.parametrize("number", range(4))
-def test_a_class_has_its_colour_hatching_and_name(sound, number):
-    label = LABELS[number]
-    cycles = table([(1, 5)], [label])
-    axes = cycles_figure(Recording(sound()), cycles, list(LABELS)).axes[1]
-    ground, bar = axes.patches
-    assert bar.get_hatch() == HATCHES[number]
-    color = [int(COLORS[number][i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    assert bar.get_edgecolor()[:3] == pytest.approx(color)
-    # The ground alone lets what is behind it through.
-    assert ground.get_facecolor() == pytest.approx((*color, 0.35))
-    for patch in (ground, bar):
-        assert (patch.get_x(), patch.get_width()) == (1, 4)
-    assert texts(axes) == [f"1 {label}"]
-
-
-def test_what_overlaps_lies_above_each_other(sound):
-    times = [(0, 8), (4, 12), (8, 16), (12, 20), (13, 14)]
-    axes = cycles_figure(Recording(sound()), table(times), list(LABELS)).axes[1]
-    assert [int(bar.get_y()) for bar in axes.patches[::2]] == [0, 1, 0, 1, 2]
-
-
-def test_quality_is_a_line_per_cycle(sound):
-    cycles = table([(0, 5), (5, 9)], quality=[0.25, 1.0])
-    axes = cycles_figure(Recording(sound()), cycles, list(LABELS)).axes[2]
-    lines = [line.tolist() for line in axes.collections[0].get_segments()]
-    assert lines == [[[0, 0.25], [5, 0.25]], [[5, 1], [9, 1]]]
-
-
-@pytest.mark.parametrize("frequency", [200, 1000])
-@pytest.mark.parametrize("rate", [4000, 44101])
-def test_a_tone_is_at_its_frequency(tmp_path, rate, frequency):
-    path = tmp_path / "tone.wav"
-    time = np.arange(2 * rate) / rate
-    soundfile.write(path, 0.5 * np.sin(2 * np.pi * frequency * time), rate)
-    axes = cycles_figure(Recording(path), table([]), list(LABELS)).axes[0]
-    (image,) = axes.images
-    low, high = image.get_extent()[2:]
-    levels = np.asarray(image.get_array())
-    loudest = levels.mean(axis=1).argmax()
-    mel = low + (loudest + 0.5) / len(levels) * (high - low)
-    # O'Shaughnessy's formula
-    assert 700 * (10 ** (mel / 2595) - 1) == pytest.approx(frequency, rel=0.12)
-
-
-def test_what_is_long_is_in_rows_and_a_row_at_a_time(sound, monkeypatch):
-    longest = 0
-    read = Recording.read
-
-    def watched(self, start, end):
-        nonlocal longest
-        longest = max(longest, end - start)
-        return read(self, start, end)
-
-    monkeypatch.setattr(Recording, "read", watched)
-    path = sound(600, 1000)
-    cycles = table([(i, i + 3) for i in range(0, 600, 3)])
-    figure = cycles_figure(Recording(path), cycles, list(LABELS))
-    assert longest <= cycle_figures.WIDE.row
-    assert len(figure.axes) == 3 * 20
-    found = [text for axes in figure.axes[1::3] for text in texts(axes)]
-    assert found == [f"{i + 1} normal" for i in range(200)]
-    width, height = figure.canvas.get_width_height()
-    assert width * height < 2e7  # pixels
-
-
-def test_what_is_longer_has_no_more_rows(sound):
-    path = sound(20 * 60, 800)
-    figure = cycles_figure(Recording(path), table([]), list(LABELS))
-    assert len(figure.axes) == 3 * cycle_figures.WIDE.rows
-
-
-@pytest.mark.parametrize(
-    ("samples", "rate"), [(1, 44100), (3, 800), (5000, 192000)]
-)
-def test_the_oddest_recordings_are_drawn(tmp_path, samples, rate):
-    path = tmp_path / "odd.wav"
-    soundfile.write(path, np.zeros(samples), rate)
-    times = [(0.0, samples / rate)]
-    figure = cycles_figure(Recording(path), table(times), list(LABELS))
-    figure.savefig(tmp_path / "odd.png", dpi=30)
-    assert len(figure.axes) % 3 == 0
-
-
-def test_letters_of_a_phone_are_not_smaller(sound):
-    """Of the two shapes the narrow one is drawn nearly as wide as it is seen."""
-    path, labels = sound(), [*LABELS, "a long one"]
-    cycles = table([(0, 8), (9, 12)], ["a long one", "unusable"])
-    wide, narrow = (
-        cycles_figure(Recording(path), cycles, labels, shape)
-        for shape in (cycle_figures.WIDE, cycle_figures.NARROW)
-    )
-    assert (len(wide.axes), len(narrow.axes)) == (3, 6)
-    assert narrow.get_figwidth() < 390 / 96  # inches of a phone
-    for figure in (wide, narrow):
-        (legend,) = figure.legends
-        box = legend.get_window_extent()
-        assert 0 <= box.x0 and box.x1 <= figure.bbox.x1
-        assert [text.get_text() for text in legend.texts] == [
-            *labels,
-            "unusable",
-        ]
-    assert min(text.get_fontsize() for text in narrow.findobj(Text)) >= 8
-
-
-def test_the_picture_takes_the_page_s_colours(sound):
-    cycles = table([(0, 8)], ["<b>&"])
-    figure = cycles_figure(Recording(sound()), cycles, ["<b>&"])
-    code = cycle_figures.picture(figure, 'of "a"')
-    # A page's element, with no word of files, and its style for itself alone.
-    root = ElementTree.fromstring(code)
-    name = "{http://www.w3.org/2000/svg}"
-    assert root.tag == f"{name}svg" and root.get("aria-label") == 'of "a"'
-    assert root.find(f".//{name}style").text.startswith(".cycles *{")
-    assert not root.findall(f".//{name}script")
-    letters = {
-        element.text: re.search("fill: ([^;]+)", element.get("style"))[1]
-        for element in root.iter(f"{name}text")
-    }
-    # Only the name within its white box is dark in any theme.
-    assert letters.pop("1 <b>&") == "#1a1a1a"
-    assert {"<b>&", "time (s)", "quality", "1,000", "20.0"} <= set(letters)
-    assert set(letters.values()) == {"currentColor"}
-    # No ground: paper is what the page has.
-    for axes in (figure, *figure.axes):
-        assert axes.get_facecolor()[3] == 0
 
 
 def heard(player):
