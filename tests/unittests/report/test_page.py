@@ -20,6 +20,8 @@ from qlung_plugin.report.recordings import Recordings, use_recordings
 from qlung_plugin.report.sources import find_runs
 from qlung_plugin.runs.experiment_report import write_experiments
 from qlung_plugin.runs.experiments import collect_evaluations
+from qlung_plugin.runs.predictions import read_predictions
+from qlung_plugin.scores.quality_analysis import compare_with_errors
 from tests.unittests.report_runs import (
     CYCLES,
     PATIENTS,
@@ -105,14 +107,15 @@ def test_confusion_and_groups_are_those_of_metrics_json(page, results):
 
 def test_quality_figures_are_those_of_the_analysis(page, results):
     for run, table in zip(("ce/1", "qlung/1"), page[1].tables["quality"]):
-        path = results / run / "quality_analysis.json"
-        result = json.loads(path.read_text())
-        assert [row[0] for row in table[1:]] == list(result)
-        for row, values in zip(table[1:], result.values()):
+        predictions = read_predictions(results / run / "predictions.csv")
+        analysis = compare_with_errors(predictions)
+        assert [row[0] for row in table[1:]] == list(analysis)
+        for row, values in zip(table[1:], analysis.values()):
             assert row[1:3] == [two(values["error"]), two(values["aurc"])]
             assert row[3].startswith(two(values["area"]))
 
 
+@pytest.mark.usefixtures("without_quality")
 def test_comparison_is_that_of_the_results_of_the_experiment(results):
     evaluations, notes = collect_evaluations(results)
     # The order of the configurations is that of the tables that are there.
@@ -255,6 +258,7 @@ def test_a_class_without_a_cycle_and_one_patient(tmp_path, data_folder):
     assert parsed.tables["confusion"][0][-1][1:] == ["0 no cycle"] * 4
 
 
+@pytest.mark.usefixtures("without_quality")
 def test_another_checkpoint_is_shown(results):
     runs, evaluations, notes = find_runs([results / "ce/1"], "test_selected")
     text = render_page(runs, evaluations, notes, Recordings())
@@ -265,6 +269,7 @@ def test_another_checkpoint_is_shown(results):
     assert counts == metrics["test_selected"]["confusion"]
 
 
+@pytest.mark.usefixtures("without_quality")
 def test_the_command_writes_a_page_and_says_what_it_lacks(
     results, tmp_path, capsys
 ):
