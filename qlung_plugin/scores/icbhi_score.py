@@ -47,23 +47,12 @@ def prediction_metrics(
     prediction: Sequence[str] | pd.Series,
     labels: Sequence[str] = LABELS,
 ) -> dict[str, Any]:
-    """All metrics of a list of predictions, as plain Python numbers.
+    """All metrics of true and predicted class names, as plain Python numbers.
 
-    Arguments
-    ---------
-    label : sequence of str
-        True class names ``[item]``.
-    prediction : sequence of str
-        Predicted class names ``[item]``.
-    labels : sequence of str
-        All classes, in order, normal first.
-
-    Returns
-    -------
-    dict
-        In percent: those of :data:`qlung_plugin.scores.metrics.METRICS` and
-        ``recall`` per class (NaN for a class without a cycle). In cycles:
-        ``counts`` of the truth per class, and ``confusion`` as nested lists.
+    In percent: those of :data:`qlung_plugin.scores.metrics.METRICS` and
+    ``recall`` per class (NaN for a class without a cycle). In cycles: ``counts``
+    of the truth per class, and ``confusion`` as nested lists. No item, or a name
+    that is not among the labels, is a ValueError.
 
     Example
     -------
@@ -220,15 +209,8 @@ class RespiratoryScore(MetricStats):
     def averaged(self, wholes: Mapping[str, str]) -> "RespiratoryScore":
         """The predictions of what the items are parts of.
 
-        Arguments
-        ---------
-        wholes : dict
-            Per id of an item that of the whole, whose class it has.
-
-        Returns
-        -------
-        RespiratoryScore
-            Per whole the mean of the probabilities of its parts.
+        Per whole, whose id there is by that of an item and whose class it has,
+        they are the mean of the probabilities of its parts.
 
         Example
         -------
@@ -263,13 +245,9 @@ class RespiratoryScore(MetricStats):
     def predictions(self) -> pd.DataFrame:
         """All predictions, in the order in which they were appended.
 
-        None at all, or an id that was appended twice, is a ValueError.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``id``, ``label`` and ``prediction`` (class names), ``p_<label>``
-            per class.
+        Columns ``id``, ``label`` and ``prediction`` (class names), and
+        ``p_<label>`` per class. None at all, or an id that was appended twice,
+        is a ValueError.
         """
         if not self.ids:
             raise ValueError(EMPTY)
@@ -297,12 +275,7 @@ class RespiratoryScore(MetricStats):
     def write_stats(self, filestream: TextIO, verbose: bool = False) -> None:
         """Writes the scores, each with its rule of sensitivity, and the matrix.
 
-        Arguments
-        ---------
-        filestream : file-like object
-            A stream for the text.
-        verbose : bool
-            Whether to print it too.
+        If it is verbose, they are printed, too.
         """
         summary = self.summarize()
         message = "".join(
