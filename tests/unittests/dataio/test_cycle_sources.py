@@ -268,7 +268,7 @@ def test_what_is_not_there(recording, tmp_path):
     st.floats(0.5, 20),
     st.floats(0.3, 20),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_windows_cover_a_recording(duration, length, hop):
     hop = min(hop, length)
     duration = min(duration, 1000 * hop)

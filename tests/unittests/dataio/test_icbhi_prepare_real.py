@@ -205,15 +205,16 @@ def test_the_names_before_the_correction_give_the_same_cycles(
 @pytest.fixture
 def complete(annotations, tmp_path):
     """All 920 annotations beside noise of their length."""
-    generator = np.random.default_rng(0)
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 100 * LOWEST_RATE)
     folder = tmp_path / "data" / "ICBHI_final_database"
     folder.mkdir(parents=True)
     for path in (annotations / "audio_and_txt_files").iterdir():
         (folder / path.name).symlink_to(path.resolve())
         last = float(path.read_text().split("\n")[-2].split()[1])
         frames = int(LOWEST_RATE * last) + 1
-        noise = generator.uniform(-0.5, 0.5, frames)
-        soundfile.write(folder / f"{path.stem}.wav", noise, LOWEST_RATE)
+        assert frames <= len(noise)
+        wav = folder / f"{path.stem}.wav"
+        soundfile.write(wav, noise[:frames], LOWEST_RATE)
     for name in ("ICBHI_challenge_train_test.txt", "demographic_info.txt"):
         (tmp_path / "data" / name).symlink_to((annotations / name).resolve())
     return tmp_path / "data"
