@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 
 from qlung_plugin.dataio.cycles import read_cycle
-from qlung_plugin.inference.models import open_run
+from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.scores.icbhi_score import RespiratoryScore
@@ -97,7 +97,7 @@ def main():
     sys.path.insert(0, str(RECIPE))
     from sprsound_prepare import prepare_sprsound
 
-    run = open_run(options.run_folder)
+    run = open_model(options.run_folder)
     first, later, bare = [], [], []
     for _ in range(options.repetitions):
         with tempfile.TemporaryDirectory() as folder:

@@ -89,13 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     If the model cannot be loaded, it is an OSError or a ValueError.
     """
-    prepare = partial(
-        load,
-        arguments.model,
-        checkpoint=arguments.checkpoint,
-        trust=arguments.trust,
-        device=arguments.device,
-    )
+    prepare = partial(load, arguments)
     function = partial(
         classify,
         channel=arguments.channel,

@@ -32,7 +32,13 @@ def add_parser(subparsers):
     parser.add_argument(
         "out", metavar="OUT", help="the folder to write: new, or empty"
     )
-    add_opening(parser, "which epoch's model")
+    add_opening(parser, "which epoch's model (default: selected)")
+    parser.add_argument(
+        "--convert",
+        action="store_true",
+        help="of a run folder of an older version, which has to be your own: read"
+        " its YAML and checkpoints",
+    )
     parser.add_argument(
         "--onnx",
         action="store_true",
@@ -62,6 +68,7 @@ def run(arguments):
         checkpoint=arguments.checkpoint,
         onnx=arguments.onnx,
         trust=arguments.trust,
+        convert=arguments.convert,
     )
     for line in (
         f"{arguments.out}: the {exported['checkpoint']} checkpoint (epoch"
@@ -70,5 +77,3 @@ def run(arguments):
         f"files: {', '.join(exported['files'])}",
     ):
         print(printable(line))
-    if not exported["plain"]:
-        print("It has components of its own, and loads with --trust only.")

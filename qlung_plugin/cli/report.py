@@ -51,7 +51,7 @@ def add_parser(
         metavar="FILE",
         help="the page, such as report.html",
     )
-    add_opening(parser, "whose predictions are shown")
+    add_opening(parser, "whose predictions are shown (default: selected)")
     parser.add_argument(
         "--data_folder",
         metavar="FOLDER",

@@ -10,7 +10,8 @@ An architecture is a dict of what JSON can say. Some of its values are objects:
 Nothing is made but what :data:`COMPONENTS` lists, with arguments that are plain
 and not out of all proportion. No argument may name a file or an address: what
 the docstring of a component says may be a Path has to be left out, or written
-out where it may be a dict.
+out where it may be a dict. Classes of other modules are made where the caller
+names the module (``trust``); what they do with their arguments is their own.
 
 Authors
  * qlung_plugin contributors
@@ -19,6 +20,7 @@ Authors
 import importlib
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -30,6 +32,9 @@ from qlung_plugin.inference.components import find_components
 from qlung_plugin.utils.state_dicts import DAMAGED
 
 PACKAGE = "qlung_plugin"
+
+Place = tuple[str | int, ...]  # names of what a value is in, and its own
+Bounds = Mapping[str, tuple[float, float]]
 
 # The public components of these kinds: each is one by where this package defines
 # it, see components.find_components.
@@ -101,13 +106,15 @@ FIXED = {"pretrained_weights": (None, "none"), "device": ("cpu",)}
 UNFIT = (*DAMAGED, StrictDataclassError)
 
 
-def check(architecture):
+def check(architecture: object, trust: str | Iterable[str] = ()) -> None:
     """Checks that an architecture is one, and may be made.
 
     Arguments
     ---------
     architecture : object
         What JSON said.
+    trust : str or iterable of str
+        See :func:`build`.
 
     Raises
     ------
@@ -120,84 +127,148 @@ def check(architecture):
     >>> check({"backbone": {"class": "os.system", "arguments": ["ls"]}})
     Traceback (most recent call last):
     ...
-    ValueError: backbone: 'os.system' is none of the components that a model may have
+    ValueError: backbone: 'os.system' is none of the components that a model may have, and of no module that trust (--trust) names
     """
     if not isinstance(architecture, dict):
         raise ValueError("an architecture is a mapping")
-    budget, objects = [MOST_VALUES], set()
+    checker = _Checker(trusted_modules(trust))
     for name, value in architecture.items():
-        _check_value(value, (name,), name, objects, budget)
+        checker.check_value(value, (name,), name)
 
 
-def _check_value(
-    value, place, name, objects, budget, bounds=BOUNDS, mapping=False
-):
-    """Checks a value of an argument called ``name``, at a place.
+def trusted_modules(trust: str | Iterable[str]) -> tuple[str, ...]:
+    """The names of modules that a caller trusts: one, or any number."""
+    names = (trust,) if isinstance(trust, str) else trust
+    if not isinstance(names, Iterable) or not all(
+        isinstance(name, str) for name in names
+    ):
+        raise ValueError(
+            f"trust={trust!r} names no modules: it is one such as"
+            " 'my_module', or a list of them"
+        )
+    return tuple(names)
+
+
+class _Checker:
+    """Checks values; it knows what came before them.
 
     Arguments
     ---------
-    value : object
-        The value.
-    place : tuple
-        Names of what it is in, and its own.
-    name : str
-        Of the argument.
-    objects : set
-        Places of the objects that come before, which grows.
-    budget : list
-        How many values there may still be, which shrinks.
-    bounds : dict
-        Least and largest number by argument.
-    mapping : bool
-        Whether it may be a mapping that is no object.
+    trust : tuple of str
+        Modules whose classes are allowed, too.
     """
-    where = ".".join(map(str, place))
-    budget[0] -= 1
-    if budget[0] < 0 or len(place) > DEEPEST:
-        raise ValueError(
-            f"{where[:200]}: too many values, or nested too deeply"
-        )
-    if (
-        not isinstance(name, str)
-        or not name.isidentifier()
-        or len(name) > LONGEST_NAME
-    ):
-        raise ValueError(f"{where[:200]}: no name of an argument")
-    if name in FIXED:
-        _check_fixed(value, where, FIXED[name])
-    elif isinstance(value, dict):
+
+    def __init__(self, trust: tuple[str, ...]) -> None:
+        self.trust = trust
+        self.objects: set[str] = set()  # places of those that came before
+        self.budget = MOST_VALUES  # how many values there may still be
+
+    def check_value(
+        self,
+        value: object,
+        place: Place,
+        name: object,
+        bounds: Bounds = BOUNDS,
+        mapping: bool = False,
+    ) -> None:
+        """Checks a value of an argument called ``name``, at a place.
+
+        ``bounds`` are the least and largest number by argument; ``mapping``
+        says whether it may be a mapping that is no object.
+        """
+        where = dotted(place)
+        self.budget -= 1
+        if self.budget < 0 or len(place) > DEEPEST:
+            raise ValueError(
+                f"{where[:200]}: too many values, or nested too deeply"
+            )
+        if (
+            not isinstance(name, str)
+            or not name.isidentifier()
+            or len(name) > LONGEST_NAME
+        ):
+            raise ValueError(f"{where[:200]}: no name of an argument")
+        if name in FIXED:
+            _check_fixed(value, where, FIXED[name])
+        elif isinstance(value, dict):
+            self.check_mapping(value, place, bounds, mapping)
+        elif isinstance(value, list):
+            if len(value) > LONGEST_LIST:
+                raise ValueError(f"{where}: a list of {len(value)} values")
+            for position, part in enumerate(value):
+                self.check_value(
+                    part, (*place, position), name, bounds, mapping
+                )
+        else:
+            _check_plain(value, where, bounds.get(name, ANY_NUMBER))
+
+    def check_mapping(
+        self, value: dict, place: Place, bounds: Bounds, mapping: bool
+    ) -> None:
+        """Checks an object, a reference, or where it may be, a mapping."""
+        where = dotted(place)
         if "class" in value:
-            _check_object(value, place, objects, budget)
-            objects.add(where)
-            if len(objects) > MOST_OBJECTS:
+            self.check_object(value, place)
+            self.objects.add(where)
+            if len(self.objects) > MOST_OBJECTS:
                 raise ValueError(f"{where}: more than {MOST_OBJECTS} objects")
         elif "reference" in value:
             if value.keys() != {"reference"} or not (
                 isinstance(value["reference"], str)
-                and value["reference"] in objects
+                and value["reference"] in self.objects
             ):
                 raise ValueError(
                     f"{where}: a reference is to an object that comes before"
                 )
         elif mapping:
             for key, part in value.items():
-                _check_value(
-                    part, (*place, key), key, objects, budget, bounds, True
-                )
+                self.check_value(part, (*place, key), key, bounds, True)
         else:
             raise ValueError(f"{where}: a mapping, but no object")
-    elif isinstance(value, list):
-        if len(value) > LONGEST_LIST:
-            raise ValueError(f"{where}: a list of {len(value)} values")
-        for position, part in enumerate(value):
-            _check_value(
-                part, (*place, position), name, objects, budget, bounds, mapping
+
+    def check_object(self, value: dict, place: Place) -> None:
+        """Checks the class and the arguments of an object."""
+        where, name = dotted(place), value["class"]
+        own = not isinstance(name, str) or name not in COMPONENTS
+        if own:
+            _check_trusted(name, where, self.trust)
+        arguments = value.get("arguments", {})
+        if value.keys() - {"class", "arguments"} or not isinstance(
+            arguments, list if name == SEQUENTIAL and arguments else dict
+        ):
+            raise ValueError(
+                f"{where}: an object has a class and, by their names, arguments"
             )
-    else:
-        _check_plain(value, where, bounds.get(name, ANY_NUMBER))
+        if isinstance(arguments, list):
+            self.check_value(arguments, place, "parts")
+            return
+        bounds, types = BOUNDS, {}
+        if name in LISTED:
+            bounds = {**BOUNDS, **LISTED[name].bounds}
+            types = {one.name: one.type for one in LISTED[name].arguments}
+        for key, argument in arguments.items():
+            mapping = re.search(r"\bdict\b", types.get(key, "")) is not None
+            if mapping:
+                if not isinstance(argument, (dict, type(None))):
+                    raise ValueError(
+                        f"{where}: {key} has to be written out, and no"
+                        f" {type(argument).__name__}"
+                    )
+            elif (
+                re.search(r"\bPath\b", types.get(key, "")) and key not in FIXED
+            ):
+                _check_fixed(argument, f"{where}.{key}", (None,))
+            self.check_value(
+                argument, (*place, key), key, bounds, mapping or own
+            )
 
 
-def _check_plain(value, where, bounds):
+def dotted(place: Place) -> str:
+    """A place in words, for messages and references."""
+    return ".".join(map(str, place))
+
+
+def _check_plain(value: object, where: str, bounds: tuple) -> None:
     """Checks text, number, truth or null."""
     if isinstance(value, str):
         if len(value) > LONGEST_TEXT:
@@ -210,43 +281,7 @@ def _check_plain(value, where, bounds):
         raise ValueError(f"{where}: a {type(value).__name__} is not plain")
 
 
-def _check_object(value, place, objects, budget):
-    where, name = ".".join(map(str, place)), value["class"]
-    if not isinstance(name, str) or name not in COMPONENTS:
-        raise ValueError(
-            f"{where}: {str(name)[:200]!r} is none of the components that a"
-            " model may have"
-        )
-    arguments = value.get("arguments", {})
-    if value.keys() - {"class", "arguments"} or not isinstance(
-        arguments, list if name == SEQUENTIAL and arguments else dict
-    ):
-        raise ValueError(
-            f"{where}: an object has a class and, by their names, arguments"
-        )
-    if isinstance(arguments, list):
-        _check_value(arguments, place, "parts", objects, budget)
-        return
-    bounds, types = BOUNDS, {}
-    if name in LISTED:
-        bounds = {**BOUNDS, **LISTED[name].bounds}
-        types = {one.name: one.type for one in LISTED[name].arguments}
-    for key, argument in arguments.items():
-        mapping = re.search(r"\bdict\b", types.get(key, "")) is not None
-        if mapping:
-            if not isinstance(argument, (dict, type(None))):
-                raise ValueError(
-                    f"{where}: {key} has to be written out, and no"
-                    f" {type(argument).__name__}"
-                )
-        elif re.search(r"\bPath\b", types.get(key, "")) and key not in FIXED:
-            _check_fixed(argument, f"{where}.{key}", (None,))
-        _check_value(
-            argument, (*place, key), key, objects, budget, bounds, mapping
-        )
-
-
-def _check_fixed(value, where, allowed):
+def _check_fixed(value: object, where: str, allowed: tuple) -> None:
     """Checks what would lead to a file, a network or a device."""
     if value not in allowed:
         raise ValueError(
@@ -255,7 +290,67 @@ def _check_fixed(value, where, allowed):
         )
 
 
-def build(architecture, device="cpu"):
+def _check_trusted(name: object, where: str, trust: tuple[str, ...]) -> None:
+    """Checks that a name is of a class that a trusted module defines.
+
+    A function is none, nor a class that the module imports from elsewhere, nor
+    one that is no ``torch.nn.Module``.
+    """
+    module, _, attribute = str(name).rpartition(".")
+    if not isinstance(name, str) or not _is_in(module, trust):
+        raise ValueError(
+            f"{where}: {str(name)[:200]!r} is none of the components that a"
+            " model may have, and of no module that trust (--trust) names"
+        )
+    try:
+        component = getattr(importlib.import_module(module), attribute, None)
+    except ImportError as error:
+        raise ValueError(
+            f"{where}: {module} cannot be imported ({error}): put its folder on"
+            " PYTHONPATH"
+        ) from error
+    if not (
+        isinstance(component, type)
+        and issubclass(component, nn.Module)
+        and _is_in(component.__module__, trust)
+    ):
+        raise ValueError(
+            f"{where}: {module} defines no torch.nn.Module called {attribute}"
+        )
+
+
+def _is_in(module: str, packages: Iterable[str]) -> bool:
+    """Whether a module is one of some, or in one of some packages."""
+    return any(
+        module == name or module.startswith(f"{name}.") for name in packages
+    )
+
+
+def own_modules(architecture: dict) -> list[str]:
+    """The modules from outside that an architecture names, each once.
+
+    Example
+    -------
+    >>> own_modules({"backbone": {"class": "mine.Own"}, "quality": {"a": [1]}})
+    ['mine']
+    """
+    modules: dict[str, None] = {}
+    values: list = [architecture]
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            name = value.get("class")
+            if isinstance(name, str) and name not in COMPONENTS:
+                modules[name.rpartition(".")[0]] = None
+            values.extend(value.values())
+        elif isinstance(value, list):
+            values.extend(value)
+    return list(modules)
+
+
+def build(
+    architecture: dict, device: str = "cpu", trust: str | Iterable[str] = ()
+) -> dict:
     """Makes the objects of an architecture.
 
     Arguments
@@ -265,6 +360,9 @@ def build(architecture, device="cpu"):
     device : str
         ``meta`` for an outline: modules whose parameters have shapes but take no
         memory.
+    trust : str or iterable of str
+        Modules, or packages of some, whose classes are made, too: those that
+        they define and that are a ``torch.nn.Module``.
 
     Returns
     -------
@@ -285,8 +383,8 @@ def build(architecture, device="cpu"):
     >>> build({"classifier": classifier})["classifier"].linear
     Linear(in_features=8, out_features=4, bias=True)
     """
-    check(architecture)
-    objects = {}
+    check(architecture, trust)
+    objects: dict[str, object] = {}
     with _counting_modules():
         return {
             name: _make(value, (name,), objects, device)
@@ -295,11 +393,11 @@ def build(architecture, device="cpu"):
 
 
 @contextmanager
-def _counting_modules():
+def _counting_modules() -> Iterator[None]:
     """Stops what would be made of too many modules: sizes may multiply."""
     count = 0
 
-    def count_one(*_):
+    def count_one(*_: object) -> None:
         nonlocal count
         count += 1
         if count > MOST_MODULES:
@@ -336,9 +434,11 @@ def _make(value, place, objects, device):
     named = made if isinstance(given, dict) else {}
     module, _, attribute = name.rpartition(".")
     component = getattr(importlib.import_module(module), attribute)
-    where = ".".join(map(str, place))
+    where = dotted(place)
+    # Nobody knows what a component from outside computes as it is made.
+    computing = name in COMPUTING or name not in COMPONENTS
     try:
-        with torch.device("cpu" if name in COMPUTING else device):
+        with torch.device("cpu" if computing else device):
             objects[where] = component(*positional, **named)
     except UNFIT as error:
         raise ValueError(
@@ -347,7 +447,7 @@ def _make(value, place, objects, device):
     return objects[where]
 
 
-def size_in_bytes(objects):
+def size_in_bytes(objects: dict) -> int:
     """How much memory the modules among some objects take.
 
     Arguments

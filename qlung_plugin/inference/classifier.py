@@ -16,6 +16,7 @@ from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.cycles import measure_quality
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
+from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.nnet.folding import fold_batch_norms
 from qlung_plugin.processing.quality.silence import (
@@ -23,7 +24,7 @@ from qlung_plugin.processing.quality.silence import (
     constant_runs,
 )
 
-MODULES = ("quality", "cycle_features", "backbone", "classifier")
+MODULES = tuple(PARTS)
 BATCH = 16  # cycles in memory at a time
 NORMAL = "normal"
 UNUSABLE = "unusable"  # the class of a cycle in which there is nothing to hear
@@ -122,7 +123,7 @@ class RespiratorySoundClassifier(Pretrained):
 
     @classmethod
     def from_hparams(
-        cls, source, checkpoint="selected", trust=False, run_opts=None, **kwargs
+        cls, source, checkpoint=None, trust=(), run_opts=None, **kwargs
     ):
         """Loads a model.
 
@@ -131,12 +132,12 @@ class RespiratorySoundClassifier(Pretrained):
         source : str or Path
             The output folder of a training, a folder that ``qlung export``
             wrote, or the id of such a folder on the Hugging Face hub.
-        checkpoint : str
-            Of a training: ``selected`` on validation, ``last``, or
-            ``test_selected``.
-        trust : bool
-            Whether a YAML file of the source may name any code to be run. Not
-            needed for models that are made of this package's components.
+        checkpoint : str, optional
+            ``selected`` on validation, ``last``, or ``test_selected``. By
+            default that which was exported, and ``selected`` of a training.
+        trust : str or iterable of str
+            Modules, or packages of some, from outside, whose classes the model
+            may have, too. They are imported.
         run_opts : dict, optional
             Such as ``{"device": "cuda"}``.
         **kwargs
@@ -145,7 +146,7 @@ class RespiratorySoundClassifier(Pretrained):
         Returns
         -------
         RespiratorySoundClassifier
-            With ``hparams.epoch`` and, of an exported model,
+            With ``hparams.checkpoint``, ``hparams.epoch`` and
             ``hparams.provenance``.
 
         Raises
@@ -153,8 +154,9 @@ class RespiratorySoundClassifier(Pretrained):
         FileNotFoundError
             If the source is no model, or a part of it is missing.
         ValueError
-            If a file is damaged, does not fit the others, or names code and is
-            not trusted.
+            If a file is damaged, does not fit the others, or names a class that
+            is not allowed; or if the source has another checkpoint, or is the
+            run folder of an older version.
         """
         model = open_model(source, checkpoint=checkpoint, trust=trust)
         return cls(

@@ -9,17 +9,16 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HTTPError
-from huggingface_hub.utils import filter_repo_objects
 
 from qlung_plugin.inference.safe_files import LARGEST_WEIGHTS
+from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
-PLAIN_FILES = ("model.json", "model.safetensors", "hyperparams.yaml")
-TRUSTED_FILES = (*PLAIN_FILES, "*.ckpt")
+FILES = [MODEL_JSON, WEIGHTS]
 
 
-def is_hub_id(source):
+def is_hub_id(source: object) -> bool:
     """Whether a text has the form of a repository's id: ``owner/name``.
 
     Arguments
@@ -42,15 +41,13 @@ def is_hub_id(source):
     )
 
 
-def download(hub_id, trust=False):
+def download(hub_id: str) -> Path:
     """Downloads an exported model, unless it was before.
 
     Arguments
     ---------
     hub_id : str
         ``owner/name``.
-    trust : bool
-        Whether the checkpoints of the YAML layout are wanted, too.
 
     Returns
     -------
@@ -66,32 +63,26 @@ def download(hub_id, trust=False):
     ValueError
         If the files are larger than a model may be; none was downloaded.
     """
-    patterns = TRUSTED_FILES if trust else PLAIN_FILES
     try:
-        files = HfApi().model_info(hub_id, files_metadata=True).siblings
+        files = HfApi().model_info(hub_id, files_metadata=True).siblings or []
     except (OSError, ValueError, HTTPError) as error:
-        return _snapshot(hub_id, patterns, error)
-    wanted = filter_repo_objects(
-        files, allow_patterns=list(patterns), key=lambda file: file.rfilename
-    )
-    size = sum(file.size for file in wanted)
-    # With the checkpoints, all weights are there twice.
-    largest = 2 * LARGEST_WEIGHTS if trust else LARGEST_WEIGHTS
-    if size > largest:
+        return _snapshot(hub_id, error)
+    size = sum(file.size or 0 for file in files if file.rfilename in FILES)
+    if size > LARGEST_WEIGHTS:
         raise ValueError(
             f"{hub_id} is too large: its files have {size} bytes, when"
-            f" {largest} is the limit"
+            f" {LARGEST_WEIGHTS} is the limit"
         )
-    return _snapshot(hub_id, patterns)
+    return _snapshot(hub_id)
 
 
-def _snapshot(hub_id, patterns, unreachable=None):
+def _snapshot(hub_id: str, unreachable: Exception | None = None) -> Path:
     """The folder of the files; only if they are there, of a hub that is not."""
     try:
         return Path(
             snapshot_download(
                 hub_id,
-                allow_patterns=patterns,
+                allow_patterns=FILES,
                 local_files_only=unreachable is not None,
             )
         )

@@ -45,13 +45,13 @@ PLAIN = """\
 This reads `model.json` and `model.safetensors`, and runs nothing that they
 hold."""
 
-TRUSTED = """\
-**This model has components of its own, which have to be installed, and is
-loaded with `trust=True` (`--trust`): `hyperparams.yaml` may run any code.**"""
+OWN = """\
+**It has components of its own, which have to be installed, and trusted when it is
+opened: `trust={modules}` in Python, `{options}` on the command line.**"""
 
 SPEECHBRAIN = """\
-SpeechBrain's own loader reads `hyperparams.yaml` and the `.ckpt` files, and runs
-whatever the YAML says:
+SpeechBrain's own loader reads `hyperparams.yaml`, too, and runs whatever the YAML
+says:
 
 ```python
 from speechbrain.inference.interfaces import pretrained_from_hparams
@@ -79,7 +79,7 @@ LIMITS = """\
   of, not what a physician would say of the recording."""
 
 
-def write_model_card(folder, name, model, provenance):
+def write_model_card(folder, name, model, provenance, own_modules=()):
     """Writes ``README.md``: what the model is, is made of, and is worth.
 
     Arguments
@@ -91,11 +91,14 @@ def write_model_card(folder, name, model, provenance):
     model : dict
         Its modules, and ``labels``.
     provenance : dict
-        See :func:`qlung_plugin.inference.provenance.describe_training`; with
-        ``checkpoint`` and ``epoch``.
+        Of its ``model.json``.
+    own_modules : list of str
+        Of components from outside.
     """
-    plain = (folder / "model.json").exists()
-    usage = [USE.format(name=name), PLAIN if plain else TRUSTED]
+    usage = [USE.format(name=name), PLAIN]
+    if own_modules:
+        options = " ".join(f"--trust {module}" for module in own_modules)
+        usage.append(OWN.format(modules=own_modules, options=options))
     if (folder / "model.onnx").exists():
         usage.append(_onnx_use(model))
     usage.append(SPEECHBRAIN.format(name=name))

@@ -38,15 +38,20 @@ PARTS = {
     "backbone": Backbone,
     "classifier": Classifier,
 }
+# Of which nothing but their forward is used.
+OWN_KINDS = (Backbone, Classifier)
 
 
-def check_kinds(model):
+def check_kinds(model, own=False):
     """Checks that all parts of a model are there and of their kinds.
 
     Arguments
     ---------
     model : dict
         The modules of :data:`PARTS`, and anything else.
+    own : bool
+        Whether there are components from outside the package. Then a part of
+        :data:`OWN_KINDS` may be any module.
 
     Raises
     ------
@@ -61,11 +66,14 @@ def check_kinds(model):
     ValueError: quality is missing, or is something else
     """
     for name, kind in PARTS.items():
-        if not isinstance(model.get(name), kind):
+        part = model.get(name)
+        if not isinstance(part, kind) and not (
+            own and kind in OWN_KINDS and isinstance(part, nn.Module)
+        ):
             raise ValueError(f"{name} is missing, or is something else")
 
 
-def check_parts(outline, labels):
+def check_parts(outline, labels, own=False):
     """Checks that the parts of a model go together and take bounded memory.
 
     Arguments
@@ -74,6 +82,9 @@ def check_parts(outline, labels):
         See :func:`check_kinds`; the parameters may be on the device ``meta``.
     labels : object
         What is to be a list of different texts, one per class.
+    own : bool
+        Whether there are components from outside the package. What they do with
+        a cycle is theirs, and may be what an outline cannot do.
 
     Raises
     ------
@@ -81,7 +92,7 @@ def check_parts(outline, labels):
         If they do not, or a cycle takes more memory on its way than
         :data:`LARGEST_ACTIVATION`; the message names the part.
     """
-    check_kinds(outline)
+    check_kinds(outline, own)
     cycle_features = outline["cycle_features"]
     if not (
         isinstance(cycle_features.resampler, CycleResampler)
@@ -96,6 +107,8 @@ def check_parts(outline, labels):
         and len(set(labels)) == len(labels)
     ):
         raise ValueError("labels is no list of different texts in one line")
+    if own:
+        return
     _check_rates(cycle_features)
     _check_analyses(outline["quality"])
     shape = _shape_of_logits(outline)

@@ -1,24 +1,26 @@
 """Opening a trained model, wherever it comes from.
 
-A model is in one of three layouts: the folder of a training; a folder that
-``qlung export`` wrote, of JSON and safetensors; or one in SpeechBrain's layout
-for the hub, of YAML and checkpoints. The first two are read without running
-anything that they name; the third, and a training with components of one's own,
-only if it is trusted.
+A model is a folder of ``model.json`` and ``model.safetensors``. A training
+writes one for each of its checkpoints into its run folder, ``qlung export`` one
+to be passed on. Nothing else of a folder is read, and nothing that it names is
+run, but what :mod:`qlung_plugin.inference.architecture` allows.
 
 Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import yaml
-from hyperpyyaml import load_hyperpyyaml
 from torch import nn
 
-from qlung_plugin.inference.architecture import build, size_in_bytes
-from qlung_plugin.inference.checkpoint_files import check_state_file
+from qlung_plugin.inference.architecture import (
+    build,
+    own_modules,
+    size_in_bytes,
+)
 from qlung_plugin.inference.hub import download, is_hub_id
 from qlung_plugin.inference.model_checks import (
     PARTS,
@@ -26,30 +28,26 @@ from qlung_plugin.inference.model_checks import (
     check_parts,
     check_tensors,
 )
-from qlung_plugin.inference.plain_yaml import read_architecture
-from qlung_plugin.inference.run import (
-    describe_checkpoint,
-    find_checkpoint,
-    load_run,
-    load_weights,
-    open_checkpoints,
-)
 from qlung_plugin.inference.safe_files import (
     LARGEST_WEIGHTS,
     read_tensors,
     read_text,
 )
-from qlung_plugin.runs.folder import INFERENCE_YAML, RunFolder
+from qlung_plugin.inference.trained_model import FORMAT_VERSION
+from qlung_plugin.runs.folder import (
+    MODEL_JSON,
+    WEIGHTS,
+    RunFolder,
+)
+from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
 from qlung_plugin.utils.ordinary_files import parse_json
 
-MODEL_JSON = "model.json"
-WEIGHTS = "model.safetensors"
-HUB_YAML = "hyperparams.yaml"
 
-FORMAT_VERSION = 1  # of model.json
-
-
-def open_model(source, checkpoint="selected", trust=False):
+def open_model(
+    source: str | Path,
+    checkpoint: str | None = None,
+    trust: str | Iterable[str] = (),
+) -> dict[str, Any]:
     """Loads the parts of a model.
 
     Arguments
@@ -57,19 +55,20 @@ def open_model(source, checkpoint="selected", trust=False):
     source : str or Path
         The output folder of a training, an exported folder, or the id of such
         a folder on the Hugging Face hub. A folder is never taken for an id.
-    checkpoint : str
-        Of a training: ``selected`` on validation, ``last``, or
-        ``test_selected``. An exported folder has one.
-    trust : bool
-        Whether a YAML file of the source may name any code to be run.
+    checkpoint : str, optional
+        ``selected`` on validation, ``last``, or ``test_selected``. By default
+        that which was exported, and ``selected`` of a training.
+    trust : str or iterable of str
+        Modules, or packages of some, from outside, whose classes the model may
+        have, too. They are imported.
 
     Returns
     -------
     dict
         The modules of :data:`PARTS`, on the CPU and in evaluation mode;
-        ``labels``, a list; ``epoch``; ``validated``, whether there was a
-        validation set to select the epoch by; and, of an exported model,
-        ``provenance``, what is known of its training.
+        ``labels``, a list; ``checkpoint``; ``epoch``; ``validated``, whether
+        there was a validation set to select the epoch by; and ``provenance``,
+        what is known of its training.
 
     Raises
     ------
@@ -77,76 +76,137 @@ def open_model(source, checkpoint="selected", trust=False):
         If the source is no model, or a part of it is missing.
     ValueError
         If a file is damaged, does not fit the others, is out of all proportion,
-        or names code and is not trusted.
+        or names a class that is not allowed; or if the source has another
+        checkpoint, or is the run folder of an older version.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        if folder.exists():
-            raise ValueError(f"{source} is a file: pass the folder of a model")
-        if not is_hub_id(source):
-            raise FileNotFoundError(
-                f"{source} is no folder, nor an id of the Hugging Face hub, such"
-                " as owner/name"
-            )
-        folder = download(str(source), trust)
-    if (folder / MODEL_JSON).exists():
-        return open_exported(folder)
-    if any(
-        RunFolder(folder, s).inference_yaml.exists() for s in (None, folder)
-    ):
-        return open_run(folder, checkpoint, trust)
-    if (folder / HUB_YAML).exists():
-        return open_yaml_layout(folder, trust)
-    raise FileNotFoundError(
-        f"{source} is no model: it has neither the {MODEL_JSON} of an exported"
-        f" one, nor the save/{INFERENCE_YAML} of a training"
-    )
+    if checkpoint is not None:
+        check_checkpoint(checkpoint)
+    folder = _find_folder(source)
+    if not (folder / MODEL_JSON).exists():
+        folder = _find_in_run(folder, checkpoint or "selected")
+    model = _open_folder(folder, trust)
+    if checkpoint not in (None, model["checkpoint"]):
+        raise ValueError(
+            f"{source} is the model of the {model['checkpoint']} checkpoint"
+            f" alone: {checkpoint} needs the training's output folder"
+        )
+    return model
 
 
-def open_exported(folder):
-    """Loads what ``qlung export`` wrote: JSON and safetensors.
+def find_checkpoints(source: str | Path, checkpoint: str) -> list[str]:
+    """The checkpoints to evaluate.
 
     Arguments
     ---------
-    folder : Path
-        The folder.
-
-    Returns
-    -------
-    dict
+    source : str or Path
         See :func:`open_model`, also for errors.
+    checkpoint : str
+        One of them; or ``all`` that the source has: without a test pass per
+        epoch there is no ``test_selected``.
     """
+    if checkpoint != "all":
+        check_checkpoint(checkpoint)
+        return [checkpoint]
+    folder = _find_folder(source)
+    if (folder / MODEL_JSON).exists():
+        return [_read_description(folder)["provenance"]["checkpoint"]]
+    _find_in_run(folder, "last")
+    return [
+        name
+        for name in CHECKPOINTS
+        if (RunFolder(folder).model(name) / MODEL_JSON).exists()
+    ]
+
+
+def _find_folder(source: str | Path) -> Path:
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise ValueError(f"{source} is a file: pass the folder of a model")
+    if not is_hub_id(source):
+        raise FileNotFoundError(
+            f"{source} is no folder, nor an id of the Hugging Face hub, such"
+            " as owner/name"
+        )
+    return download(str(source))
+
+
+def _find_in_run(folder: Path, checkpoint: str) -> Path:
+    """The folder of a checkpoint's model; what lacks it is told apart."""
+    run = RunFolder(folder)
+    if (run.model(checkpoint) / MODEL_JSON).exists():
+        return run.model(checkpoint)
+    if run.models.is_dir():
+        there = sorted(path.name for path in run.models.iterdir())
+        raise FileNotFoundError(
+            f"{folder} has no {checkpoint} model, but {', '.join(there)}"
+        )
+    if run.inference_yaml.exists():
+        raise ValueError(
+            f"{folder} is a run folder of an older version: `qlung export"
+            f" {folder} OUT --convert` makes OUT a model of it"
+        )
+    if run.checkpoints and run.has_results:
+        raise FileNotFoundError(
+            f"{folder} has results, but no model: a warning in {run.log} says"
+            " why its training could not write it"
+        )
+    if run.checkpoints:
+        raise FileNotFoundError(
+            f"{folder} has no model yet, which a training writes when it comes"
+            " to its end: call train.py as before, and it goes on"
+        )
+    raise FileNotFoundError(
+        f"{folder} is no model: it has neither a {MODEL_JSON} nor, as the run"
+        f" folder of a training, {run.model(checkpoint).relative_to(folder)}"
+    )
+
+
+def _open_folder(folder: Path, trust: str | Iterable[str]) -> dict[str, Any]:
     path = folder / MODEL_JSON
-    description = parse_json(read_text(path, folder), path)
+    description = _read_description(folder)
+    architecture = description["architecture"]
+    own = bool(own_modules(architecture))
     with _errors_naming(path):
-        architecture = _checked_description(description)
-        outline = _outline(architecture)
-        check_kinds(outline)
+        outline = build(architecture, "meta", trust)
+        size = size_in_bytes(outline)
+        if size > LARGEST_WEIGHTS:
+            raise ValueError(
+                f"a model of {size} bytes, when {LARGEST_WEIGHTS} is the limit"
+            )
+        check_kinds(outline, own)
         modules = nn.ModuleDict({name: outline[name] for name in PARTS})
     if not (folder / WEIGHTS).exists():
         raise FileNotFoundError(f"{folder} has no {WEIGHTS} beside its model")
     tensors = read_tensors(folder / WEIGHTS, folder, modules.state_dict())
     with _errors_naming(path):
-        check_parts(outline, description["labels"])
-        model = build(architecture)
-    nn.ModuleDict({name: model[name] for name in PARTS}).load_state_dict(
-        tensors
-    )
+        check_parts(outline, description["labels"], own)
+        made = build(architecture, trust=trust)
+    model = {name: made[name].eval() for name in PARTS}
+    nn.ModuleDict(model).load_state_dict(tensors)
     check_tensors(model, folder / WEIGHTS)
-    for name in PARTS:
-        model[name].eval()
     provenance = description["provenance"]
     return {
         **model,
         "labels": description["labels"],
+        "checkpoint": provenance["checkpoint"],
         "epoch": provenance.get("epoch"),
         "validated": provenance.get("validated"),
         "provenance": provenance,
     }
 
 
-def _checked_description(description):
-    """The architecture in a model.json, if this version can read it."""
+def _read_description(folder: Path) -> dict[str, Any]:
+    """What a model.json says, if this version can read it."""
+    path = folder / MODEL_JSON
+    description = parse_json(read_text(path, folder), path)
+    with _errors_naming(path):
+        _check_description(description)
+    return description
+
+
+def _check_description(description: Any) -> None:
     if not isinstance(description, dict):
         raise ValueError("no description of a model")
     version = description.get("format_version")
@@ -164,115 +224,24 @@ def _checked_description(description):
     ):
         if not isinstance(description.get(key), kind):
             raise ValueError(f"no description of a model: {key} is missing")
-    architecture = description["architecture"]
-    missing = [name for name in PARTS if name not in architecture]
+    missing = [
+        name for name in PARTS if name not in description["architecture"]
+    ]
     if missing:
         raise ValueError(f"an architecture without {', '.join(missing)}")
-    return architecture
-
-
-def open_run(run_folder, checkpoint="selected", trust=False):
-    """Loads the model of a training.
-
-    Arguments
-    ---------
-    run_folder : str or Path
-        The ``output_folder`` of the training.
-    checkpoint : str
-        ``selected``, ``last`` or ``test_selected``.
-    trust : bool
-        Whether its ``inference.yaml`` may run whatever it says, which a model
-        with components of one's own needs. Without, nothing that the folder
-        names is run.
-
-    Returns
-    -------
-    dict
-        See :func:`open_model`, also for errors.
-    """
-    if not isinstance(trust, bool):  # a recipe's --trust no is a text
-        raise ValueError(f"trust is True or False, not {trust!r}")
-    run = RunFolder.of_training(run_folder)
-    folder, path = run.save, run.inference_yaml
-    if trust:
-        model = load_run(folder, checkpoint)
-        check_tensors(model, folder)
-        return model
-    architecture = read_architecture(path, folder)
-    with _errors_naming(path):
-        outline = _outline(architecture)
-    with _errors_naming(folder):
-        found = find_checkpoint(open_checkpoints(folder), checkpoint)
-        description = describe_checkpoint(found)
-    for name in outline.keys() & found.paramfiles.keys():
-        check_state_file(found.paramfiles[name], folder)
-    with _errors_naming(path):
-        check_parts(outline, architecture.get("labels"))
-        model = build(architecture)
-    load_weights(model, found)
-    check_tensors(model, found.path)
-    return {**model, **description}
-
-
-def open_yaml_layout(folder, trust=False):
-    """Loads SpeechBrain's layout for the hub, as SpeechBrain does.
-
-    Arguments
-    ---------
-    folder : Path
-        With ``hyperparams.yaml`` and the checkpoints that it names.
-    trust : bool
-        Whether the YAML may run whatever it says. Without, it is refused.
-
-    Returns
-    -------
-    dict
-        See :func:`open_model`, also for errors.
-    """
-    path = folder / HUB_YAML
-    if not trust:
-        read_architecture(path, folder)
-        raise ValueError(
-            f"{path} is read with trust=True only (on the command line:"
-            f" --trust), and {folder} has no {MODEL_JSON}"
-        )
-    with open(path, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file)
-    missing = [key for key in ("modules", "pretrainer") if key not in hparams]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    pretrainer = hparams.pop("pretrainer")
-    pretrainer.collect_files(default_source=str(folder))
-    pretrainer.load_collected()
-    modules = nn.ModuleDict(hparams.pop("modules")).eval()
-    check_tensors(dict(modules), folder)
-    return {"epoch": None, "validated": None, **hparams, **modules}
-
-
-def _outline(architecture):
-    """The objects of an architecture without memory, if it may have it."""
-    outline = build(architecture, "meta")
-    size = size_in_bytes(outline)
-    if size > LARGEST_WEIGHTS:
-        raise ValueError(
-            f"a model of {size} bytes, when {LARGEST_WEIGHTS} is the limit"
-        )
-    return outline
+    check_checkpoint(description["provenance"].get("checkpoint"))
 
 
 @contextmanager
-def _errors_naming(path):
-    """What is wrong becomes a ValueError that names the file, or folder."""
+def _errors_naming(path: Path) -> Iterator[None]:
+    """What is wrong becomes a ValueError that names the file."""
     try:
         yield
-    except FileNotFoundError:  # which names it
-        raise
     except (
         ArithmeticError,
         LookupError,
         RecursionError,
         TypeError,
         ValueError,
-        yaml.YAMLError,
     ) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -12,12 +12,13 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.inference.hub import is_hub_id
-from qlung_plugin.inference.run import read_hyperparameters
+from qlung_plugin.runs.configuration import plain_scalar, yaml_tag
 from qlung_plugin.runs.evaluations import read_evaluations
 from qlung_plugin.runs.folder import RunFolder
+from qlung_plugin.runs.schema import read_checked
 from qlung_plugin.scores.metrics import METRICS
 
-# What is told of a run's hyperparams.yaml, where it has it.
+# What is told of the YAML of a training, where it has it.
 SETTINGS = (
     "seed",
     "number_of_epochs",
@@ -62,23 +63,22 @@ RESULTS = (
 SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")
 
 
-def describe_training(run_folder, checkpoint):
-    """What is known of the training of a checkpoint.
+def describe_results(run: RunFolder, checkpoint: str) -> dict:
+    """What is known of a finished training's data, and of a checkpoint's results.
 
     Arguments
     ---------
-    run_folder : str or Path
-        The ``output_folder`` of a training.
+    run : RunFolder
+        Of the training.
     checkpoint : str
-        ``selected``, ``last`` or ``test_selected``.
+        One of :data:`qlung_plugin.training.selection.CHECKPOINTS`.
 
     Returns
     -------
     dict
-        ``settings`` of the training; ``data``, None if the training has not
-        come to its end; and ``results``, a list of dicts: those on the test set
-        of the training first, then those in folders within the run folder. A
-        result has ``data``, too.
+        ``data``; and ``results``, a list of dicts: those on the test set of the
+        training first, then those in folders within the run folder. A result
+        has ``data``, too. Empty if the training has not come to its end.
 
     Raises
     ------
@@ -86,67 +86,76 @@ def describe_training(run_folder, checkpoint):
         If a file is damaged, or predictions are missing or give other figures;
         the message names it.
     """
-    run = RunFolder.of_training(run_folder)
     configuration, seed = run.path.parent.name, run.path.name
-    results, training = [], None
+    known: dict = {}
     for part in run.parts():
-        found = read_evaluations(part, configuration, seed)
-        data = _chosen(found[0].data, DATA)
+        evaluations = read_evaluations(part, configuration, seed)
+        data = choose_data(evaluations[0].data)
         if part.path == run.path:
-            training = data
-        results += [
+            known["data"] = data
+        known.setdefault("results", []).extend(
             {
-                "selection": one.selection,
-                **_chosen(one.figures, RESULTS),
+                "selection": evaluation.selection,
+                **_chosen(evaluation.figures, RESULTS),
                 "data": data,
             }
-            for one in found
-            if one.checkpoint == checkpoint
-        ]
-    return {
-        "settings": read_settings(run.path),
-        "data": training,
-        "results": results,
-    }
+            for evaluation in evaluations
+            if evaluation.checkpoint == checkpoint
+        )
+    return known
 
 
-def read_settings(run_folder):
+def read_training_data(source: str | Path, provenance: dict) -> dict | None:
+    """What a model was trained on, as far as its folder knows.
+
+    Arguments
+    ---------
+    source : str or Path
+        Where it was opened: of a run folder, its results say more.
+    provenance : dict
+        Of the model.
+    """
+    metrics = RunFolder(source).metrics
+    if metrics.is_file():
+        return read_checked(metrics, {"data": {}})["data"]
+    return provenance.get("data")
+
+
+def choose_data(data: dict) -> dict:
+    """What is told of the data that ``metrics.json`` describes."""
+    return _chosen(data, DATA)
+
+
+def read_settings(keys: CommentedMap) -> dict:
     """The settings of a training that are worth telling.
 
     Arguments
     ---------
-    run_folder : str or Path
-        Of which the ``hyperparams.yaml`` is read; nothing in it is made.
+    keys : ruamel.yaml.comments.CommentedMap
+        Its YAML, from :func:`qlung_plugin.runs.configuration.parse_yaml`;
+        nothing in it is made.
 
     Returns
     -------
     dict
-        Plain values by name; of the loss, classes and arguments. Empty if there
-        is no such file.
-
-    Raises
-    ------
-    ValueError
-        If it is no YAML.
+        Plain values by name; of the loss, classes and arguments.
 
     Example
     -------
-    >>> folder = getfixture("tmp_path")
-    >>> _ = (folder / "hyperparams.yaml").write_text('''
+    >>> from qlung_plugin.runs.configuration import parse_yaml
+    >>> settings = read_settings(parse_yaml('''
     ... seed: 1
     ... data_folder: /home/somebody/ICBHI
     ... pretrained_weights: /home/somebody/mn04_as.pt
     ... loss: !new:qlung_plugin.nnet.losses.FocalLoss
     ...     gamma: 2.0
-    ... ''')
-    >>> settings = read_settings(folder)
+    ... ''', "a.yaml"))
     >>> settings["seed"], settings["pretrained_weights"]
     (1, 'mn04_as.pt')
     >>> settings["loss"]
     {'class': 'qlung_plugin.nnet.losses.FocalLoss', 'arguments': {'gamma': 2.0}}
     """
-    hparams = read_hyperparameters(run_folder)
-    settings = {key: _plain(hparams[key]) for key in SETTINGS if key in hparams}
+    settings = {key: _plain(keys[key]) for key in SETTINGS if key in keys}
     weights = settings.get("pretrained_weights")
     if weights is not None and (
         str(weights).endswith(SUFFIXES) or not is_hub_id(weights)
@@ -155,23 +164,21 @@ def read_settings(run_folder):
     return settings
 
 
-def _chosen(mapping, keys):
+def _chosen(mapping: dict, keys: tuple[str, ...]) -> dict:
     return {key: mapping[key] for key in keys if key in mapping}
 
 
-def _plain(node):
+def _plain(node: object) -> object:
     """A node of YAML as JSON has it."""
-    tag = str(getattr(node, "tag", ""))
+    tag = yaml_tag(node)
     if isinstance(node, CommentedMap):
-        value = {str(key): _plain(part) for key, part in node.items()}
+        value: object = {str(key): _plain(part) for key, part in node.items()}
     elif isinstance(node, CommentedSeq):
         value = [_plain(part) for part in node]
-    elif isinstance(node, (bool, type(None))):
-        return node
-    elif isinstance(node, (int, float)):
-        return float(node) if isinstance(node, float) else int(node)
-    else:  # text, or a tag without arguments
-        value = {} if tag.startswith("!") else str(node)
-    if tag.startswith("!"):
+    elif tag:  # without arguments
+        value = {}
+    else:
+        return plain_scalar(node)
+    if tag:
         return {"class": tag.rpartition(":")[2], "arguments": value}
     return value

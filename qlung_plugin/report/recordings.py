@@ -6,7 +6,7 @@ Authors
 
 import base64
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -59,15 +59,15 @@ def use_recordings(
     sounds: int = 300,
     method: str = "tsne",
     device: str = "cpu",
-    trust: bool = False,
+    trust: Iterable[str] = (),
 ) -> Recordings:
     """Makes what needs the recordings, as far as they are there.
 
     The data folder is by default where it was when it was evaluated; one that
     is given and is not there, or holds no recording, is a FileNotFoundError. So
     many cycles as ``sounds`` says get a sound and a picture at most. The maps
-    are made by a method of :mod:`qlung_plugin.report.embeddings`; with
-    ``trust`` the YAML of a model may name any code to be run.
+    are made by a method of :mod:`qlung_plugin.report.embeddings`; ``trust``
+    names modules from outside whose classes a model may have.
     """
     recordings = Recordings()
     try:
@@ -238,7 +238,7 @@ def _make_map(
     cache: str,
     method: str,
     device: str,
-    trust: bool,
+    trust: Iterable[str],
 ) -> None:
     """Adds the map of a run, and whether its model does as it did."""
     ids = list(manifest)

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from qlung_plugin.figures.results import CURVES
-from qlung_plugin.inference.run import read_hyperparameters
 from qlung_plugin.runs.folder import RunFolder
-from qlung_plugin.runs.schema import check_cycle, read_checked
+from qlung_plugin.runs.schema import (
+    CONFIGURATION,
+    check_cycle,
+    read_checked,
+)
 
 if TYPE_CHECKING:  # which imports this
     from qlung_plugin.report.sources import Run
@@ -28,7 +31,7 @@ def find_training(run: "Run") -> RunFolder | None:
     if training.get("folder"):
         places.insert(0, Path(training["folder"]))
     trainings = map(RunFolder, places)
-    return next((t for t in trainings if t.inference_yaml.is_file()), None)
+    return next((t for t in trainings if t.is_training), None)
 
 
 def read_training(run: "Run") -> pd.DataFrame | None:
@@ -62,7 +65,9 @@ def find_recordings_of(
     """
     place = RunFolder(run.folder)
     home, partition = place.top, "valid" if place.is_validation else "test"
-    settings = read_hyperparameters(home.path)
+    settings = {}
+    if os.path.lexists(home.configuration):
+        settings = read_checked(home.configuration, CONFIGURATION)["options"]
     places = [home.manifest(partition)]
     if settings.get(f"{partition}_annotation"):
         places.append(Path(str(settings[f"{partition}_annotation"])))
@@ -75,13 +80,13 @@ def find_recordings_of(
         data_folder = settings.get("data_folder")
         if data_folder is None:
             raise FileNotFoundError(
-                f"no {home.hyperparameters} says where the recordings are:"
+                f"no {home.configuration} says where the recordings are:"
                 " give --data_folder"
             )
         # A stranger's run must not choose among all files of this machine.
         if Path.home().resolve().is_relative_to(Path(data_folder).resolve()):
             raise ValueError(
-                f"{home.hyperparameters} says that the recordings are in"
+                f"{home.configuration} says that the recordings are in"
                 f" {data_folder}, which holds more than a database: give"
                 " --data_folder"
             )

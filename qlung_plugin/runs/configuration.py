@@ -22,6 +22,7 @@ from ruamel.yaml.scalarbool import ScalarBoolean
 from speechbrain.utils.run_opts import RunOptions
 
 from qlung_plugin.runs.hparams import read_hparams
+from qlung_plugin.utils.ordinary_files import read_ordinary
 
 UPWARDS = ("number_of_epochs", "epoch_counter.limit")
 # What may be otherwise when a script goes on in its folder, by reason: no
@@ -92,6 +93,28 @@ def parse_yaml(text: str, origin: Path | str) -> CommentedMap:
     return keys
 
 
+def read_yaml(path: Path | str) -> CommentedMap:
+    """Reads a file that holds a resolved YAML; see :func:`parse_yaml`."""
+    return parse_yaml(read_ordinary(path), path)
+
+
+def yaml_tag(node: object) -> str:
+    """The tag of a node of ruamel.yaml that has one of its own, else ""."""
+    tag = getattr(node, "tag", None)
+    return str(tag.value) if tag is not None and tag.value else ""
+
+
+def plain_scalar(value: object) -> bool | int | float | str | None:
+    """A scalar of ruamel.yaml in Python's own types."""
+    if isinstance(value, (bool, ScalarBoolean)):
+        return bool(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    return None if value is None else str(value)
+
+
 def flatten(keys: CommentedMap) -> dict[str, Any]:
     """The configuration that a resolved YAML is: plain values by place.
 
@@ -143,15 +166,10 @@ def _flatten(
 
 
 def _plain(value: Any, place: str) -> Any:
-    """A scalar of ruamel.yaml in Python's own types."""
-    if isinstance(value, (bool, ScalarBoolean)):
-        return bool(value)
-    for kind in (int, float):
-        if isinstance(value, kind):
-            return kind(value)
-    if value is None:
-        return None
-    text = str(value)
+    """A scalar, of a file what it holds."""
+    text = plain_scalar(value)
+    if not isinstance(text, str):
+        return text
     # Only what looks like a file: "official" may be one by chance.
     if "." in text and not _is_allowed(place) and os.path.isfile(text):
         return f"{Path(text).name} (sha256 {digest_file(text)})"

@@ -20,7 +20,9 @@ from qlung_plugin.utils.ordinary_files import read_json
 logger = get_logger(__name__)
 
 # As qlung_plugin.utils.files.replacing names them: process and kind of file.
-TEMPORARY = re.compile(r"\..+\.([0-9]+)\.(csv|json|md|png|txt|yaml)")
+TEMPORARY = re.compile(
+    r"\..+\.([0-9]+)\.(csv|json|md|png|safetensors|txt|yaml)"
+)
 EPOCH = re.compile(r"epoch: ([0-9]+)\b")
 
 

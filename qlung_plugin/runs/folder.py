@@ -20,15 +20,16 @@ from qlung_plugin.runs import schema
 from qlung_plugin.runs.configuration import (
     file_checksums,
     flatten,
-    parse_yaml,
+    read_yaml,
 )
 from qlung_plugin.training.selection import CHECKPOINTS
-from qlung_plugin.utils.ordinary_files import read_ordinary
 
 METRICS = "metrics.json"
 EXPERIMENT = "experiment.json"
 HYPERPARAMETERS = "hyperparams.yaml"
-INFERENCE_YAML = "inference.yaml"
+INFERENCE_YAML = "inference.yaml"  # of older versions: of what a model is made
+MODEL_JSON = "model.json"
+WEIGHTS = "model.safetensors"
 VALIDATION = "validation"
 HISTORY = "history.ckpt"  # of a checkpoint
 PARTITIONS = ("train", "valid", "test", "recordings")
@@ -69,34 +70,12 @@ class RunFolder:
         self.console = self.path / "console.txt"  # of a script among many
         self.validation = self.path / VALIDATION
         self.save = Path(save or self.path / "save")
+        self.models = self.path / "model"
         self.inference_yaml = self.save / INFERENCE_YAML
 
-    @classmethod
-    def of_training(cls, path):
-        """The run folder of a training, whose model can be loaded.
-
-        Arguments
-        ---------
-        path : str or Path
-            Its ``output_folder``, or its folder of checkpoints.
-
-        Returns
-        -------
-        RunFolder
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is none.
-        """
-        for save in (Path(path) / "save", Path(path)):
-            run = cls(save.parent, save)
-            if run.inference_yaml.is_file():
-                return run
-        raise FileNotFoundError(
-            f"{path} is no run folder: neither it nor its save/ has an"
-            f" {INFERENCE_YAML}, which a training writes"
-        )
+    def model(self, checkpoint):
+        """The folder of a checkpoint's model, which a training writes last."""
+        return self.models / checkpoint
 
     def predictions(self, checkpoint):
         """The table of what a checkpoint predicted."""
@@ -116,6 +95,11 @@ class RunFolder:
         """The folders of its checkpoints, the oldest first."""
         # Their names are dates; two of a second are numbered.
         return sorted(self.save.glob(f"{CKPT_PREFIX}*"))
+
+    @property
+    def is_training(self):
+        """Whether a training writes, or wrote, its model here."""
+        return self.save.is_dir() or self.models.is_dir()
 
     @property
     def has_results(self):
@@ -287,7 +271,7 @@ class RunFolder:
         scripts = sorted(script.name for script in self.path.glob("*.py"))
         return {
             "script": scripts[0] if len(scripts) == 1 else None,
-            "options": flatten(parse_yaml(read_ordinary(path), path)),
+            "options": flatten(read_yaml(path)),
             "run_options": None,
             "manifests": file_checksums(
                 path

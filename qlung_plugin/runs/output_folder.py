@@ -10,6 +10,7 @@ Authors
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -188,6 +189,7 @@ class OutputFolder:
             for folder in (self.path, self.keys.get("validation_folder")):
                 # Until then, it is not finished.
                 RunFolder(folder or self.path).metrics.unlink(True)
+            shutil.rmtree(self.run.models, ignore_errors=True)
         text = StringIO()
         text.write(f"# Generated {date.today()} from:\n# {self.origin}\n")
         text.write("# yamllint disable\n")

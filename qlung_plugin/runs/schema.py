@@ -117,6 +117,14 @@ PROVENANCE = {
         {"score": Nullable(number(0, 100)), "selection": TEXT, "data": DATA}
     ],
 }
+# Where the recordings of a run were, and its manifests.
+CONFIGURATION = {
+    "options": {
+        "data_folder?": TEXT,
+        "test_annotation?": Nullable(TEXT),
+        "valid_annotation?": Nullable(TEXT),
+    }
+}
 HISTORY = [{"epoch": whole(0, 10**6), ANY: Nullable(number(-1e12, 1e12))}]
 EXPERIMENT = {
     "configuration": NAME,

@@ -11,6 +11,8 @@ from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
+from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
+
 logger = get_logger(__name__)
 
 COMPLETE = "complete"
@@ -71,3 +73,35 @@ class CompleteCheckpointer(Checkpointer):
                     shutil.rmtree(checkpoint.path)
         ddp_barrier()
         return super().recover_if_possible(*args, **kwargs)
+
+
+def find_checkpoint(checkpointer: Checkpointer, checkpoint: str) -> Checkpoint:
+    """Finds one of the checkpoints that a training keeps.
+
+    Arguments
+    ---------
+    checkpointer : speechbrain.utils.checkpoints.Checkpointer
+        Of the training.
+    checkpoint : str
+        One of :data:`CHECKPOINTS`. Where a training had no validation set,
+        ``selected`` is its last epoch.
+
+    Returns
+    -------
+    speechbrain.utils.checkpoints.Checkpoint
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    check_checkpoint(checkpoint)
+    found = checkpointer.find_checkpoint(max_key=CHECKPOINTS[checkpoint].key)
+    if found is None and checkpoint == "selected":
+        found = checkpointer.find_checkpoint(max_key=CHECKPOINTS["last"].key)
+    if found is None:
+        raise FileNotFoundError(
+            f"{checkpointer.checkpoints_dir} has no checkpoint with"
+            f" {CHECKPOINTS[checkpoint].key!r}, so none is {checkpoint}"
+        )
+    return found

@@ -50,3 +50,11 @@ def describe_selection(checkpoint: str, validated: bool = True) -> str:
     if checkpoint == "selected" and not validated:
         return "last epoch, since there was no validation set"
     return CHECKPOINTS[checkpoint].words
+
+
+def check_checkpoint(checkpoint: str) -> None:
+    """Raises ValueError if no checkpoint is called so."""
+    if checkpoint not in CHECKPOINTS:
+        raise ValueError(
+            f"checkpoint={checkpoint!r} is none of {', '.join(CHECKPOINTS)}"
+        )

@@ -7,18 +7,22 @@ Authors
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.dataio.labels import TWO_CLASSES
-from qlung_plugin.inference.run import load_run
+from qlung_plugin.inference.export import export_run
+from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs.predictions import read_predictions
 from tests.recipes.conftest import SPRSOUND, leave_out_figures, run_script
+from tests.unittests.refusals import edit_json
 
 RECIPE = SPRSOUND / "cross_dataset"
 HPARAMS = RECIPE / "hparams" / "cross_dataset.yaml"
@@ -63,7 +67,7 @@ def test_predictions_are_those_of_the_loaded_run(
     """Each event by itself, through the run's own parts, gives its row."""
     output = evaluate()
     for name, suffix in (("selected", ""), ("last", "_last")):
-        run = load_run(icbhi_run, name)
+        run = open_model(icbhi_run, name)
         table = read_predictions(output / f"predictions{suffix}.csv")
         assert table.columns[: len(COLUMNS)].tolist() == COLUMNS
         entries = json.loads((output / "test.json").read_text())
@@ -119,7 +123,7 @@ def test_the_fitted_range_is_that_of_the_training(
 ):
     """Nothing is fitted on the data that the model is judged on."""
     output = evaluate(checkpoint="last")
-    quality = load_run(icbhi_run, "last")["quality"]
+    quality = open_model(icbhi_run, "last")["quality"]
     assert quality.normalisation == "fitted"
     table = read_predictions(output / "predictions_last.csv")
     entries = json.loads((output / "test.json").read_text())
@@ -178,7 +182,7 @@ def test_no_run_is_one_friendly_line(tmp_path, sprsound_corpus):
     }
     for further, kind, expected in (
         ({}, SystemExit, "--run_folder"),
-        ({"run_folder": tmp_path}, FileNotFoundError, "is no run folder"),
+        ({"run_folder": tmp_path}, FileNotFoundError, "is no model"),
     ):
         with pytest.raises(kind, match=expected) as caught:
             run_script(*SCRIPTS["evaluate"], {**options, **further})
@@ -187,16 +191,8 @@ def test_no_run_is_one_friendly_line(tmp_path, sprsound_corpus):
 
 
 def test_a_checkpoint_that_is_not_there(evaluate, copied_run):
-    for folder in copied_run.glob("save/CKPT*"):
-        meta = (folder / "CKPT.yaml").read_text()
-        (folder / "CKPT.yaml").write_text(
-            "".join(
-                line
-                for line in meta.splitlines(keepends=True)
-                if not line.startswith("test_score")
-            )
-        )
-    with pytest.raises(FileNotFoundError, match="none is test_selected"):
+    shutil.rmtree(copied_run / "model" / "test_selected")
+    with pytest.raises(FileNotFoundError, match="no test_selected model"):
         evaluate(run_folder=copied_run, checkpoint="test_selected")
     with pytest.raises(ValueError, match="'best' is none of"):
         evaluate(run_folder=copied_run, checkpoint="best")
@@ -204,21 +200,24 @@ def test_a_checkpoint_that_is_not_there(evaluate, copied_run):
     assert set(read_metrics(output)) == {"selected", "last", "data"}
 
 
+def test_an_exported_model(evaluate, icbhi_run, tmp_path):
+    export_run(icbhi_run, tmp_path / "exported", "last")
+    output = evaluate(run_folder=tmp_path / "exported")
+    assert set(read_metrics(output)) == {"last", "data"}
+    expected = evaluate("expected", checkpoint="last")
+    name = "predictions_last.csv"
+    assert (output / name).read_bytes() == (expected / name).read_bytes()
+
+
 def test_a_run_with_another_label_order(evaluate, copied_run):
-    path = copied_run / "save" / "inference.yaml"
-    labels = "[normal, crackle, wheeze, both]"
-    text = path.read_text()
-    assert labels in text
-    path.write_text(text.replace(labels, "[normal, wheeze, crackle, both]"))
+    edit_json(
+        copied_run / "model" / "last",
+        lambda model: model.update(
+            labels=["normal", "wheeze", "crackle", "both"]
+        ),
+    )
     with pytest.raises(ValueError, match="has the labels .*in this order"):
-        evaluate(run_folder=copied_run)
-
-
-def test_a_checkpoint_without_weights(evaluate, copied_run):
-    for path in copied_run.glob("save/CKPT*/classifier.ckpt"):
-        path.unlink()
-    with pytest.raises(FileNotFoundError, match="no classifier.ckpt"):
-        evaluate(run_folder=copied_run)
+        evaluate(run_folder=copied_run, checkpoint="last")
 
 
 # --- what a stranger's folder must not do -----------------------------------
@@ -237,12 +236,21 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_run_that_names_code(name, copied_run, tmp_path):
-    """It creates a file if it is run, which it is if it is trusted alone."""
-    path = copied_run / "save" / "inference.yaml"
+def test_a_run_with_a_part_from_outside(
+    name, copied_run, tmp_path, monkeypatch
+):
+    """Its module creates a file, which it does if it is trusted alone."""
     created = tmp_path / "created"
-    line = f"x: !apply:os.system [touch {created}]\n"
-    path.write_text(path.read_text() + line)
+    (tmp_path / "outside.py").write_text(f"open({str(created)!r}, 'w')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "outside", raising=False)
+    for checkpoint in ("selected", "last"):
+        edit_json(
+            copied_run / "model" / checkpoint,
+            lambda model: model["architecture"].update(
+                backbone={"class": "outside.Backbone"}
+            ),
+        )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.wav").touch()
     options = {
@@ -250,13 +258,13 @@ def test_a_run_that_names_code(name, copied_run, tmp_path):
         "run_folder": copied_run,
         "output_folder": tmp_path / "out",
     }
-    with pytest.raises(ValueError, match="names code.*--trust True"):
+    with pytest.raises(ValueError, match="no module that trust"):
         run_script(*SCRIPTS[name], options)
-    with pytest.raises(ValueError, match="trust is True or False, not 'no'"):
-        run_script(*SCRIPTS[name], {**options, "trust": "no"})
-    assert not created.exists() and not (tmp_path / "out").exists()
-    with pytest.raises((FileNotFoundError, ValueError)):  # there are no data
+    with pytest.raises(ValueError, match="trust=True names no modules"):
         run_script(*SCRIPTS[name], {**options, "trust": True})
+    assert not created.exists() and not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="defines no torch.nn.Module"):
+        run_script(*SCRIPTS[name], {**options, "trust": "[outside]"})
     assert created.exists()
 
 
@@ -268,12 +276,12 @@ def test_finite_weights_that_overflow(
     name, message, copied_run, sprsound_corpus, cache, tmp_path
 ):
     """What comes out is no class, least of all the first."""
-    for path in copied_run.glob("save/CKPT*/backbone.ckpt"):
-        state = torch.load(path)
-        for key, tensor in state.items():
-            if tensor.is_floating_point() and tensor.dim() == 4:
-                state[key] = tensor * 1e30
-        torch.save(state, path)
+    path = copied_run / "model" / "last" / "model.safetensors"
+    state = load_file(path)
+    for key, tensor in state.items():
+        if key.startswith("backbone.") and tensor.dim() == 4:
+            state[key] = tensor * 1e30
+    save_file(state, path)
     options = {
         "data_folder": sprsound_corpus,
         "run_folder": copied_run,

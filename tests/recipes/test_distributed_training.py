@@ -16,8 +16,9 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.dataio.partitions import count_labels
 from qlung_plugin.dataio.store import store_cycles
-from qlung_plugin.inference.run import find_checkpoint, load_run
+from qlung_plugin.inference.models import open_model
 from qlung_plugin.nnet.margins import ClassImbalanceMargin
+from qlung_plugin.training.checkpoints import find_checkpoint
 from tests.recipes.conftest import (
     RECIPE,
     SPRSOUND,
@@ -78,7 +79,7 @@ def test_counts_and_the_range_of_quality_are_those_of_one(
 
 
 def test_predictions_are_those_of_one_process(two_processes, corpus, cache):
-    run = load_run(two_processes)
+    run = open_model(two_processes)
     manifest = json.loads((two_processes / "test.json").read_text())
     for entry in manifest.values():
         path = entry["wav"]["file"].replace("{data_root}", str(corpus))

@@ -14,7 +14,8 @@ import torch
 import yaml
 from speechbrain.utils.checkpoints import Checkpointer
 
-from qlung_plugin.inference.run import find_checkpoint, load_run
+from qlung_plugin.inference.models import open_model
+from qlung_plugin.training.checkpoints import find_checkpoint
 from tests.recipes.conftest import RECIPE, ROOT
 
 ROOT_README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,7 +73,7 @@ def test_two_classes_augmented_mixed_and_averaged(options):
     assert set(table["label"]) == {"normal", "abnormal"}
     # The quality that is written is that of the recording, not augmented.
     assert table["quality"].between(0, 1).all()
-    loaded = load_run(run)
+    loaded = open_model(run)
     assert list(loaded["labels"]) == ["normal", "abnormal"]
     report = (run / "report.txt").read_text()
     assert "abnormal" in report and "crackle" not in report.split("data:")[0]
@@ -91,7 +92,7 @@ def test_patch_mix_half_precision_and_accumulation(options):
     cycles = len(json.loads((run / "train.json").read_text()))
     batches = 2 * -(-cycles // 4)  # of two epochs
     assert batches > brain_state(run)["optimizer_step"] >= batches // 2
-    for tensor in load_run(run)["backbone"].state_dict().values():
+    for tensor in open_model(run)["backbone"].state_dict().values():
         assert tensor.dtype == torch.float32
         assert tensor.isfinite().all()
 
@@ -104,7 +105,7 @@ def test_a_speechbrain_embedding_model_by_yaml_alone(options):
         width_mult=None,
         number_of_epochs="1",
     )
-    loaded = load_run(run)
+    loaded = open_model(run)
     assert type(loaded["backbone"].model).__name__ == "ECAPA_TDNN"
     embeddings = loaded["backbone"](torch.randn(2, 101, 80))
     assert embeddings.shape == (2, 192)
@@ -137,7 +138,7 @@ def test_a_compiled_backbone_trains_the_same(options, monkeypatch):
             plain[f"p_{label}"].to_numpy(), abs=1e-4
         )
     # The checkpoint is that of the bare backbone.
-    assert load_run(runs[1])["backbone"].embedding_dim == 32
+    assert open_model(runs[1])["backbone"].embedding_dim == 32
 
 
 def test_a_margin_in_a_file_of_ones_own(
@@ -156,4 +157,4 @@ def test_a_margin_in_a_file_of_ones_own(
         for folder in (run, icbhi_run)
     ]
     assert not tables[0]["p_normal"].equals(tables[1]["p_normal"])
-    assert type(load_run(run)["backbone"]).__name__ == "EfficientAT"
+    assert type(open_model(run)["backbone"]).__name__ == "EfficientAT"

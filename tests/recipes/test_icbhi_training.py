@@ -19,7 +19,7 @@ import torch
 from speechbrain.dataio.dataio import load_data_json
 
 from qlung_plugin.dataio.cycles import read_cycle
-from qlung_plugin.inference.run import load_run
+from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs import results
 from qlung_plugin.runs.configuration import flatten, parse_yaml
 from qlung_plugin.runs.predictions import read_predictions
@@ -67,7 +67,7 @@ def test_all_epochs_are_drawn(train, corpus, monkeypatch):
 
 
 def read_weights(output, checkpoint):
-    return load_run(output, checkpoint)["backbone"].state_dict()
+    return open_model(output, checkpoint)["backbone"].state_dict()
 
 
 def test_metrics_follow_from_the_predictions(run):
@@ -249,7 +249,7 @@ def test_test_labels_change_neither_weights_nor_selection(
                 for name, value in reference.items()
             )
     with pytest.raises(FileNotFoundError, match="test_selected"):
-        load_run(untested, "test_selected")
+        open_model(untested, "test_selected")
 
 
 def test_cached_waveforms_give_what_cached_features_give(train, corpus):
@@ -320,7 +320,7 @@ def test_frozen_blocks_are_cached_and_come_back_with_the_run(train, corpus):
     options = {"frozen_blocks": 7, "augmentation": "null"}
     output = train(corpus, "frozen", **options)
     predictions = pd.read_csv(output / "predictions.csv")
-    run = load_run(output)
+    run = open_model(output)
     features = [
         run["cycle_features"](read_cycle(entry["wav"]), entry["sample_rate"])
         for entry in load_data_json(

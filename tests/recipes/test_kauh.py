@@ -13,7 +13,7 @@ import torch
 
 from qlung_plugin.dataio.cycle_sources import Windows
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
-from qlung_plugin.inference.run import load_run
+from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs.predictions import read_predictions
 from tests.recipes.conftest import KAUH, leave_out_figures, run_script
 
@@ -61,7 +61,7 @@ def judge(run, entry, times, data_folder):
 def test_a_recording_is_judged_by_the_mean_of_its_windows(
     length, hop, options, evaluate, icbhi_run, kauh_corpus
 ):
-    output, run = evaluate(**options), load_run(icbhi_run, "last")
+    output, run = evaluate(**options), open_model(icbhi_run, "last")
     table = read_predictions(output / "predictions_last.csv")
     entries = json.loads((output / "test.json").read_text())
     assert table["id"].tolist() == sorted(entries) and len(table) == 12

@@ -15,11 +15,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
-from qlung_plugin.inference.run import load_run
+from qlung_plugin.inference.models import open_model
 from qlung_plugin.lobes.quality import FlatnessScore
 from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 from tests.recipes.conftest import SPRSOUND, run_script
+from tests.unittests.refusals import edit_json
 
 EXPERTS = SPRSOUND / "quality" / "evaluate.py"
 EXPERTS_YAML = EXPERTS.parent / "hparams" / "experts.yaml"
@@ -239,7 +240,7 @@ def test_study_of_the_undegraded_is_the_evaluation(
         ("gain", -20),
     ]
     # By the way of the recipes: event by event, through the stored features.
-    run = load_run(icbhi_run)
+    run = open_model(icbhi_run)
     manifest = json.loads((studied / "test.json").read_text())
     features, quality = [], []
     measure = CycleMeasurements(run["quality"])
@@ -285,17 +286,18 @@ def test_study_is_reproducible_and_complete(degrade):
 
 
 def test_run_folder_that_is_none(degrade):
-    with pytest.raises(FileNotFoundError, match="nowhere is no run folder"):
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
         degrade(run_folder="nowhere")
 
 
 def test_run_with_labels_in_another_order(degrade, icbhi_run, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(icbhi_run, other)
-    path = other / "save" / "inference.yaml"
-    text = path.read_text()
-    order = "[normal, crackle, wheeze, both]"
-    assert order in text
-    path.write_text(text.replace(order, "[normal, wheeze, crackle, both]"))
+    edit_json(
+        other / "model" / "selected",
+        lambda model: model.update(
+            labels=["normal", "wheeze", "crackle", "both"]
+        ),
+    )
     with pytest.raises(ValueError, match="in this order"):
         degrade(run_folder=other)

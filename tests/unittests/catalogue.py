@@ -13,7 +13,8 @@ from hyperpyyaml import load_hyperpyyaml
 
 from qlung_plugin.inference.component_blocks import REFERENCES, yaml_block
 from qlung_plugin.inference.components import find_components
-from qlung_plugin.inference.plain_yaml import parse_architecture
+from qlung_plugin.inference.trained_model import ArchitectureReader
+from qlung_plugin.runs.configuration import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/ICBHI/classification/hparams/qlung.yaml"
@@ -78,4 +79,4 @@ def plain(text):
     for argument, reference in REFERENCES.items():
         text = text.replace(reference, numbers.get(argument, "null"))
     text = re.sub("^.*: !ref .*\n", "", text, flags=re.M)  # has a default
-    return parse_architecture(text, "the block")[key]
+    return ArchitectureReader(parse_yaml(text, "the block"), {}).read(key)

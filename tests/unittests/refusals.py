@@ -58,8 +58,3 @@ def edit_json(folder, change):
     description = json.loads(path.read_text())
     change(description)
     path.write_text(json.dumps(description))
-
-
-def inference_yaml(run):
-    """The YAML of the folder of a training."""
-    return run / "save" / "inference.yaml"

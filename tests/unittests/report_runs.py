@@ -29,14 +29,6 @@ DATA = {
 RATE = 4000  # Hz
 PATIENTS, CYCLES = 8, 6  # of each patient
 DEVICES = ("Meditron", "Litt3200", None)
-# The data folder is read, what else the file names is not run.
-HYPERPARAMETERS = """\
-data_folder: {data}
-output_folder: /nowhere
-seed: !apply:os.mkdir [{trap}]
-model: !new:not.a.Module
-    data_folder: !ref <output_folder>
-"""
 
 
 def write_recordings(folder, rate=RATE):
@@ -124,10 +116,15 @@ def write_run(
             validated=validated,
         )
     (folder / "test.json").write_text(json.dumps(manifest))
-    (folder / "hyperparams.yaml").write_text(
-        HYPERPARAMETERS.format(data=recordings, trap=folder / "trap")
-    )
+    write_configuration(folder, recordings)
     return folder
+
+
+def write_configuration(folder, recordings):
+    """Says where the recordings of a run are."""
+    options = {"data_folder": str(recordings), "seed": 1}
+    text = json.dumps({"script": "train.py", "options": options})
+    (folder / "configuration.json").write_text(text)
 
 
 class Tables(HTMLParser):

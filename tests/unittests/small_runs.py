@@ -9,22 +9,15 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.checkpoints import Checkpointer
 
-from qlung_plugin.inference.run_yaml import write_inference_yaml
+from qlung_plugin.inference.trained_model import TrainedModel
+from qlung_plugin.runs.configuration import resolve_yaml
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.utils.files import write_json
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
-KEYS = [
-    "labels",
-    "quality",
-    "compute_features",
-    "cycle_features",
-    "backbone",
-    "classifier",
-]
 STATEFUL = ["quality", "compute_features", "backbone", "classifier"]
 
 TRAINING_YAML = """\
@@ -81,6 +74,26 @@ EFFICIENTAT = Small(
 )
 
 
+DATA = {
+    "database": "ICBHI 2017",
+    "subset": None,
+    "recordings": 3,
+    "protocol": "official split",
+    "partition": "test side of the official split",
+    "partitions": {
+        "train": {
+            "patients": 2,
+            "recordings": 2,
+            "cycles": 9,
+            "counts": {"normal": 9},
+        }
+    },
+    "quality_supervision": None,
+    "manifests": {"train.json": "00ff"},
+    "warnings": ["/home/somebody/ICBHI/101.wav is odd"],
+}
+
+
 def make_run(
     folder,
     backbone=EFFICIENTAT,
@@ -102,7 +115,7 @@ def make_run(
     quality, classifier, weights : str
         In YAML.
     epochs : sequence of int
-        A checkpoint each, of other weights; the first has the best score.
+        Each of other weights; the first is the selected one.
     finished : bool
         Whether there are results.
     edit : callable
@@ -122,21 +135,25 @@ def make_run(
     folder.mkdir(parents=True)
     training = folder / "hyperparams.yaml"
     training.write_text(edit(text))
-    overrides = {"pretrained_weights": None}
-    write_inference_yaml(training, overrides, KEYS, folder / "save")
-    for epoch in epochs:
-        torch.manual_seed(epoch)
-        objects = load_hyperpyyaml(training.read_text(), overrides)
-        for name in STATEFUL:
-            randomise(objects[name])
-        objects["quality"].fit(torch.rand(8, len(objects["quality"].names)))
-        meta = {"epoch": epoch, "score": 60.0 - epoch}
-        Checkpointer(
-            folder / "save", {name: objects[name] for name in STATEFUL}
-        ).save_checkpoint(meta=meta)
+    for name, epoch in (("selected", epochs[0]), ("last", epochs[-1])):
+        objects = make_objects(training, epoch)
+        TrainedModel(resolve_yaml(training, ""), objects).write(
+            RunFolder(folder).model(name), name, epoch, True, DATA
+        )
     if finished:
         write_results(folder, epochs[0])
     return folder
+
+
+def make_objects(training, epoch):
+    """What a YAML says, with the weights of an epoch."""
+    torch.manual_seed(epoch)
+    overrides = {"pretrained_weights": None}
+    objects = load_hyperpyyaml(training.read_text(), overrides)
+    for name in STATEFUL:
+        randomise(objects[name])
+    objects["quality"].fit(torch.rand(8, len(objects["quality"].names)))
+    return objects
 
 
 def randomise(module):
@@ -157,27 +174,9 @@ def write_results(folder, epoch):
     for label in LABELS:
         table[f"p_{label}"] = (table["prediction"] == label).astype(float)
     metrics = evaluate_predictions(table, LABELS)
-    data = {
-        "database": "ICBHI 2017",
-        "subset": None,
-        "recordings": 3,
-        "protocol": "official split",
-        "partition": "test side of the official split",
-        "partitions": {
-            "train": {
-                "patients": 2,
-                "recordings": 2,
-                "cycles": 9,
-                "counts": {"normal": 9},
-            }
-        },
-        "quality_supervision": None,
-        "manifests": {"train.json": "00ff"},
-        "warnings": ["/home/somebody/ICBHI/101.wav is odd"],
-    }
     selected = {"epoch": epoch, "selection": "best validation score", **metrics}
-    further = {**data, "database": "SPRSound 2022", "partition": "intra"}
+    further = {**DATA, "database": "SPRSound 2022", "partition": "intra"}
     further["training"] = {"folder": "/home/somebody/results"}
-    for place, of in ((folder, data), (folder / "sprsound", further)):
+    for place, of in ((folder, DATA), (folder / "sprsound", further)):
         write_json({"selected": selected, "data": of}, place / "metrics.json")
         write_predictions(table, place / "predictions.csv")

@@ -59,22 +59,17 @@ def run(arguments: argparse.Namespace) -> None:
         )
     from qlung_plugin.cli.demo.model import describe_model
     from qlung_plugin.cli.demo.page import serve
-    from qlung_plugin.inference.provenance import describe_training
+    from qlung_plugin.inference.provenance import describe_results
+    from qlung_plugin.runs.folder import RunFolder
 
-    model = load(
-        arguments.model,
-        checkpoint=arguments.checkpoint,
-        trust=arguments.trust,
-        device=arguments.device,
-    )
+    model = load(arguments)
     # Ended by its service manager, too, it deletes what was uploaded.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    provenance = getattr(model.hparams, "provenance", None)
-    if not provenance:  # a training's folder
+    provenance, run = model.hparams.provenance, RunFolder(arguments.model)
+    if run.is_training:  # its results came after its model
         provenance = {
-            "checkpoint": arguments.checkpoint,
-            "epoch": model.hparams.epoch,
-            **describe_training(arguments.model, arguments.checkpoint),
+            **provenance,
+            **describe_results(run, model.hparams.checkpoint),
         }
     about = describe_model(arguments.model, provenance)
     serve(model, about, arguments.port)

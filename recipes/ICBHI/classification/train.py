@@ -33,8 +33,7 @@ from qlung_plugin.dataio.partitions import (
 )
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
-from qlung_plugin.inference.run import find_checkpoint
-from qlung_plugin.inference.run_yaml import write_inference_yaml
+from qlung_plugin.inference.trained_model import TrainedModel
 from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
@@ -45,20 +44,11 @@ from qlung_plugin.runs.scripts import (
     set_threads,
     start_script,
 )
+from qlung_plugin.training.checkpoints import find_checkpoint
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
 from qlung_plugin.training.selection import CHECKPOINTS
 
 logger = get_logger(__name__)
-
-# What inference.yaml keeps of the training YAML.
-INFERENCE_KEYS = [
-    "labels",
-    "quality",
-    "compute_features",
-    "cycle_features",
-    "backbone",
-    "classifier",
-]
 
 
 class RespiratorySoundBrain(sb.Brain):
@@ -397,15 +387,7 @@ if __name__ == "__main__":
 
     # Datasets, cached features and quality
     datasets, quality = dataio_prep(hparams)
-    run_on_main(
-        write_inference_yaml,
-        kwargs={
-            "hparams_file": hparams_file,
-            "overrides": overrides,
-            "keys": INFERENCE_KEYS,
-            "folder": hparams["save_folder"],
-        },
-    )
+    trained_model = TrainedModel(output.keys, hparams)
 
     brain = RespiratorySoundBrain(
         modules=hparams["modules"],
@@ -460,6 +442,14 @@ if __name__ == "__main__":
                 hparams["score"], datasets[partition].data, **quality
             )
             epochs[name] = brain.evaluated_epoch
+            if partition == "test" and if_main_process():
+                trained_model.write(
+                    output.run.model(name),
+                    checkpoint=name,
+                    epoch=brain.evaluated_epoch,
+                    validated="valid" in datasets,
+                    data=data_summary,
+                )
         if if_main_process():
             write_run_results(
                 folder,

@@ -29,7 +29,7 @@ from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels
 from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.inference.model_checks import PARTS
-from qlung_plugin.inference.models import open_run
+from qlung_plugin.inference.models import open_model
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.hparams import read_hparams
@@ -192,7 +192,7 @@ if __name__ == "__main__":
     hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
 
     # Before anything is prepared: is there a model?
-    run = open_run(
+    run = open_model(
         hparams["run_folder"], hparams["checkpoint"], hparams["trust"]
     )
     device = run_opts.device or "cpu"

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Recipe for judging a model on a database that it was not trained on.
 
-The model is loaded from the folder that its training left behind; the YAML names
-the preparation of the database, and the recipes of other ones link to this
-script. To run this recipe, use the following command:
+The model is loaded from the folder that its training left behind, or one that
+`qlung export` wrote; the YAML names the preparation of the database, and the
+recipes of other ones link to this script. To run this recipe, use the following command:
 > python evaluate.py hparams/cross_dataset.yaml --data_folder /path/to/SPRSound
     --run_folder /path/to/results/qlung/1234 --partition inter
 
@@ -26,8 +26,8 @@ from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels, with_labels
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
-from qlung_plugin.inference.models import open_run
-from qlung_plugin.inference.run import describe_run, find_checkpoints
+from qlung_plugin.inference.models import find_checkpoints, open_model
+from qlung_plugin.inference.provenance import read_training_data
 from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
@@ -96,7 +96,7 @@ def dataio_prep(hparams, run):
     hparams : dict
         The loaded YAML.
     run : dict
-        What :func:`qlung_plugin.inference.models.open_run` returned.
+        What :func:`qlung_plugin.inference.models.open_model` returned.
 
     Returns
     -------
@@ -212,7 +212,7 @@ if __name__ == "__main__":
             "Pass a trained model: --run_folder /path/to/its/output_folder"
         )
     checkpoints = find_checkpoints(hparams["run_folder"], hparams["checkpoint"])
-    run = open_run(hparams["run_folder"], checkpoints[0], hparams["trust"])
+    run = open_model(hparams["run_folder"], checkpoints[0], hparams["trust"])
 
     labels = list(run["labels"])
     check_labels(labels, f"the run {hparams['run_folder']}")
@@ -229,12 +229,15 @@ if __name__ == "__main__":
     data_summary = run_on_main(prepare)
     run_on_main(output.claim, args=[manifests, threads])
     data_summary["manifests"] = file_checksums(manifests)
-    data_summary["training"] = describe_run(hparams["run_folder"])
+    data_summary["training"] = {
+        "folder": str(hparams["run_folder"]),
+        "data": read_training_data(hparams["run_folder"], run["provenance"]),
+    }
 
     # Evaluation of each checkpoint
     tables, epochs, validated = {}, {}, False
     for name in checkpoints:
-        run = open_run(hparams["run_folder"], name, hparams["trust"])
+        run = open_model(hparams["run_folder"], name, hparams["trust"])
         dataset, manifest, quality = dataio_prep(hparams, run)
         score = RespiratoryScore(labels)
         brain = EvaluationBrain(

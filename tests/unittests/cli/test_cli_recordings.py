@@ -386,7 +386,7 @@ def test_checkpoint_that_an_export_has_not(recordings, originals, capsys):
     model = originals / "exported"
     code, out, err = run(capsys, *command, model, "--checkpoint", "last")
     assert (code, out) == (2, "")
-    assert f"{model} is an export of the selected checkpoint" in err
+    assert f"{model} is the model of the selected checkpoint alone" in err
     assert err.count("\n") == 1
     assert run(capsys, *command, model)[0] == 0
     options = "--checkpoint", "last"

@@ -5,6 +5,7 @@ Authors
 """
 
 import inspect
+import sys
 from pydoc import locate
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from qlung_plugin.inference.architecture import COMPONENTS, build, check
 from qlung_plugin.inference.model_checks import check_parts
 from qlung_plugin.inference.models import open_model
-from tests.unittests.refusals import edit_json, inference_yaml, refuses
+from tests.unittests.refusals import edit_json, refuses
 from tests.unittests.small_runs import LABELS
 
 
@@ -31,7 +32,7 @@ EFFICIENTAT = "lobes.models.efficientat.EfficientAT"
     "part, message",
     [
         ({"class": "os.system", "arguments": ["ls"]}, "'os.system' is none of"),
-        ({"class": "qlung_plugin.inference.run.load_run"}, "is none of"),
+        ({"class": "qlung_plugin.inference.models.open_model"}, "is none of"),
         ({"class": "qlung_plugin.lobes.quality"}, "is none of"),
         ({"class": ["torch.nn.Identity"]}, "is none of"),
         ({"class": None}, "is none of"),
@@ -229,7 +230,7 @@ def test_any_arguments_are_taken_or_refused(part):
         assert "part" in str(error)
 
 
-def test_model_that_would_fill_the_memory(run, exported):
+def test_model_that_would_fill_the_memory(exported):
     """The sizes are within bounds one by one, and terabytes together."""
     giant = component(
         "lobes.models.ast.AST",
@@ -247,12 +248,6 @@ def test_model_that_would_fill_the_memory(run, exported):
 
     edit_json(exported, change)
     refuses(exported, "model.json", "is the limit")
-    replace_backbone(
-        run,
-        "!new:qlung_plugin.lobes.models.ast.AST {frames: 98, config:"
-        " {hidden_size: 65536, num_attention_heads: 2, num_hidden_layers: 100}}",
-    )
-    refuses(run, "inference.yaml", "is the limit")
 
 
 def fix_length(**arguments):
@@ -335,21 +330,14 @@ def test_layers_that_would_fill_the_memory(backbone, rate, features, dim):
 
 
 @pytest.mark.parametrize("dim", [-1, 95, "wide", [96], 1e6])
-def test_backbone_that_does_not_go_with_the_classifier(run, dim):
-    replace_backbone(
-        run,
-        "!new:qlung_plugin.lobes.models.embedding.EmbeddingModel"
-        f" {{model: !new:torch.nn.Identity , embedding_dim: {dim}}}",
+def test_backbone_that_does_not_go_with_the_classifier(exported, dim):
+    embedding = component(
+        "lobes.models.embedding.EmbeddingModel",
+        model={"class": "torch.nn.Identity"},
+        embedding_dim=dim,
     )
-    refuses(run, "inference.yaml")
-
-
-def replace_backbone(run, backbone):
-    """Puts another backbone, in a line of YAML, into a run."""
-    path = inference_yaml(run)
-    start, end = path.read_text().split("backbone:")
-    classifier = end[end.index("classifier:") :]
-    path.write_text(f"{start}backbone: {backbone}\n{classifier}")
+    edit_json(exported, lambda d: d["architecture"].update(backbone=embedding))
+    refuses(exported)
 
 
 @pytest.mark.parametrize(
@@ -395,3 +383,90 @@ def test_description_that_does_not_fit(exported, change, message):
     with pytest.raises(ValueError, match=message):
         open_model(exported)
     refuses(exported)
+
+
+# --- modules from outside ---------------------------------------------------
+
+OUTSIDE = """\
+import os
+from os import system
+from subprocess import Popen
+
+import torch
+from torch.nn import Linear
+
+open({created!r}, "w")
+
+
+class Backbone(torch.nn.Module):
+    def __init__(self, dim, options=None):
+        super().__init__()
+        self.dim, self.options = dim, options
+
+
+class Plain:
+    pass
+
+
+def make():
+    return Backbone(1)
+"""
+
+
+@pytest.fixture
+def outside(tmp_path, monkeypatch):
+    """A module, and the file that it creates when it is imported."""
+    created = tmp_path / "created"
+    package = tmp_path / "outside"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "parts.py").write_text(OUTSIDE.format(created=str(created)))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield created
+    for name in ("outside", "outside.parts"):
+        sys.modules.pop(name, None)
+
+
+OWN = {"class": "outside.parts.Backbone", "arguments": {"dim": 3}}
+
+
+@pytest.mark.parametrize(
+    "trust", ["outside", "outside.parts", ["a", "outside"]]
+)
+def test_class_of_a_trusted_module_is_made(outside, trust):
+    arguments = {"dim": 3, "options": {"depth": [1, 2]}}
+    part = build({"part": {**OWN, "arguments": arguments}}, trust=trust)["part"]
+    assert (part.dim, part.options) == (3, {"depth": [1, 2]})
+    assert outside.exists()
+
+
+@pytest.mark.parametrize(
+    "trust", [(), [], "out", "outside.other", "outside.parts.Backbone", "torch"]
+)
+def test_other_modules_are_not_even_imported(outside, trust):
+    with pytest.raises(ValueError, match="no module that trust"):
+        build({"part": OWN}, trust=trust)
+    assert not outside.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["system", "Popen", "os", "Linear", "Plain", "make", "absent", "os.system"],
+)
+def test_trust_is_in_the_modules_own_torch_modules_alone(outside, name):
+    """Not in what it imports, nor in functions."""
+    part = {"class": f"outside.parts.{name}"}
+    with pytest.raises(ValueError, match="defines no torch.nn|cannot be impo"):
+        build({"part": part}, trust="outside")
+
+
+@pytest.mark.parametrize("trust", [True, False, None, 3, [True], [["a"]]])
+def test_trust_that_names_no_modules(trust):
+    with pytest.raises(ValueError, match="names no modules"):
+        check({}, trust)
+
+
+def test_arguments_of_a_trusted_class_are_in_proportion(outside):
+    for arguments in ({"dim": 10**9}, {"dim": {"a": {"b": "x" * 2000}}}):
+        with pytest.raises(ValueError, match="part.dim"):
+            build({"part": {**OWN, "arguments": arguments}}, trust="outside")

@@ -66,15 +66,10 @@ def stand_in(cache, monkeypatch):
     return there
 
 
-PLAIN = {"model.json", "model.safetensors", "hyperparams.yaml"}
-
-
 def test_id_is_downloaded(cache, originals, stand_in):
     opened = open_model("owner/name")
-    open_model("owner/name", trust=True)
     assert stand_in.asked == [
-        ("owner/name", PLAIN),
-        ("owner/name", PLAIN | {"*.ckpt"}),
+        ("owner/name", {"model.json", "model.safetensors"})
     ]
     expected = open_model(originals / "exported")
     for key, value in expected["backbone"].state_dict().items():
@@ -89,24 +84,13 @@ def test_id_is_downloaded(cache, originals, stand_in):
 
 def test_what_is_too_large_is_not_downloaded(stand_in):
     stand_in.sizes["model.safetensors"] = LARGEST_WEIGHTS
-    for trust in (False, True):
-        stand_in.sizes["backbone.ckpt"] = LARGEST_WEIGHTS
-        with pytest.raises(ValueError, match="owner/name is too large"):
-            open_model("owner/name", trust=trust)
+    with pytest.raises(ValueError, match="owner/name is too large"):
+        open_model("owner/name")
     assert not stand_in.asked
     # What is not asked for may have any size.
     del stand_in.sizes["model.safetensors"]
     stand_in.sizes["recordings.zip"] = 2**50
     assert open_model("owner/name")["labels"] == LABELS
-    stand_in.sizes.update({"a/1.ckpt": LARGEST_WEIGHTS, "b.ckpt": 1})
-    with pytest.raises(ValueError, match="owner/name is too large"):
-        open_model("owner/name", trust=True)
-
-
-def test_yaml_of_the_hub_is_refused_with_its_line(cache, stand_in):
-    (cache / "model.json").unlink()
-    with pytest.raises(ValueError, match="line [0-9]+, .*pretrainer: !new:"):
-        open_model("owner/name")
 
 
 def test_hub_that_cannot_be_reached(stand_in):

@@ -14,16 +14,22 @@ import pytest
 import soundfile
 
 from qlung_plugin.cli.main import main
-from qlung_plugin.inference.provenance import describe_training
+from qlung_plugin.inference.provenance import describe_results
 from qlung_plugin.report.recordings import use_recordings
 from qlung_plugin.report.sources import find_runs
 from qlung_plugin.runs.experiments import collect_evaluations
-from tests.unittests.report_runs import render, write_recordings, write_run
+from qlung_plugin.runs.folder import RunFolder
+from tests.unittests.report_runs import (
+    render,
+    write_configuration,
+    write_recordings,
+    write_run,
+)
 
 HISTORY = "save/CKPT+1/history.ckpt"
 RESULTS = ("metrics.json", "predictions.csv", "predictions_last.csv")
 # Of which the page can do without: a note says so.
-OTHERS = ("test.json", "hyperparams.yaml", HISTORY)
+OTHERS = ("test.json", "configuration.json", HISTORY)
 # A key that is gone, and values that no run writes in its place.
 VALUES = (None, "", "\x1b[2J", -1, 107, 1e300, True, [], {}, "NaN")
 
@@ -36,7 +42,6 @@ def made(tmp_path_factory):
     write_run(folder / "ce" / "1", recordings, seed=5)
     run = write_run(folder / "qlung" / "1", recordings)
     (run / HISTORY).parent.mkdir(parents=True)
-    (run / "save" / "inference.yaml").write_text("labels: []")
     rows = [
         {"epoch": e, "train_loss": 1 / e, "valid_score": 50} for e in (1, 2)
     ]
@@ -226,7 +231,7 @@ def test_rows_of_the_predictions(results, capsys, alter):
 
 def place(results, name):
     """Where a file is read: recordings are those of the first run."""
-    first = name in ("test.json", "hyperparams.yaml")
+    first = name in ("test.json", "configuration.json")
     return results / ("ce" if first else "qlung") / "1" / name
 
 
@@ -248,7 +253,7 @@ def test_what_is_no_ordinary_file(results, capsys, name, kind):
     if name in RESULTS:
         assert code == 1 and Path(name).name in said
         with pytest.raises((OSError, ValueError), match=Path(name).name):
-            describe_training(path.parent, "selected")
+            describe_results(RunFolder(path.parent), "selected")
 
 
 @pytest.mark.parametrize("name", [*RESULTS, "experiment.json", *OTHERS])
@@ -303,7 +308,7 @@ def test_only_sounds_in_the_data_folder_get_into_the_page(results, capsys):
     private = results / "private" / "a.wav"
     shutil.copy(next(data.glob("*.wav")), private)
     (data / "link.wav").symlink_to(private)
-    (run / "hyperparams.yaml").write_text(f"data_folder: {data}")
+    write_configuration(run, data)
     content = json.loads((run / "test.json").read_text())
     mine = [key for key in content if key.startswith("003")]
     for name in (
@@ -333,7 +338,7 @@ def test_a_run_does_not_choose_among_all_files(results, monkeypatch):
         entry["wav"]["file"] = f"{{data_root}}{data / name}"
     (run / "test.json").write_text(json.dumps(content))
     for folder in ("/", results, results / "home"):
-        (run / "hyperparams.yaml").write_text(f"data_folder: {folder}")
+        write_configuration(run, folder)
         _, page_data, [note] = render(run)
         assert f"{folder}, which holds more than a database" in note
         assert not any(page_data["media"] or [])
@@ -344,7 +349,7 @@ def test_a_run_does_not_choose_among_all_files(results, monkeypatch):
 
 def test_a_rate_that_is_not_the_recording_s_is_told(results):
     run = results / "ce" / "1"
-    (run / "hyperparams.yaml").write_text(f"data_folder: {results / 'data'}")
+    write_configuration(run, results / "data")
     content = json.loads((run / "test.json").read_text())
     path = next((results / "data").glob("*.wav"))
     waveform, rate = soundfile.read(path)

@@ -21,6 +21,7 @@ from tests.unittests.report_runs import (
     PATIENTS,
     make_manifest,
     render,
+    write_configuration,
     write_recordings,
     write_run,
 )
@@ -40,12 +41,18 @@ def results(tmp_path_factory, data_folder):
     return folder
 
 
-def test_hyperparameters_are_read_and_not_run(tmp_path, data_folder):
+def test_damaged_configuration_is_named(tmp_path, data_folder):
     folder = write_run(tmp_path / "ce" / "1", data_folder)
     _, data, notes = render(folder)
-    assert notes == []
-    assert all(data["media"])
-    assert not (folder / "trap").exists()
+    assert notes == [] and all(data["media"])
+    for content in ("[1", '{"options": []}', '{"options": {"data_folder": 1}}'):
+        (folder / "configuration.json").write_text(content)
+        text, _, [note] = render(folder)
+        assert "configuration.json" in note
+        assert "There are no sounds" in text
+    (folder / "configuration.json").unlink()
+    _, _, [note] = render(folder)
+    assert "configuration.json says where" in note and "--data_folder" in note
 
 
 def test_without_recordings_the_page_says_what_to_give(tmp_path, data_folder):
@@ -190,7 +197,6 @@ def test_an_evaluation_of_another_database_names_its_training(
 ):
     training = tmp_path / "elsewhere" / "qlung" / "1"
     (training / "save" / "CKPT+1").mkdir(parents=True)
-    (training / "save" / "inference.yaml").write_text("labels: []")
     rows = [{"epoch": 1, "train_loss": 1.5, "valid_score": 50.0}]
     history = training / "save" / "CKPT+1" / "history.ckpt"
     history.write_text(json.dumps(rows))
@@ -222,7 +228,7 @@ def write_fold(folder, fold, recordings, part=".", split="patient_folds"):
     about = {"configuration": "ce", "seed": "1", "fold": fold}
     (home / "experiment.json").write_text(json.dumps(about))
     (home / "valid.json").write_text(json.dumps(manifest))
-    (home / "hyperparams.yaml").write_text(f"data_folder: {recordings}")
+    write_configuration(home, recordings)
     return home
 
 

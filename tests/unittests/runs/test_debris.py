@@ -52,11 +52,11 @@ def test_checkpoints_that_are_none(tmp_path, missing):
     save(tmp_path / "save" / "CKPT+1", 1)
     save(tmp_path / "save" / "CKPT+2", 2, missing)
     (tmp_path / "save" / "CKPT+3").mkdir()
-    (tmp_path / "save" / "inference.yaml").touch()
+    (tmp_path / "save" / "other.yaml").touch()
     sweep(tmp_path, tmp_path / "save")
     assert sorted(path.name for path in (tmp_path / "save").iterdir()) == [
         "CKPT+1",
-        "inference.yaml",
+        "other.yaml",
     ]
 
 

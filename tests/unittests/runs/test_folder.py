@@ -26,15 +26,12 @@ def test_files_of_each_checkpoint():
         RunFolder("run").predictions("best")
 
 
-@pytest.mark.parametrize("given", ["run", "run/save", "checkpoints"])
-def test_a_training_is_found_by_its_folder_or_its_checkpoints(tmp_path, given):
-    save = tmp_path / ("checkpoints" if given == "checkpoints" else "run/save")
-    save.mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=f"{given} is no run folder"):
-        RunFolder.of_training(tmp_path / given)
-    (save / "inference.yaml").touch()
-    run = RunFolder.of_training(tmp_path / given)
-    assert (run.path, run.save) == (save.parent, save)
+@pytest.mark.parametrize("made", ["save", "model"])
+def test_a_training_is_known_by_its_checkpoints_or_its_model(tmp_path, made):
+    run = RunFolder(tmp_path)
+    assert not run.is_training
+    (tmp_path / made).mkdir()
+    assert run.is_training
 
 
 def test_runs_and_the_places_in_them(tmp_path):
