@@ -8,6 +8,8 @@ import csv
 import json
 import re
 from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,6 +31,23 @@ FOLDERS = {
     "intra": ("test_wav", "test_json/intra_test_json"),
     "inter": ("test_wav", "test_json/inter_test_json"),
 }
+LABELS = set(TYPES.values())
+
+
+class Recording(NamedTuple):
+    partition: str
+    name: str
+    wav: Path
+    annotation: str
+    events: list
+
+    @property
+    def types(self):
+        return {event["type"] for event in self.events}
+
+    @property
+    def patient(self):
+        return NAME.fullmatch(self.name)[1]
 
 
 @pytest.fixture(scope="module")
@@ -38,106 +57,98 @@ def corpus(tmp_path_factory):
     return folder, generate_sprsound_like(folder, seed=0, recordings=1)
 
 
-def read_partition(folder, partition):
-    """Annotations by recording."""
-    files = (folder / FOLDERS[partition][1]).iterdir()
-    return {path.stem: json.loads(path.read_text()) for path in files}
-
-
-def read_wav(folder, partition, name):
-    return soundfile.read(folder / FOLDERS[partition][0] / f"{name}.wav")
-
-
-def types_in(annotations):
-    return Counter(
-        event["type"]
-        for content in annotations.values()
-        for event in content["event_annotation"]
-    )
-
-
-def patients(names):
-    return {NAME.fullmatch(name)[1] for name in names}
-
-
-def test_the_layout_is_that_of_sprsound(corpus):
+@pytest.fixture(scope="module")
+def recordings(corpus):
     folder, _ = corpus
-    names = {p: set(read_partition(folder, p)) for p in FOLDERS}
-    train = {path.name for path in (folder / "train_wav").iterdir()}
-    test = {path.name for path in (folder / "test_wav").iterdir()}
-    assert train == {f"{name}.wav" for name in names["train"]}
-    assert test == {f"{n}.wav" for n in names["intra"] | names["inter"]}
-    numbers = [NAME.fullmatch(n)[4] for n in set.union(*names.values())]
-    assert len(set(numbers)) == len(numbers) == sum(map(len, names.values()))
-    for partition in FOLDERS:
-        for name, content in read_partition(folder, partition).items():
-            assert 0.2 <= float(NAME.fullmatch(name)[2]) <= 14
-            info = soundfile.info(
-                folder / FOLDERS[partition][0] / f"{name}.wav"
-            )
-            assert (info.samplerate, info.channels) == (8000, 1)
-            assert info.subtype == "PCM_16"
+    found = []
+    for partition, (audio, annotations) in FOLDERS.items():
+        for path in (folder / annotations).iterdir():
+            content = json.loads(path.read_text())
             assert list(content) == ["record_annotation", "event_annotation"]
-            last = 0
-            for event in content["event_annotation"]:
-                assert list(event) == ["start", "end", "type"]
-                assert event["start"].isdigit() and event["end"].isdigit()
-                start, end = int(event["start"]), int(event["end"])
-                assert last <= start < end <= info.frames / 8
-                last = end
+            wav = folder / audio / f"{path.stem}.wav"
+            found.append(
+                Recording(partition, path.stem, wav, *content.values())
+            )
+    return found
 
 
-def test_the_breathing_rates_are_those_of_children(corpus):
-    """From one onset to the next it takes as long as at that age."""
+def types_by_partition(recordings):
+    types = {partition: Counter() for partition in FOLDERS}
+    for recording in recordings:
+        types[recording.partition].update(
+            event["type"] for event in recording.events
+        )
+    return types
+
+
+def test_the_layout_is_that_of_sprsound(corpus, recordings):
     folder, _ = corpus
-    rates, ages = [], []
-    for name, content in read_partition(folder, "inter").items():
-        onsets = [int(e["start"]) for e in content["event_annotation"]]
-        rates.append(60_000 / np.diff(onsets).mean())
-        ages.append(float(NAME.fullmatch(name)[2]))
+    assert {*folder.rglob("*.wav")} == {r.wav for r in recordings}
+    numbers = {NAME.fullmatch(r.name)[4] for r in recordings}
+    assert len(numbers) == len(recordings)
+    for recording in recordings:
+        assert 0.2 <= float(NAME.fullmatch(recording.name)[2]) <= 14
+        info = soundfile.info(recording.wav)
+        assert (info.samplerate, info.channels) == (8000, 1)
+        assert info.subtype == "PCM_16"
+        last = 0
+        for event in recording.events:
+            assert list(event) == ["start", "end", "type"]
+            assert event["start"].isdigit() and event["end"].isdigit()
+            start, end = int(event["start"]), int(event["end"])
+            assert last <= start < end <= info.frames / 8
+            last = end
+    sizes = [path.stat().st_size for path in folder.rglob("*.wav")]
+    assert 3 * sum(sizes) < 40e6  # three recordings per patient by default
+
+
+def test_the_breathing_rates_are_those_of_children(recordings):
+    """From one onset to the next it takes as long as at that age."""
+    inter = [r for r in recordings if r.partition == "inter"]
+    onsets = [[int(event["start"]) for event in r.events] for r in inter]
+    rates = [60_000 / np.diff(starts).mean() for starts in onsets]
+    ages = [float(NAME.fullmatch(r.name)[2]) for r in inter]
     assert 17 < min(rates) and max(rates) < 50
     assert np.corrcoef(ages, rates)[0, 1] < -0.7
 
 
-def test_recordings_are_annotated_by_what_they_have(corpus):
-    folder, _ = corpus
-    seen = set()
-    for partition in FOLDERS:
-        for content in read_partition(folder, partition).values():
-            types = {event["type"] for event in content["event_annotation"]}
-            parts = []
-            if types & {"Wheeze", "Rhonchi", "Stridor", "Wheeze+Crackle"}:
-                parts.append("CAS")
-            if types & {"Fine Crackle", "Coarse Crackle", "Wheeze+Crackle"}:
-                parts.append("DAS")
-            annotation = content["record_annotation"]
-            seen.add(annotation)
-            if annotation != "Poor Quality":
-                assert annotation == (" & ".join(parts) or "Normal")
+def test_recordings_are_annotated_by_what_they_have(recordings):
+    continuous = {"Wheeze", "Rhonchi", "Stridor", "Wheeze+Crackle"}
+    discontinuous = {"Fine Crackle", "Coarse Crackle", "Wheeze+Crackle"}
+    for recording in recordings:
+        parts = ["CAS"] * bool(recording.types & continuous)
+        parts += ["DAS"] * bool(recording.types & discontinuous)
+        if recording.annotation != "Poor Quality":
+            assert recording.annotation == (" & ".join(parts) or "Normal")
+    seen = {recording.annotation for recording in recordings}
     assert seen == {"Normal", "CAS", "DAS", "CAS & DAS", "Poor Quality"}
 
 
-def test_patients_keep_to_their_partitions(corpus):
-    folder, summary = corpus
-    by_partition = {p: patients(read_partition(folder, p)) for p in FOLDERS}
+def test_patients_keep_to_their_partitions(corpus, recordings):
+    patients = {
+        partition: {r.patient for r in recordings if r.partition == partition}
+        for partition in FOLDERS
+    }
     everyone = {str(number) for number in range(9001, 9021)}
-    assert by_partition["train"] | by_partition["inter"] == everyone
-    assert not by_partition["train"] & by_partition["inter"]
-    assert by_partition["intra"] < by_partition["train"]
+    assert patients["train"] | patients["inter"] == everyone
+    assert not patients["train"] & patients["inter"]
+    assert patients["intra"] < patients["train"]
     # Enough for five folds of validation, whichever partition is tested on.
-    assert len(by_partition["train"] - by_partition["intra"]) >= 5
-    assert summary["patients"] == {p: len(by_partition[p]) for p in FOLDERS}
+    assert len(patients["train"] - patients["intra"]) >= 5
+    _, summary = corpus
+    assert summary["patients"] == {p: len(patients[p]) for p in FOLDERS}
 
 
-def test_every_type_and_in_each_partition_every_label_occurs(corpus):
-    folder, summary = corpus
-    total = Counter()
-    for partition in FOLDERS:
-        types = types_in(read_partition(folder, partition))
-        assert {TYPES[kind] for kind in types} == set(TYPES.values())
+def test_every_type_and_in_each_partition_every_label_occurs(
+    corpus, recordings
+):
+    _, summary = corpus
+    by_partition = types_by_partition(recordings)
+    assert summary["sounds"] == by_partition
+    for types in by_partition.values():
+        assert {TYPES[kind] for kind in types} == LABELS
         assert types["Normal"] == max(types.values())
-        assert summary["sounds"][partition] == types
-        total += types
+    total = sum(by_partition.values(), Counter())
     assert set(total) == set(TYPES)
     rare = total["Rhonchi"] + total["Stridor"] + total["Wheeze+Crackle"]
     assert rare < 0.25 * total.total()
@@ -149,54 +160,46 @@ def test_any_size_has_every_label_everywhere(tmp_path, seed, sizes):
     count, recordings = sizes
     summary = generate_sprsound_like(tmp_path / "demo", seed, count, recordings)
     for types in summary["sounds"].values():
-        assert {TYPES[kind] for kind in types} == set(TYPES.values())
+        assert {TYPES[kind] for kind in types} == LABELS
     assert summary["recordings"]["inter"] % recordings == 0
 
 
-def test_a_few_recordings_of_train_are_of_poor_quality(corpus):
-    folder, _ = corpus
-    flatness, poor = [], []
-    for name, content in read_partition(folder, "train").items():
-        sound, rate = read_wav(folder, "train", name)
-        frequencies, power = welch(sound, rate, nperseg=400)
-        power = power[(frequencies > 50) & (frequencies < 2000)]
-        flatness.append(np.exp(np.log(power).mean()) / power.mean())
-        poor.append(content["record_annotation"] == "Poor Quality")
-        if not poor[-1]:
-            assert content["event_annotation"]
-    poor, flatness = np.array(poor), np.array(flatness)
-    assert 5 <= poor.sum() < 0.5 * len(poor)
-    assert np.median(flatness[poor]) > 3 * np.median(flatness[~poor])
-    bare = [
-        not content["event_annotation"]
-        for content in read_partition(folder, "train").values()
-        if content["record_annotation"] == "Poor Quality"
-    ]
-    assert any(bare) and not all(bare)
-    for partition in ("inter", "intra"):
-        for content in read_partition(folder, partition).values():
-            assert content["record_annotation"] != "Poor Quality"
+def flatness(recording):
+    sound, rate = soundfile.read(recording.wav)
+    frequencies, power = welch(sound, rate, nperseg=400)
+    power = power[(frequencies > 50) & (frequencies < 2000)]
+    return np.exp(np.log(power).mean()) / power.mean()
 
 
-def test_the_device_passes_its_own_band(corpus):
-    folder, _ = corpus
-    for name in read_partition(folder, "inter"):
-        sound, rate = read_wav(folder, "inter", name)
-        inside, beyond = band_powers(sound, rate, (600, 700), (2500, 2700))
-        assert decibels(inside / beyond) > 20
+def test_a_few_recordings_of_train_are_of_poor_quality(recordings):
+    poor = [r for r in recordings if r.annotation == "Poor Quality"]
+    good = [r for r in recordings if r.annotation != "Poor Quality"]
+    assert {recording.partition for recording in poor} == {"train"}
+    train = [r for r in good if r.partition == "train"]
+    assert 5 <= len(poor) < len(train)
+    assert np.median([*map(flatness, poor)]) > 3 * np.median(
+        [*map(flatness, train)]
+    )
+    assert {bool(recording.events) for recording in poor} == {True, False}
+    assert all(recording.events for recording in good)
 
 
-def test_wheezes_stand_out_in_their_events(corpus):
-    folder, _ = corpus
+def test_the_device_passes_its_own_band(recordings):
+    for recording in recordings:
+        if recording.partition == "inter":
+            sound, rate = soundfile.read(recording.wav)
+            inside, beyond = band_powers(sound, rate, (600, 700), (2500, 2700))
+            assert decibels(inside / beyond) > 20
+
+
+def test_wheezes_stand_out_in_their_events(recordings):
     tones = {"Wheeze": [], "Stridor": [], "Normal": []}
-    for partition in FOLDERS:
-        for name, content in read_partition(folder, partition).items():
-            if content["record_annotation"] == "Poor Quality":
-                continue
-            sound, rate = read_wav(folder, partition, name)
-            for event in content["event_annotation"]:
-                if event["type"] not in tones:
-                    continue
+    for recording in recordings:
+        if recording.annotation == "Poor Quality":
+            continue
+        sound, rate = soundfile.read(recording.wav)
+        for event in recording.events:
+            if event["type"] in tones:
                 start, end = int(event["start"]), int(event["end"])
                 cut = sound[8 * start : 8 * end]
                 tones[event["type"]].append(tonality(cut, rate))
@@ -205,7 +208,7 @@ def test_wheezes_stand_out_in_their_events(corpus):
     assert tones["Stridor"] > 2 * tones["Normal"]
 
 
-def test_what_was_made_is_told_and_is_no_result(corpus):
+def test_what_was_made_is_written_down_and_is_no_result(corpus, recordings):
     folder, _ = corpus
     readme = (folder / "README.txt").read_text()
     assert readme.startswith("Generated by") and "NOT SPRSound" in readme
@@ -213,9 +216,7 @@ def test_what_was_made_is_told_and_is_no_result(corpus):
     with open(folder / "generation.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     made = {(row["partition"], row["recording"]) for row in rows}
-    assert made == {
-        (p, name) for p in FOLDERS for name in read_partition(folder, p)
-    }
+    assert made == {(r.partition, r.name) for r in recordings}
     assert len({row["snr_db"] for row in rows}) >= 4
 
 
@@ -224,8 +225,6 @@ def test_the_recipe_reads_it_without_a_warning(corpus, tmp_path):
     summary = prepare_sprsound(folder, tmp_path, test="inter+intra")
     assert summary["warnings"] == []
     assert "not SPRSound" in summary["database"]
-    recordings = written["recordings"]["inter"] + written["recordings"]["intra"]
-    assert summary["recordings"] == recordings
     counts = Counter()
     for partition in ("inter", "intra"):
         for kind, count in written["sounds"][partition].items():
