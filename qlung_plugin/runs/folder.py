@@ -13,6 +13,7 @@ Authors
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME
 
@@ -39,14 +40,8 @@ FOLD = re.compile("fold_([0-9]+)")
 class RunFolder:
     """A folder that a training, or an evaluation, writes to.
 
-    Nothing is read, nor made, before it is asked for.
-
-    Arguments
-    ---------
-    path : str or Path
-        The ``output_folder``.
-    save : str or Path, optional
-        Where its checkpoints are; ``save/`` in it by default.
+    The path is its ``output_folder``; ``save`` is where its checkpoints are, by
+    default ``save/`` in it. Nothing is read, nor made, before it is asked for.
 
     Example
     -------
@@ -57,7 +52,9 @@ class RunFolder:
     'ce/1'
     """
 
-    def __init__(self, path, save=None):
+    def __init__(
+        self, path: Path | str, save: Path | str | None = None
+    ) -> None:
         self.path = Path(path)
         self.metrics = self.path / METRICS
         self.report = self.path / "report.txt"
@@ -73,74 +70,65 @@ class RunFolder:
         self.models = self.path / "model"
         self.inference_yaml = self.save / INFERENCE_YAML
 
-    def model(self, checkpoint):
+    def model(self, checkpoint: str) -> Path:
         """The folder of a checkpoint's model, which a training writes last."""
         return self.models / checkpoint
 
-    def predictions(self, checkpoint):
+    def predictions(self, checkpoint: str) -> Path:
         """The table of what a checkpoint predicted."""
         suffix = CHECKPOINTS[checkpoint].suffix
         return self.path / f"predictions{suffix}.csv"
 
-    def figure(self, name):
+    def figure(self, name: str) -> Path:
         """A figure, by name."""
         return self.path / "figures" / f"{name}.png"
 
-    def manifest(self, partition):
+    def manifest(self, partition: str) -> Path:
         """The manifest of a partition, by its name."""
         return self.path / f"{partition}.json"
 
     @property
-    def checkpoints(self):
+    def checkpoints(self) -> list[Path]:
         """The folders of its checkpoints, the oldest first."""
         # Their names are dates; two of a second are numbered.
         return sorted(self.save.glob(f"{CKPT_PREFIX}*"))
 
     @property
-    def is_training(self):
+    def is_training(self) -> bool:
         """Whether a training writes, or wrote, its model here."""
         return self.save.is_dir() or self.models.is_dir()
 
     @property
-    def has_results(self):
+    def has_results(self) -> bool:
         """Whether there are results, of which one may be damaged."""
         return os.path.lexists(self.metrics)  # also a link that leads nowhere
 
     @property
-    def is_validation(self):
+    def is_validation(self) -> bool:
         """Whether it holds what a training made of its validation patients."""
         return self.path.name == VALIDATION
 
     @property
-    def top(self):
-        """The training that this is the validation of; else the folder itself."""
+    def top(self) -> "RunFolder":
+        """The training that this is the validation of; else itself."""
         return RunFolder(self.path.parent) if self.is_validation else self
 
     @property
-    def fold(self):
+    def fold(self) -> int | None:
         """Which fold it is, by its name; None if it is none."""
         match = FOLD.fullmatch(self.path.name)
         return int(match[1]) if match else None
 
-    def parts(self):
+    def parts(self) -> list["RunFolder"]:
         """Itself and the folders in it, those of them that have results."""
         inside = sorted(path.parent for path in self.path.glob(f"*/{METRICS}"))
         runs = map(RunFolder, [self.path, *inside])
         return [run for run in runs if run.has_results]
 
-    def is_used(self):
+    def is_used(self) -> bool:
         """Whether there are results, or a training to go on with.
 
         What broke before its first checkpoint left nothing to be mixed up.
-
-        Example
-        -------
-        >>> run = RunFolder(getfixture("tmp_path"))
-        >>> run.is_used()
-        False
-        >>> run.metrics.touch()
-        >>> run.is_used()
-        True
         """
         # A script that is through has written one of these at least.
         ends = (self.metrics, self.report, self.markdown, self.degradation)
@@ -148,27 +136,12 @@ class RunFolder:
             (checkpoint / METAFNAME).exists() for checkpoint in self.checkpoints
         )
 
-    def identify(self, folder):
-        """Which run it is.
+    def identify(self, folder: Path) -> tuple[str, str, int | None]:
+        """Its configuration, its seed, and which fold it is, if it is one.
 
-        Arguments
-        ---------
-        folder : Path
-            What was asked for: the run's folder, or one above it.
-
-        Returns
-        -------
-        configuration : str
-            Name of the configuration.
-        seed : str
-            Of the run.
-        fold : int or None
-            Which fold it is, if it is one.
-
-        Raises
-        ------
-        OSError, ValueError
-            If its ``experiment.json`` cannot be read, or does not say them.
+        The folder is what was asked for: the run's, or one above it. An
+        ``experiment.json`` that cannot be read, or does not say them, is an
+        OSError or a ValueError.
 
         Example
         -------
@@ -186,19 +159,12 @@ class RunFolder:
         names = (outside.parent.name, outside.name, *inside)
         return "/".join(inside[:-1]) or names[-2], names[-1], fold
 
-    def read_metrics(self):
-        """Reads ``metrics.json``, and checks what it says besides its figures.
+    def read_metrics(self) -> dict[str, Any]:
+        """Reads ``metrics.json``: ``data``, and an object per checkpoint.
 
-        Returns
-        -------
-        dict
-            ``data``, and an object per checkpoint.
-
-        Raises
-        ------
-        OSError, ValueError
-            If it cannot be read, or is not what a run writes; the message names
-            file and key.
+        What it says besides its figures is checked. If it cannot be read, or is
+        not what a run writes, it is an OSError or a ValueError that names file
+        and key.
         """
         metrics = schema.read_checked(self.metrics, {"data": schema.DATA})
         names = [name for name in CHECKPOINTS if name in metrics]
@@ -217,18 +183,11 @@ class RunFolder:
                 )
         return metrics
 
-    def read_history(self):
-        """The statistics of the epochs of its training.
+    def read_history(self) -> list[dict[str, Any]]:
+        """The statistics of the epochs, as the last checkpoint has them.
 
-        Returns
-        -------
-        list of dict
-            One per epoch, as the last checkpoint has them; empty if none has.
-
-        Raises
-        ------
-        OSError, ValueError
-            If a file is damaged; the message names it.
+        There are none if it has none. A file that is damaged is an OSError or a
+        ValueError that names it.
         """
         paths = [checkpoint / HISTORY for checkpoint in self.checkpoints]
         histories = [
@@ -238,23 +197,14 @@ class RunFolder:
         ]
         return max(histories, key=len, default=[])
 
-    def read_configuration(self):
+    def read_configuration(self) -> dict[str, Any]:
         """What its results were made with.
 
-        Where an older version left no ``configuration.json``, it is told from
-        the ``hyperparams.yaml``, script and manifests.
-
-        Returns
-        -------
-        dict
-            ``script`` (a name), ``options``, ``run_options`` (configurations),
-            ``manifests`` (digests by name), ``recordings`` (a digest) and
-            ``threads``; None is not known.
-
-        Raises
-        ------
-        ValueError
-            If a file is damaged.
+        ``script`` (a name), ``options``, ``run_options`` (configurations),
+        ``manifests`` (digests by name), ``recordings`` (a digest) and
+        ``threads``; None is not known. Where an older version left no
+        ``configuration.json``, they are those of the ``hyperparams.yaml``,
+        script and manifests. A file that is damaged is a ValueError.
         """
         path = self.configuration
         if path.is_file():
@@ -283,23 +233,15 @@ class RunFolder:
         }
 
 
-def find_run_folders(folder):
-    """The run folders at any depth of a folder.
+def find_run_folders(folder: Path) -> list[tuple[RunFolder, list[RunFolder]]]:
+    """The run folders at any depth of a folder, or the one that it is.
 
-    Arguments
-    ---------
-    folder : Path
-        Holds run folders, or is one.
-
-    Returns
-    -------
-    list of tuple
-        Each run, and a list of the places in it where there are results or
-        ought to be: itself, its validation, and evaluations.
+    Beside each are the places in it where there are results or ought to be:
+    itself, its validation, and evaluations.
     """
     names = (METRICS, EXPERIMENT)
     places = {path.parent for name in names for path in folder.rglob(name)}
-    runs = {}
+    runs: dict[Path, list[RunFolder]] = {}
     for place in map(RunFolder, sorted(places)):  # those above come first
         top = place.top
         parents = () if top.fold is not None else top.path.parents

@@ -76,32 +76,17 @@ class CompleteCheckpointer(Checkpointer):
 
 
 def find_checkpoint(checkpointer: Checkpointer, checkpoint: str) -> Checkpoint:
-    """Finds one of the checkpoints that a training keeps.
+    """Finds one of :data:`CHECKPOINTS`, or it is a FileNotFoundError.
 
-    Arguments
-    ---------
-    checkpointer : speechbrain.utils.checkpoints.Checkpointer
-        Of the training.
-    checkpoint : str
-        One of :data:`CHECKPOINTS`. Where a training had no validation set,
-        ``selected`` is its last epoch.
-
-    Returns
-    -------
-    speechbrain.utils.checkpoints.Checkpoint
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
+    Where a training had no validation set, ``selected`` is its last epoch.
     """
     check_checkpoint(checkpoint)
-    found = checkpointer.find_checkpoint(max_key=CHECKPOINTS[checkpoint].key)
-    if found is None and checkpoint == "selected":
-        found = checkpointer.find_checkpoint(max_key=CHECKPOINTS["last"].key)
-    if found is None:
+    match = checkpointer.find_checkpoint(max_key=CHECKPOINTS[checkpoint].key)
+    if match is None and checkpoint == "selected":
+        match = checkpointer.find_checkpoint(max_key=CHECKPOINTS["last"].key)
+    if match is None:
         raise FileNotFoundError(
             f"{checkpointer.checkpoints_dir} has no checkpoint with"
             f" {CHECKPOINTS[checkpoint].key!r}, so none is {checkpoint}"
         )
-    return found
+    return match
