@@ -10,7 +10,7 @@ import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
 
 from qlung_plugin.runs.databases import name_database
-from qlung_plugin.scores.metrics import METRICS, metrics_in
+from qlung_plugin.scores.metrics import METRICS, format_number, metrics_in
 from qlung_plugin.utils.files import write_text
 from qlung_plugin.utils.markdown import markdown_table
 
@@ -254,8 +254,8 @@ def _result(result):
     rows = [
         [
             metric.name,
-            _number(result[key]),
-            " to ".join(map(_number, interval[key])),
+            format_number(result[key]),
+            " to ".join(map(format_number, interval[key])),
         ]
         for key, metric in metrics_in("intervals").items()
     ]
@@ -268,13 +268,9 @@ def _result(result):
         "",
         markdown_table(pd.DataFrame(rows, columns=["percent", "", ends])),
     ]
-    recalls = (f"{k} {_number(v)}" for k, v in result["recall"].items())
+    recalls = (f"{k} {format_number(v)}" for k, v in result["recall"].items())
     lines += ["", f"Recall in percent: {', '.join(recalls)}.", ""]
     return "\n".join(lines)
-
-
-def _number(value):
-    return "n/a" if value is None else f"{value:.2f}"
 
 
 def _evaluations(results):

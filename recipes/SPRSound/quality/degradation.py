@@ -41,6 +41,7 @@ from qlung_plugin.scores.degradation_study import (
     score_changes,
     severity_correlations,
 )
+from qlung_plugin.scores.metrics import format_number
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.markdown import markdown_table
 
@@ -135,7 +136,7 @@ def format_report(medians, correlations, changes, about):
         {
             "degradation": correlations.index.str.replace("_", " "),
             **{
-                measure_name(name): correlations[name].map(_correlation)
+                measure_name(name): correlations[name].map(format_number)
                 for name in names
             },
         }
@@ -194,10 +195,6 @@ def _conditions(table):
             for kind, degree in zip(table["degradation"], table["degree"])
         ],
     }
-
-
-def _correlation(value):
-    return "n/a" if pd.isna(value) else f"{value:.2f}"
 
 
 if __name__ == "__main__":
