@@ -8,12 +8,10 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-import uuid
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,13 @@ from tqdm import tqdm
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import Entries
 from qlung_plugin.dataio.store_digest import store_digest
+from qlung_plugin.dataio.store_folders import (
+    lock_folder,
+    move_into_place,
+    sweep,
+    sync,
+    unfinished_folder,
+)
 from qlung_plugin.utils.ordinary_files import (
     LARGEST_TABLE,
     ordinary_size,
@@ -36,8 +41,6 @@ from qlung_plugin.utils.ordinary_files import (
 logger = get_logger(__name__)
 
 GROUP = 8  # cycles that a core takes at a time
-UNFINISHED = "partial-"  # what folders that are being written begin with
-LOCK = ".lock"
 NAMED = 5  # damaged cycles, in a warning
 
 
@@ -181,64 +184,26 @@ def store_cycles(
     digest = store_digest(entries, process, data_root)
     folder = Path(folder)
     target = folder / f"{type(process).__name__}-{digest[:16]}"
-    _sweep(folder)
+    sweep(folder)
     damaged = target.exists()
     known = _intact_cycles(target) if damaged else {}
     missing = [cycle for cycle in entries if cycle not in known]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         logger.info("Computing %s of %d cycles", target.name, len(missing))
-        with _locked(folder, fcntl.LOCK_SH), _unfinished(folder) as unfinished:
+        with (
+            lock_folder(folder, fcntl.LOCK_SH),
+            unfinished_folder(folder) as unfinished,
+        ):
             _write(entries, process, unfinished, data_root, known)
             if damaged:
-                with suppress(FileNotFoundError), _unfinished(folder) as aside:
+                with (
+                    suppress(FileNotFoundError),
+                    unfinished_folder(folder) as aside,
+                ):
                     os.rename(target, aside)
-            _move(unfinished, target)
+            move_into_place(unfinished, target)
     return CycleStore(target)
-
-
-@contextmanager
-def _unfinished(folder: Path) -> Iterator[Path]:
-    """A new folder that is removed at the end, if it is still there."""
-    path = folder / f"{UNFINISHED}{uuid.uuid4().hex}"
-    path.mkdir()
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path, kind: int) -> Iterator[bool]:
-    """Holds the folder's lock where there are locks; yields whether it does.
-
-    Who writes shares it; who sweeps wants it alone, and so meets nobody's work.
-    The system lets go of the lock of a process that was killed.
-    """
-    descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(descriptor, kind)
-            held = True
-        except OSError:  # somebody else's, or a file system without locks
-            held = False
-        yield held
-    finally:
-        os.close(descriptor)
-
-
-def _sweep(folder: Path) -> None:
-    """Removes what killed runs left, unless something is being written."""
-    debris = list(folder.glob(f"{UNFINISHED}*"))
-    if not debris:
-        return
-    try:
-        with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB) as alone:
-            for path in debris if alone else []:
-                logger.info("Removing %s, left by a run that was killed", path)
-                shutil.rmtree(path, ignore_errors=True)
-    except OSError:  # somebody else's folder, or one that is read only
-        pass
 
 
 def _intact_cycles(target: Path) -> dict[str, np.ndarray]:
@@ -263,25 +228,6 @@ def _intact_cycles(target: Path) -> dict[str, np.ndarray]:
         for cycle, where in store.slices.items()
         if cycle not in damaged
     }
-
-
-def _move(unfinished: Path, target: Path) -> None:
-    try:
-        os.rename(unfinished, target)
-    except OSError:
-        # Another run may have been faster: its folder is as good.
-        if not target.exists():
-            raise
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    """Waits until a file or folder is on the disk, not in its buffers."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _checksum(cycle: str, values: np.ndarray) -> int:
@@ -344,7 +290,7 @@ def _write(
     (folder / "index.json").write_text(json.dumps(index))
     # Else a power cut after the move could leave files of zeros in its place.
     for path in (folder / "values.raw", folder / "index.json", folder):
-        _sync(path)
+        sync(path)
 
 
 def _values(
