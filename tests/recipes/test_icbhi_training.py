@@ -47,25 +47,6 @@ def read_metrics(output):
     return json.loads((output / "metrics.json").read_text())
 
 
-def test_all_epochs_are_drawn(train, corpus, monkeypatch):
-    """Also those after the checkpoint that is evaluated last."""
-    drawn, save = [], CompleteCheckpointer.save_checkpoint
-
-    def save_worse(self, meta, **kwargs):
-        meta["test_score"] = -meta["epoch"]  # the first is test-selected
-        return save(self, meta=meta, **kwargs)
-
-    monkeypatch.setattr(CompleteCheckpointer, "save_checkpoint", save_worse)
-    monkeypatch.setattr(
-        results,
-        "training_curves_figure",
-        lambda history, title: drawn.append(history["epoch"].tolist()),
-    )
-    output = train(corpus)
-    assert read_metrics(output)["test_selected"]["epoch"] == 1
-    assert drawn and all(epochs == [1, 2] for epochs in drawn)
-
-
 def read_weights(output, checkpoint):
     return open_model(output, checkpoint)["backbone"].state_dict()
 
@@ -269,11 +250,30 @@ def test_cached_waveforms_give_what_cached_features_give(train, corpus):
     assert (found != expected).any()
 
 
-def test_without_validation_the_last_epoch_is_selected(train, corpus):
-    """Here of a patient fold."""
+def test_without_validation_the_last_epoch_is_selected(
+    train, corpus, monkeypatch
+):
+    """Here of a patient fold; all epochs are drawn.
+
+    Also those after the checkpoint that is evaluated last.
+    """
+    drawn, save = [], CompleteCheckpointer.save_checkpoint
+
+    def save_worse(self, meta, **kwargs):
+        meta["test_score"] = -meta["epoch"]  # the first is test-selected
+        return save(self, meta=meta, **kwargs)
+
+    monkeypatch.setattr(CompleteCheckpointer, "save_checkpoint", save_worse)
+    monkeypatch.setattr(
+        results,
+        "training_curves_figure",
+        lambda history, title: drawn.append(history["epoch"].tolist()),
+    )
     options = {"split": "patient_folds", "test_fold": 1, "valid_fraction": 0}
     output = train(corpus, "all", **options)
     metrics = read_metrics(output)
+    assert metrics["test_selected"]["epoch"] == 1
+    assert drawn and all(epochs == [1, 2] for epochs in drawn)
     assert metrics["selected"]["epoch"] == metrics["last"]["epoch"] == 2
     assert "no validation" in metrics["selected"]["selection"]
     assert metrics["data"]["partitions"]["valid"]["cycles"] == 0
