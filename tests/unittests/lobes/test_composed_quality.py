@@ -126,21 +126,6 @@ class TestWeightedQuality:
             expected += weight * alone(heard)
         torch.testing.assert_close(quality(heard), expected)
 
-    def test_unfitted_is_an_error(self):
-        with pytest.raises(RuntimeError, match="not fitted"):
-            of_everything()(cycles())
-
-    def test_of_weighted_ones(self):
-        inner = WeightedQuality(
-            [ClippingScore(RATE), SNRScore(RATE)], [0.5, 0.5]
-        )
-        outer = WeightedQuality([inner, FlatnessScore(RATE)], [0.8, 0.2])
-        flat = WeightedQuality(
-            [ClippingScore(RATE), SNRScore(RATE), FlatnessScore(RATE)],
-            [0.4, 0.4, 0.2],
-        )
-        torch.testing.assert_close(outer(cycles()), flat(cycles()))
-
     def test_is_measured_part_by_part(self):
         """A mean of means, too: the parts' measurements are its own."""
         inner = WeightedQuality([SNRScore(RATE), ConstantQuality(0.2)], [1, 1])
