@@ -247,30 +247,15 @@ def test_without_a_sound_nothing_is_classified(visit, sound):
     page.locator("button:disabled", has_text="Classify").wait_for()
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "reason"),
-    [
-        ("text.wav", b"I am <b>no</b> sound.", "text.wav is not readable"),
-        ("hole.wav", np.nan, "hole.wav holds NaN or infinite samples"),
-        ("long.wav", 11 * 60, "long.wav is 11.0 minutes long"),
-    ],
-)
-def test_what_cannot_be_classified_is_told(
-    visit, sound, tmp_path, server, name, content, reason
-):
-    path = tmp_path / name
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    elif np.isnan(content):
-        soundfile.write(path, np.full(RATE, content), RATE, subtype="FLOAT")
-    else:
-        sound(name, content, 800)
+def test_what_cannot_be_classified_is_told(visit, tmp_path, server):
+    path = tmp_path / "text.wav"
+    path.write_text("I am <b>no</b> sound.")
     page = visit()
     page.locator("input[type=file]").first.set_input_files(path)
     page.get_by_label("Clear").first.wait_for()
     classify(page)
     message = failure(page)
-    assert reason in message
+    assert "text.wav is not readable" in message
     assert str(server.temporary) not in message and "Traceback" not in message
     assert not picture(page).is_visible()
 
