@@ -1,4 +1,4 @@
-"""Which file annotates a recording: its name leads there, its content tells.
+"""Which file annotates a recording: by its name, and then by its content.
 
 What lies beside a recording may be anything, such as what another program, or
 this one, said of it.

@@ -22,7 +22,7 @@ class ChannelComparison:
     def add(self, block: np.ndarray) -> None:
         """Takes a block ``[frame, channel]`` into account."""
         block = block.astype(np.float64)
-        # What is not finite is told where it is read for use.
+        # What is not finite is refused where it is read for use.
         block = block[np.isfinite(block).all(axis=1)]
         self._count += len(block)
         self._sums += block.sum(axis=0)

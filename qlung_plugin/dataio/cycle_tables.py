@@ -29,8 +29,8 @@ class CycleRows(NamedTuple):
 
     path: Path  # of the table
     recording: Path
-    # Number of the line, and the texts of start and end. None if all rows are of
-    # other recordings.
+    # Number of the line, and the texts of start and end. None if all rows are
+    # of other recordings.
     rows: list[tuple[int, str | None, str | None]] | None
 
     def times(self) -> list[tuple[float, float]]:

@@ -174,8 +174,11 @@ class CycleFeatures(nn.Module):
 
 
 class QualityMeasure(Protocol):
-    """What is asked here of a :class:`qlung_plugin.lobes.quality.QualityMeasure`,
-    which is a floor above."""
+    """What is asked of a quality score here.
+
+    Its class, :class:`qlung_plugin.lobes.quality.QualityMeasure`, is a floor
+    above.
+    """
 
     sample_rate: int
 

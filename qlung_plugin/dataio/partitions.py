@@ -103,7 +103,7 @@ def check_fold(argument: str, fold: int, folds: Iterable[int]) -> None:
 def count_cycles(
     cycles: Sequence[Cycle], labels: Sequence[str] = LABELS
 ) -> dict[str, Any]:
-    """Numbers of "recordings", "patients", "cycles", and by label in "counts"."""
+    """The "recordings", "patients", "cycles", and "counts" by label."""
     counts = Counter(cycle["label"] for cycle in cycles)
     return {
         "recordings": len({cycle["recording"] for cycle in cycles}),

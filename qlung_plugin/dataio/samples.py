@@ -23,9 +23,9 @@ def check_samples(
 ) -> None:
     """Refuses a stretch that holds what no recording does.
 
-    A sample that is NaN, infinite, or above :data:`LARGEST` is a ValueError that
-    names the file and the time of the first one. The stretch ``[time]`` begins at
-    the sample ``first``.
+    A sample that is NaN, infinite, or above :data:`LARGEST` is a ValueError
+    that names the file and the time of the first one. The stretch ``[time]``
+    begins at the sample ``first``.
 
     Example
     -------
@@ -36,7 +36,7 @@ def check_samples(
     ...
     ValueError: a.wav holds NaN or infinite samples, the first at 2.00025 s
     """
-    # The energy tells it, much faster, unless there is very much of it.
+    # The energy shows it, much faster, unless there is very much of it.
     if waveform.dot(waveform) < LARGEST**2:
         return
     for bad, what in (

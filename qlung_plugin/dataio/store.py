@@ -103,7 +103,8 @@ class CycleStore:
     def find_damaged(self) -> list[str]:
         """Reads all values and compares their checksums.
 
-        At four gigabytes a second on one core, and the first epoch finds them in memory.
+        At four gigabytes a second on one core, and the first epoch finds them in
+        memory.
 
         Returns
         -------

@@ -1,9 +1,9 @@
 """What spoils a recording, in known degrees.
 
-Pure functions on the last dimension of a waveform ``[..., time]``, full scale at
-1, at the rate at which it was recorded, in Hz. They answer how a quality score
-and a model move when the quality is lowered on purpose, where no expert has to
-be asked. What a device does is here, what is heard beside the chest in
+Pure functions on the last dimension of a waveform ``[..., time]``, full scale
+at 1, at the rate at which it was recorded, in Hz. They answer how a quality
+score and a model move when the quality is lowered on purpose, where no expert
+has to be asked. What a device does is here, what is heard beside the chest in
 :mod:`qlung_plugin.processing.interference`.
 
 Authors
@@ -101,9 +101,9 @@ def dropouts(
 ) -> torch.Tensor:
     """Sets short stretches to zero, as a bad cable or radio link does.
 
-    The share is of the time, in [0, 1], and exceeded by less than one stretch. The
-    stretches take 20 to 200 ms each; neighbours can merge. Those of a smaller share
-    are among those of a larger one.
+    The share is of the time, in [0, 1], and exceeded by less than one stretch.
+    The stretches take 20 to 200 ms each; neighbours can merge. Those of a
+    smaller share are among those of a larger one.
 
     Example
     -------

@@ -48,7 +48,7 @@ class Recording(NamedTuple):
 class Place(NamedTuple):
     """Where a patient stands in a corpus."""
 
-    number: int  # from 0 on, which tells nothing
+    number: int  # from 0 on, of no meaning
     side: str
     position: int  # among the patients of the side
     seed: np.random.SeedSequence  # of the patient's own chance

@@ -149,7 +149,7 @@ def _draw_demographics(child: bool, rng: np.random.Generator) -> str:
 def _write_recordings(
     root: Path, patient: Patient, count: int
 ) -> Iterator[Recording]:
-    """Writes the recordings of one patient and tells of each."""
+    """Writes the recordings of one patient and describes each."""
     seed, *seeds = patient.seed.spawn(1 + count)
     rng = np.random.default_rng(seed)
     dealt = deal_sounds(STATES[patient.state], count, rng)

@@ -126,7 +126,7 @@ class Patient:
 def _write(
     root: Path, seed: int, patients: int, recordings: int
 ) -> Iterator[Recording]:
-    """Writes the recordings of all patients and tells of each."""
+    """Writes the recordings of all patients and describes each."""
     for folder in chain(*FOLDERS.values()):
         (root / folder).mkdir(parents=True, exist_ok=True)
     places, shared = deal_sides(seed, patients, 0.65, ("train", "inter"))
@@ -151,7 +151,7 @@ def _write_recording(
     poor: str,
     rng: np.random.Generator,
 ) -> Recording:
-    """Writes one recording with its annotation, and tells of it."""
+    """Writes one recording with its annotation, and describes it."""
     place = rng.integers(1, 5)
     name = f"{patient.number}_{patient.age}_{patient.sex}_p{place}_{number}"
     snr = int(rng.choice(POOR_SNRS if poor else SNRS))

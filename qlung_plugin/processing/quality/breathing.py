@@ -1,8 +1,8 @@
 """Quality from how the level breathes.
 
 Breathing comes and goes slowly, about once in two seconds, and with it the
-level in the bands of lung sounds. What interferes does not: noise stays, rubbing
-and talking change faster, a lost contact ends it all.
+level in the bands of lung sounds. What interferes does not: noise stays,
+rubbing and talking change faster, a lost contact ends it all.
 
 Levels are in dB per frame and band, see
 :func:`qlung_plugin.processing.quality.band_levels`.
