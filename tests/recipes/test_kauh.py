@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import functools
 import json
 import re
 
@@ -18,23 +19,26 @@ from qlung_plugin.runs.predictions import read_predictions
 from tests.recipes.conftest import KAUH, leave_out_figures, run_script
 
 
-@pytest.fixture
-def evaluate(tmp_path, cache, kauh_corpus, icbhi_run, monkeypatch):
-    """Runs evaluate.py in this process; the output folder is returned."""
-    leave_out_figures(monkeypatch)
+@pytest.fixture(scope="module")
+def evaluate(tmp_path_factory, cache, kauh_corpus, icbhi_run):
+    """Runs evaluate.py in this process, once with each options."""
 
-    def evaluate(**overrides):
+    @functools.cache
+    def evaluate(windows):
+        output = tmp_path_factory.mktemp("kauh") / "out"
         options = {
             "data_folder": kauh_corpus,
             "run_folder": icbhi_run,
-            "output_folder": tmp_path / "kauh",
+            "output_folder": output,
             "cache_folder": cache,
             "checkpoint": "last",
-            **overrides,
+            "windows": windows,
         }
         hparams = KAUH / "hparams" / "cross_dataset.yaml"
-        run_script(KAUH / "evaluate.py", hparams, options)
-        return tmp_path / "kauh"
+        with pytest.MonkeyPatch.context() as patch:
+            leave_out_figures(patch)
+            run_script(KAUH / "evaluate.py", hparams, options)
+        return output
 
     return evaluate
 
@@ -55,13 +59,13 @@ def judge(run, entry, times, data_folder):
 
 
 @pytest.mark.parametrize(
-    "length, hop, options",
-    [(8, 4, {}), (1, 0.75, {"windows": "{length: 1.0, hop: 0.75}"})],
+    "length, hop, windows",
+    [(8, 4, "{}"), (1, 0.75, "{length: 1.0, hop: 0.75}")],
 )
 def test_a_recording_is_judged_by_the_mean_of_its_windows(
-    length, hop, options, evaluate, icbhi_run, kauh_corpus
+    length, hop, windows, evaluate, icbhi_run, kauh_corpus
 ):
-    output, run = evaluate(**options), open_model(icbhi_run, "last")
+    output, run = evaluate(windows), open_model(icbhi_run, "last")
     table = read_predictions(output / "predictions_last.csv")
     entries = json.loads((output / "test.json").read_text())
     assert table["id"].tolist() == sorted(entries) and len(table) == 12
@@ -88,7 +92,7 @@ def test_a_recording_is_judged_by_the_mean_of_its_windows(
 
 
 def test_modes_are_strata_and_patients_are_counted_once(evaluate):
-    output = evaluate()
+    output = evaluate("{}")
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["last"]["patients"] == 4
     assert metrics["last"]["counts"] == dict.fromkeys(

@@ -20,7 +20,6 @@ from qlung_plugin.lobes.quality import FlatnessScore
 from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 from tests.recipes.conftest import SPRSOUND, run_script
-from tests.unittests.refusals import edit_json
 
 EXPERTS = SPRSOUND / "quality" / "evaluate.py"
 EXPERTS_YAML = EXPERTS.parent / "hparams" / "experts.yaml"
@@ -288,16 +287,3 @@ def test_study_is_reproducible_and_complete(degrade):
 def test_run_folder_that_is_none(degrade):
     with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
         degrade(run_folder="nowhere")
-
-
-def test_run_with_labels_in_another_order(degrade, icbhi_run, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(icbhi_run, other)
-    edit_json(
-        other / "model" / "selected",
-        lambda model: model.update(
-            labels=["normal", "wheeze", "crackle", "both"]
-        ),
-    )
-    with pytest.raises(ValueError, match="in this order"):
-        degrade(run_folder=other)
