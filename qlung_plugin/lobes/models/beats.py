@@ -42,7 +42,6 @@ from torch import nn
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.models.beats_encoder import Encoder
 from qlung_plugin.lobes.models.weights import (
-    asked_weights,
     check_architecture,
     fetch_weights,
     load_every_tensor,
@@ -167,9 +166,8 @@ class BEATs(Backbone):
             )
         self.dropout_input = nn.Dropout(settings.dropout_input)
         self.encoder = Encoder(settings)
-        weights = asked_weights(pretrained_weights)
-        if weights is not None:
-            path = fetch_weights(weights, PUBLISHED)
+        path = fetch_weights(pretrained_weights, PUBLISHED)
+        if path is not None:
             model = _read_model(path, settings)
             load_every_tensor(
                 self,

@@ -28,7 +28,6 @@ from torchvision.ops.misc import SqueezeExcitation
 
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.models.weights import (
-    asked_weights,
     fetch_weights,
     load_every_tensor,
     without_wrapper,
@@ -53,14 +52,7 @@ PUBLISHED = {
     "mn40_as": (f"{RELEASE_URL}/mn40_as_mAP_484.pt", None),
 }
 
-WIDTHS = {
-    "mn04_as": 0.4,
-    "mn05_as": 0.5,
-    "mn10_as": 1.0,
-    "mn20_as": 2.0,
-    "mn30_as": 3.0,
-    "mn40_as": 4.0,
-}
+WIDTHS = {name: int(name[2:4]) / 10 for name in PUBLISHED}  # mn04 has 0.4
 
 AUDIOSET_CLASSES = 527
 
@@ -204,14 +196,13 @@ def _build(
 ) -> MobileNetV3:
     """The whole network, with weights if there are any."""
     network = _mobilenet_v3_large(width_mult, batch_norm_momentum)
-    weights = asked_weights(pretrained_weights)
-    if weights is not None:
-        width = WIDTHS.get(str(weights), width_mult)
-        if width != width_mult:
-            raise ValueError(
-                f"{weights} has width_mult={width}, not {width_mult}"
-            )
-        path = fetch_weights(weights, PUBLISHED)
+    width = WIDTHS.get(str(pretrained_weights), width_mult)
+    if width != width_mult:
+        raise ValueError(
+            f"{pretrained_weights} has width_mult={width}, not {width_mult}"
+        )
+    path = fetch_weights(pretrained_weights, PUBLISHED)
+    if path is not None:
         published = without_wrapper(read_state_dict(path))
         load_every_tensor(
             network,

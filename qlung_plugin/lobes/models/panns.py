@@ -23,7 +23,6 @@ from torch import nn
 from qlung_plugin.lobes.features import PANNsFeatures
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.models.weights import (
-    asked_weights,
     fetch_weights,
     load_every_tensor,
     without_wrapper,
@@ -116,9 +115,8 @@ class PANNs(Backbone):
         nn.init.xavier_uniform_(self.fc1.weight)
         nn.init.zeros_(self.fc1.bias)
         self.embedding_dim = channels[-1]
-        weights = asked_weights(pretrained_weights)
-        if weights is not None:
-            path = fetch_weights(weights, PUBLISHED)
+        path = fetch_weights(pretrained_weights, PUBLISHED)
+        if path is not None:
             load_every_tensor(
                 self,
                 _own_tensors(read_state_dict(path, entry="model"), path),

@@ -25,25 +25,25 @@ def asked_weights(pretrained_weights: Path | str | None) -> Path | str | None:
 
 
 def fetch_weights(
-    pretrained_weights: Path | str,
+    pretrained_weights: Path | str | None,
     published: Mapping[str, tuple[str, str | None]],
-) -> Path:
+) -> Path | None:
     """The local path of weights, downloaded once if they are a published name.
 
-    ``published`` has by name the address of a file and its SHA-256, or MD5, in
+    None, if none are asked for. ``published`` has by name the address of a file and its SHA-256, or MD5, in
     hexadecimal; None where neither is known. It is a FileNotFoundError if the
     weights are neither a file nor a published name, a ConnectionError if they
     cannot be downloaded, and a ValueError if they have another checksum.
     """
-    if os.path.isfile(pretrained_weights):
-        return Path(pretrained_weights)
-    if pretrained_weights not in published:
+    weights = asked_weights(pretrained_weights)
+    if weights is None or os.path.isfile(weights):
+        return None if weights is None else Path(weights)
+    if weights not in published:
         raise FileNotFoundError(
-            f"pretrained_weights={str(pretrained_weights)!r} is neither a file"
-            f" nor one of {', '.join(published)}; pass `none` for random"
-            " initialisation"
+            f"pretrained_weights={str(weights)!r} is neither a file nor one of"
+            f" {', '.join(published)}; pass `none` for random initialisation"
         )
-    url, checksum = published[str(pretrained_weights)]
+    url, checksum = published[str(weights)]
     filename = url.split("?")[0].rpartition("/")[2]
     path = Path(torch.hub.get_dir()) / "checkpoints" / filename
     if not path.exists():

@@ -236,6 +236,7 @@ def _share_statistics(rank, folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_adaface_statistics_are_those_of_all_processes(tmp_path):
     # They import PyTorch once for both.
     context = torch.multiprocessing.get_context("forkserver")
