@@ -94,11 +94,11 @@ def test_another_model_than_that_of_the_predictions_is_told(
 
 def test_a_broken_model_costs_the_map_alone(icbhi_run, tmp_path):
     folder = shutil.copytree(icbhi_run, tmp_path / "other" / "2")
-    for path in folder.glob("save/CKPT*/backbone.ckpt"):
+    for path in folder.glob("model/*/model.safetensors"):
         path.write_bytes(b"broken")
     _, recordings, page = make([folder], sounds=2)
     [note] = recordings.notes
-    assert note.startswith("No map of other/2") and "backbone.ckpt" in note
+    assert note.startswith("No map of other/2") and "model.safetensors" in note
     assert len(recordings.media) == 2 and not recordings.maps
     assert 'id="map"' not in page
 
