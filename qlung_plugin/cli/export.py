@@ -4,6 +4,8 @@ Authors
  * qlung_plugin contributors
 """
 
+import argparse
+
 from qlung_plugin.cli.models import add_opening
 from qlung_plugin.utils.text import printable
 
@@ -14,7 +16,9 @@ examples:
   qlung classify breath.wav --model exported"""
 
 
-def add_parser(subparsers):
+def add_parser(
+    subparsers: argparse._SubParsersAction,
+) -> argparse.ArgumentParser:
     """Adds the command to the parsers of ``qlung``, and returns its parser."""
     parser = subparsers.add_parser(
         "export",
@@ -47,19 +51,8 @@ def add_parser(subparsers):
     return parser
 
 
-def run(arguments):
-    """Exports, and prints what was written.
-
-    Arguments
-    ---------
-    arguments : argparse.Namespace
-        What the parser made.
-
-    Raises
-    ------
-    OSError, ValueError
-        See :func:`qlung_plugin.inference.export.export_run`.
-    """
+def run(arguments: argparse.Namespace) -> None:
+    """Exports, and prints what was written."""
     from qlung_plugin.inference.export import export_run
 
     exported = export_run(

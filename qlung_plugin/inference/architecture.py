@@ -22,6 +22,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -72,7 +73,7 @@ SEQUENTIAL = "torch.nn.Sequential"
 
 # What numbers of these names may be; those of a list, too. A component may say
 # it of its own arguments, by argument_bounds.
-BOUNDS = {
+BOUNDS: Bounds = {
     "sample_rate": (1_000, 192_000),  # Hz
     "duration": (0.01, 60),  # s
     "fade": (0, 60),  # s
@@ -107,20 +108,10 @@ UNFIT = (*DAMAGED, StrictDataclassError)
 
 
 def check(architecture: object, trust: str | Iterable[str] = ()) -> None:
-    """Checks that an architecture is one, and may be made.
+    """Checks that what JSON said is an architecture, and may be made.
 
-    Arguments
-    ---------
-    architecture : object
-        What JSON said.
-    trust : str or iterable of str
-        See :func:`build`.
-
-    Raises
-    ------
-    ValueError
-        If it is no architecture, names a component that is not allowed, or has
-        an argument that is out of proportion; the message says where.
+    A component that is not allowed (see :func:`build` for ``trust``), or an
+    argument out of proportion, is a ValueError that says where.
 
     Example
     -------
@@ -150,13 +141,7 @@ def trusted_modules(trust: str | Iterable[str]) -> tuple[str, ...]:
 
 
 class _Checker:
-    """Checks values; it knows what came before them.
-
-    Arguments
-    ---------
-    trust : tuple of str
-        Modules whose classes are allowed, too.
-    """
+    """Checks values one after another; it knows what came before."""
 
     def __init__(self, trust: tuple[str, ...]) -> None:
         self.trust = trust
@@ -245,22 +230,23 @@ class _Checker:
         bounds, types = BOUNDS, {}
         if name in LISTED:
             bounds = {**BOUNDS, **LISTED[name].bounds}
-            types = {one.name: one.type for one in LISTED[name].arguments}
-        for key, argument in arguments.items():
+            types = {
+                argument.name: argument.type
+                for argument in LISTED[name].arguments
+            }
+        for key, given in arguments.items():
             mapping = re.search(r"\bdict\b", types.get(key, "")) is not None
             if mapping:
-                if not isinstance(argument, (dict, type(None))):
+                if not isinstance(given, (dict, type(None))):
                     raise ValueError(
                         f"{where}: {key} has to be written out, and no"
-                        f" {type(argument).__name__}"
+                        f" {type(given).__name__}"
                     )
             elif (
                 re.search(r"\bPath\b", types.get(key, "")) and key not in FIXED
             ):
-                _check_fixed(argument, f"{where}.{key}", (None,))
-            self.check_value(
-                argument, (*place, key), key, bounds, mapping or own
-            )
+                _check_fixed(given, f"{where}.{key}", (None,))
+            self.check_value(given, (*place, key), key, bounds, mapping or own)
 
 
 def dotted(place: Place) -> str:
@@ -351,28 +337,12 @@ def own_modules(architecture: dict) -> list[str]:
 def build(
     architecture: dict, device: str = "cpu", trust: str | Iterable[str] = ()
 ) -> dict:
-    """Makes the objects of an architecture.
+    """Checks an architecture, and makes its objects, with random weights.
 
-    Arguments
-    ---------
-    architecture : dict
-        See above; it is checked.
-    device : str
-        ``meta`` for an outline: modules whose parameters have shapes but take no
-        memory.
-    trust : str or iterable of str
-        Modules, or packages of some, whose classes are made, too: those that
-        they define and that are a ``torch.nn.Module``.
-
-    Returns
-    -------
-    dict
-        The objects and plain values by name, with random weights.
-
-    Raises
-    ------
-    ValueError
-        If it may not be made, or cannot.
+    On the device ``meta`` it is an outline: modules whose parameters have shapes
+    but take no memory. ``trust`` names modules, or packages of some, whose
+    classes are made, too: those that they define and that are a
+    ``torch.nn.Module``.
 
     Example
     -------
@@ -410,7 +380,9 @@ def _counting_modules() -> Iterator[None]:
         hook.remove()
 
 
-def _make(value, place, objects, device):
+def _make(
+    value: Any, place: Place, objects: dict[str, Any], device: str
+) -> Any:
     if isinstance(value, list):
         return [
             _make(part, (*place, position), objects, device)
@@ -427,11 +399,9 @@ def _make(value, place, objects, device):
         }
     name, given = value["class"], value.get("arguments", {})
     parts = given.items() if isinstance(given, dict) else enumerate(given)
-    made = {
+    made: dict[Any, Any] = {
         key: _make(part, (*place, key), objects, device) for key, part in parts
     }
-    positional = made.values() if isinstance(given, list) else ()
-    named = made if isinstance(given, dict) else {}
     module, _, attribute = name.rpartition(".")
     component = getattr(importlib.import_module(module), attribute)
     where = dotted(place)
@@ -439,7 +409,11 @@ def _make(value, place, objects, device):
     computing = name in COMPUTING or name not in COMPONENTS
     try:
         with torch.device("cpu" if computing else device):
-            objects[where] = component(*positional, **named)
+            objects[where] = (
+                component(**made)
+                if isinstance(given, dict)
+                else component(*made.values())
+            )
     except UNFIT as error:
         raise ValueError(
             f"{where}: {attribute} cannot be made of these arguments: {error}"
@@ -448,17 +422,9 @@ def _make(value, place, objects, device):
 
 
 def size_in_bytes(objects: dict) -> int:
-    """How much memory the modules among some objects take.
+    """How much memory the modules among some objects take, on ``meta`` too.
 
-    Arguments
-    ---------
-    objects : dict
-        What :func:`build` made, for ``meta`` too.
-
-    Returns
-    -------
-    int
-        Of their parameters and buffers, each counted once.
+    Parameters and buffers that are shared count once.
 
     Example
     -------

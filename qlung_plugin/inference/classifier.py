@@ -4,15 +4,20 @@ Authors
  * qlung_plugin contributors
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 from speechbrain.inference.interfaces import Pretrained
+from torch import nn
 
-from qlung_plugin.dataio.cycle_sources import find_cycles
+from qlung_plugin.dataio.cycle_sources import Source, find_cycles
 from qlung_plugin.dataio.cycles import measure_quality
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
@@ -57,7 +62,7 @@ class Classification(NamedTuple):
     """
 
     cycles: pd.DataFrame
-    summary: dict
+    summary: dict[str, Any]
 
 
 class RespiratorySoundClassifier(Pretrained):
@@ -112,8 +117,12 @@ class RespiratorySoundClassifier(Pretrained):
     HPARAMS_NEEDED = ["labels"]
 
     def __init__(
-        self, modules=None, hparams=None, run_opts=None, freeze_params=True
-    ):
+        self,
+        modules: dict[str, nn.Module],
+        hparams: dict[str, Any],
+        run_opts: dict[str, Any] | None = None,
+        freeze_params: bool = True,
+    ) -> None:
         if freeze_params:
             # Not the front end: its result is rounded to half precision, which
             # makes a difference in the last bit one that can be seen.
@@ -123,8 +132,13 @@ class RespiratorySoundClassifier(Pretrained):
 
     @classmethod
     def from_hparams(
-        cls, source, checkpoint=None, trust=(), run_opts=None, **kwargs
-    ):
+        cls,
+        source: Path | str,
+        checkpoint: str | None = None,
+        trust: str | Iterable[str] = (),
+        run_opts: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> RespiratorySoundClassifier:
         """Loads a model.
 
         Arguments
@@ -167,12 +181,12 @@ class RespiratorySoundClassifier(Pretrained):
         )
 
     @property
-    def labels(self):
+    def labels(self) -> list[str]:
         """The classes, in the order of the probabilities."""
         return list(self.hparams.labels)
 
     @property
-    def columns(self):
+    def columns(self) -> list[str]:
         """Of the table of cycles; see :class:`Classification`."""
         measure = self.mods.quality
         return [
@@ -185,11 +199,13 @@ class RespiratorySoundClassifier(Pretrained):
         ]
 
     @property
-    def sample_rate(self):
+    def sample_rate(self) -> int:
         """The rate that batches of waveforms are expected at, in Hz."""
         return self.mods.cycle_features.resampler.sample_rate
 
-    def encode_batch(self, wavs, wav_lens=None):
+    def encode_batch(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Embeds cycles.
 
         Arguments
@@ -215,7 +231,9 @@ class RespiratorySoundClassifier(Pretrained):
         with self._inference():
             return self._embed(waveforms, self.sample_rate)
 
-    def classify_batch(self, wavs, wav_lens=None):
+    def classify_batch(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]:
         """Classifies cycles.
 
         Arguments
@@ -247,12 +265,12 @@ class RespiratorySoundClassifier(Pretrained):
 
     def classify_file(
         self,
-        path,
-        cycles=None,
-        channel=None,
-        allow_truncated=False,
-        shortest=SHORTEST,
-    ):
+        path: Path | str,
+        cycles: Source | None = None,
+        channel: int | None = None,
+        allow_truncated: bool = False,
+        shortest: float = SHORTEST,
+    ) -> Classification:
         """Classifies the cycles of a recording, of any length.
 
         Arguments
@@ -290,11 +308,12 @@ class RespiratorySoundClassifier(Pretrained):
         if not shortest >= 0:
             raise ValueError(f"shortest must be 0 s or more, not {shortest}")
         recording = Recording(path, channel, allow_truncated)
-        found = find_cycles(recording, cycles)
+        times, source, confidence = find_cycles(recording, cycles)
         rows = []
-        for i in range(0, len(found.times), BATCH):
-            times = found.times[i : i + BATCH]
-            rows += self._classify_cycles(recording, times, shortest)
+        for i in range(0, len(times), BATCH):
+            rows += self._classify_cycles(
+                recording, times[i : i + BATCH], shortest
+            )
         table = pd.DataFrame(rows, columns=self.columns)
         usable = table["prediction"][table["prediction"] != UNUSABLE]
         abnormal = int((usable != NORMAL).sum())
@@ -306,8 +325,8 @@ class RespiratorySoundClassifier(Pretrained):
             "sample_rate": recording.sample_rate,
             "channels": recording.channels,
             "channel": channel,
-            "cycle_source": found.source,
-            "confidence": found.confidence,
+            "cycle_source": source,
+            "confidence": confidence,
             "cycle_count": len(table),
             "unusable_count": len(table) - len(usable),
             "abnormal_fraction": abnormal / len(usable)
@@ -317,16 +336,20 @@ class RespiratorySoundClassifier(Pretrained):
         }
         return Classification(table, summary)
 
-    def forward(self, wavs, wav_lens=None):
+    def forward(
+        self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]:
         """Runs the classification."""
         return self.classify_batch(wavs, wav_lens)
 
     @contextmanager
-    def _inference(self):
+    def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), self.inference_ctx:
             yield
 
-    def _embed(self, waveforms, native_rate):
+    def _embed(
+        self, waveforms: list[torch.Tensor], native_rate: int
+    ) -> torch.Tensor:
         # One at a time, as in training: what follows is rounded to half
         # precision, which doubles a difference in the last bit.
         features = [
@@ -335,7 +358,9 @@ class RespiratorySoundClassifier(Pretrained):
         ]
         return self.mods.backbone(torch.stack(features).float())
 
-    def _classify(self, waveforms, native_rate):
+    def _classify(
+        self, waveforms: list[torch.Tensor], native_rate: int
+    ) -> torch.Tensor:
         logits, _ = self.mods.classifier(self._embed(waveforms, native_rate))
         probabilities = logits.float().softmax(dim=-1)
         if not probabilities.isfinite().all():
@@ -345,10 +370,15 @@ class RespiratorySoundClassifier(Pretrained):
             )
         return probabilities
 
-    def _text(self, index):
+    def _text(self, index: torch.Tensor) -> list[str]:
         return [self.labels[i] for i in index.tolist()]
 
-    def _classify_cycles(self, recording, times, shortest):
+    def _classify_cycles(
+        self,
+        recording: Recording,
+        times: Sequence[tuple[float, float]],
+        shortest: float,
+    ) -> list[tuple]:
         """The rows of some cycles, as tuples."""
         waveforms = [recording.read(start, end) for start, end in times]
         needed = max(1, round(shortest * recording.sample_rate))
@@ -380,7 +410,9 @@ class RespiratorySoundClassifier(Pretrained):
             )
         ]
 
-    def _measure(self, waveforms, native_rate):
+    def _measure(
+        self, waveforms: list[torch.Tensor], native_rate: int
+    ) -> torch.Tensor:
         """Quality and measurements, ``[cycle, 1 + measurement]``."""
         measure = self.mods.quality
         if not measure.of_waveforms:
@@ -392,7 +424,7 @@ class RespiratorySoundClassifier(Pretrained):
         return torch.cat([score.unsqueeze(-1), named], dim=-1)
 
 
-def _sounding_samples(waveform, sample_rate):
+def _sounding_samples(waveform: torch.Tensor, sample_rate: int) -> int:
     """How many samples ``[time]`` lie outside digital silence."""
     if waveform.min() == waveform.max():  # however short
         return 0
@@ -402,7 +434,9 @@ def _sounding_samples(waveform, sample_rate):
     return len(waveform) - int(silent.sum())
 
 
-def _unpad(wavs, wav_lens):
+def _unpad(
+    wavs: torch.Tensor, wav_lens: torch.Tensor | None
+) -> list[torch.Tensor]:
     """The cycles of a padded batch, each of its own length."""
     wavs = torch.atleast_2d(wavs).float()
     if wav_lens is None:

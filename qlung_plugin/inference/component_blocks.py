@@ -12,13 +12,14 @@ Authors
 
 import ast
 import textwrap
+from typing import Any
 
 import yaml
 
+from qlung_plugin.inference.components import Argument, Component
+
 WIDTH = 80
 INDENT = 4
-
-
 TAG = "!new:"
 
 # What the recipes have a key for, by argument.
@@ -36,20 +37,11 @@ NOTES = {
 }
 
 
-def yaml_block(name, components):
-    """The YAML block of a component with all its arguments.
+def yaml_block(name: str, components: dict[str, Component]) -> str:
+    """The YAML block of a component with all its arguments, and comments.
 
-    Arguments
-    ---------
-    name : str
-        Of a component.
-    components : dict
-        What :func:`qlung_plugin.inference.components.find_components` found.
-
-    Returns
-    -------
-    str
-        A key of the recipes and what it may be, with comments.
+    The components are those of
+    :func:`qlung_plugin.inference.components.find_components`.
 
     Example
     -------
@@ -70,7 +62,7 @@ def yaml_block(name, components):
     return "\n".join(lines)
 
 
-def _comment(text, indent):
+def _comment(text: str, indent: int) -> list[str]:
     start = " " * indent + "# "
     return textwrap.wrap(
         text,
@@ -82,7 +74,7 @@ def _comment(text, indent):
     )
 
 
-def _new(value):
+def _new(value: Any) -> tuple[str, dict[str, Any]] | None:
     """Name and arguments of an object that a value makes, None if it is none."""
     if isinstance(value, str) and value.startswith(TAG):
         return value.removeprefix(TAG), {}
@@ -92,21 +84,32 @@ def _new(value):
     return None
 
 
-def _entry(key, value, indent, components):
+def _entry(
+    key: str, value: Any, indent: int, components: dict[str, Component]
+) -> list[str]:
     """The lines of a key and its value."""
     start = f"{' ' * indent}{key}:"
-    if _new(value):
-        return _object(f"{start} ", value, indent + INDENT, components)
-    if isinstance(value, list) and any(map(_new, value)):
+    new = _new(value)
+    if new:
+        return _object(f"{start} ", new, indent + INDENT, components)
+    items = list(map(_new, value)) if isinstance(value, list) else []
+    if items and all(items):
         dash = " " * (indent + INDENT) + "- "
-        items = [_object(dash, new, len(dash), components) for new in value]
-        return [start, *sum(items, [])]
+        lines = [start]
+        for item in filter(None, items):
+            lines += _object(dash, item, len(dash), components)
+        return lines
     return [f"{start} {_plain(value)}"]
 
 
-def _object(start, value, indent, components):
+def _object(
+    start: str,
+    new: tuple[str, dict[str, Any]],
+    indent: int,
+    components: dict[str, Component],
+) -> list[str]:
     """The lines of an object; its arguments are indented."""
-    name, values = _new(value)
+    name, values = new
     if name not in components:
         lines = [f"{start}{TAG}{name}"]
         for key, value in values.items():
@@ -121,7 +124,7 @@ def _object(start, value, indent, components):
     return lines
 
 
-def _value(component, argument):
+def _value(component: Component, argument: Argument) -> Any:
     """What a block gives to an argument."""
     for values in (component.values, REFERENCES):
         if argument.name in values:
@@ -131,7 +134,7 @@ def _value(component, argument):
     return ast.literal_eval(argument.default)
 
 
-def _plain(value):
+def _plain(value: Any) -> str:
     """A value on one line of YAML."""
     if isinstance(value, str) and value.startswith("!"):
         return value

@@ -20,9 +20,10 @@ Authors
 
 import ast
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PACKAGE = Path(__file__).parents[1]
 LOBES, NNET = f"{PACKAGE.name}.lobes", f"{PACKAGE.name}.nnet"
@@ -78,12 +79,12 @@ class Component(NamedTuple):
     module: str  # that defines it
     path: str  # to name it by
     description: str  # the first sentence of its docstring
-    arguments: tuple
-    values: dict  # what its YAML block gives to arguments
-    bounds: dict  # least and largest number by argument
+    arguments: tuple[Argument, ...]
+    values: dict[str, Any]  # what its YAML block gives to arguments
+    bounds: dict[str, tuple[float, float]]  # least, largest number by argument
 
     @property
-    def tag(self):
+    def tag(self) -> str:
         """What makes one of these in YAML."""
         return f"!new:{self.path}"
 
@@ -91,12 +92,12 @@ class Component(NamedTuple):
 class _Source(NamedTuple):
     """What the source of a module says."""
 
-    classes: dict  # ast.ClassDef by name
-    imports: dict  # where a name comes from
-    exported: tuple  # __all__
+    classes: dict[str, ast.ClassDef]
+    imports: dict[str, str]  # where a name comes from
+    exported: tuple[str, ...]  # __all__
 
 
-def find_components():
+def find_components() -> dict[str, Component]:
     """All components by name, in the order of :data:`KINDS`.
 
     A component is a class in a place that :data:`KINDS` lists, which
@@ -106,17 +107,8 @@ def find_components():
     * is not itself a base, of which the docstring says "Base class" first.
 
     It is named by its package where the package has it in ``__all__``, else by
-    its module. Defaults of arguments are taken to be literals.
-
-    Returns
-    -------
-    dict
-        :class:`Component` by name.
-
-    Raises
-    ------
-    ValueError
-        If two have one name, or a class attribute that is read is no literal.
+    its module. Defaults of arguments are taken to be literals. Two of one name,
+    or a class attribute that is no literal, are a ValueError.
 
     Example
     -------
@@ -126,7 +118,7 @@ def find_components():
     >>> component.arguments[0].name, component.arguments[0].default
     ('kappa', '0.5')
     """
-    components = {}
+    components: dict[str, Component] = {}
     for kind in KINDS:
         of_kind = sorted(
             _components_of(kind),
@@ -142,8 +134,7 @@ def find_components():
     return components
 
 
-def _components_of(kind):
-    """Yields the components of a kind."""
+def _components_of(kind: Kind) -> Iterator[Component]:
     for module in _modules(f"{PACKAGE.name}.{kind.place}"):
         for name, node in _read(module).classes.items():
             lineage, bases = _lineage(module, name)
@@ -172,18 +163,8 @@ def _components_of(kind):
             )
 
 
-def plain_text(text):
+def plain_text(text: str) -> str:
     """A docstring's text without its markup.
-
-    Arguments
-    ---------
-    text : str
-        In reStructuredText.
-
-    Returns
-    -------
-    str
-        For a comment or a terminal.
 
     Example
     -------
@@ -194,13 +175,13 @@ def plain_text(text):
     return text.replace("``", "")
 
 
-def _path(module):
+def _path(module: str) -> Path:
     """Where the source of a module of this package is."""
     path = PACKAGE.parent.joinpath(*module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _modules(place):
+def _modules(place: str) -> list[str]:
     """The names of the public modules in a package, or of the one module."""
     path = _path(place)
     if path.name != "__init__.py":
@@ -217,39 +198,31 @@ def _modules(place):
 
 
 @cache
-def _read(module):
+def _read(module: str) -> _Source:
     """The :class:`_Source` of a module of this package."""
     tree = ast.parse(_path(module).read_text(encoding="utf-8"))
-    classes, imports, exported = {}, {}, ()
+    source = _Source({}, {}, ())
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
-            classes[node.name] = node
+            source.classes[node.name] = node
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 name = alias.asname or alias.name
-                imports[name] = f"{node.module}.{alias.name}"
+                source.imports[name] = f"{node.module}.{alias.name}"
         elif (
             isinstance(node, ast.Assign)
             and ast.unparse(node.targets[0]) == "__all__"
         ):
-            exported = tuple(ast.literal_eval(node.value))
-    return _Source(classes, imports, exported)
+            names = tuple(ast.literal_eval(node.value))
+            source = source._replace(exported=names)
+    return source
 
 
-def _find(module, name):
+def _find(module: str, name: str) -> tuple[str, str]:
     """The module that defines a class, and its name there.
 
-    Arguments
-    ---------
-    module : str
-        Of this package.
-    name : str
-        What the class is called in that module, such as ``nn.Module``.
-
-    Returns
-    -------
-    module, name : str
-        Of another package as far as its imports tell, such as ``torch.nn``.
+    The class may be called ``nn.Module`` in the module that is given; of another
+    package it is found as far as imports tell, such as in ``torch.nn``.
     """
     while module.split(".")[0] == PACKAGE.name:
         source = _read(module)
@@ -261,17 +234,13 @@ def _find(module, name):
     return module, name
 
 
-def _lineage(module, name):
+def _lineage(module: str, name: str) -> tuple[list[ast.ClassDef], set[str]]:
     """A class and all that it inherits from, depth first.
 
-    Returns
-    -------
-    nodes : list of ast.ClassDef
-        Of this package.
-    paths : set of str
-        Where all of them are defined, also in other packages.
+    First those of this package, then where all of them are defined.
     """
-    nodes, paths = [], {f"{module}.{name}".lstrip(".")}
+    nodes: list[ast.ClassDef] = []
+    paths = {f"{module}.{name}".lstrip(".")}
     if module.split(".")[0] == PACKAGE.name:
         nodes.append(_read(module).classes[name])
         for base in map(ast.unparse, nodes[0].bases or [ast.Name("object")]):
@@ -281,18 +250,18 @@ def _lineage(module, name):
     return nodes, paths
 
 
-def _attributes(lineage):
+def _attributes(lineage: list[ast.ClassDef]) -> dict[str, Any]:
     """The values of :data:`ATTRIBUTES`; what is nearest replaces the rest."""
-    found = {}
+    attributes: dict[str, Any] = {}
     for node in reversed(lineage):
         for member in node.body:
             if isinstance(member, ast.Assign):
                 name = ast.unparse(member.targets[0])
-            elif isinstance(member, ast.AnnAssign) and member.value:
+            elif isinstance(member, ast.AnnAssign):
                 name = ast.unparse(member.target)
             else:
                 continue
-            if name not in ATTRIBUTES:
+            if name not in ATTRIBUTES or member.value is None:
                 continue
             try:
                 value = ast.literal_eval(member.value)
@@ -302,12 +271,12 @@ def _attributes(lineage):
                     f" without running the code: {error}"
                 ) from error
             if isinstance(value, dict):
-                value = {**found.get(name, {}), **value}
-            found[name] = value
-    return found
+                value = {**attributes.get(name, {}), **value}
+            attributes[name] = value
+    return attributes
 
 
-def _arguments(lineage):
+def _arguments(lineage: list[ast.ClassDef]) -> Iterator[Argument]:
     """The arguments of a class, or of the base that takes them for it."""
     inits = [
         member
@@ -317,18 +286,18 @@ def _arguments(lineage):
     ]
     if not inits:
         return
-    described = {}
+    described: dict[str, tuple[str, str]] = {}
     for node in reversed(lineage):  # what is nearest replaces what is inherited
         described.update(_described(ast.get_docstring(node) or ""))
     given = inits[0].args
     names = [argument.arg for argument in given.args[1:]]
-    defaults = [ast.unparse(default) for default in given.defaults]
-    required = [None] * (len(names) - len(defaults))
-    for name, default in zip(names, required + defaults):
+    required = len(names) - len(given.defaults)
+    defaults = [None] * required + [*map(ast.unparse, given.defaults)]
+    for name, default in zip(names, defaults):
         yield Argument(name, default, *described.get(name, ("", "")))
 
 
-def _described(docstring):
+def _described(docstring: str) -> dict[str, tuple[str, str]]:
     """What the section Arguments says, type and text by argument."""
     section = SECTION.search(docstring + "\n")
     return {

@@ -19,16 +19,7 @@ FILES = [MODEL_JSON, WEIGHTS]
 
 
 def is_hub_id(source: object) -> bool:
-    """Whether a text has the form of a repository's id: ``owner/name``.
-
-    Arguments
-    ---------
-    source : str or Path
-        A path, perhaps.
-
-    Returns
-    -------
-    bool
+    """Whether a text, perhaps a path, has the form of an id: ``owner/name``.
 
     Example
     -------
@@ -42,26 +33,12 @@ def is_hub_id(source: object) -> bool:
 
 
 def download(hub_id: str) -> Path:
-    """Downloads an exported model, unless it was before.
+    """The folder of an exported model in the cache of the hub.
 
-    Arguments
-    ---------
-    hub_id : str
-        ``owner/name``.
-
-    Returns
-    -------
-    Path
-        A folder in the cache of the hub. If the hub cannot be reached, it is
-        what was downloaded before.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is neither a folder of this name nor, as far as can be known,
-        such a repository.
-    ValueError
-        If the files are larger than a model may be; none was downloaded.
+    It is downloaded unless it was before; if the hub cannot be reached, it is
+    what was. A FileNotFoundError says that there is no such repository, as far
+    as can be known; a ValueError that its files are larger than a model may be,
+    and none was downloaded.
     """
     try:
         files = HfApi().model_info(hub_id, files_metadata=True).siblings or []

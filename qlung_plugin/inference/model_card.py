@@ -5,6 +5,8 @@ Authors
 """
 
 import re
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from huggingface_hub import EvalResult, ModelCardData
@@ -79,21 +81,17 @@ LIMITS = """\
   of, not what a physician would say of the recording."""
 
 
-def write_model_card(folder, name, model, provenance, own_modules=()):
+def write_model_card(
+    folder: Path,
+    name: str,
+    model: dict[str, Any],
+    provenance: dict[str, Any],
+    own_modules: list[str],
+) -> None:
     """Writes ``README.md``: what the model is, is made of, and is worth.
 
-    Arguments
-    ---------
-    folder : Path
-        Of the exported model, with all its other files.
-    name : str
-        What to call it.
-    model : dict
-        Its modules, and ``labels``.
-    provenance : dict
-        Of its ``model.json``.
-    own_modules : list of str
-        Of components from outside.
+    The folder has all its other files. The provenance is that of its
+    ``model.json``; its own modules are those of components from outside.
     """
     usage = [USE.format(name=name), PLAIN]
     if own_modules:
@@ -128,7 +126,7 @@ def write_model_card(folder, name, model, provenance, own_modules=()):
     write_text("\n\n".join(parts) + "\n", folder / CARD)
 
 
-def _summary(model, provenance):
+def _summary(model: dict[str, Any], provenance: dict[str, Any]) -> str:
     rate = model["cycle_features"].resampler.sample_rate
     total, trainable = count_parameters(model)
     classes = ", ".join(f"`{label}`" for label in model["labels"])
@@ -145,20 +143,10 @@ def _summary(model, provenance):
     )
 
 
-def count_parameters(model):
-    """The parameters of all that a class is computed with.
+def count_parameters(model: dict[str, Any]) -> tuple[int, int]:
+    """The parameters of all that a class is computed with; the trainable ones.
 
-    Arguments
-    ---------
-    model : dict
-        With ``cycle_features``, ``backbone`` and ``classifier``.
-
-    Returns
-    -------
-    total : int
-        Of all three; the first blocks of a backbone may be in the front end.
-    trainable : int
-        Of which are not frozen.
+    The first blocks of a backbone may be in the front end.
 
     Example
     -------
@@ -179,7 +167,7 @@ def count_parameters(model):
     )
 
 
-def _onnx_use(model):
+def _onnx_use(model: dict[str, Any]) -> str:
     fix_length = model["cycle_features"].fix_length
     rate = model["cycle_features"].resampler.sample_rate
     return ONNX_USE.format(
@@ -191,9 +179,9 @@ def _onnx_use(model):
     )
 
 
-def _data(data):
+def _data(data: dict[str, Any] | None) -> str:
     if data is None:
-        return "The training had not come to its end: its data are not known."
+        return "Its data are not known."
     columns = ["patients", "recordings", "cycles"]
     rows = [
         [
@@ -218,7 +206,7 @@ def _data(data):
     return "\n".join(lines)
 
 
-def _training(provenance):
+def _training(provenance: dict[str, Any]) -> str:
     lines = [
         f"- checkpoint: {provenance['checkpoint']}, epoch {provenance['epoch']}"
     ]
@@ -227,7 +215,7 @@ def _training(provenance):
     return "\n".join(lines)
 
 
-def _setting(value):
+def _setting(value: Any) -> str:
     """A setting in a line, classes without their packages."""
     if isinstance(value, dict) and "class" in value:
         name = value["class"].rpartition(".")[2]
@@ -241,15 +229,17 @@ def _setting(value):
     return str(value)
 
 
-def _results(results):
+def _results(results: list[dict[str, Any]]) -> str:
     if not results:
         return "None are known: the training had not come to its end."
-    rules = [f"- {one.heading}: {one.rule}." for one in METRICS.values()]
+    rules = [
+        f"- {metric.heading}: {metric.rule}." for metric in METRICS.values()
+    ]
     floor = "\nAlways answering normal has a Score of 50.\n"
     return "\n".join([*rules, floor, *map(_result, results)])
 
 
-def _result(result):
+def _result(result: dict[str, Any]) -> str:
     data, interval = result["data"], result["interval"]
     rows = [
         [
@@ -273,7 +263,7 @@ def _result(result):
     return "\n".join(lines)
 
 
-def _evaluations(results):
+def _evaluations(results: list[dict[str, Any]]) -> list[EvalResult]:
     """The figures as the hub lists them."""
     return [
         EvalResult(
@@ -297,7 +287,7 @@ def _evaluations(results):
     ]
 
 
-def _licences(model, provenance):
+def _licences(model: dict[str, Any], provenance: dict[str, Any]) -> str:
     data = provenance["data"] or {}
     databases = [data.get("database")]
     supervision = data.get("quality_supervision")

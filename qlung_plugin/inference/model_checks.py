@@ -7,6 +7,10 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -42,21 +46,11 @@ PARTS = {
 OWN_KINDS = (Backbone, Classifier)
 
 
-def check_kinds(model, own=False):
-    """Checks that all parts of a model are there and of their kinds.
+def check_kinds(model: dict[str, Any], own: bool = False) -> None:
+    """Checks that all :data:`PARTS` of a model are there and of their kinds.
 
-    Arguments
-    ---------
-    model : dict
-        The modules of :data:`PARTS`, and anything else.
-    own : bool
-        Whether there are components from outside the package. Then a part of
-        :data:`OWN_KINDS` may be any module.
-
-    Raises
-    ------
-    ValueError
-        If one is not.
+    If there are components from outside the package (``own``), a part of
+    :data:`OWN_KINDS` may be any module.
 
     Example
     -------
@@ -73,24 +67,15 @@ def check_kinds(model, own=False):
             raise ValueError(f"{name} is missing, or is something else")
 
 
-def check_parts(outline, labels, own=False):
+def check_parts(
+    outline: dict[str, Any], labels: object, own: bool = False
+) -> None:
     """Checks that the parts of a model go together and take bounded memory.
 
-    Arguments
-    ---------
-    outline : dict
-        See :func:`check_kinds`; the parameters may be on the device ``meta``.
-    labels : object
-        What is to be a list of different texts, one per class.
-    own : bool
-        Whether there are components from outside the package. What they do with
-        a cycle is theirs, and may be what an outline cannot do.
-
-    Raises
-    ------
-    ValueError
-        If they do not, or a cycle takes more memory on its way than
-        :data:`LARGEST_ACTIVATION`; the message names the part.
+    The parameters may be on the device ``meta``; the labels are to be a list of
+    different texts, one per class. On no step of its way, a cycle may take more
+    memory than :data:`LARGEST_ACTIVATION`. What components from outside
+    (``own``) do with it is theirs, and may be what an outline cannot do.
     """
     check_kinds(outline, own)
     cycle_features = outline["cycle_features"]
@@ -118,7 +103,7 @@ def check_parts(outline, labels, own=False):
         )
 
 
-def _check_rates(cycle_features):
+def _check_rates(cycle_features: CycleFeatures) -> None:
     """The front end has one rate, a whole number."""
     rates = {
         f"cycle_features.{name}": module.sample_rate
@@ -132,7 +117,7 @@ def _check_rates(cycle_features):
         raise ValueError(f"sample_rate has to be one whole number: {listed}")
 
 
-def _check_analyses(quality):
+def _check_analyses(quality: QualityMeasure) -> None:
     """The quality's frames do not make much more of a waveform than it is."""
     for name, measure in quality.named_modules():
         where = f"quality.{name}".rstrip(".")
@@ -149,7 +134,7 @@ def _check_analyses(quality):
                 )
 
 
-def _shape_of_logits(outline):
+def _shape_of_logits(outline: dict[str, Any]) -> tuple[int, ...]:
     """The way of a cycle through the model, of which nothing is computed."""
     length = outline["cycle_features"].fix_length.length
     way = {
@@ -182,7 +167,13 @@ def _shape_of_logits(outline):
 class _Bounded(TorchDispatchMode):
     """Looks at the size of whatever is computed."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self,
+        func: Callable,
+        types: Any,
+        args: tuple = (),
+        kwargs: dict | None = None,
+    ) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if not isinstance(tensor, torch.Tensor):
@@ -196,22 +187,12 @@ class _Bounded(TorchDispatchMode):
         return result
 
 
-def check_tensors(model, origin):
+def check_tensors(model: dict[str, nn.Module], origin: str | Path) -> None:
     """Checks that there are numbers in all parameters and buffers.
 
-    Arguments
-    ---------
-    model : dict
-        Modules by name, and anything else.
-    origin : str or Path
-        Where the tensors come from, for the message.
-
-    Raises
-    ------
-    ValueError
-        If a tensor holds NaN or an infinite number, or a variance is negative;
-        NaN is allowed where a quality measure was not fitted and need not be.
-        If it was fitted to what no training set has.
+    NaN is allowed where a quality measure was not fitted and need not be; one
+    that was fitted to what no training set has is refused. ``origin`` is where
+    the tensors come from, for the message.
 
     Example
     -------
@@ -223,8 +204,6 @@ def check_tensors(model, origin):
     ValueError: model.safetensors: backbone.running_var has a negative variance
     """
     for part, module in model.items():
-        if not isinstance(module, nn.Module):
-            continue
         unfitted = _unfitted(module)
         # Not only the state dict: what a constructor computed is used, too.
         for key, tensor in (
@@ -248,7 +227,7 @@ def check_tensors(model, origin):
                 raise ValueError(f"{origin}: {part}.{error}") from error
 
 
-def _unfitted(module):
+def _unfitted(module: nn.Module) -> set[str]:
     """Names of the measures' buffers that are all NaN, and may be."""
     return {
         f"{place}.{key}".removeprefix(".")

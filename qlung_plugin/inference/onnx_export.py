@@ -8,7 +8,10 @@ import contextlib
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,11 +31,6 @@ class ConvolutionalFeatures(nn.Module):
     The short-time Fourier transform is written as a convolution with the
     windowed cosines and sines, which every runtime of ONNX has.
 
-    Arguments
-    ---------
-    features : EfficientATFeatures
-        The front end.
-
     Example
     -------
     >>> features = EfficientATFeatures()
@@ -43,7 +41,10 @@ class ConvolutionalFeatures(nn.Module):
     True
     """
 
-    def __init__(self, features):
+    mel_bank: torch.Tensor
+    kernels: torch.Tensor
+
+    def __init__(self, features: EfficientATFeatures) -> None:
         super().__init__()
         self.n_fft, self.hop_length = features.n_fft, features.hop_length
         self.preemphasis = features.preemphasis
@@ -60,7 +61,7 @@ class ConvolutionalFeatures(nn.Module):
         self.margin = margin
         self.register_buffer("kernels", kernels.flatten(0, 1)[:, None].float())
 
-    def forward(self, waveforms):
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Log-mel features ``[batch, time, mel]`` of ``[batch, time]``."""
         emphasised = waveforms[:, 1:] - self.preemphasis * waveforms[:, :-1]
         half = self.n_fft // 2
@@ -78,24 +79,19 @@ class ConvolutionalFeatures(nn.Module):
 class WaveformClassifier(nn.Module):
     """From cycles of the fixed length to probabilities, in one module.
 
-    Arguments
-    ---------
-    model : dict
-        With ``cycle_features``, ``backbone`` and ``classifier``.
-
-    Raises
-    ------
-    ValueError
-        If the front end or the backbone is not EfficientAT's.
+    A front end or backbone that is not EfficientAT's is a ValueError.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: dict[str, Any]) -> None:
         super().__init__()
-        parts = model["cycle_features"].compute_features
-        if not isinstance(parts, nn.Sequential):
-            parts = nn.Sequential(parts)
-        if not isinstance(model["backbone"], EfficientAT) or not isinstance(
-            parts[0] if len(parts) else None, EfficientATFeatures
+        features = model["cycle_features"].compute_features
+        parts = [features]
+        if isinstance(features, nn.Sequential):
+            parts = list(features)
+        if (
+            not parts
+            or not isinstance(parts[0], EfficientATFeatures)
+            or not isinstance(model["backbone"], EfficientAT)
         ):
             raise ValueError(
                 "only EfficientAT is exported to ONNX, and this model has"
@@ -106,7 +102,7 @@ class WaveformClassifier(nn.Module):
         )
         self.backbone, self.classifier = model["backbone"], model["classifier"]
 
-    def forward(self, waveforms):
+    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Probabilities ``[batch, class]`` of cycles ``[batch, time]``."""
         # In half precision, as CycleFeatures hands them on.
         features = self.compute_features(waveforms).half().float()
@@ -114,23 +110,13 @@ class WaveformClassifier(nn.Module):
         return logits.softmax(dim=-1)
 
 
-def export_onnx(model, path):
-    """Writes a model in ONNX: waveforms in, probabilities out.
+def export_onnx(model: dict[str, Any], path: Path) -> None:
+    """Writes a model of ``open_model`` in ONNX, with its front end.
 
-    Arguments
-    ---------
-    model : dict
-        What :func:`qlung_plugin.inference.models.open_model` returned.
-    path : Path
-        The file. Its input ``waveforms`` is ``[batch, time]``, of any batch and
-        of the fixed length; its output ``probabilities`` ``[batch, class]``.
-
-    Raises
-    ------
-    RuntimeError
-        If a package that it takes is not installed.
-    ValueError
-        If the front end or the backbone is not EfficientAT's.
+    The input ``waveforms`` is ``[batch, time]``, of any batch and of the fixed
+    length; the output ``probabilities`` ``[batch, class]``. A package that is
+    not installed is a RuntimeError, a front end or backbone that is not
+    EfficientAT's a ValueError.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -152,6 +138,7 @@ def export_onnx(model, path):
             dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
             verbose=False,
         )
+    assert program is not None  # as of dynamo
     # Each node says from which line of which file, on this machine, it is.
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()
@@ -170,7 +157,7 @@ def export_onnx(model, path):
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Without what the exporter tells of its own making."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -64,27 +64,12 @@ SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")
 
 
 def describe_results(run: RunFolder, checkpoint: str) -> dict:
-    """What is known of a finished training's data, and of a checkpoint's results.
+    """The ``data`` of a finished training, and a checkpoint's ``results``.
 
-    Arguments
-    ---------
-    run : RunFolder
-        Of the training.
-    checkpoint : str
-        One of :data:`qlung_plugin.training.selection.CHECKPOINTS`.
-
-    Returns
-    -------
-    dict
-        ``data``; and ``results``, a list of dicts: those on the test set of the
-        training first, then those in folders within the run folder. A result
-        has ``data``, too. Empty if the training has not come to its end.
-
-    Raises
-    ------
-    OSError, ValueError
-        If a file is damaged, or predictions are missing or give other figures;
-        the message names it.
+    These are those on the test set of the training first, then those in folders
+    within the run folder, each with its ``data``. Nothing is there if the
+    training has not come to its end. A file that is damaged, or predictions that
+    are missing or give other figures, are an OSError or ValueError.
     """
     configuration, seed = run.path.parent.name, run.path.name
     known: dict = {}
@@ -106,15 +91,7 @@ def describe_results(run: RunFolder, checkpoint: str) -> dict:
 
 
 def read_training_data(source: str | Path, provenance: dict) -> dict | None:
-    """What a model was trained on, as far as its folder knows.
-
-    Arguments
-    ---------
-    source : str or Path
-        Where it was opened: of a run folder, its results say more.
-    provenance : dict
-        Of the model.
-    """
+    """What a model was trained on: a run folder's results say more of it."""
     metrics = RunFolder(source).metrics
     if metrics.is_file():
         return read_checked(metrics, {"data": {}})["data"]
@@ -127,18 +104,9 @@ def choose_data(data: dict) -> dict:
 
 
 def read_settings(keys: CommentedMap) -> dict:
-    """The settings of a training that are worth telling.
+    """The settings that are worth telling, in the YAML of a training.
 
-    Arguments
-    ---------
-    keys : ruamel.yaml.comments.CommentedMap
-        Its YAML, from :func:`qlung_plugin.runs.configuration.parse_yaml`;
-        nothing in it is made.
-
-    Returns
-    -------
-    dict
-        Plain values by name; of the loss, classes and arguments.
+    They are plain values by name; of the loss, classes and arguments.
 
     Example
     -------

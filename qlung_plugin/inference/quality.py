@@ -5,10 +5,13 @@ Authors
 """
 
 import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from qlung_plugin.dataio.cycle_sources import find_cycles
+from qlung_plugin.dataio.cycle_sources import Source, find_cycles
 from qlung_plugin.dataio.cycles import measure_quality
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.lobes.quality import (
@@ -16,6 +19,7 @@ from qlung_plugin.lobes.quality import (
     ClippingScore,
     FlatnessScore,
     LearnedQualityScore,
+    QualityMeasure,
     SNRScore,
 )
 
@@ -23,15 +27,15 @@ LONGEST = 60.0  # s that are measured at once
 UNITS = ("recording", "cycle")
 
 # By the names of their columns, each at the rate of its recipes.
-MEASURES = {
+MEASURES: dict[str, tuple[Callable[..., QualityMeasure], int]] = {
     "audio_quality": (AudioQualityScore, 16000),
     "learned_quality": (LearnedQualityScore, 8000),
     "snr_quality": (SNRScore, 8000),
     "flatness_quality": (FlatnessScore, 8000),
     "clipping_quality": (ClippingScore, 8000),
 }
-# What a score is computed from is told, too, where one can make sense of it.
-TOLD = ("spectral_entropy", "rms", "snr_db", "spectral_flatness")
+# Of what a score is computed from, that which means something by itself.
+MEASUREMENTS = ("spectral_entropy", "rms", "snr_db", "spectral_flatness")
 COLUMNS = (
     "start",
     "end",
@@ -39,16 +43,14 @@ COLUMNS = (
     "channels",
     "truncated",
     *MEASURES,
-    *TOLD,
+    *MEASUREMENTS,
     "clipping_ratio",
 )
-
-
 # Measures that have a form that is fitted to the recordings at hand.
 FITTED = ("audio_quality", "learned_quality")
 
 
-def make_measures(fitted=False):
+def make_measures(fitted: bool = False) -> dict[str, QualityMeasure]:
     """All measures that need no model and no training set.
 
     Arguments
@@ -70,13 +72,13 @@ def make_measures(fitted=False):
 
 
 def measure_recording(
-    measures,
-    path,
-    unit="recording",
-    cycles=None,
-    channel=None,
-    allow_truncated=False,
-):
+    measures: dict[str, QualityMeasure],
+    path: Path | str,
+    unit: str = "recording",
+    cycles: Source | None = None,
+    channel: int | None = None,
+    allow_truncated: bool = False,
+) -> list[dict[str, Any]]:
     """Measures the quality of a recording, or of each of its cycles.
 
     A recording longer than a minute is measured in equal stretches of at most
@@ -124,7 +126,7 @@ def measure_recording(
         raise ValueError(f"unit={unit!r} is none of {', '.join(UNITS)}")
     recording = Recording(path, channel, allow_truncated)
     if unit == "recording":
-        times = [(0.0, recording.duration)]
+        times: Sequence[tuple[float, float]] = [(0.0, recording.duration)]
     else:
         times = find_cycles(recording, cycles).times
     return [
@@ -140,15 +142,21 @@ def measure_recording(
     ]
 
 
-def _measure(measures, recording, start, end):
+def _measure(
+    measures: dict[str, QualityMeasure],
+    recording: Recording,
+    start: float,
+    end: float,
+) -> dict[str, Any]:
     """Means over the stretches of a recording or cycle."""
     count = math.ceil((end - start) / LONGEST)
     length = (end - start) / count
-    parts, measured = [], {name: [] for name in measures}
+    parts: list[dict[str, float]] = []
+    measured: dict[str, list[list[float]]] = {name: [] for name in measures}
     for number in range(count):
         first = start + number * length
         stretch = recording.read(first, first + length)
-        part = {}
+        part: dict[str, float] = {}
         for name, measure in measures.items():
             part[name], values = _values(
                 measure, stretch, recording.sample_rate
@@ -156,20 +164,22 @@ def _measure(measures, recording, start, end):
             part.update(zip(measure.names, values))
             measured[name].append(values)
         parts.append(part)
-    told = [name for name in COLUMNS if name in parts[0]]
-    means = torch.tensor([[part[name] for name in told] for part in parts])
-    told = dict(zip(told, means.nanmean(dim=0).tolist()))
-    return {**told, "measured": measured}
+    names = [name for name in COLUMNS if name in parts[0]]
+    table = torch.tensor([[part[name] for name in names] for part in parts])
+    means = dict(zip(names, table.nanmean(dim=0).tolist()))
+    return {**means, "measured": measured}
 
 
 @torch.inference_mode()
-def _values(measure, stretch, native_rate):
+def _values(
+    measure: QualityMeasure, stretch: torch.Tensor, native_rate: int
+) -> tuple[float, list[float]]:
     """Score and measurements of a stretch."""
     score, measurements = measure_quality(measure, [stretch], native_rate)
     return score.item(), measurements[0].tolist()
 
 
-def fit_scores(rows):
+def fit_scores(rows: list[dict[str, Any]]) -> None:
     """Scores recordings anew, relative to each other.
 
     Arguments
@@ -191,7 +201,7 @@ def fit_scores(rows):
             row[name] = measures[name].score(part).mean().item()
 
 
-def count_outside(rows):
+def count_outside(rows: list[dict[str, Any]]) -> int:
     """How many recordings are unlike those of the learned score.
 
     Arguments
@@ -205,8 +215,7 @@ def count_outside(rows):
         Those of which more than half of the stretches lie outside; see
         :meth:`qlung_plugin.lobes.quality.LearnedQualityScore.find_outside`.
     """
-    make, rate = MEASURES["learned_quality"]
-    score = make(rate)
+    score = LearnedQualityScore(MEASURES["learned_quality"][1])
     outside = (
         score.find_outside(torch.tensor(row["measured"]["learned_quality"]))
         for row in rows

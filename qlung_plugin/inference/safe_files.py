@@ -38,40 +38,13 @@ DTYPES = {
 }
 
 
-def check_file(path, folder, largest):
-    """Checks a file before it is opened.
+def check_file(path: Path, folder: Path, largest: int) -> int:
+    """Checks a file before it is opened, and returns its size in bytes.
 
-    Arguments
-    ---------
-    path : str or Path
-        The file.
-    folder : str or Path
-        Links may not lead out of it. The folder of a snapshot in the cache of
-        the Hugging Face hub counts as the cached repository, where its links
-        lead to.
-    largest : int
-        In bytes.
-
-    Returns
-    -------
-    int
-        Its size in bytes.
-
-    Raises
-    ------
-    FileNotFoundError
-        If it does not exist.
-    ValueError
-        If it is no ordinary file, too large, or a link out of the folder.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> _ = (folder / "a.json").write_text("{}")
-    >>> check_file(folder / "a.json", folder, largest=10)
-    2
+    It may be no link out of its folder. That of a snapshot in the cache of the
+    Hugging Face hub counts as the cached repository, where its links lead to.
     """
-    path, home = Path(path), Path(folder).resolve()
+    home = folder.resolve()
     repository = home.parent.parent
     if home.parent.name == "snapshots" and repository.name.startswith(
         "models--"
@@ -89,38 +62,20 @@ def check_file(path, folder, largest):
     return ordinary_size(path, largest)
 
 
-def read_text(path, folder, largest=LARGEST_TEXT):
-    """Reads a text; see :func:`check_file` for arguments and errors.
-
-    Returns
-    -------
-    str
-    """
+def read_text(path: Path, folder: Path, largest: int = LARGEST_TEXT) -> str:
+    """Reads a text; see :func:`check_file`."""
     check_file(path, folder, largest)
     return read_ordinary(path, largest)
 
 
-def read_tensors(path, folder, expected):
-    """Reads the tensors of a safetensors file, if they are the expected ones.
+def read_tensors(
+    path: Path, folder: Path, expected: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Reads a safetensors file, if its tensors are the expected ones.
 
-    Arguments
-    ---------
-    path, folder
-        See :func:`check_file`, also for errors.
-    expected : dict
-        Tensors of the right types and shapes by name, which may be on the
-        device ``meta``.
-
-    Returns
-    -------
-    dict
-        Tensors by name.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged; or a tensor is missing, unknown, or of another
-        type or shape: the message names the first three, and nothing was read.
+    These may be on the device ``meta``. If one is missing, unknown, or of
+    another type or shape, nothing is read, and a ValueError names the first
+    three of them.
 
     Example
     -------
@@ -145,23 +100,23 @@ def read_tensors(path, folder, expected):
         )
     try:
         # Checked and read by one parser, from one file.
-        with safe_open(path, "pt") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}
-            found = {
+        with safe_open(path, "pt") as tensors:
+            slices = {name: tensors.get_slice(name) for name in tensors.keys()}
+            there = {
                 name: (part.get_dtype(), tuple(part.get_shape()))
                 for name, part in slices.items()
             }
-            if found == wanted:
-                return {name: file.get_tensor(name) for name in wanted}
+            if there == wanted:
+                return {name: tensors.get_tensor(name) for name in wanted}
     except (*DAMAGED, SafetensorError) as error:
         # It quotes what the file says, which may be of any length.
         raise ValueError(f"{path} is damaged: {str(error)[:200]}") from error
-    problems = [f"missing: {name}" for name in wanted if name not in found]
-    problems += [f"unknown: {name}" for name in found if name not in wanted]
+    problems = [f"missing: {name}" for name in wanted if name not in there]
+    problems += [f"unknown: {name}" for name in there if name not in wanted]
     problems += [
-        f"{name}: {found[name]} instead of {wanted[name]}"
+        f"{name}: {there[name]} instead of {wanted[name]}"
         for name in wanted
-        if name in found and found[name] != wanted[name]
+        if name in there and there[name] != wanted[name]
     ]
     raise ValueError(
         f"{path} does not fit its architecture: {len(problems)} tensors"

@@ -8,7 +8,10 @@ import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
-from qlung_plugin.training.checkpoints import CompleteCheckpointer
+from qlung_plugin.training.checkpoints import (
+    CompleteCheckpointer,
+    find_checkpoint,
+)
 
 
 class Interrupted(Exception):
@@ -60,3 +63,48 @@ def test_the_next_checkpoints_are_kept_and_found(tmp_path):
         )
     results = {c.meta["score"] for c in checkpointer.list_checkpoints()}
     assert results == {3.0, 2.0}
+
+
+# Epoch 2 is the best on validation, epoch 3 on the test, epoch 4 the last.
+SCORES = {1: (50, 52), 2: (61.5, 53), 3: (60, 58), 4: (55, 51)}
+
+
+def save_epochs(folder, keys):
+    """Checkpoints of four epochs, and one within an epoch, which is none."""
+    checkpointer = Checkpointer(folder, {"layer": torch.nn.Linear(1, 1)})
+    for epoch, scores in SCORES.items():
+        meta = dict(zip(("score", "test_score"), scores))
+        meta = {"epoch": epoch, **{key: meta[key] for key in keys}}
+        checkpointer.save_checkpoint(meta=meta)
+    within = {"brain_intra_epoch_ckpt": True}
+    checkpointer.save_checkpoint(meta=within, end_of_epoch=False)
+    return checkpointer
+
+
+@pytest.mark.parametrize(
+    "keys, epochs",
+    [
+        (["score", "test_score"], {"selected": 2, "test_selected": 3}),
+        (["test_score"], {"selected": 4, "test_selected": 3}),
+        (["score"], {"selected": 2, "test_selected": None}),
+    ],
+)
+def test_each_name_finds_its_checkpoint(tmp_path, keys, epochs):
+    """Without a validation set, the last epoch is what is selected."""
+    checkpointer = save_epochs(tmp_path, keys)
+    for name, epoch in {**epochs, "last": 4}.items():
+        if epoch is None:
+            with pytest.raises(FileNotFoundError, match=f"none is {name}"):
+                find_checkpoint(checkpointer, name)
+        else:
+            found = find_checkpoint(checkpointer, name)
+            assert found.meta["epoch"] == epoch
+
+
+def test_checkpoint_that_is_none(tmp_path):
+    checkpointer = Checkpointer(tmp_path)
+    with pytest.raises(FileNotFoundError, match="none is last") as error:
+        find_checkpoint(checkpointer, "last")
+    assert str(tmp_path) in str(error.value)
+    with pytest.raises(ValueError, match="'best' is none of selected, last"):
+        find_checkpoint(checkpointer, "best")
