@@ -23,9 +23,7 @@ STYLES = {
 FLOOR = 50.0
 
 
-def scores_figure(
-    table: pd.DataFrame, title: str = "Score of each seed"
-) -> Figure:
+def scores_figure(table: pd.DataFrame) -> Figure:
     """Draws the score of every run, and the mean of each configuration.
 
     The table is that of :func:`qlung_plugin.runs.comparison.results_table`, of
@@ -39,7 +37,7 @@ def scores_figure(
     names = list(table["configuration"].unique())
     height = 1.0 + 0.55 * len(names)
     size = (7.6, 1.4 + height * len(panels))
-    figure, *axes = make_figure(size, title, (len(panels), 1))
+    figure, *axes = make_figure(size, "Score of each seed", (len(panels), 1))
     legend: dict[str, Line2D] = {}
     for axis, ((database, partition), rows) in zip(axes, panels):
         for checkpoint, (shift, color, filled) in STYLES.items():

@@ -15,13 +15,12 @@ from qlung_plugin.figures.style import COLORS, make_figure
 
 COLUMNS = 4
 WINDOW = 0.032  # of the spectrogram, in seconds
+F_MAX = 2000.0  # shown, in Hz
 DYNAMICS = 80.0  # shown, in dB
 
 
-def spectrogram_figure(
-    panels: list[dict[str, Any]], title: str, f_max: float = 2000.0
-) -> Figure:
-    """Draws spectrograms, up to ``f_max`` in Hz, side by side.
+def spectrogram_figure(panels: list[dict[str, Any]], title: str) -> Figure:
+    """Draws spectrograms, up to 2 kHz, side by side.
 
     A panel, of which there is one or more, has ``waveform`` ``[time]``,
     ``sample_rate`` in Hz, and ``title``.
@@ -42,7 +41,7 @@ def spectrogram_figure(
         frequencies, times, power = spectrogram(
             waveform, rate, nperseg=window, noverlap=window // 2
         )
-        shown = frequencies <= f_max
+        shown = frequencies <= F_MAX
         decibels = 10 * np.log10(power[shown] + np.finfo(float).tiny)
         axes.pcolormesh(
             times,

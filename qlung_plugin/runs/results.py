@@ -42,7 +42,7 @@ from qlung_plugin.utils.text import printable_lines
 
 logger = get_logger(__name__)
 
-CONFIDENCE = 0.95
+CONFIDENCE, SEED = 0.95, 0  # of the bootstraps
 PUBLISHED = ("sp", "se", "score")  # what others publish of their results
 
 
@@ -154,7 +154,6 @@ def evaluate_predictions(
     table: pd.DataFrame,
     labels: Sequence[str] = LABELS,
     n_resamples: int = 10000,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """All figures of a table of predictions.
 
@@ -170,13 +169,13 @@ def evaluate_predictions(
     """
     metrics = prediction_metrics(table["label"], table["prediction"], labels)
     confusions = patient_confusions(table, labels)
-    interval = bootstrap_interval(confusions, n_resamples, CONFIDENCE, seed)
+    interval = bootstrap_interval(confusions, n_resamples, CONFIDENCE, SEED)
     metrics["patients"] = len(confusions)
     metrics["interval"] = {
         **{name: list(ends) for name, ends in interval.items()},
         "confidence": CONFIDENCE,
         "resamples": n_resamples,
-        "seed": seed,
+        "seed": SEED,
     }
     groups = {
         name: table[name].astype(object).fillna("unknown").astype(str)

@@ -117,7 +117,6 @@ def bootstrap_differences(
     baseline: npt.ArrayLike,
     n_resamples: int = 10000,
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> dict[str, tuple[float, float, float]]:
     """How far one configuration is ahead of another, with intervals.
 
@@ -148,7 +147,7 @@ def bootstrap_differences(
             "the two configurations were judged on different cycles: their "
             "patients have other numbers of cycles per class"
         )
-    ours, theirs = (bootstrap_scores(k, n_resamples, seed) for k in pair)
+    ours, theirs = (bootstrap_scores(k, n_resamples) for k in pair)
     intervals = _intervals(
         {name: ours[name] - theirs[name] for name in ours},
         confusions.shape[1],

@@ -171,7 +171,6 @@ def compare_with_errors(
     table: pd.DataFrame,
     labels: Sequence[str] = LABELS,
     n_resamples: int = 10000,
-    seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """How each quality measure, and the confidence, goes with being right.
 
@@ -217,9 +216,7 @@ def compare_with_errors(
             "error": error,
             "aurc": aurc,
             "gain": error - aurc,
-            **area_interval(
-                rows[name], correct, rows["patient"], n_resamples, seed=seed
-            ),
+            **area_interval(rows[name], correct, rows["patient"], n_resamples),
             "spearman": correlation[0],
             "p_value": correlation[1],
             "quartiles": scores_by_quartile(rows, name, labels),

@@ -39,7 +39,7 @@ def test_figure_shows_every_run():
         )
     ]
     table = results_table(runs)
-    figure = scores_figure(table, "Two databases")
+    figure = scores_figure(table)
     panels = drawn(figure)
     titles = [axis.get_title(loc="left") for axis in figure.axes]
     assert titles == [
