@@ -8,8 +8,8 @@ import math
 from typing import Any, NamedTuple
 
 from qlung_plugin.report.sources import Run
+from qlung_plugin.runs.comparison import comparison_rows, group_alike
 from qlung_plugin.runs.evaluations import Evaluation
-from qlung_plugin.runs.experiment_report import comparison_rows, group_alike
 from qlung_plugin.runs.supervision import set_supervised_apart
 from qlung_plugin.scores.metrics import metrics_in
 from qlung_plugin.training.selection import CHECKPOINTS
@@ -88,7 +88,7 @@ def comparison_tables(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     """How configurations compare over seeds, as ``results.md`` has it.
 
     Per database and partition ``title``, ``baseline``, and ``rows``, see
-    :func:`qlung_plugin.runs.experiment_report.comparison_rows`. There is none
+    :func:`qlung_plugin.runs.comparison.comparison_rows`. There is none
     if there is only one run, which is in :func:`score_tables`, unless its folds
     were pooled.
     """

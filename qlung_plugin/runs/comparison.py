@@ -5,8 +5,8 @@ Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,16 @@ from qlung_plugin.scores.intervals import (
     bootstrap_interval,
     patient_confusions,
 )
-from qlung_plugin.scores.metrics import metrics_in, metrics_of
+from qlung_plugin.scores.metrics import (
+    UNDEFINED,
+    format_number,
+    metrics_in,
+    metrics_of,
+)
+from qlung_plugin.training.selection import CHECKPOINTS
+
+# Database, partition and classes.
+JudgedOn: TypeAlias = tuple[str, str, tuple[str, ...]]
 
 
 def results_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
@@ -109,6 +118,99 @@ def compare_configurations(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def group_alike(
+    evaluations: Iterable[Evaluation],
+) -> dict[JudgedOn, list[Evaluation]]:
+    """Evaluations by what they were judged on: database, partition, classes."""
+    groups: dict[JudgedOn, list[Evaluation]] = {}
+    for evaluation in evaluations:
+        key = (evaluation.database, evaluation.partition, evaluation.labels)
+        groups.setdefault(key, []).append(evaluation)
+    return groups
+
+
+def comparison_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
+    """How configurations that were judged alike compare, as texts.
+
+    Per checkpoint and configuration ``checkpoint`` (its name),
+    ``configuration``, ``seeds``, ``scores`` (mean and deviation), ``interval``
+    of the Score, ``differences`` to the first configuration (with intervals,
+    empty for itself), ``pairs`` of seeds and ``unpaired``, why there are none.
+    """
+    rows, names = [], metrics_in("tables")
+    ends = ["difference", "difference_low", "difference_high"]
+    for checkpoint in CHECKPOINTS:
+        group = [e for e in evaluations if e.checkpoint == checkpoint]
+        if not group:
+            continue
+        table = compare_configurations(group)
+        for name, values in table.groupby("configuration", sort=False):
+            values = values.set_index("score")
+            compared = name != table["configuration"].iloc[0]
+            rows.append(
+                {
+                    "checkpoint": checkpoint,
+                    "configuration": name,
+                    "seeds": int(values["seeds"].iloc[0]),
+                    "scores": [
+                        format_mean(*values.loc[score, ["mean", "std"]])
+                        for score in names
+                    ],
+                    "interval": format_interval(
+                        *values.loc["score", ["low", "high"]]
+                    ),
+                    "differences": [
+                        format_difference(*values.loc[score, ends])
+                        for score in names
+                        if compared
+                    ],
+                    "pairs": int(values["pairs"].iloc[0]),
+                    "unpaired": values["unpaired"].iloc[0],
+                }
+            )
+    return rows
+
+
+def format_mean(mean: float, std: float = np.nan) -> str:
+    """A mean, with its standard deviation where there is one.
+
+    Example
+    -------
+    >>> format_mean(62.437, 1.2), format_mean(62.437), format_mean(np.nan)
+    ('62.44 ± 1.20', '62.44', 'n/a')
+    """
+    deviation = "" if np.isnan(std) else f" ± {std:.2f}"
+    return format_number(mean) + deviation
+
+
+def format_interval(low: float, high: float, sign: str = "") -> str:
+    """An interval; ``sign`` is ``+`` where positive numbers are to have one.
+
+    Example
+    -------
+    >>> format_interval(51.5, 62), format_interval(-1, 2, "+")
+    ('51.50 to 62.00', '-1.00 to +2.00')
+    """
+    if np.isnan(low):
+        return UNDEFINED
+    return f"{low:{sign}.2f} to {high:{sign}.2f}"
+
+
+def format_difference(difference: float, low: float, high: float) -> str:
+    """A difference with its interval.
+
+    Example
+    -------
+    >>> format_difference(1.5, -0.001, 3)
+    '+1.50 (+0.00 to +3.00)'
+    """
+    if np.isnan(difference):
+        return UNDEFINED
+    # No negative zeros.
+    difference, low, high = np.round([difference, low, high], 2) + 0.0
+    return f"{difference:+.2f} ({format_interval(low, high, '+')})"
 
 
 def _confusions(evaluations: Sequence[Evaluation]) -> np.ndarray:

@@ -6,21 +6,23 @@ Authors
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from qlung_plugin.figures.comparison import scores_figure
-from qlung_plugin.runs.comparison import compare_configurations, results_table
+from qlung_plugin.runs.comparison import (
+    comparison_rows,
+    format_mean,
+    group_alike,
+    results_table,
+)
 from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiments import in_order, natural
 from qlung_plugin.runs.supervision import set_supervised_apart
 from qlung_plugin.scores.metrics import (
     METRICS,
-    UNDEFINED,
     always_normal,
-    format_number,
     metrics_in,
 )
 from qlung_plugin.scores.published import (
@@ -34,8 +36,6 @@ from qlung_plugin.utils.files import write_figure, write_text
 from qlung_plugin.utils.markdown import markdown_table
 from qlung_plugin.utils.text import printable_lines
 
-# Database, partition and classes.
-JudgedOn: TypeAlias = tuple[str, str, tuple[str, ...]]
 # With fewer, each one is printed too.
 ENOUGH_SEEDS = 5
 INTRODUCTION = """\
@@ -107,59 +107,6 @@ def _seeds_by_configuration(
     for evaluation in evaluations:
         seeds.setdefault(evaluation.configuration, set()).add(evaluation.seed)
     return seeds
-
-
-def group_alike(
-    evaluations: Iterable[Evaluation],
-) -> dict[JudgedOn, list[Evaluation]]:
-    """Evaluations by what they were judged on: database, partition, classes."""
-    groups: dict[JudgedOn, list[Evaluation]] = {}
-    for evaluation in evaluations:
-        key = (evaluation.database, evaluation.partition, evaluation.labels)
-        groups.setdefault(key, []).append(evaluation)
-    return groups
-
-
-def comparison_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """How configurations that were judged alike compare, as texts.
-
-    Per checkpoint and configuration ``checkpoint`` (its name),
-    ``configuration``, ``seeds``, ``scores`` (mean and deviation), ``interval``
-    of the Score, ``differences`` to the first configuration (with intervals,
-    empty for itself), ``pairs`` of seeds and ``unpaired``, why there are none.
-    """
-    rows, names = [], metrics_in("tables")
-    ends = ["difference", "difference_low", "difference_high"]
-    for checkpoint in CHECKPOINTS:
-        group = [e for e in evaluations if e.checkpoint == checkpoint]
-        if not group:
-            continue
-        table = compare_configurations(group)
-        for name, values in table.groupby("configuration", sort=False):
-            values = values.set_index("score")
-            compared = name != table["configuration"].iloc[0]
-            rows.append(
-                {
-                    "checkpoint": checkpoint,
-                    "configuration": name,
-                    "seeds": int(values["seeds"].iloc[0]),
-                    "scores": [
-                        format_mean(*values.loc[score, ["mean", "std"]])
-                        for score in names
-                    ],
-                    "interval": format_interval(
-                        *values.loc["score", ["low", "high"]]
-                    ),
-                    "differences": [
-                        format_difference(*values.loc[score, ends])
-                        for score in names
-                        if compared
-                    ],
-                    "pairs": int(values["pairs"].iloc[0]),
-                    "unpaired": values["unpaired"].iloc[0],
-                }
-            )
-    return rows
 
 
 def _rules() -> str:
@@ -295,46 +242,6 @@ def _benchmark(evaluation: Evaluation) -> str | None:
 
 def _short(checkpoint: str) -> str:
     return checkpoint.replace("_", "-")
-
-
-def format_mean(mean: float, std: float = np.nan) -> str:
-    """A mean, with its standard deviation where there is one.
-
-    Example
-    -------
-    >>> format_mean(62.437, 1.2), format_mean(62.437), format_mean(np.nan)
-    ('62.44 ± 1.20', '62.44', 'n/a')
-    """
-    deviation = "" if np.isnan(std) else f" ± {std:.2f}"
-    return format_number(mean) + deviation
-
-
-def format_interval(low: float, high: float, sign: str = "") -> str:
-    """An interval; ``sign`` is ``+`` where positive numbers are to have one.
-
-    Example
-    -------
-    >>> format_interval(51.5, 62), format_interval(-1, 2, "+")
-    ('51.50 to 62.00', '-1.00 to +2.00')
-    """
-    if np.isnan(low):
-        return UNDEFINED
-    return f"{low:{sign}.2f} to {high:{sign}.2f}"
-
-
-def format_difference(difference: float, low: float, high: float) -> str:
-    """A difference with its interval.
-
-    Example
-    -------
-    >>> format_difference(1.5, -0.001, 3)
-    '+1.50 (+0.00 to +3.00)'
-    """
-    if np.isnan(difference):
-        return UNDEFINED
-    # No negative zeros.
-    difference, low, high = np.round([difference, low, high], 2) + 0.0
-    return f"{difference:+.2f} ({format_interval(low, high, '+')})"
 
 
 def _bullets(lines: Iterable[str]) -> str:

@@ -6,6 +6,8 @@ Authors
 
 from typing import NamedTuple
 
+from qlung_plugin.utils.choices import check_choice
+
 
 class Selection(NamedTuple):
     """How a checkpoint is selected, and what it is called."""
@@ -54,7 +56,4 @@ def describe_selection(checkpoint: str, validated: bool = True) -> str:
 
 def check_checkpoint(checkpoint: str) -> None:
     """Raises ValueError if no checkpoint is called so."""
-    if checkpoint not in CHECKPOINTS:
-        raise ValueError(
-            f"checkpoint={checkpoint!r} is none of {', '.join(CHECKPOINTS)}"
-        )
+    check_choice("checkpoint", checkpoint, CHECKPOINTS)
