@@ -21,8 +21,8 @@ from qlung_plugin.inference.classifier import (
     RespiratorySoundClassifier,
 )
 from qlung_plugin.inference.quality import (
+    MEASUREMENTS,
     MEASURES,
-    TOLD,
     make_measures,
     measure_recording,
 )
@@ -90,10 +90,10 @@ class Checks:
         """The row of a recording; of a silent one, values may be missing."""
         (row,) = measure_recording(self.measures, path)
         assert all(0 <= row[name] <= 1 for name in MEASURES)
-        for name in (*TOLD, "clipping_ratio"):
+        for name in (*MEASUREMENTS, "clipping_ratio"):
             assert not math.isinf(row[name]), name
         if not silent:
-            assert all(math.isfinite(row[name]) for name in TOLD)
+            assert all(math.isfinite(row[name]) for name in MEASUREMENTS)
         return row
 
     def refused(self, path, text, errors=ValueError):
