@@ -5,10 +5,9 @@ Authors
 """
 
 import argparse
-import csv
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
@@ -17,9 +16,9 @@ from qlung_plugin.cli.arguments import seconds
 from qlung_plugin.cli.models import add_model, load
 from qlung_plugin.cli.recordings import (
     CYCLES,
+    CsvTable,
     add_cycles,
     add_recordings,
-    csv_field,
     for_each,
     is_missing,
 )
@@ -149,25 +148,16 @@ def heading(summary: dict) -> str:
 
 
 def csv_writer(file: TextIO) -> Writer:
-    """Writes a row per cycle.
-
-    The last column is 1 if the recording is truncated, else 0. On a terminal,
-    names are printable.
-    """
-    rows = csv.writer(file, lineterminator="\n")
-    on_terminal = file.isatty()
-    header: list[str] = []
-
-    def write_row(values: Iterable) -> None:
-        rows.writerow(map(printable, values) if on_terminal else values)
+    """Writes a row per cycle; the last column is 1 if it is of a truncated file."""
+    table = CsvTable(file)
 
     def write(path: Path, classification: "Classification") -> None:
         cycles, summary = classification
-        if not header:
-            header.extend(["recording", *cycles.columns, "truncated"])
-            write_row(header)
-        for row in cycles.itertuples(index=False):
-            write_row([path, *map(csv_field, row), int(summary["truncated"])])
+        truncated = int(summary["truncated"])
+        table.write(
+            ["recording", *cycles.columns, "truncated"],
+            ([path, *row, truncated] for row in cycles.itertuples(index=False)),
+        )
 
     return write
 

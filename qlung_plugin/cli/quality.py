@@ -5,20 +5,18 @@ Authors
 """
 
 import argparse
-import csv
 import sys
 from functools import partial
 from pathlib import Path
 
 from qlung_plugin.cli.recordings import (
     CYCLES,
+    CsvTable,
     add_cycles,
     add_recordings,
-    csv_field,
     for_each,
     print_note,
 )
-from qlung_plugin.utils.text import printable
 
 EXAMPLES = f"""\
 The table is CSV, a row per recording or cycle: scores in [0, 1], 1 being best,
@@ -102,20 +100,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(
             "--cycles needs --by cycle: whole recordings have none"
         )
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    # Not before it is known that there are recordings.
-    header = [["recording", *COLUMNS]]
+    table = CsvTable(sys.stdout)
     measured: list[tuple[Path, dict]] = []
-    on_terminal = sys.stdout.isatty()
     fitted = arguments.normalisation == "fitted"
 
     def write_rows(pairs: list[tuple[Path, dict]]) -> None:
-        if header:
-            table.writerow(header.pop())
-        for path, row in pairs:
-            values = [csv_field(row[name]) for name in COLUMNS]
-            name = printable(path) if on_terminal else path
-            table.writerow([name, *values])
+        table.write(
+            ["recording", *COLUMNS],
+            ([path, *(row[name] for name in COLUMNS)] for path, row in pairs),
+        )
 
     def write(path: Path, rows: list[dict]) -> None:
         pairs = [(path, row) for row in rows]

@@ -5,10 +5,11 @@ Authors
 """
 
 import argparse
+import csv
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -215,6 +216,24 @@ def check_cycles(source: str, count: int) -> None:
             f"{source} annotates one recording, not {count}: pass a folder of"
             " annotations, or a .csv with a column recording"
         )
+
+
+class CsvTable:
+    """Rows below a header; on a terminal, what is printed does not control it."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.rows = csv.writer(file, lineterminator="\n")
+        self.on_terminal = file.isatty()
+        self.has_header = False
+
+    def write(self, header: list[str], rows: Iterable[list]) -> None:
+        """Writes rows, below the header if there are none yet."""
+        for row in rows if self.has_header else [header, *rows]:
+            fields = map(csv_field, row)
+            self.rows.writerow(
+                map(printable, fields) if self.on_terminal else fields
+            )
+        self.has_header = True
 
 
 def is_missing(value: object) -> bool:
