@@ -5,7 +5,6 @@ Authors
 """
 
 import csv
-import sys
 from io import StringIO
 
 import numpy as np
@@ -88,13 +87,3 @@ def test_none_to_fit_to(tmp_path, capsys):
     code = main(["quality", str(tmp_path), "--normalisation", "fitted"])
     out = capsys.readouterr().out
     assert (code, out) == (1, ",".join(["recording", *COLUMNS]) + "\n")
-
-
-def test_a_name_controls_no_terminal(recordings, capsys, monkeypatch):
-    odd = recordings / "\x1b[2J.wav"
-    (recordings / "0.wav").rename(odd)
-    _, rows, _ = run(capsys, odd)
-    assert rows[0]["recording"] == str(odd)  # in a file, as it is
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    _, rows, _ = run(capsys, odd)
-    assert rows[0]["recording"] == str(odd).replace("\x1b", r"\x1b")
