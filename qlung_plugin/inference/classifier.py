@@ -29,7 +29,6 @@ from qlung_plugin.processing.quality.silence import (
     constant_runs,
 )
 
-MODULES = tuple(PARTS)
 BATCH = 16  # cycles in memory at a time
 NORMAL = "normal"
 UNUSABLE = "unusable"  # the class of a cycle in which there is nothing to hear
@@ -75,7 +74,8 @@ class RespiratorySoundClassifier(Pretrained):
     Arguments
     ---------
     modules : dict
-        Those of :data:`MODULES`.
+        The parts of a model: see
+        :data:`qlung_plugin.inference.model_checks.PARTS`.
     hparams : dict
         With ``labels``.
     run_opts : dict, optional
@@ -113,7 +113,7 @@ class RespiratorySoundClassifier(Pretrained):
     torch.Size([3, 2])
     """
 
-    MODULES_NEEDED = list(MODULES)
+    MODULES_NEEDED = list(PARTS)
     HPARAMS_NEEDED = ["labels"]
 
     def __init__(
@@ -174,8 +174,8 @@ class RespiratorySoundClassifier(Pretrained):
         """
         model = open_model(source, checkpoint=checkpoint, trust=trust)
         return cls(
-            modules={name: model[name] for name in MODULES},
-            hparams={k: v for k, v in model.items() if k not in MODULES},
+            modules={name: model[name] for name in PARTS},
+            hparams={k: v for k, v in model.items() if k not in PARTS},
             run_opts=run_opts,
             **kwargs,
         )

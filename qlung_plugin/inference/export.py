@@ -19,6 +19,7 @@ from qlung_plugin.inference.models import open_model
 from qlung_plugin.inference.old_runs import convert_old_run
 from qlung_plugin.inference.provenance import describe_results
 from qlung_plugin.inference.speechbrain_layout import write_hyperparams
+from qlung_plugin.runs import schema
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS, RunFolder
 from qlung_plugin.training.selection import check_checkpoint
 from qlung_plugin.utils.files import write_json
@@ -93,6 +94,7 @@ def export_run(
             source = run.model(checkpoint)
         description = read_json(source / MODEL_JSON)
         provenance = description["provenance"]
+        schema.check(provenance, schema.TRAINING, source / MODEL_JSON)
         provenance.update(describe_results(run, checkpoint))
         partial = out.absolute().with_name(
             f".{out.absolute().name}.{os.getpid()}"

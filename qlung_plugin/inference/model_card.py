@@ -218,8 +218,8 @@ def _training(provenance: dict[str, Any]) -> str:
 def _setting(value: Any) -> str:
     """A setting in a line, classes without their packages."""
     if isinstance(value, dict) and "class" in value:
-        name = value["class"].rpartition(".")[2]
-        arguments = value["arguments"]
+        name = str(value["class"]).rpartition(".")[2]
+        arguments = value.get("arguments", {})
         if isinstance(arguments, dict):
             named = (f"{k}={_setting(v)}" for k, v in arguments.items())
             return f"{name}({', '.join(named)})"

@@ -30,26 +30,11 @@ from qlung_plugin.utils.state_dicts import read_state_dict
 def convert_old_run(
     run: RunFolder, checkpoint: str, folder: Path, trust: str | Iterable[str]
 ) -> None:
-    """Writes the model of an old run as a training does today.
+    """Writes the model of an old run into a folder, as a training does today.
 
-    Arguments
-    ---------
-    run : RunFolder
-        With ``save/inference.yaml``.
-    checkpoint : str
-        One of :data:`CHECKPOINTS`.
-    folder : Path
-        Where ``model.json`` and ``model.safetensors`` go.
-    trust : str or iterable of str
-        See :func:`qlung_plugin.inference.models.open_model`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the run has no such checkpoint, or a file of it is missing.
-    ValueError
-        If a file is damaged or does not fit the others, or the YAML names what
-        no model may have.
+    A checkpoint, or a file of it, that is missing is a FileNotFoundError; a file
+    that is damaged or does not fit the others, or a YAML that names what no model
+    may have, a ValueError.
     """
     keys = read_yaml(run.inference_yaml)
     try:

@@ -12,10 +12,10 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.inference.hub import is_hub_id
+from qlung_plugin.runs import schema
 from qlung_plugin.runs.configuration import plain_scalar, yaml_tag
 from qlung_plugin.runs.evaluations import read_evaluations
 from qlung_plugin.runs.folder import RunFolder
-from qlung_plugin.runs.schema import read_checked
 from qlung_plugin.scores.metrics import METRICS
 
 # What is told of the YAML of a training, where it has it.
@@ -94,7 +94,10 @@ def read_training_data(source: str | Path, provenance: dict) -> dict | None:
     """What a model was trained on: a run folder's results say more of it."""
     metrics = RunFolder(source).metrics
     if metrics.is_file():
-        return read_checked(metrics, {"data": {}})["data"]
+        return schema.read_checked(metrics, {"data": schema.TRAINED_ON})["data"]
+    schema.check(
+        provenance, {"data?": schema.TRAINED_ON}, f"{source}: provenance"
+    )
     return provenance.get("data")
 
 

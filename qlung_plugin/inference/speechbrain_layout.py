@@ -34,13 +34,7 @@ TEMPLATE = """\
 
 
 class ModelPretrainer(Pretrainer):
-    """Loads all modules of a model from one file, ``model.safetensors``.
-
-    Arguments
-    ---------
-    modules : dict
-        Modules by name.
-    """
+    """Loads all modules of a model from one file, ``model.safetensors``."""
 
     def __init__(self, modules: dict[str, nn.Module]) -> None:
         super().__init__(

@@ -28,7 +28,7 @@ from qlung_plugin.inference.architecture import (
     dotted,
     own_modules,
 )
-from qlung_plugin.inference.model_checks import PARTS
+from qlung_plugin.inference.model_checks import PARTS, check_kinds
 from qlung_plugin.inference.provenance import choose_data, read_settings
 from qlung_plugin.lobes.quality import LearnedQualityScore, QualityMeasure
 from qlung_plugin.lobes.quality.coefficients import plain_coefficients
@@ -46,22 +46,18 @@ NEW, APPLY, ATTRIBUTE = "!new:", "!apply:", "!apply:getattr"
 class TrainedModel:
     """The model of a training, which is written for each of its checkpoints.
 
+    It is given the training's YAML, from
+    :func:`qlung_plugin.runs.configuration.resolve_yaml`, and what was made of it.
     What JSON cannot say of it is told in a warning, and nothing is written.
-
-    Arguments
-    ---------
-    keys : ruamel.yaml.comments.CommentedMap
-        The training's YAML, from
-        :func:`qlung_plugin.runs.configuration.resolve_yaml`.
-    hparams : dict
-        What was made of it.
     """
 
     def __init__(self, keys: CommentedMap, hparams: dict) -> None:
         self.hparams, self.settings = hparams, read_settings(keys)
         self.architecture: dict | None = None
         try:
-            self.architecture = describe_architecture(keys, hparams)
+            architecture = describe_architecture(keys, hparams)
+            check_kinds(hparams, own=bool(own_modules(architecture)))
+            self.architecture = architecture
         except ValueError as error:
             logger.warning(
                 "The model of this training can be neither exported nor opened"
@@ -93,27 +89,13 @@ class TrainedModel:
 
 
 def describe_architecture(keys: CommentedMap, objects: dict) -> dict:
-    """The parts of a model as its YAML has them.
+    """The architecture of a model, as its YAML has it.
 
     What the YAML computes, such as ``<backbone.embedding_dim>``, is taken from
-    the objects. ``pretrained_weights`` are left out, wherever they occur, and
-    the file of a learned quality score is written out: the model's own weights
-    are all that is loaded with it.
-
-    Arguments
-    ---------
-    keys, objects
-        See :class:`TrainedModel`.
-
-    Returns
-    -------
-    dict
-        See :mod:`qlung_plugin.inference.architecture`.
-
-    Raises
-    ------
-    ValueError
-        If the YAML says anything else than components and plain values.
+    the objects that were made of it. ``pretrained_weights`` are left out,
+    wherever they occur, and the file of a learned quality score is written out:
+    the model's own weights are all that is loaded with it. Anything else than
+    components and plain values is a ValueError.
     """
     missing = [name for name in PARTS if name not in keys]
     if missing:
@@ -125,13 +107,7 @@ def describe_architecture(keys: CommentedMap, objects: dict) -> dict:
 
 
 class ArchitectureReader:
-    """Turns what a YAML says of objects into plain data.
-
-    Arguments
-    ---------
-    keys, objects
-        See :class:`TrainedModel`.
-    """
+    """Turns what a YAML says of objects into plain data."""
 
     def __init__(self, keys: CommentedMap, objects: dict) -> None:
         self.keys, self.objects = keys, objects
@@ -188,12 +164,13 @@ class ArchitectureReader:
             made["arguments"] = self._parts(node, place)
         elif node.value:
             raise ValueError(f"{dotted(place)}: {name} of {node.value!r}")
-        if name.endswith(f".{LearnedQualityScore.__name__}"):
-            arguments = made["arguments"]
-            if not isinstance(arguments.get("coefficients"), dict):
-                arguments["coefficients"] = plain_coefficients(
-                    arguments.get("coefficients")
-                )
+        arguments = made.get("arguments")
+        if name.endswith(f".{LearnedQualityScore.__name__}") and isinstance(
+            arguments, dict
+        ):
+            coefficients = arguments.get("coefficients")
+            if not isinstance(coefficients, dict):
+                arguments["coefficients"] = plain_coefficients(coefficients)
         self.places[id(node)] = dotted(place)
         return made
 
@@ -201,18 +178,10 @@ class ArchitectureReader:
 def write_model(
     folder: Path, architecture: dict, model: dict, provenance: dict
 ) -> None:
-    """Writes ``model.json`` and ``model.safetensors``.
+    """Writes ``model.json`` and ``model.safetensors`` into a folder.
 
-    Arguments
-    ---------
-    folder : Path
-        Where to; it is made.
-    architecture : dict
-        Of the model; see :mod:`qlung_plugin.inference.architecture`.
-    model : dict
-        Its modules and ``labels``.
-    provenance : dict
-        Plain data, to which the versions of the packages are added.
+    The model has its modules and ``labels``; the versions of the packages are
+    added to the provenance, which is plain data.
     """
     modules = nn.ModuleDict({name: model[name] for name in PARTS})
     # Each tensor in memory of its own, which safetensors asks for.

@@ -74,6 +74,7 @@ ANY = ...  # the key of a rule for all keys
 # A key with a question mark may be missing, others may be there besides.
 DATABASE = {"database": TEXT, "subset?": Nullable(TEXT)}
 SUPERVISION = Nullable({"database": TEXT, "patients": [TEXT]})
+TRAINED_ON = Nullable({**DATABASE, "quality_supervision?": SUPERVISION})
 DATA = {
     **DATABASE,
     "subset": Nullable(TEXT),
@@ -96,9 +97,7 @@ DATA = {
     "training?": Nullable(
         {
             "folder?": TEXT,
-            "data?": Nullable(
-                {**DATABASE, "quality_supervision?": SUPERVISION}
-            ),
+            "data?": TRAINED_ON,
         }
     ),
 }
@@ -116,6 +115,13 @@ PROVENANCE = {
     "results?": [
         {"score": Nullable(number(0, 100)), "selection": TEXT, "data": DATA}
     ],
+}
+# What an export takes of it, besides.
+TRAINING = {
+    "validated": Kind("true or false", lambda value: isinstance(value, bool)),
+    "settings": {},
+    "made_with": {"qlung_plugin": TEXT},
+    "data": Nullable(DATA),
 }
 # Where the recordings of a run were, and its manifests.
 CONFIGURATION = {

@@ -20,8 +20,8 @@ from qlung_plugin.inference import export
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.lobes.quality.coefficients import SHIPPED
 from tests.unittests.catalogue import each_backbone
+from tests.unittests.refusals import edit_json
 from tests.unittests.small_runs import EFFICIENTAT, FITTED, LABELS, make_run
 
 FILES = [
@@ -118,35 +118,6 @@ def test_hierarchy_of_qualities(tmp_path, waveforms):
         RespiratorySoundClassifier.from_hparams(tmp_path / "out"),
         waveforms,
     )
-
-
-@pytest.mark.parametrize("own", [False, True])
-def test_learned_quality_takes_its_coefficients_along(
-    tmp_path, waveforms, own, monkeypatch
-):
-    coefficients = json.loads(SHIPPED.read_text(encoding="utf-8"))
-    line = ""
-    if own:
-        coefficients["intercept"] += 1
-        path = tmp_path / "coefficients.json"
-        path.write_text(json.dumps(coefficients))
-        line = f"\n    coefficients: {path}"
-    quality = (
-        "!new:qlung_plugin.lobes.quality.LearnedQualityScore\n"
-        f"    sample_rate: 8000\n    normalisation: fitted{line}"
-    )
-    run = make_run(tmp_path / "run", quality=quality)
-    trained = RespiratorySoundClassifier.from_hparams(run)
-    assert trained.mods.quality.intercept == coefficients["intercept"]
-    export_run(run, tmp_path / "out")
-    # A version of this package with other coefficients.
-    monkeypatch.setattr(
-        "qlung_plugin.lobes.quality.coefficients.SHIPPED", tmp_path / "absent"
-    )
-    (tmp_path / "coefficients.json").unlink(missing_ok=True)
-    opened = RespiratorySoundClassifier.from_hparams(tmp_path / "out")
-    assert_same(trained, opened, waveforms)
-    assert trained.mods.quality.supervision == opened.mods.quality.supervision
 
 
 def test_model_json_is_plain_and_complete(exported):
@@ -248,6 +219,19 @@ def test_training_without_results(tmp_path):
 def test_damaged_results_are_named(run, tmp_path, content):
     (run / "metrics.json").write_text(content)
     with pytest.raises(ValueError, match="metrics.json (is no|holds)"):
+        export_run(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "key, value", [("settings", None), ("data", []), ("made_with", {})]
+)
+def test_provenance_that_no_training_writes(run, tmp_path, key, value):
+    edit_json(
+        run / "model" / "selected",
+        lambda d: d["provenance"].update({key: value}),
+    )
+    with pytest.raises(ValueError, match=f"model.json(:| lacks) {key}"):
         export_run(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

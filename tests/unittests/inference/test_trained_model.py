@@ -23,6 +23,8 @@ from qlung_plugin.lobes.quality.coefficients import plain_coefficients
 from qlung_plugin.runs.configuration import parse_yaml, resolve_yaml
 from tests.unittests.small_runs import make_objects, make_run
 
+COEFFICIENTS = plain_coefficients.__module__
+
 
 @pytest.fixture
 def training(originals):
@@ -116,7 +118,8 @@ def test_what_a_function_gives_is_written_out():
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_coefficients_are_written_out(tmp_path, own):
+def test_coefficients_are_written_out(tmp_path, monkeypatch, own):
+    """Those of the package, too: of another version they are others."""
     coefficients = plain_coefficients()
     path = tmp_path / "coefficients.json"
     if own:
@@ -127,9 +130,10 @@ def test_coefficients_are_written_out(tmp_path, own):
         f"    sample_rate: 8000\n    coefficients: {path if own else 'null'}\n"
     )
     architecture = read(text)
-    path.unlink(missing_ok=True)
-    made = build({"quality": architecture})["quality"]
     expected = LearnedQualityScore(8000, coefficients)
+    path.unlink(missing_ok=True)
+    monkeypatch.setattr(f"{COEFFICIENTS}.SHIPPED", path)
+    made = build({"quality": architecture})["quality"]
     assert torch.equal(made.values, expected.values)
     assert made.intercept == expected.intercept
     assert made.supervision == expected.supervision
@@ -159,6 +163,13 @@ def test_training_goes_on_without_a_model(tmp_path, caplog, backbone):
     assert "can be neither exported nor opened" in said and "backbone" in said
     model.write(tmp_path / "model", "last", 1, True, {})
     assert not (tmp_path / "model").exists()
+
+
+def test_part_of_another_kind_is_told_before_the_training(training, caplog):
+    objects = make_objects(training, 1)
+    objects["cycle_features"] = torch.nn.Identity()
+    TrainedModel(resolve_yaml(training, ""), objects)
+    assert "cycle_features is missing, or is something else" in caplog.text
 
 
 def test_another_epoch_replaces_it(tmp_path):
