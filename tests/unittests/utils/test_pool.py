@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -29,6 +30,7 @@ def power(exponent, number):
     if number == MISTAKE:
         raise KeyError(number)
     if number < 0:
+        logging.getLogger("another.package").warning("\x1b[2J.wav")
         raise ValueError(f"{number} is negative")
     return number**exponent, os.getpid(), torch.get_num_threads()
 
@@ -59,7 +61,7 @@ def failing():
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_results_in_order_and_errors_among_them(jobs):
+def test_results_in_order_and_errors_among_them(jobs, capfd):
     numbers, taken, results = [3, -1, *range(20)], [], []
 
     def files():
@@ -83,6 +85,8 @@ def test_results_in_order_and_errors_among_them(jobs):
     assert (os.getpid() in processes) == (jobs == 1)
     if jobs > 1:
         assert {outcome[2] for n, outcome in results if n >= 0} == {1}
+        # What a process says controls no terminal either.
+        assert r"\x1b[2J.wav" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

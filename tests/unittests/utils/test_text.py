@@ -133,6 +133,7 @@ def test_whatever_a_program_says_is_printable(start, error):
     assert said.count("Traceback") == 2
 
 
+@pytest.mark.slow
 def test_recordings_with_odd_names_in_a_process(tmp_path):
     for name in (NAME, f"2{NAME}"):
         (tmp_path / name).write_bytes(b"RIFF\x1b]0;title\x07")
