@@ -8,14 +8,14 @@ import argparse
 import math
 
 
-def whole(
+def whole_number(
     text: str, low: int, high: int | None = None, meaning: str = "number"
 ) -> int:
     """A whole number from ``low`` to ``high``, for argparse.
 
     Example
     -------
-    >>> whole("2", 1), whole("8000", 1024, 65535)
+    >>> whole_number("2", 1), whole_number("8000", 1024, 65535)
     (2, 8000)
     """
     if (

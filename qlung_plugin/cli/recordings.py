@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-from qlung_plugin.cli.arguments import whole
+from qlung_plugin.cli.arguments import whole_number
 from qlung_plugin.utils.text import print_traceback, printable
 
 P = TypeVar("P")  # what is prepared
@@ -32,7 +32,7 @@ cycles:
   FOLDER        annotations called like their recordings"""
 
 
-above_zero = partial(whole, low=1, meaning="number above 0")
+above_zero = partial(whole_number, low=1, meaning="number above 0")
 
 
 def add_recordings(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ Authors
 import argparse
 from functools import partial
 
-from qlung_plugin.cli.arguments import whole
+from qlung_plugin.cli.arguments import whole_number
 from qlung_plugin.cli.models import add_device, add_opening
 from qlung_plugin.utils.text import printable
 
@@ -59,7 +59,7 @@ def add_parser(
     )
     parser.add_argument(
         "--sounds",
-        type=partial(whole, low=0, meaning="number from 0 on"),
+        type=partial(whole_number, low=0, meaning="number from 0 on"),
         default=300,
         metavar="N",
         help="how many cycles get a sound and a spectrogram (default: 300)",

@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from importlib.util import find_spec
 
-from qlung_plugin.cli.arguments import whole
+from qlung_plugin.cli.arguments import whole_number
 from qlung_plugin.cli.models import add_model, load
 
 EXAMPLES = """\
@@ -40,7 +40,10 @@ def add_parser(
     parser.add_argument(
         "--port",
         type=partial(
-            whole, low=1024, high=65535, meaning="port from 1024 to 65535"
+            whole_number,
+            low=1024,
+            high=65535,
+            meaning="port from 1024 to 65535",
         ),
         help="of the address (default: the first free one from 7860 on)",
     )

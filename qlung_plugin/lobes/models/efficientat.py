@@ -122,7 +122,7 @@ class EfficientAT(Backbone):
         self.freeze_if(freeze)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Embeddings ``[batch, embedding_dim]``: what AudioSet is told by.
+        """Embeddings ``[batch, embedding_dim]``: inputs of AudioSet's classifier.
 
         Arguments
         ---------

@@ -52,7 +52,7 @@ class Measurements(nn.Module, ABC):
     """Base class of what measures waveforms; :meth:`measure_valid` does it.
 
     Subclasses may have ``names``, a tuple: what their measurements are called,
-    for those who read them. Measurements without names are not told.
+    for those who read them. Measurements without names are not shown.
 
     Arguments
     ---------

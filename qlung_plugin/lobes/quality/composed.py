@@ -162,16 +162,16 @@ def _measure_nothing(measure: QualityMeasure) -> torch.Tensor:
 
 def _combined(supervisions: list[Supervision | None]) -> Supervision | None:
     """One supervision for all: the patients that any of them learned from."""
-    known = [one for one in supervisions if one is not None]
+    known = [part for part in supervisions if part is not None]
     if not known:
         return None
-    databases = sorted({one["database"] for one in known})
+    databases = sorted({part["database"] for part in known})
     if len(databases) > 1:
         raise ValueError(
             "measures that were learned from different databases cannot be"
             f" weighted together: {', '.join(databases)}"
         )
-    patients = set().union(*(one["patients"] for one in known))
+    patients = set().union(*(part["patients"] for part in known))
     return {"database": databases[0], "patients": sorted(patients)}
 
 

@@ -26,8 +26,8 @@ LARGEST = (1.0, 1e10)
 FLOOR = -20.0  # dB, of the signal-to-noise ratio; that of silence
 
 
-class _SpectralMeasure(QualityMeasure):
-    """What the measures on a short-time spectrum share.
+class SpectralMeasure(QualityMeasure):
+    """Base class of the measures on a short-time spectrum.
 
     Arguments
     ---------
@@ -111,14 +111,15 @@ class _SpectralMeasure(QualityMeasure):
         )
 
 
-class AudioQualityScore(_SpectralMeasure):
+class AudioQualityScore(SpectralMeasure):
     """The audio quality score of QLung, from spectral entropy and RMS energy.
 
     ``AQS = clip(1 - alpha * H + beta * R, 0, 1)``, with ``H`` the normalised
     spectral entropy (high: noise-like) and ``R`` the normalised RMS energy
     (low: a weak recording). Source: Kim et al., "Quality Adaptive Angular
     Margin Learning for Respiratory Sound Classification", Interspeech 2026.
-    What the paper leaves open is an argument here.
+    What the paper leaves open is an argument here; those of the spectrum are
+    described in :class:`SpectralMeasure`.
 
     Arguments
     ---------
@@ -259,11 +260,12 @@ class AudioQualityScore(_SpectralMeasure):
                 )
 
 
-class FlatnessScore(_SpectralMeasure):
+class FlatnessScore(SpectralMeasure):
     """One minus the spectral flatness of the mean spectrum.
 
     The formula is
-    :func:`qlung_plugin.processing.quality.spectral_flatness`.
+    :func:`qlung_plugin.processing.quality.spectral_flatness`; the arguments are
+    those of :class:`SpectralMeasure`.
 
     Example
     -------
@@ -294,11 +296,11 @@ class FlatnessScore(_SpectralMeasure):
         return _or_zero(1 - measurements.squeeze(-1))
 
 
-class SNRScore(_SpectralMeasure):
+class SNRScore(SpectralMeasure):
     """Blind signal-to-noise ratio, mapped linearly from a range in dB.
 
-    The spectral arguments are those of :class:`AudioQualityScore`; the formula
-    is :func:`qlung_plugin.processing.quality.blind_snr`.
+    The formula is :func:`qlung_plugin.processing.quality.blind_snr`; arguments
+    of the spectrum are described in :class:`SpectralMeasure`.
 
     Arguments
     ---------
