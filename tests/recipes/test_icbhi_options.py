@@ -105,7 +105,10 @@ def test_a_speechbrain_embedding_model_by_yaml_alone(options):
         width_mult=None,
         number_of_epochs="1",
     )
-    loaded = open_model(run)
+    # Of SpeechBrain's, the backbones alone need no trust.
+    with pytest.raises(ValueError, match="Fbank' is none of the components"):
+        open_model(run)
+    loaded = open_model(run, trust="speechbrain")
     assert type(loaded["backbone"].model).__name__ == "ECAPA_TDNN"
     embeddings = loaded["backbone"](torch.randn(2, 101, 80))
     assert embeddings.shape == (2, 192)
