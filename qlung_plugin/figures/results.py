@@ -43,12 +43,6 @@ def confusion_matrix_figure(
 
     Rows are the truth, columns the prediction. A matrix that does not fit the
     labels is a ValueError.
-
-    Example
-    -------
-    >>> figure = confusion_matrix_figure([[9, 1], [2, 3]], ["normal", "ill"])
-    >>> [text.get_text() for text in figure.axes[0].texts]
-    ['9\\n90.0 %', '1\\n10.0 %', '2\\n40.0 %', '3\\n60.0 %']
     """
     confusion = np.asarray(confusion)
     if confusion.shape != (len(labels), len(labels)):

@@ -199,13 +199,6 @@ def run_options(
 
     Those that were given and are not as without them; and the number of
     processes.
-
-    Example
-    -------
-    >>> import speechbrain as sb
-    >>> arguments = ["a.yaml", "--precision", "bf16", "--max_grad_norm", "5.0"]
-    >>> run_options(sb.parse_arguments(arguments)[1], {})
-    {'precision': 'bf16', 'processes': 1}
     """
     defaults = {
         field.name: field.default
@@ -227,15 +220,6 @@ def find_differences(
 
     A line for each difference that a result depends on, which is refused; and
     one for each that may be, but the user should know.
-
-    Example
-    -------
-    >>> before = {"lr": 0.1, "opt_class.lr": 0.1, "number_of_epochs": 2}
-    >>> now = {"lr": 0.2, "opt_class.lr": 0.2, "number_of_epochs": 3}
-    >>> for lines in find_differences(before, now):
-    ...     print(lines)
-    ['lr, opt_class.lr: it was 0.1, now it is 0.2']
-    ['number_of_epochs: it was 2, now it is 3']
     """
     # One option may show at several places: it has one line.
     places: dict[tuple[str, str], list[str]] = {}

@@ -142,11 +142,6 @@ class RunFolder:
         The folder is what was asked for: the run's, or one above it. An
         ``experiment.json`` that cannot be read, or does not say them, is an
         OSError or a ValueError.
-
-        Example
-        -------
-        >>> RunFolder("results/ce/1/fold_2").identify(Path("results"))
-        ('ce', '1', 2)
         """
         if os.path.lexists(self.experiment):
             known = schema.read_checked(self.experiment, schema.EXPERIMENT)

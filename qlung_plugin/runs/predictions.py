@@ -43,15 +43,6 @@ def predictions_table(
     A row per cycle, in the order of the ids: ``id, recording, patient, device,
     age, sex, location, label, prediction``, ``p_<label>`` per class,
     ``quality`` and further columns of quality, NaN where it was not measured.
-
-    Example
-    -------
-    >>> import torch
-    >>> stats = RespiratoryScore(labels=("normal", "abnormal"))
-    >>> stats.append(["101_0"], torch.tensor([[0.7, 0.3]]), torch.tensor([0]))
-    >>> entry = {"recording": "101", "patient": "101", "age": 3}
-    >>> predictions_table(stats, {"101_0": entry}).shape
-    (1, 12)
     """
     table = stats.predictions()
     unknown = [key for key in table["id"] if key not in manifest]

@@ -137,13 +137,7 @@ def write_run_results(
 
 
 def age_group(age: pd.Series) -> pd.Series:
-    """Age groups, a categorical Series, of a Series of ages in years.
-
-    Example
-    -------
-    >>> age_group(pd.Series([0.5, 11.9, 12, 64.9, 65, None])).tolist()
-    ['under 3', '6 to 11', '12 to 17', '18 to 64', '65 and over', 'unknown']
-    """
+    """Age groups, a categorical Series, of a Series of ages in years."""
     names = ["under 3", "3 to 5", "6 to 11", "12 to 17", "18 to 64"]
     edges = [-np.inf, 3, 6, 12, 18, 65, np.inf]
     groups = pd.cut(age, edges, right=False, labels=[*names, "65 and over"])

@@ -131,15 +131,7 @@ def explain_errors(log: Path | str | None = None) -> None:
 
 
 def describe_error(error: BaseException) -> str:
-    """What went wrong, in the words of the exception.
-
-    Example
-    -------
-    >>> describe_error(ValueError("a.wav is empty"))
-    'Error: a.wav is empty'
-    >>> describe_error(KeyError("lr"))
-    'KeyError: lr'
-    """
+    """What went wrong, in the words of the exception."""
     kind = "Error" if isinstance(error, USER_ERRORS) else type(error).__name__
     # HyperPyYAML puts several texts into one exception.
     several = not isinstance(error, OSError) and error.args

@@ -19,14 +19,6 @@ def median_scores(table: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
     """The median over the recordings of every version, in order of appearance.
 
     Columns ``degradation``, ``degree`` and those of the measures.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"degradation": ["none", "gain"] * 2})
-    >>> table["degree"] = [None, -20] * 2
-    >>> table["snr"] = [0.3, 0.1, 0.5, 0.2]
-    >>> median_scores(table, ["snr"])["snr"].round(2).tolist()
-    [0.4, 0.15]
     """
     versions = table.groupby(
         ["degradation", "degree"], dropna=False, sort=False
@@ -43,14 +35,6 @@ def severity_correlations(
     :data:`qlung_plugin.processing.degradations.DEGRADATIONS`) and a column per
     measure. The undegraded median counts as the least degree. -1: the median
     falls with every degree. NaN where it is one and the same.
-
-    Example
-    -------
-    >>> medians = pd.DataFrame({"degradation": ["none", "clipping", "clipping"]})
-    >>> medians["degree"] = [None, 0.5, 0.1]
-    >>> medians["snr"] = [0.4, 0.3, 0.2]
-    >>> severity_correlations(medians, ["snr"]).round(3).loc["clipping"].tolist()
-    [-1.0]
     """
     none = medians["degradation"] == "none"
     correlations = {}
@@ -76,16 +60,6 @@ def score_changes(table: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
     One row per version but ``none``, in order: ``degradation``, ``degree``,
     the number of ``recordings``, and per measure the median absolute change,
     ``<measure>_median``, and its 95th percentile, ``<measure>_p95``.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"recording": ["a", "b"] * 2})
-    >>> table["degradation"] = ["none", "none", "cut", "cut"]
-    >>> table["degree"] = [None, None, 1, 1]
-    >>> table["snr"] = [0.3, 0.5, 0.4, 0.2]
-    >>> changes = score_changes(table, ["snr"])
-    >>> changes[["snr_median", "snr_p95"]].round(2).values.tolist()
-    [[0.2, 0.29]]
     """
     none = table["degradation"] == "none"
     before = table[none].set_index("recording")[measures]

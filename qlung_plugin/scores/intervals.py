@@ -35,14 +35,6 @@ def patient_confusions(
     Rows are the truth, columns the prediction; patients are in the order of
     their names as text. A patient that is missing, and a name that is not among
     the labels, is a ValueError.
-
-    Example
-    -------
-    >>> table = pd.DataFrame({"patient": ["p2", "p1", "p2"]})
-    >>> table["label"] = ["normal", "both", "wheeze"]
-    >>> table["prediction"] = ["normal", "both", "both"]
-    >>> patient_confusions(table).sum((1, 2)).tolist()
-    [1, 2]
     """
     missing = int(predictions["patient"].isna().sum())
     if missing:
@@ -100,13 +92,6 @@ def bootstrap_interval(
     of the interval of that score; a warning counts them. One patient says
     nothing about the spread between patients: the interval is NaN. A single run
     says nothing about that between runs: the interval is one over patients.
-
-    Example
-    -------
-    >>> confusions = [[[5, 1], [1, 1]], [[3, 3], [0, 2]], [[4, 2], [1, 1]]]
-    >>> low, high = bootstrap_interval(confusions)["sp"]
-    >>> f"{low:.2f} to {high:.2f}"
-    '50.00 to 83.33'
     """
     scores = bootstrap_scores(confusions, n_resamples, seed)
     return _intervals(scores, np.shape(confusions)[-3], confidence)
@@ -126,14 +111,6 @@ def bootstrap_differences(
     resample they are judged on the same drawn patients, and with the same drawn
     runs (the first of one belongs to the first of the other: give them in the
     order of their seeds). Other runs, patients or cycles are a ValueError.
-
-    Example
-    -------
-    >>> worse = [[[5, 1], [1, 1]], [[3, 3], [0, 2]], [[4, 2], [1, 1]]]
-    >>> better = [[[6, 0], [1, 1]], [[4, 2], [0, 2]], [[5, 1], [1, 1]]]
-    >>> difference, low, high = bootstrap_differences(better, worse)["sp"]
-    >>> f"{difference:.2f}, {low:.2f} to {high:.2f}"
-    '16.67, 16.67 to 16.67'
     """
     pair = confusions, baseline = _with_runs(confusions), _with_runs(baseline)
     shapes = [list(values.shape) for values in pair]

@@ -98,13 +98,6 @@ def quality_quartile(quality: pd.Series) -> pd.Series:
 
     Rows of equal quality are in one quartile, that of their mean rank. So with
     many ties quartiles differ in size, and some are empty. NaN is none.
-
-    Example
-    -------
-    >>> quality_quartile(pd.Series([0.1, 0.9, 0.2, 0.4])).tolist()
-    [1, 4, 2, 3]
-    >>> quality_quartile(pd.Series([0.1, 1.0, 1.0, 1.0])).tolist()
-    [1, 3, 3, 3]
     """
     share_below = (quality.rank(method="average") - 0.5) / len(quality)
     return (QUARTILES * share_below).astype(int) + 1

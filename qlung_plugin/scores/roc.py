@@ -96,11 +96,6 @@ def area_interval(
     positive or without a negative row are left out of the interval; a warning
     counts them. One patient says nothing about the spread between patients: the
     interval is NaN.
-
-    Example
-    -------
-    >>> area_interval([3, 1, 2], [True, False, False], ["a", "b", "c"])
-    {'area': 1.0, 'interval': [1.0, 1.0]}
     """
     area, resampled = bootstrap_areas(
         score, positive, patient, n_resamples, seed

@@ -43,14 +43,6 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """A file beside ``path`` that takes its place once it is complete.
 
     Its folder is made. If writing fails, ``path`` stays as it was.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "notes" / "a.txt"
-    >>> with replacing(path) as temporary:
-    ...     _ = temporary.write_text("complete")
-    >>> path.read_text()
-    'complete'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,13 +55,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 def plain(obj: Any) -> Any:
-    """The object in Python's own types, with None for NaN.
-
-    Example
-    -------
-    >>> plain({"a": np.array([1.0, np.nan])})
-    {'a': [1.0, None]}
-    """
+    """The object in Python's own types, with None for NaN."""
     if isinstance(obj, dict):
         return {key: plain(value) for key, value in obj.items()}
     if isinstance(obj, (list, tuple)):

@@ -54,13 +54,6 @@ def read_state_dict(
 
     The file is what ``torch.save(module.state_dict(), path)`` wrote, or has the
     state dict under an entry. What is damaged or anything else is a ValueError.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "weights.pt"
-    >>> torch.save({"weight": torch.zeros(2)}, path)
-    >>> read_state_dict(path)
-    {'weight': tensor([0., 0.])}
     """
     state = read_file(path)
     if entry is not None:

@@ -23,23 +23,12 @@ def printable(text: object) -> str:
     screen, set the title, or turn the order of letters round. What is not
     printable is written as Python writes it; bytes of a file name that are no
     text in the system's encoding, too.
-
-    Example
-    -------
-    >>> printable("no cycle in\n'\x1b[2J.wav'")
-    "no cycle in '\\x1b[2J.wav'"
     """
     return _escape(" ".join(str(text).split()))
 
 
 def printable_lines(text: str) -> str:
-    r"""A text of several lines, as :func:`printable`: breaks and blanks stay.
-
-    Example
-    -------
-    >>> printable_lines("device  score\n\x1b[2J    50.00\n")
-    'device  score\n\\x1b[2J    50.00\n'
-    """
+    r"""A text of several lines, as :func:`printable`: breaks and blanks stay."""
     return "\n".join(map(_escape, text.split("\n")))
 
 
