@@ -109,7 +109,7 @@ class OutputFolder:
         """
         self.check_places()
         if self.path.exists():
-            self._bind()
+            self._lock_and_compare()
 
     def check_places(self) -> None:
         """Refuses data that are not there, and to write where they are."""
@@ -122,7 +122,7 @@ class OutputFolder:
             if data is not None:
                 check_outside(data, {k: v for k, v in places.items() if v})
 
-    def _bind(self) -> None:
+    def _lock_and_compare(self) -> None:
         """Locks the folder, and compares what it was made with."""
         if self.run.is_used() and not self.run.hyperparameters.is_file():
             raise ValueError(
@@ -144,7 +144,7 @@ class OutputFolder:
         elsewhere, so that nothing changes here. If a manifest that is going to
         be used, or a recording that it names, differs, it is a ValueError.
         """
-        self._bind()  # somebody may have been faster
+        self._lock_and_compare()  # somebody may have been faster
         if self.before is None:
             return
         arguments = prepare.keywords
