@@ -21,6 +21,7 @@ from ruamel.yaml.nodes import MappingNode
 
 INCLUDE = "!include:"
 REMOVE = "!remove"
+MAPPING = "tag:yaml.org,2002:map"  # without a tag
 
 
 class Block(NamedTuple):
@@ -72,7 +73,7 @@ def check_keys(
 ) -> None:
     """Refuses a YAML that lacks a key which its script looks up by name."""
     source = Path(script).read_text(encoding="utf-8")
-    needed = re.findall(r'hparams(?:\["|\.)(\w+)', source)
+    needed = re.findall(r'(?:hparams\["|self\.hparams\.)(\w+)', source)
     missing = [key for key in dict.fromkeys(needed) if key not in keys]
     if missing:
         example = re.search(r"hparams/\S+\.yaml", source)
@@ -114,6 +115,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> str:
     new = changes.keys() - blocks.keys()
     for key, change in changes.items():
         before = blocks.get(key, Block("", "\n", ""))
+        if change.tag == MAPPING and before.tag.startswith("!new:"):
+            raise ValueError(
+                f"{path} replaces {key} of {included} as a whole: write its"
+                f" {before.tag} with all arguments"
+            )
         end = before.text[len(before.text.rstrip()) :]
         blocks[key] = Block(
             change.comment or before.comment,

@@ -115,9 +115,13 @@ def test_what_is_included_may_include(write, tmp_path, monkeypatch):
     [
         ("l_r: 0.2", "gives l_r, which .*whole.yaml does not have"),
         ("l_r: !remove", "gives l_r, which"),
+        (
+            "model: {lr: 3}",
+            "replaces model .* !new:collections.Counter with all",
+        ),
     ],
 )
-def test_a_misspelt_key_is_refused(write, changes, message):
+def test_a_change_that_does_not_fit_is_refused(write, changes, message):
     path = write("a.yaml", f"!include:whole.yaml\n{changes}\n")
     with pytest.raises(ValueError, match=f"a.yaml {message}"):
         read_hparams(path)
