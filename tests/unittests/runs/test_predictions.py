@@ -125,3 +125,23 @@ def test_what_no_evaluation_writes_is_named(
     write_predictions(table, path)
     with pytest.raises(ValueError, match=f"predictions.csv: {message}"):
         read_predictions(path)
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda rows: [rows[0], *(f"{row},1" for row in rows[1:])],
+        lambda rows: [rows[0], *(row.rpartition(",")[0] for row in rows[1:])],
+        lambda rows: [*rows, rows[-1]],
+        lambda rows: rows[:1],
+        lambda rows: ["," * 10**6],
+        lambda rows: [rows[0], *["a"] * 10**5],
+    ],
+)
+def test_rows_that_are_no_table(tmp_path, table, alter):
+    path = tmp_path / "predictions.csv"
+    write_predictions(table, path)
+    rows = alter(path.read_text().splitlines())
+    path.write_text("".join(f"{row}\n" for row in rows))
+    with pytest.raises(ValueError, match="predictions.csv: "):
+        read_predictions(path)

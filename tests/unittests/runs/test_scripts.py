@@ -51,11 +51,6 @@ def test_an_error_is_a_line(raised):
     )
 
 
-def test_what_files_are_named_controls_no_terminal(raised):
-    said = raised(ValueError("no cycle in \x1b[2J.wav\nsecond line"))
-    assert said == "Error: no cycle in \\x1b[2J.wav\nsecond line\n"
-
-
 def test_a_mistake_tells_where_its_traceback_is(raised):
     error = TypeError("Invalid argument to class A", "unexpected keyword 'b'")
     assert raised(error) == (
