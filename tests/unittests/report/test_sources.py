@@ -41,6 +41,20 @@ def results(tmp_path_factory, data_folder):
     return folder
 
 
+def test_damaged_configuration_is_named(tmp_path, data_folder):
+    folder = write_run(tmp_path / "ce" / "1", data_folder)
+    _, data, notes = render(folder)
+    assert notes == [] and all(data["media"])
+    for content in ("[1", '{"options": []}', '{"options": {"data_folder": 1}}'):
+        (folder / "configuration.json").write_text(content)
+        text, _, [note] = render(folder)
+        assert "configuration.json" in note
+        assert "There are no sounds" in text
+    (folder / "configuration.json").unlink()
+    _, _, [note] = render(folder)
+    assert "configuration.json says where" in note and "--data_folder" in note
+
+
 def test_without_recordings_the_page_says_what_to_give(tmp_path, data_folder):
     folder = write_run(tmp_path / "ce" / "1", tmp_path / "gone")
     text, data, [note] = render(folder)
