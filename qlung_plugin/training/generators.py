@@ -15,6 +15,16 @@ class AllGenerators(SaveableGenerator):
 
     SpeechBrain's class keeps those of PyTorch; its Augmenter draws from
     Python's as well, and a user's own augmentation may draw from NumPy's.
+
+    Example
+    -------
+    >>> generators = AllGenerators()
+    >>> path = getfixture("tmp_path") / "generators"
+    >>> generators.save(path)
+    >>> first = random.random(), np.random.rand()
+    >>> generators.load(path, end_of_epoch=True)
+    >>> first == (random.random(), np.random.rand())
+    True
     """
 
     def __init__(self) -> None:

@@ -23,6 +23,14 @@ class TrainingHistory:
     """One row of statistics per epoch, kept across interruptions.
 
     A log file alone would repeat the epochs that a resumed training repeats.
+
+    Example
+    -------
+    >>> history = TrainingHistory()
+    >>> history.append(epoch=1, train_loss=1.5)
+    >>> history.table()
+       epoch  train_loss
+    0      1         1.5
     """
 
     def __init__(self) -> None:
