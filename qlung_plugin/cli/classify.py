@@ -33,6 +33,12 @@ if TYPE_CHECKING:
 
 Writer: TypeAlias = "Callable[[Path, Classification], None]"
 
+HELP = "classify the respiratory cycles of recordings"
+
+DESCRIPTION = """\
+Classifies the respiratory cycles of recordings: per cycle the class,
+its probabilities and the quality, per recording a summary."""
+
 EXAMPLES = f"""\
 Of a recording are told the share of its cycles that are not normal, by the most
 probable class and each counting the same, and the worst quality of a cycle.
@@ -48,20 +54,8 @@ examples:
   qlung classify a.wav b.wav --model exported/ --cycles windows"""
 
 
-def add_parser(
-    subparsers: argparse._SubParsersAction,
-) -> argparse.ArgumentParser:
-    """Adds the command to the parsers of ``qlung``, and returns its parser."""
-    parser = subparsers.add_parser(
-        "classify",
-        help="classify the respiratory cycles of recordings",
-        description=(
-            "Classifies the respiratory cycles of recordings: per cycle the"
-            " class,\nits probabilities and the quality, per recording a"
-            " summary."
-        ),
-        epilog=EXAMPLES,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
     add_recordings(parser)
     add_model(parser)
     add_cycles(parser)
@@ -80,7 +74,6 @@ def add_parser(
         help="table: to look at, without what the quality is computed from;"
         " csv: a row per cycle; json: a line per recording (default: table)",
     )
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,32 +12,26 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qlung_plugin.inference.components import Component
 
+HELP = "list what a recipe can be made of, or print the YAML of a part"
+
+DESCRIPTION = """\
+Lists every component that a recipe can name, with its YAML tag and
+arguments; or prints the block of one, ready to paste."""
+
 EXAMPLES = """\
 examples:
   qlung components
   qlung components QualityMargin"""
 
 
-def add_parser(
-    subparsers: argparse._SubParsersAction,
-) -> argparse.ArgumentParser:
-    """Adds the command to the parsers of ``qlung``, and returns its parser."""
-    parser = subparsers.add_parser(
-        "components",
-        help="list what a recipe can be made of, or print the YAML of a part",
-        description=(
-            "Lists every component that a recipe can name, with its YAML tag and"
-            "\narguments; or prints the block of one, ready to paste."
-        ),
-        epilog=EXAMPLES,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
     parser.add_argument(
         "name",
         nargs="?",
         metavar="NAME",
         help="print the YAML block of this component",
     )
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,13 @@ import argparse
 from qlung_plugin.cli.models import add_opening
 from qlung_plugin.utils.text import printable
 
+HELP = "make a folder of a trained model, to keep or to pass on"
+
+DESCRIPTION = """\
+Writes the model of a training to a folder that needs neither the recipes
+nor the data: weights in safetensors, everything else in JSON, a model card,
+and SpeechBrain's layout for the hub."""
+
 EXAMPLES = """\
 examples:
   qlung export results/qlung/1234 exported
@@ -16,20 +23,8 @@ examples:
   qlung classify breath.wav --model exported"""
 
 
-def add_parser(
-    subparsers: argparse._SubParsersAction,
-) -> argparse.ArgumentParser:
-    """Adds the command to the parsers of ``qlung``, and returns its parser."""
-    parser = subparsers.add_parser(
-        "export",
-        help="make a folder of a trained model, to keep or to pass on",
-        description=(
-            "Writes the model of a training to a folder that needs neither the"
-            " recipes\nnor the data: weights in safetensors, everything else in"
-            " JSON, a model card,\nand SpeechBrain's layout for the hub."
-        ),
-        epilog=EXAMPLES,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
     parser.add_argument(
         "run_folder", metavar="RUN_FOLDER", help="a training's output folder"
     )
@@ -48,7 +43,6 @@ def add_parser(
         action="store_true",
         help="write model.onnx, too (EfficientAT; needs qlung_plugin[onnx])",
     )
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:

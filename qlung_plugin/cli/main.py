@@ -1,9 +1,9 @@
 """The ``qlung`` command.
 
-A subcommand is a module of this package, listed in :data:`COMMANDS`, with
-``add_parser(subparsers)``, which returns its parser, and ``run(arguments)``,
-which may return an exit code. Their modules are imported for ``--help`` too, so
-what takes time to import is imported in ``run``.
+A subcommand is a module of this package, listed in :data:`COMMANDS`, with the
+texts ``HELP``, ``DESCRIPTION`` and ``EXAMPLES``, ``add_arguments(parser)``, and
+``run(arguments)``, which may return an exit code. Their modules are imported for
+``--help`` too, so what takes time to import is imported in ``run``.
 
 Authors
  * qlung_plugin contributors
@@ -84,9 +84,14 @@ def _parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", required=True
     )
     for command in COMMANDS:
-        subparser = command.add_parser(subparsers)
-        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
-        subparser.epilog = f"{subparser.epilog}\n\n{EXIT_CODES}"
+        subparser = subparsers.add_parser(
+            command.__name__.rpartition(".")[2],
+            help=command.HELP,
+            description=command.DESCRIPTION,
+            epilog=f"{command.EXAMPLES}\n\n{EXIT_CODES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
         subparser.add_argument(
             "--debug", action="store_true", help="show where an error arises"
         )

@@ -18,6 +18,11 @@ from qlung_plugin.cli.recordings import (
     print_note,
 )
 
+HELP = "measure the quality of recordings, without a model"
+
+DESCRIPTION = """\
+Measures the quality of recordings or of their cycles."""
+
 EXAMPLES = f"""\
 The table is CSV, a row per recording or cycle: scores in [0, 1], 1 being best,
 and what some of them are computed from. No model is needed.
@@ -47,16 +52,8 @@ examples:
 UNUSUAL = 0.1
 
 
-def add_parser(
-    subparsers: argparse._SubParsersAction,
-) -> argparse.ArgumentParser:
-    """Adds the command to the parsers of ``qlung``, and returns its parser."""
-    parser = subparsers.add_parser(
-        "quality",
-        help="measure the quality of recordings, without a model",
-        description="Measures the quality of recordings or of their cycles.",
-        epilog=EXAMPLES,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
     add_recordings(parser)
     parser.add_argument(
         "--by",
@@ -79,7 +76,6 @@ def add_parser(
         metavar="FILE",
         help="draw how the scores are spread: a .png, .svg or .pdf",
     )
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,12 @@ from qlung_plugin.cli.arguments import whole_number
 from qlung_plugin.cli.models import add_device, add_opening
 from qlung_plugin.utils.text import printable
 
+HELP = "make a page of results: figures, a map, cycles to listen to"
+
+DESCRIPTION = """\
+Makes one HTML page of the results of runs: scores, what is taken
+for what, a map of the embeddings, and every cycle to listen to."""
+
 EXAMPLES = """\
 The page is one file, which opens offline. It holds recordings: mind their
 licence when you pass it on.
@@ -25,19 +31,8 @@ examples:
   qlung report results/ood --data_folder /path/to/SPRSound -o report.html"""
 
 
-def add_parser(
-    subparsers: argparse._SubParsersAction,
-) -> argparse.ArgumentParser:
-    """Adds the command to the parsers of ``qlung``, and returns its parser."""
-    parser = subparsers.add_parser(
-        "report",
-        help="make a page of results: figures, a map, cycles to listen to",
-        description=(
-            "Makes one HTML page of the results of runs: scores, what is taken"
-            "\nfor what, a map of the embeddings, and every cycle to listen to."
-        ),
-        epilog=EXAMPLES,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
     parser.add_argument(
         "folders",
         nargs="+",
@@ -71,7 +66,6 @@ def add_parser(
         help="of the embeddings; umap needs umap-learn (default: tsne)",
     )
     add_device(parser)
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -13,6 +13,12 @@ from importlib.util import find_spec
 from qlung_plugin.cli.arguments import whole_number
 from qlung_plugin.cli.models import add_model, load
 
+HELP = "a page on which one drops or records a sound"
+
+DESCRIPTION = """\
+Serves a page on which one drops or records a sound, and sees its
+cycles, spectrogram, classes and quality. For research; no medical device."""
+
 EXAMPLES = """\
 The page is served to this machine alone and sends nothing anywhere. A sound is
 deleted when the page's server ends, or after an hour.
@@ -22,20 +28,8 @@ examples:
   qlung demo --model exported/ --port 8000"""
 
 
-def add_parser(
-    subparsers: argparse._SubParsersAction,
-) -> argparse.ArgumentParser:
-    """Adds the command to the parsers of ``qlung``, and returns its parser."""
-    parser = subparsers.add_parser(
-        "demo",
-        help="a page on which one drops or records a sound",
-        description=(
-            "Serves a page on which one drops or records a sound, and sees its"
-            "\ncycles, spectrogram, classes and quality. For research; no"
-            " medical device."
-        ),
-        epilog=EXAMPLES,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
     add_model(parser)
     parser.add_argument(
         "--port",
@@ -47,7 +41,6 @@ def add_parser(
         ),
         help="of the address (default: the first free one from 7860 on)",
     )
-    return parser
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -324,9 +324,9 @@ def test_component_of_ones_own_needs_trust(tmp_path, waveforms):
 
 def test_command(tmp_path, capsys):
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
+    command.add_arguments(parser)
     run, out = make_run(tmp_path / "run", epochs=(1, 2)), tmp_path / "out"
-    arguments = ["export", str(run), str(out), "--checkpoint", "last"]
+    arguments = [str(run), str(out), "--checkpoint", "last"]
     command.run(parser.parse_args(arguments))
     printed = capsys.readouterr().out
     assert f"{out}: the last checkpoint (epoch 2) of {run}" in printed

@@ -295,4 +295,6 @@ def test_the_command_writes_a_page_and_says_what_it_lacks(
 
 
 def _subparser():
-    return command.add_parser(argparse.ArgumentParser().add_subparsers())
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    return parser
