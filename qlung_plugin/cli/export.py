@@ -20,6 +20,7 @@ EXAMPLES = """\
 examples:
   qlung export results/qlung/1234 exported
   qlung export results/qlung/1234 exported --checkpoint last --onnx
+  qlung export results/of_an_older_version exported --convert
   qlung classify breath.wav --model exported"""
 
 

@@ -22,7 +22,7 @@ from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
 from tests.unittests.catalogue import each_backbone
 from tests.unittests.refusals import edit_json
-from tests.unittests.small_runs import EFFICIENTAT, FITTED, LABELS, make_run
+from tests.unittests.small_runs import EFFICIENTAT, LABELS, make_run
 
 FILES = [
     "README.md",
@@ -102,22 +102,6 @@ def test_another_model_answers_otherwise(tmp_path, waveforms):
         assert not torch.equal(one, other)
     trained = RespiratorySoundClassifier.from_hparams(run, checkpoint="last")
     assert_same(trained, last, waveforms)
-
-
-def test_hierarchy_of_qualities(tmp_path, waveforms):
-    quality = f"""!new:qlung_plugin.lobes.quality.WeightedQuality
-    weights: [2, 1]
-    measures:
-        - {FITTED.replace("    ", "          ")}
-        - !new:qlung_plugin.lobes.quality.SNRScore
-          sample_rate: 16000"""
-    run = make_run(tmp_path / "run", quality=quality)
-    export_run(run, tmp_path / "out")
-    assert_same(
-        RespiratorySoundClassifier.from_hparams(run),
-        RespiratorySoundClassifier.from_hparams(tmp_path / "out"),
-        waveforms,
-    )
 
 
 def test_model_json_is_plain_and_complete(exported):

@@ -11,7 +11,7 @@ import pytest
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import find_checkpoints, open_model
 from tests.unittests.refusals import refuses
-from tests.unittests.small_runs import LABELS, make_run
+from tests.unittests.small_runs import make_run
 
 
 def test_checkpoints_of_a_run_and_of_an_export(tmp_path):
@@ -71,7 +71,3 @@ def test_folder_that_is_no_model(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         (tmp_path / "a").touch()
         open_model(tmp_path / "a")
-
-
-def test_labels_are_those_of_the_training(run):
-    assert open_model(run)["labels"] == LABELS

@@ -21,7 +21,7 @@ from qlung_plugin.inference.trained_model import (
 from qlung_plugin.lobes.quality import LearnedQualityScore
 from qlung_plugin.lobes.quality.coefficients import plain_coefficients
 from qlung_plugin.runs.configuration import parse_yaml, resolve_yaml
-from tests.unittests.small_runs import make_objects, make_run
+from tests.unittests.small_runs import make_objects
 
 COEFFICIENTS = plain_coefficients.__module__
 
@@ -170,16 +170,3 @@ def test_part_of_another_kind_is_told_before_the_training(training, caplog):
     objects["cycle_features"] = torch.nn.Identity()
     TrainedModel(resolve_yaml(training, ""), objects)
     assert "cycle_features is missing, or is something else" in caplog.text
-
-
-def test_another_epoch_replaces_it(tmp_path):
-    run = make_run(tmp_path / "run", epochs=(1, 2))
-    weights = [
-        open_model(run, name)["backbone"].state_dict()
-        for name in ("selected", "last")
-    ]
-    assert any(
-        not torch.equal(weights[0][key], weights[1][key]) for key in weights[0]
-    )
-    assert open_model(run)["epoch"] == 1
-    assert open_model(run, "last")["epoch"] == 2
