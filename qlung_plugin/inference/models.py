@@ -111,11 +111,7 @@ def find_checkpoints(source: str | Path, checkpoint: str) -> list[str]:
     if (folder / MODEL_JSON).exists():
         return [_read_description(folder)["provenance"]["checkpoint"]]
     _find_in_run(folder, "last")
-    return [
-        name
-        for name in CHECKPOINTS
-        if (RunFolder(folder).model(name) / MODEL_JSON).exists()
-    ]
+    return _checkpoints_of(RunFolder(folder))
 
 
 def _find_folder(source: str | Path) -> Path:
@@ -132,13 +128,19 @@ def _find_folder(source: str | Path) -> Path:
     return download(str(source))
 
 
+def _checkpoints_of(run: RunFolder) -> list[str]:
+    return [
+        name for name in CHECKPOINTS if (run.model(name) / MODEL_JSON).exists()
+    ]
+
+
 def _find_in_run(folder: Path, checkpoint: str) -> Path:
     """The folder of a checkpoint's model; what lacks it is told apart."""
     run = RunFolder(folder)
-    if (run.model(checkpoint) / MODEL_JSON).exists():
+    there = _checkpoints_of(run)
+    if checkpoint in there:
         return run.model(checkpoint)
-    if run.models.is_dir():
-        there = sorted(path.name for path in run.models.iterdir())
+    if there:
         raise FileNotFoundError(
             f"{folder} has no {checkpoint} model, but {', '.join(there)}"
         )

@@ -25,13 +25,15 @@ LARGEST_MANIFEST = 2**26  # bytes: several hundred thousand cycles
 
 
 def find_training(run: "Run") -> RunFolder | None:
-    """The folder of the training whose model was evaluated."""
+    """The folder of the training, or export, whose model was evaluated."""
     training = run.evaluation.data.get("training") or {}
     places = [run.folder, run.folder.parent]
     if training.get("folder"):
         places.insert(0, Path(training["folder"]))
     trainings = map(RunFolder, places)
-    return next((t for t in trainings if t.is_training), None)
+    return next(
+        (t for t in trainings if t.is_training or t.exported.is_file()), None
+    )
 
 
 def read_training(run: "Run") -> pd.DataFrame | None:

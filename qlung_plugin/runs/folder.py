@@ -68,6 +68,7 @@ class RunFolder:
         self.validation = self.path / VALIDATION
         self.save = Path(save or self.path / "save")
         self.models = self.path / "model"
+        self.exported = self.path / MODEL_JSON  # of what an export wrote
         self.inference_yaml = self.save / INFERENCE_YAML
 
     def model(self, checkpoint: str) -> Path:

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from markupsafe import escape
 
+from qlung_plugin.inference.export import export_run
 from qlung_plugin.report import recordings as module
 from qlung_plugin.report.page import render_page
 from qlung_plugin.report.recordings import use_recordings
@@ -124,3 +125,16 @@ def test_another_database_with_the_model_of_the_training(evaluation, icbhi_run):
     assert name(evaluation) != trained
     assert f"{name(evaluation)}: " in page and f"trained on {trained}" in page
     assert f"2 epochs on {trained}" in page
+
+
+def test_another_database_with_an_exported_model(
+    evaluation, icbhi_run, tmp_path
+):
+    export_run(icbhi_run, tmp_path / "exported")
+    path = evaluation / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["data"]["training"]["folder"] = str(tmp_path / "exported")
+    path.write_text(json.dumps(metrics))
+    [run], recordings, _ = make([evaluation], sounds=0)
+    assert recordings.notes == []
+    assert recordings.differences[run.name] < 1e-4

@@ -29,7 +29,7 @@ def test_checkpoints_of_a_run_and_of_an_export(tmp_path):
 def test_checkpoint_that_is_not_there(run, exported):
     refuses(
         run,
-        "has no test_selected model, but last, selected",
+        "has no test_selected model, but selected, last",
         error=FileNotFoundError,
         opened_by=lambda folder: open_model(folder, "test_selected"),
     )
