@@ -25,7 +25,7 @@ from tests.recipes.conftest import SPRSOUND, run_script
 
 RECIPE = SPRSOUND / "quality" / "train.py"
 HPARAMS = RECIPE.parent / "hparams" / "quality.yaml"
-# As in the row of the recipe.
+# Nearly as in the row of the recipe.
 SMALL = {
     "folds": 2,
     "inner_folds": 2,
@@ -35,6 +35,7 @@ SMALL = {
     "boosting_iterations": 5,
     "resamples": 200,
     "coefficient_resamples": 10,
+    "cuts": "[1.0]",
     "degradations": (
         "{white_noise: [], babble: [], crying: [], handling: [],"
         " dropouts: [], lost_contact: []}"
