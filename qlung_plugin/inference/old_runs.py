@@ -42,7 +42,7 @@ def convert_old_run(
         model = build(architecture, trust=trust)
     except ValueError as error:
         raise ValueError(f"{run.inference_yaml}: {error}") from error
-    found = find_checkpoint(Checkpointer(run.save), checkpoint)
+    saved = find_checkpoint(Checkpointer(run.save), checkpoint)
     modules = {
         "quality": model["quality"],
         "compute_features": model["cycle_features"].compute_features,
@@ -50,14 +50,14 @@ def convert_old_run(
         "classifier": model["classifier"],
     }
     for name, module in modules.items():
-        _load(module, found.path / f"{name}.ckpt")
+        _load(module, saved.path / f"{name}.ckpt")
     settings = {}
     if run.hyperparameters.is_file():
         settings = read_settings(read_yaml(run.hyperparameters))
     provenance = {
         "checkpoint": checkpoint,
-        "epoch": int(found.meta["epoch"]),
-        "validated": CHECKPOINTS["selected"].key in found.meta,
+        "epoch": int(saved.meta["epoch"]),
+        "validated": CHECKPOINTS["selected"].key in saved.meta,
         "settings": settings,
         "data": None,
         "results": [],

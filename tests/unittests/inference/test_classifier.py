@@ -137,7 +137,7 @@ def test_folded_norms_change_no_probability():
     kept = copy.deepcopy(backbone.state_dict())
     wavs = noise(5, RATE)
     model = RespiratorySoundClassifier(dict(modules), {"labels": LABELS})
-    found = model.classify_batch(wavs)[0]
+    folded = model.classify_batch(wavs)[0]
     backbone.eval()
     assert kept.keys() == backbone.state_dict().keys()
     plain = RespiratorySoundClassifier(
@@ -145,7 +145,7 @@ def test_folded_norms_change_no_probability():
     )
     assert plain.mods.backbone is backbone
     expected = plain.classify_batch(wavs)[0]
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(folded, expected, atol=1e-5, rtol=0)
 
 
 # --- recordings -------------------------------------------------------------
@@ -162,8 +162,8 @@ def test_recording_is_its_cycles(model, recording):
             samples[round(start * NATIVE) : round(end * NATIVE)]
         )
         expected = spelled_out(model, waveform, NATIVE)
-        found = [getattr(row, f"p_{label}") for label in LABELS]
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        probabilities = [getattr(row, f"p_{label}") for label in LABELS]
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
         assert row.prediction == LABELS[expected.argmax()]
     abnormal = (cycles["prediction"] != "normal").mean()
     assert summary == {
@@ -202,10 +202,12 @@ def test_silent_cycle_has_quality_0_and_no_measurement(model, tmp_path):
 def unusable(cycles):
     """Which cycles have no class; they have no probabilities, others all."""
     shares = cycles[[f"p_{label}" for label in LABELS]]
-    found = list(cycles["prediction"] == UNUSABLE)
-    assert list(shares.isna().all(axis=1)) == found
-    assert list(shares.notna().all(axis=1)) == [not value for value in found]
-    return found
+    without_class = list(cycles["prediction"] == UNUSABLE)
+    assert list(shares.isna().all(axis=1)) == without_class
+    assert list(shares.notna().all(axis=1)) == [
+        not value for value in without_class
+    ]
+    return without_class
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, -1.0])

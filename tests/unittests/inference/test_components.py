@@ -217,13 +217,13 @@ def test_catalogue_has_all_subclasses_that_there_are():
 
 
 def test_catalogue_has_all_modules_of_augmentation():
-    found = set()
+    modules = set()
     for info in pkgutil.iter_modules(qlung_plugin.augment.__path__):
         module = importlib.import_module(f"qlung_plugin.augment.{info.name}")
         for name, cls in inspect.getmembers(module, inspect.isclass):
             if issubclass(cls, nn.Module) and cls.__module__ == module.__name__:
-                found.add(name)
-    assert found <= set(COMPONENTS)
+                modules.add(name)
+    assert modules <= set(COMPONENTS)
 
 
 def test_bases_results_and_parts_are_no_components():
@@ -249,7 +249,9 @@ def test_bases_results_and_parts_are_no_components():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_keys_are_those_of_the_recipes(path):
-    by_path = {one.path: one.key for one in COMPONENTS.values()}
+    by_path = {
+        component.path: component.key for component in COMPONENTS.values()
+    }
     named = re.findall(
         r"^(\w+|\s+margin): !new:(\S+)",
         read_hparams(path),
@@ -263,14 +265,16 @@ def test_keys_are_those_of_the_recipes(path):
 def test_components_of_the_readme_are_there():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| (.*) \|$", text, re.M)
-    found = {(one.key, one.path) for one in COMPONENTS.values()}
+    catalogue = {
+        (component.key, component.path) for component in COMPONENTS.values()
+    }
     named = {
         (key, f"{place}.{name}")
         for key, place, names in rows
         for name in re.findall(r"`([\w.]+)`", names)
     }
-    assert named <= found
-    assert {key for key, _ in named} == {key for key, _ in found}
+    assert named <= catalogue
+    assert {key for key, _ in named} == {key for key, _ in catalogue}
 
 
 # --- what is put into the package ---------------------------------------------
@@ -375,8 +379,8 @@ def test_file_in_the_package_is_a_component(copied):
     """No list is edited."""
     (copied / "nnet/margins/mine.py").write_text(MARGIN)
     (copied / "lobes/models/mine.py").write_text(BACKBONE)
-    found = components.find_components()
-    assert found.keys() - COMPONENTS.keys() == {"MyMargin", "MyBackbone"}
+    extended = components.find_components()
+    assert extended.keys() - COMPONENTS.keys() == {"MyMargin", "MyBackbone"}
     command = "-m", "qlung_plugin.cli.main", "components"
     listed = run_in(copied, *command)
     assert "\n  !new:qlung_plugin.lobes.models.mine.MyBackbone\n" in listed

@@ -59,9 +59,11 @@ def answers(classifier, waveforms):
 
 def assert_same(one, other, waveforms):
     assert one.labels == other.labels == LABELS
-    for ours, theirs in zip(answers(one, waveforms), answers(other, waveforms)):
-        assert ours.isfinite().all()
-        assert torch.equal(ours, theirs)
+    for answer, expected in zip(
+        answers(one, waveforms), answers(other, waveforms)
+    ):
+        assert answer.isfinite().all()
+        assert torch.equal(answer, expected)
 
 
 # The contract of all components exports every backbone by itself.
@@ -98,8 +100,10 @@ def test_another_model_answers_otherwise(tmp_path, waveforms):
         for name in ("selected", "last")
     )
     assert (first.hparams.epoch, last.hparams.epoch) == (1, 2)
-    for one, other in zip(answers(first, waveforms), answers(last, waveforms)):
-        assert not torch.equal(one, other)
+    for ours, theirs in zip(
+        answers(first, waveforms), answers(last, waveforms)
+    ):
+        assert not torch.equal(ours, theirs)
     trained = RespiratorySoundClassifier.from_hparams(run, checkpoint="last")
     assert_same(trained, last, waveforms)
 
@@ -151,16 +155,19 @@ def test_no_path_of_the_machine_is_told(tmp_path):
 def test_model_card(exported):
     run, out = exported
     card = ModelCard.load(out / "README.md")
-    told = card.data.to_dict()
-    assert (told["library_name"], told["license"]) == ("speechbrain", "other")
+    metadata = card.data.to_dict()
+    assert (metadata["library_name"], metadata["license"]) == (
+        "speechbrain",
+        "other",
+    )
     metrics = json.loads((run / "metrics.json").read_text())["selected"]
-    told = {
+    results = {
         (result.dataset_name, result.metric_type): result.metric_value
         for result in card.data.eval_results
     }
     for database in ("ICBHI 2017", "SPRSound 2022"):
-        assert told[database, "specificity"] == round(metrics["sp"], 2)
-        assert told[database, "sensitivity"] == round(metrics["se"], 2)
+        assert results[database, "specificity"] == round(metrics["sp"], 2)
+        assert results[database, "sensitivity"] == round(metrics["se"], 2)
     text = card.content
     model = open_model(out)
     parameters = sum(

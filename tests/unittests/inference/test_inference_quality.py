@@ -47,8 +47,10 @@ def test_row_is_what_each_measure_says(measures, tmp_path):
     assert set(row) == {*COLUMNS, "measured"}
     waveform = torch.from_numpy(samples).float()
     for name, measure in measures.items():
-        found = CycleMeasurements(measure)(waveform, RATE)[None]
-        assert row[name] == pytest.approx(measure.score(found).item(), abs=1e-6)
+        values = CycleMeasurements(measure)(waveform, RATE)[None]
+        assert row[name] == pytest.approx(
+            measure.score(values).item(), abs=1e-6
+        )
     assert (row["start"], row["end"], row["sample_rate"]) == (0, 5, RATE)
     assert row["rms"] == pytest.approx(samples.std(), rel=0.05)
 

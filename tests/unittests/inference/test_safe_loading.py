@@ -119,8 +119,8 @@ def negative(entries):
 
 def another_type(entries):
     others = {"F32": "I32", "I64": "U64"}  # of the same length
-    found = entries[first_tensor(entries)]
-    found["dtype"] = others[found["dtype"]]
+    entry = entries[first_tensor(entries)]
+    entry["dtype"] = others[entry["dtype"]]
 
 
 def shorter_type(entries):

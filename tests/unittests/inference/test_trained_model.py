@@ -84,8 +84,8 @@ def test_no_random_number_is_drawn_and_nothing_downloaded(
     assert provenance["settings"]["pretrained_weights"] == "mn04_as"
     assert provenance["data"] == {"database": "ICBHI"}
     opened = open_model(tmp_path / "model")
-    told = [opened[key] for key in ("checkpoint", "epoch", "validated")]
-    assert told == ["last", 3, False]
+    description = [opened[key] for key in ("checkpoint", "epoch", "validated")]
+    assert description == ["last", 3, False]
 
 
 def read(text, key="a", **objects):
@@ -159,8 +159,11 @@ def test_training_goes_on_without_a_model(tmp_path, caplog, backbone):
     with caplog.at_level(logging.WARNING):
         model = TrainedModel(parse_yaml(text, "a.yaml"), {})
     (record,) = caplog.records
-    said = record.getMessage()
-    assert "can be neither exported nor opened" in said and "backbone" in said
+    message = record.getMessage()
+    assert (
+        "can be neither exported nor opened" in message
+        and "backbone" in message
+    )
     model.write(tmp_path / "model", "last", 1, True, {})
     assert not (tmp_path / "model").exists()
 
