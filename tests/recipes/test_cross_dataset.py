@@ -205,7 +205,8 @@ def test_a_run_with_a_part_from_outside(
     created = tmp_path / "created"
     (tmp_path / "outside.py").write_text(f"open({str(created)!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "outside", raising=False)
+    monkeypatch.setitem(sys.modules, "outside", None)  # undone at the end
+    del sys.modules["outside"]
     for checkpoint in ("selected", "last"):
         edit_json(
             copied_run / "model" / checkpoint,

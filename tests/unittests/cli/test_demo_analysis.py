@@ -18,7 +18,7 @@ from qlung_plugin.cli.demo.player import make_player
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.inference.classifier import Classification
 from qlung_plugin.scores.icbhi_score import LABELS
-from tests.unittests.inference.test_media import encode
+from tests.unittests.dataio.test_media import encode
 from tests.unittests.recording_checks import make_model
 
 RATE = 4000
