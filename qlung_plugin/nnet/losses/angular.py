@@ -126,10 +126,20 @@ def target_cosine_cross_entropy(
     >>> target_cosine_cross_entropy(cosines, lower, targets, scale=10.0)
     tensor(0.6931)
     """
-    logits = scale * cosines.scatter(
+    logits = _scaled(cosines, target_cosines, targets, scale)
+    return F.cross_entropy(logits, targets, reduction=reduction)
+
+
+def _scaled(
+    cosines: torch.Tensor,
+    target_cosines: torch.Tensor,
+    targets: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """The scaled cosines, those of the targets replaced, ``[batch, class]``."""
+    return scale * cosines.scatter(
         1, targets.unsqueeze(1), target_cosines.unsqueeze(1)
     )
-    return F.cross_entropy(logits, targets, reduction=reduction)
 
 
 def _checked(cosines: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -286,13 +296,39 @@ class MarginLoss(ObjectivePart, ABC):
         torch.Tensor
             A scalar.
         """
+        logits = self.margin_logits(cosines, targets, quality, embeddings)
+        return F.cross_entropy(logits, targets)
+
+    def margin_logits(
+        self,
+        cosines: torch.Tensor,
+        targets: torch.Tensor,
+        quality: torch.Tensor | None = None,
+        embeddings: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The scaled cosines, with the margin on those of the targets.
+
+        Their cross entropy is the loss. As what SpeechBrain's
+        ``AdditiveAngularMargin`` returns, they are for the training alone.
+
+        Arguments
+        ---------
+        cosines : torch.Tensor
+            See :meth:`forward`, as for the others.
+        targets : torch.Tensor
+        quality : torch.Tensor, optional
+        embeddings : torch.Tensor, optional
+
+        Returns
+        -------
+        torch.Tensor
+            ``[batch, class]``.
+        """
         cosines = _checked(cosines, targets)
-        return target_cosine_cross_entropy(
-            cosines,
-            self.target_cosine(cosines, targets, quality, embeddings),
-            targets,
-            self.scale,
+        target_cosines = self.target_cosine(
+            cosines, targets, quality, embeddings
         )
+        return _scaled(cosines, target_cosines, targets, self.scale)
 
     def margins(
         self,
