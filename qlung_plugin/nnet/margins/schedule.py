@@ -8,14 +8,19 @@ import torch
 
 from qlung_plugin.nnet.margins.base import Margin
 
+TOLD = -1
+
 
 class MarginSchedule(Margin):
     """Ramps any margin: ``share * margin``, the share rising linearly.
 
     It is ``initial`` until ``start`` and 1 from ``start + duration`` on, in
     epochs or in optimizer steps. A training tells it where it stands by
-    ``set_progress``, which the recipes call before each step; the share is part
-    of the state, so that a checkpoint holds it.
+    ``set_progress``, which the recipes of this package call before each step.
+    Where nobody ever did, it counts steps by itself, each call in training with
+    gradients being one (so a batch, where gradients of several are accumulated);
+    epochs it cannot see, and says so by an error. Share and steps are part of
+    the state, so that a checkpoint holds them.
     The idea of a margin that is raised step by step is that of the schedules in
     speaker verification (wespeaker).
 
@@ -36,6 +41,8 @@ class MarginSchedule(Margin):
     ------
     ValueError
         If the unit is neither, or the duration not positive.
+    RuntimeError
+        If it is called in training with epochs as unit, and was never told one.
 
     Example
     -------
@@ -48,6 +55,9 @@ class MarginSchedule(Margin):
     tensor([0.1000])
     tensor([0.4000])
     tensor([0.4000])
+    >>> margin = MarginSchedule(FixedMargin(0.4), duration=2, unit="step")
+    >>> [round(margin(torch.tensor([0])).item(), 1) for step in range(4)]
+    [0.0, 0.2, 0.4, 0.4]
     """
 
     yaml_values = {"margin": "!new:FixedMargin", "duration": 5}
@@ -70,6 +80,7 @@ class MarginSchedule(Margin):
         self.margin = margin
         self.duration, self.start = duration, start
         self.initial, self.unit = initial, unit
+        self.own_steps = 0  # that were counted here; TOLD: somebody else counts
         self.register_buffer("share", torch.tensor(float(initial)))
 
     def set_progress(self, epoch: int, step: int) -> None:
@@ -83,7 +94,11 @@ class MarginSchedule(Margin):
             Optimizer steps that were made.
         """
         super().set_progress(epoch, step)
-        passed = epoch - 1 if self.unit == "epoch" else step
+        self.own_steps = TOLD
+        self._set_share(epoch - 1 if self.unit == "epoch" else step)
+
+    def _set_share(self, passed: int) -> None:
+        """Sets the share by the epochs or steps that have passed."""
         progress = min(max((passed - self.start) / self.duration, 0.0), 1.0)
         self.share.fill_(self.initial + progress * (1.0 - self.initial))
 
@@ -94,4 +109,24 @@ class MarginSchedule(Margin):
         embeddings: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Margins, ``[batch]``; the arguments go to the ramped margin."""
-        return self.share * self.margin(targets, quality, embeddings)
+        if self.training and torch.is_grad_enabled() and self.own_steps != TOLD:
+            if self.unit == "epoch":
+                raise RuntimeError(
+                    "a MarginSchedule with unit: epoch has to be told the epoch,"
+                    " and was not: let it count by itself with unit: step (and"
+                    " duration and start in steps), or call set_progress(epoch,"
+                    " step) of the loss before each training step"
+                )
+            self._set_share(self.own_steps)
+            self.own_steps += 1
+        # A copy: the share may change before the gradient of this is taken.
+        share = self.share.clone()
+        return share * self.margin(targets, quality, embeddings)
+
+    def get_extra_state(self) -> torch.Tensor:
+        """The steps that were counted here, for the state."""
+        return torch.tensor(self.own_steps)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Takes over the steps that were counted."""
+        self.own_steps = int(state)

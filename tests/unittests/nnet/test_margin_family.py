@@ -390,6 +390,56 @@ def test_share_by_step():
     assert shares == pytest.approx([0, 0, 0.1, 0.5, 1, 1])
 
 
+def shares_of(schedule, calls):
+    return [schedule(torch.tensor([0])).item() for _ in range(calls)]
+
+
+def test_a_schedule_that_nobody_drives_counts_its_steps():
+    schedule = MarginSchedule(FixedMargin(1.0), 4, start=1, unit="step")
+    assert shares_of(schedule, 3) == [0, 0, 0.25]
+    with torch.no_grad():  # a validation
+        assert shares_of(schedule, 2) == [0.25, 0.25]
+    assert shares_of(schedule.eval(), 2) == [0.25, 0.25]
+    assert shares_of(schedule.train(), 4) == [0.5, 0.75, 1, 1]
+
+
+def test_a_schedule_goes_on_counting_from_its_state():
+    schedule = MarginSchedule(FixedMargin(1.0), 4, unit="step")
+    shares_of(schedule, 3)
+    fresh = MarginSchedule(FixedMargin(1.0), 4, unit="step")
+    fresh.load_state_dict(schedule.state_dict())
+    assert shares_of(fresh, 2) == [0.75, 1]
+
+
+def test_a_schedule_that_is_told_does_not_count():
+    schedule = MarginSchedule(FixedMargin(1.0), 4, unit="step")
+    shares_of(schedule, 3)
+    schedule.set_progress(epoch=1, step=1)
+    assert shares_of(schedule, 2) == [0.25, 0.25]
+
+
+def test_a_schedule_by_epochs_that_nobody_drives_is_an_error():
+    schedule = MarginSchedule(FixedMargin(1.0), 4)
+    with pytest.raises(RuntimeError, match="unit: step.*set_progress"):
+        shares_of(schedule, 1)
+    with torch.no_grad():  # a validation before
+        assert shares_of(schedule, 1) == [0]
+
+
+def test_a_schedule_that_counts_can_be_called_twice_before_the_gradient():
+    # The share of the first call must not change with the second.
+    embeddings = torch.full((1, 4), 30.0, requires_grad=True)
+    schedule = MarginSchedule(MagFaceMargin(), 4, unit="step")
+    margins = [
+        schedule(torch.tensor([0]), embeddings=embeddings) for _ in range(3)
+    ]
+    sum(margins).sum().backward()
+    (slope,) = torch.autograd.grad(
+        MagFaceMargin()(torch.tensor([0]), embeddings=embeddings), embeddings
+    )
+    torch.testing.assert_close(embeddings.grad, (0 + 0.25 + 0.5) * slope)
+
+
 def test_progress_and_counts_reach_a_schedule_inside():
     schedule = MarginSchedule(ClassImbalanceMargin(), duration=2)
     margin = WeightedMargin([FixedMargin(0.2), schedule], [0.5, 0.5])
