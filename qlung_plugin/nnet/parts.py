@@ -187,3 +187,27 @@ def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     tensor([1.])
     """
     return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """The sum over the processes of a distributed training, if it is one.
+
+    Arguments
+    ---------
+    tensor : torch.Tensor
+        Of one shape in all processes; it becomes the sum.
+
+    Returns
+    -------
+    torch.Tensor
+        The same tensor.
+
+    Example
+    -------
+    >>> sum_over_processes(torch.tensor([2, 1]))
+    tensor([2, 1])
+    """
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(tensor)
+    return tensor

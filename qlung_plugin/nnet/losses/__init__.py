@@ -3,6 +3,8 @@
 The losses of this package are called by recipes in one way, whatever they use
 of it: ``loss(logits, cosines, embeddings, targets, quality=None)``. Margins
 enter the training loss only; predictions are made from the plain logits.
+:class:`MarginCost` makes any of them the ``compute_cost`` of a recipe of
+SpeechBrain.
 
 Authors
  * qlung_plugin contributors
@@ -16,6 +18,7 @@ from qlung_plugin.nnet.losses.angular import (
     angular_margin_cross_entropy,
     target_cosine_cross_entropy,
 )
+from qlung_plugin.nnet.losses.cost import MarginCost
 from qlung_plugin.nnet.losses.cross_entropy import (
     CrossEntropyLoss,
     FocalLoss,
@@ -31,6 +34,7 @@ __all__ = [
     "CrossEntropyLoss",
     "FocalLoss",
     "MagFaceLoss",
+    "MarginCost",
     "MarginLoss",
     "MarginRegularizedLoss",
     "WeightedCrossEntropyLoss",

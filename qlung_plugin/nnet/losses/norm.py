@@ -15,6 +15,7 @@ from qlung_plugin.nnet.losses.angular import (
 )
 from qlung_plugin.nnet.margins.base import Margin
 from qlung_plugin.nnet.margins.norm import embedding_norms
+from qlung_plugin.nnet.parts import sum_over_processes
 
 
 class AdaFaceLoss(MarginLoss):
@@ -98,9 +99,9 @@ class AdaFaceLoss(MarginLoss):
     def update(self, norms: torch.Tensor) -> None:
         """Takes the norms of a batch, ``[batch]``, into the statistics."""
         sums = torch.stack([norms.sum(), norms.new_tensor(len(norms))])
-        total, count = _sum_over_processes(sums)
+        total, count = sum_over_processes(sums)
         mean = total / count
-        squares = _sum_over_processes((norms - mean).square().sum())
+        squares = sum_over_processes((norms - mean).square().sum())
         std = (squares / (count - 1)).sqrt()
         for running, batch in ((self.norm_mean, mean), (self.norm_std, std)):
             batch = batch.to(running)
@@ -108,14 +109,6 @@ class AdaFaceLoss(MarginLoss):
             updated = previous.lerp(batch, self.momentum)
             # One sample has no deviation: then the statistics stay.
             running.copy_(torch.where(count > 1, updated, running))
-
-
-def _sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over the processes of a distributed training, if it is one."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(tensor)
-    return tensor
 
 
 class MagFaceLoss(AngularMarginLoss):
