@@ -27,6 +27,7 @@ from qlung_plugin.lobes.quality.recording import (
     MEASUREMENTS,
     RecordingMeasurements,
 )
+from qlung_plugin.lobes.quality.tap import QualityTap
 
 __all__ = [
     "MEASUREMENTS",
@@ -38,6 +39,7 @@ __all__ = [
     "ManifestQuality",
     "Measurements",
     "QualityMeasure",
+    "QualityTap",
     "RecordingMeasurements",
     "SNRScore",
     "WeightedQuality",
