@@ -74,7 +74,12 @@ class SpectralMeasure(QualityMeasure):
         bins = band_bins(self.n_fft, sample_rate, f_min, f_max)
         inside = bins[0].nonzero()
         self.band = slice(inside.min().item(), inside.max().item() + 1)
-        self.register_buffer("bins", bins[:, self.band], persistent=False)
+        # Contiguous, of its own memory: DDP writes into every buffer.
+        self.register_buffer(
+            "bins",
+            bins[:, self.band].clone(memory_format=torch.contiguous_format),
+            persistent=False,
+        )
 
     def spectrum(
         self,

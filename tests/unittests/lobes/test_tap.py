@@ -229,12 +229,13 @@ def test_a_copy_has_no_batch_and_works(copied):
     )
 
 
-def test_features_that_are_trained_on_several_processes(tmp_path):
+@pytest.mark.parametrize("measure", [AudioQualityScore, ClippingScore])
+def test_features_that_are_trained_on_several_processes(measure, tmp_path):
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
     )
     try:
-        tap = tap_of(ClippingScore(RATE), nn.Linear(RATE, 2))
+        tap = tap_of(measure(RATE), nn.Linear(RATE, 2))
         wrapped = nn.parallel.DistributedDataParallel(tap)
         wrapped(batch_of(), SHARES).sum().backward()
         assert tap.take(3).shape == (3,)
