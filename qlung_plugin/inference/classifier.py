@@ -23,6 +23,7 @@ from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_model
+from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.nnet.folding import fold_batch_norms
 from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,
@@ -361,7 +362,8 @@ class RespiratorySoundClassifier(Pretrained):
     def _classify(
         self, waveforms: list[torch.Tensor], native_rate: int
     ) -> torch.Tensor:
-        logits, _ = self.mods.classifier(self._embed(waveforms, native_rate))
+        embeddings = self._embed(waveforms, native_rate)
+        logits, _ = logits_and_cosines(self.mods.classifier(embeddings))
         probabilities = logits.float().softmax(dim=-1)
         if not probabilities.isfinite().all():
             raise ValueError(

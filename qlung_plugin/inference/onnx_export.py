@@ -20,6 +20,7 @@ from torch import nn
 from qlung_plugin import __version__
 from qlung_plugin.lobes.features import EfficientATFeatures
 from qlung_plugin.lobes.models.efficientat import EfficientAT
+from qlung_plugin.nnet.classifiers import logits_and_cosines
 
 OPSET = 18
 NEEDED = ("onnx", "onnxscript")
@@ -106,7 +107,8 @@ class WaveformClassifier(nn.Module):
         """Probabilities ``[batch, class]`` of cycles ``[batch, time]``."""
         # In half precision, as CycleFeatures hands them on.
         features = self.compute_features(waveforms).half().float()
-        logits, _ = self.classifier(self.backbone(features))
+        output = self.classifier(self.backbone(features))
+        logits, _ = logits_and_cosines(output)
         return logits.softmax(dim=-1)
 
 

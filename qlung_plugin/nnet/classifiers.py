@@ -21,9 +21,76 @@ class ClassifierOutput(NamedTuple):
 class Classifier(nn.Module):
     """Base class of the classifiers.
 
-    A subclass turns embeddings ``[batch, dim]`` into a
-    :class:`ClassifierOutput`.
+    A subclass turns embeddings ``[batch, dim]`` into what :meth:`output` makes
+    of logits and cosines. Embeddings ``[batch, 1, dim]``, as of SpeechBrain's
+    models, make ``[batch, 1, class]``.
+
+    Arguments
+    ---------
+    return_cosines : bool
+        Whether to return both, as a :class:`ClassifierOutput`, which the recipes
+        of this package need; or the logits alone, as a recipe of SpeechBrain
+        takes them.
     """
+
+    def __init__(self, return_cosines: bool = True) -> None:
+        super().__init__()
+        self.return_cosines = return_cosines
+
+    def output(
+        self, logits: torch.Tensor, cosines: torch.Tensor
+    ) -> ClassifierOutput | torch.Tensor:
+        """Both, or the logits alone, as asked for."""
+        if self.return_cosines:
+            return ClassifierOutput(logits, cosines)
+        return logits
+
+
+def logits_and_cosines(output: object) -> ClassifierOutput:
+    """What a classifier has returned, if it fits the recipes of this package.
+
+    A plain tensor would be unpacked into its rows, silently if there are two.
+
+    Arguments
+    ---------
+    output : ClassifierOutput
+        Or another pair of tensors, both ``[batch, class]``.
+
+    Returns
+    -------
+    ClassifierOutput
+        The same.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+
+    Example
+    -------
+    >>> classifier = LinearClassifier(8, 4)
+    >>> logits, cosines = logits_and_cosines(classifier(torch.randn(2, 8)))
+    >>> logits.shape
+    torch.Size([2, 4])
+    """
+    if (
+        isinstance(output, tuple)
+        and len(output) == 2
+        and all(torch.is_tensor(part) and part.dim() == 2 for part in output)
+    ):
+        return ClassifierOutput(*output)
+    parts = output if isinstance(output, tuple) else (output,)
+    told = [
+        f"a tensor {list(part.shape)}"
+        if torch.is_tensor(part)
+        else f"a {type(part).__name__}"
+        for part in parts
+    ]
+    raise ValueError(
+        "classifier: logits and cosines are needed, both [batch, class], but it"
+        f" returned {' and '.join(told) or 'nothing'}: take one of"
+        " qlung_plugin.nnet.classifiers, with return_cosines: True"
+    )
 
 
 class LinearClassifier(Classifier):
@@ -38,6 +105,9 @@ class LinearClassifier(Classifier):
     layer_norm : bool
         Whether the embeddings are normalised first, as in the head of AST that
         published results on ICBHI use.
+    return_cosines : bool
+        Whether to return both, or the logits alone, as for a recipe of
+        SpeechBrain.
 
     Example
     -------
@@ -47,16 +117,22 @@ class LinearClassifier(Classifier):
     """
 
     def __init__(
-        self, input_size: int, num_classes: int, layer_norm: bool = False
+        self,
+        input_size: int,
+        num_classes: int,
+        layer_norm: bool = False,
+        return_cosines: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(return_cosines)
         self.norm = nn.LayerNorm(input_size) if layer_norm else nn.Identity()
         self.linear = nn.Linear(input_size, num_classes)
 
-    def forward(self, embeddings: torch.Tensor) -> ClassifierOutput:
+    def forward(
+        self, embeddings: torch.Tensor
+    ) -> ClassifierOutput | torch.Tensor:
         """Logits and cosines of embeddings ``[batch, dim]``."""
         embeddings = self.norm(embeddings)
-        return ClassifierOutput(
+        return self.output(
             self.linear(embeddings),
             cosine_similarity(embeddings, self.linear.weight),
         )
@@ -75,7 +151,10 @@ class AngularClassifier(Classifier):
     num_classes : int
         Number of classes.
     scale : float
-        Factor of the cosines.
+        Factor of the cosines; 1 where what follows has a scale of its own.
+    return_cosines : bool
+        Whether to return both, or the logits alone, as for a recipe of
+        SpeechBrain.
 
     Example
     -------
@@ -85,17 +164,23 @@ class AngularClassifier(Classifier):
     """
 
     def __init__(
-        self, input_size: int, num_classes: int, scale: float = 37.0
+        self,
+        input_size: int,
+        num_classes: int,
+        scale: float = 37.0,
+        return_cosines: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(return_cosines)
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(num_classes, input_size))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, embeddings: torch.Tensor) -> ClassifierOutput:
+    def forward(
+        self, embeddings: torch.Tensor
+    ) -> ClassifierOutput | torch.Tensor:
         """Logits and cosines of embeddings ``[batch, dim]``."""
         cosines = cosine_similarity(embeddings, self.weight)
-        return ClassifierOutput(self.scale * cosines, cosines)
+        return self.output(self.scale * cosines, cosines)
 
 
 def cosine_similarity(
@@ -106,14 +191,14 @@ def cosine_similarity(
     Arguments
     ---------
     embeddings : torch.Tensor
-        ``[batch, dim]``.
+        ``[batch, dim]`` or ``[batch, 1, dim]``.
     weights : torch.Tensor
         ``[class, dim]``.
 
     Returns
     -------
     torch.Tensor
-        ``[batch, class]``; at least float32, also inside autocast, because half
+        ``[batch, class]`` or ``[batch, 1, class]``; at least float32, also inside autocast, because half
         precision rounds cosines by more than a margin can bear. 0 for an
         embedding of 0.
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from qlung_plugin.dataio.store import CycleStore
+from qlung_plugin.nnet.classifiers import logits_and_cosines
 
 BATCH = 16
 PERPLEXITY, NEIGHBOURS = 30, 15  # the usual ones, where there are enough
@@ -35,7 +36,7 @@ def embed_cycles(
     for i in range(0, len(ids), BATCH):
         batch = torch.stack([features[key] for key in ids[i : i + BATCH]])
         embedding = backbone(batch.to(device).float())
-        logits, _ = classifier(embedding)
+        logits, _ = logits_and_cosines(classifier(embedding))
         embeddings.append(embedding.float().cpu())
         probabilities.append(logits.float().softmax(-1).cpu())
     return torch.cat(embeddings).numpy(), torch.cat(probabilities).numpy()

@@ -34,6 +34,7 @@ from qlung_plugin.dataio.partitions import (
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.trained_model import TrainedModel
+from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
@@ -92,7 +93,9 @@ class RespiratorySoundBrain(sb.Brain):
             )
         else:
             embeddings = self.modules.backbone(inputs)
-        logits, cosines = self.modules.classifier(embeddings)
+        logits, cosines = logits_and_cosines(
+            self.modules.classifier(embeddings)
+        )
         return logits, cosines, embeddings, quality, mixture
 
     def compute_objectives(self, predictions, batch, stage):

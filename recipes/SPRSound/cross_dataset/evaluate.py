@@ -28,6 +28,7 @@ from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import find_checkpoints, open_model
 from qlung_plugin.inference.provenance import read_training_data
+from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
@@ -63,7 +64,7 @@ class EvaluationBrain(sb.Brain):
         """
         batch = batch.to(self.device)
         embeddings = self.modules.backbone(batch.inputs.data.float())
-        logits, _ = self.modules.classifier(embeddings)
+        logits, _ = logits_and_cosines(self.modules.classifier(embeddings))
         return logits.float()
 
     def compute_objectives(self, predictions, batch, stage):

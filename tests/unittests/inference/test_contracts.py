@@ -31,6 +31,7 @@ from tests.unittests.catalogue import (
     each_backbone,
     make,
     plain,
+    with_references,
 )
 
 COUNTS = torch.tensor([2063, 1215, 501, 363])
@@ -405,6 +406,23 @@ def test_classifier_makes_logits_and_cosines(name):
     for dtype in HALF:
         with torch.autocast("cpu", dtype):
             assert classifier(embeddings).cosines.dtype == torch.float32
+
+
+@each("classifier")
+def test_classifier_returns_the_logits_alone_if_asked(name):
+    torch.manual_seed(0)
+    classifier = make(name)
+    dim = max(classifier.state_dict().values(), key=torch.numel).shape[1]
+    embeddings = noise(5, dim)
+    logits, cosines = classifier(embeddings)
+    both = classifier(embeddings[:, None])
+    assert torch.equal(both.logits, logits[:, None])
+    assert torch.equal(both.cosines, cosines[:, None])
+    block = with_references(yaml_block(name, COMPONENTS) + "\n")
+    alone = load_hyperpyyaml(block, {"classifier": {"return_cosines": False}})
+    alone = reloaded(classifier, alone["classifier"])
+    assert torch.equal(alone(embeddings), logits)
+    assert torch.equal(alone(embeddings[:, None]), logits[:, None])
 
 
 # --- what a stranger's model may have ----------------------------------------

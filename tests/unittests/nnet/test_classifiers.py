@@ -13,8 +13,10 @@ from speechbrain.nnet.schedulers import LinearScheduler
 
 from qlung_plugin.nnet.classifiers import (
     AngularClassifier,
+    ClassifierOutput,
     LinearClassifier,
     cosine_similarity,
+    logits_and_cosines,
 )
 from qlung_plugin.nnet.losses import AngularMarginLoss
 from qlung_plugin.nnet.margins import FixedMargin
@@ -125,6 +127,26 @@ def test_an_embedding_on_its_class_does_no_harm(build):
     loss(output.logits, output.cosines, embeddings, torch.arange(4)).backward()
     for parameter in (embeddings, *classifier.parameters()):
         assert parameter.grad is None or parameter.grad.isfinite().all()
+
+
+def test_logits_and_cosines_are_what_fits():
+    pair = torch.zeros(2, 4), torch.ones(2, 4)
+    assert logits_and_cosines(pair) == pair
+    assert isinstance(logits_and_cosines(pair), ClassifierOutput)
+
+
+@pytest.mark.parametrize(
+    "output, told",
+    [
+        (torch.zeros(2, 4), r"a tensor \[2, 4\]:"),  # would unpack to two rows
+        ((torch.zeros(2, 1, 4),) * 2, r"\[2, 1, 4\] and a tensor \[2, 1, 4\]:"),
+        ((torch.zeros(2, 4),), r"a tensor \[2, 4\]:"),
+        ((torch.zeros(2, 4), None), r"a tensor \[2, 4\] and a NoneType:"),
+    ],
+)
+def test_what_does_not_fit_is_refused(output, told):
+    with pytest.raises(ValueError, match="^classifier: .*" + told):
+        logits_and_cosines(output)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
