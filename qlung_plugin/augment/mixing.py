@@ -161,7 +161,7 @@ class PatchMix(nn.Module):
     Example
     -------
     >>> class Tokens(torch.nn.Module):
-    ...     def forward(self, features, mix_tokens=None):
+    ...     def forward(self, features, lengths=None, *, mix_tokens=None):
     ...         return mix_tokens(features).mean(dim=1)
     >>> embeddings, mixture = PatchMix()(Tokens(), torch.randn(4, 10, 8))
     >>> embeddings.shape, 0 <= mixture.weight <= 1

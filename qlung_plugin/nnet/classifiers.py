@@ -89,7 +89,8 @@ def logits_and_cosines(output: object) -> ClassifierOutput:
     raise ValueError(
         "classifier: logits and cosines are needed, both [batch, class], but it"
         f" returned {' and '.join(told) or 'nothing'}: take one of"
-        " qlung_plugin.nnet.classifiers, with return_cosines: True"
+        " qlung_plugin.nnet.classifiers, with return_cosines: True, behind a"
+        " backbone with keepdim: False"
     )
 
 

@@ -82,6 +82,8 @@ class AST(Backbone):
     config : dict, optional
         Fields of ``transformers.ASTConfig`` in which the architecture differs
         from the published base model.
+    keepdim : bool
+        Whether embeddings are ``[batch, 1, embedding_dim]``.
 
     Raises
     ------
@@ -111,8 +113,9 @@ class AST(Backbone):
         pooling: str = "mean",
         freeze: bool = False,
         config: dict | None = None,
+        keepdim: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(keepdim)
         from transformers import ASTConfig, ASTModel
 
         check_choice("position_table", position_table, ("correct", "swapped"))
@@ -157,6 +160,8 @@ class AST(Backbone):
     def forward(
         self,
         features: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        *,
         mix_tokens: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Embeddings ``[batch, embedding_dim]`` of features.
@@ -166,6 +171,10 @@ class AST(Backbone):
         features : torch.Tensor
             Log-mel features, ``[batch, time, mel]``, of ``frames`` frames; of
             another length or height, they are a ValueError.
+        lengths : torch.Tensor, optional
+            Valid share of each item, ``[batch]``. Taken, and not used: all
+            inputs are of one length, whose padding the published model attends
+            to as well.
         mix_tokens : callable, optional
             Applied to the tokens of patches, ``[batch, token, dim]``, before
             positions are added: Patch-Mix.
@@ -178,13 +187,13 @@ class AST(Backbone):
             )
         pool = POOLINGS[self.pooling]
         if mix_tokens is None:
-            return pool(self.model(features).last_hidden_state)
+            return self.shaped(pool(self.model(features).last_hidden_state))
         patches = self.model.embeddings.patch_embeddings
         handle = patches.register_forward_hook(
             lambda module, inputs, tokens: mix_tokens(tokens)
         )
         try:
-            return pool(self.model(features).last_hidden_state)
+            return self.shaped(pool(self.model(features).last_hidden_state))
         finally:
             handle.remove()
 

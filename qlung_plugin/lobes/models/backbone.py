@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import torch
 from torch import nn
 
 
@@ -12,20 +13,29 @@ class Backbone(nn.Module):
 
     A subclass sets ``embedding_dim``, calls :meth:`freeze_if` at the end of its
     ``__init__``, and its ``forward`` turns features ``[batch, time, mel]`` or
-    waveforms ``[batch, time]`` into embeddings ``[batch, embedding_dim]``.
+    waveforms ``[batch, time]`` into embeddings ``[batch, embedding_dim]``, which
+    it returns by :meth:`shaped`. The second argument of ``forward`` is
+    ``lengths=None``, the valid share of each input, ``[batch]`` in [0, 1], as
+    recipes of SpeechBrain call it. It says whether it uses them.
+
+    Arguments
+    ---------
+    keepdim : bool
+        Whether embeddings are ``[batch, 1, embedding_dim]``, as those of
+        SpeechBrain's models, instead of ``[batch, embedding_dim]``, which the
+        recipes of this package need.
 
     Example
     -------
-    >>> import torch
     >>> class Mean(Backbone):
-    ...     def __init__(self, n_mels, freeze=False):
-    ...         super().__init__()
+    ...     def __init__(self, n_mels, freeze=False, keepdim=False):
+    ...         super().__init__(keepdim)
     ...         self.embedding_dim = n_mels
     ...         self.norm = nn.BatchNorm1d(n_mels)
     ...         self.freeze_if(freeze)
     ...
-    ...     def forward(self, features):
-    ...         return self.norm(features.mean(dim=1))
+    ...     def forward(self, features, lengths=None):
+    ...         return self.shaped(self.norm(features.mean(dim=1)))
     >>> backbone = Mean(128, freeze=True).train()
     >>> backbone(torch.randn(2, 100, 128)).shape
     torch.Size([2, 128])
@@ -39,9 +49,14 @@ class Backbone(nn.Module):
     weights_origin: str | None = None
     embedding_dim: int
 
-    def __init__(self) -> None:
+    def __init__(self, keepdim: bool = False) -> None:
         super().__init__()
+        self.keepdim = keepdim
         self.freeze = False
+
+    def shaped(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``[batch, embedding_dim]`` in the shape asked for."""
+        return embeddings.unsqueeze(1) if self.keepdim else embeddings
 
     def freeze_if(self, freeze: bool) -> None:
         """Keeps the backbone as it is, if asked to.

@@ -124,6 +124,8 @@ class BEATs(Backbone):
         Fields of ``SIZES`` and ``DROPOUTS``, named as in the published ``cfg``,
         in which the model differs from the pretrained ones. Dropout is never
         taken from a file.
+    keepdim : bool
+        Whether embeddings are ``[batch, 1, embedding_dim]``.
 
     Raises
     ------
@@ -151,8 +153,9 @@ class BEATs(Backbone):
         pretrained_weights: Path | str | None = None,
         freeze: bool = False,
         config: dict | None = None,
+        keepdim: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(keepdim)
         settings = _checked(config or {})
         self.embedding_dim = settings.encoder_embed_dim
         self.patch_embedding = nn.Conv2d(
@@ -177,7 +180,9 @@ class BEATs(Backbone):
             )
         self.freeze_if(freeze)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Embeddings ``[batch, embedding_dim]`` of features.
 
         They are the mean over the tokens of patches, as in the authors'
@@ -190,6 +195,10 @@ class BEATs(Backbone):
             ``[batch, time, mel]``, of 16 frames or more; those behind the last
             whole patch of 16 do not count. Shorter, or of another height, they
             are a ValueError.
+        lengths : torch.Tensor, optional
+            Valid share of each item's frames, ``[batch]`` in [0, 1]. Of the
+            others, no patch is attended to or averaged: an item's embedding is
+            what it has without padding. Of less than a patch, one counts.
         """
         if features.shape[1] < PATCH_SIZE or features.shape[2] != N_MELS:
             raise ValueError(
@@ -199,7 +208,17 @@ class BEATs(Backbone):
         patches = self.patch_embedding(features.unsqueeze(1))
         tokens = self.layer_norm(patches.flatten(2).transpose(1, 2))
         tokens = self.dropout_input(self.post_extract_proj(tokens))
-        return self.encoder(tokens).mean(dim=1)
+        if lengths is None:
+            return self.shaped(self.encoder(tokens).mean(dim=1))
+        frames = (lengths * features.shape[1]).round()
+        count = (frames / PATCH_SIZE).floor().clamp(min=1)  # patches of each
+        # Those of one time are next to each other, from low to high.
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        times = places // (N_MELS // PATCH_SIZE)
+        valid = times < count.to(tokens.device).unsqueeze(1)
+        tokens = self.encoder(tokens, valid) * valid.unsqueeze(2)
+        total = valid.sum(dim=1, keepdim=True)
+        return self.shaped(tokens.sum(dim=1) / total)
 
 
 def _checked(config: dict) -> SimpleNamespace:

@@ -49,15 +49,22 @@ class Encoder(nn.Module):
             EncoderLayer(config) for _ in range(config.encoder_layers)
         )
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Contextual tokens ``[batch, token, dim]`` of such tokens."""
+    def forward(
+        self, tokens: torch.Tensor, valid: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Contextual tokens ``[batch, token, dim]`` of such tokens.
+
+        Of which ``valid``, ``[batch, token]``, says which are no padding.
+        """
         count = tokens.shape[1]
+        if valid is not None:
+            tokens = tokens * valid.unsqueeze(2)
         positions = self.pos_conv(tokens.transpose(1, 2))[..., :count]
         tokens = tokens + F.gelu(positions).transpose(1, 2)
         tokens = self.dropout(self.layer_norm(tokens))
         bias = self.position_bias(count)
         for layer in self.layers:
-            after = layer(tokens, bias)
+            after = layer(tokens, bias, valid)
             if self.training and self.layerdrop > 0:
                 # A dropped layer is computed all the same: every parameter has
                 # a gradient on every process.
@@ -93,9 +100,14 @@ class EncoderLayer(nn.Module):
         for linear in (self.fc1, self.fc2):
             _initialise(linear, gain=(8 * config.encoder_layers) ** -0.25)
 
-    def forward(self, tokens: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        bias: torch.Tensor,
+        valid: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Tokens ``[batch, token, dim]`` after attention and two linear layers."""
-        attended = self.dropout(self.self_attn(tokens, bias))
+        attended = self.dropout(self.self_attn(tokens, bias, valid))
         tokens = self.self_attn_layer_norm(
             self.residual_weight * tokens + attended
         )
@@ -126,8 +138,16 @@ class GatedAttention(nn.Module):
         nn.init.normal_(self.grep_linear.weight, std=0.02)
         nn.init.zeros_(self.grep_linear.bias)
 
-    def forward(self, tokens: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """Tokens ``[batch, token, dim]``, bias ``[head, token, token]``."""
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        bias: torch.Tensor,
+        valid: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Tokens ``[batch, token, dim]``, bias ``[head, token, token]``.
+
+        Attended to are those that are ``valid``, ``[batch, token]``.
+        """
         query, key, value = (
             projection(tokens).unflatten(2, (self.heads, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -136,6 +156,8 @@ class GatedAttention(nn.Module):
         gates = self.grep_linear(query).unflatten(3, (2, 4)).sum(dim=4)
         update, reset = gates.sigmoid().chunk(2, dim=3)
         gated = (update * (reset * self.grep_a - 1) + 2) * bias
+        if valid is not None:
+            gated = gated.masked_fill(~valid[:, None, None], -math.inf)
         attended = F.scaled_dot_product_attention(
             query,
             key,

@@ -69,6 +69,8 @@ class CLAP(Backbone):
     config : dict, optional
         Fields of ``transformers.ClapAudioConfig`` in which the architecture
         differs from the published model.
+    keepdim : bool
+        Whether embeddings are ``[batch, 1, embedding_dim]``.
 
     Raises
     ------
@@ -96,8 +98,9 @@ class CLAP(Backbone):
         output: str = "projection",
         freeze: bool = False,
         config: dict | None = None,
+        keepdim: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(keepdim)
         from transformers import ClapAudioConfig, ClapAudioModelWithProjection
 
         check_choice("output", output, OUTPUTS)
@@ -130,7 +133,9 @@ class CLAP(Backbone):
         self.max_frames = settings.spec_size**2 // settings.num_mel_bins
         self.freeze_if(freeze)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Embeddings ``[batch, embedding_dim]`` of features.
 
         Arguments
@@ -139,6 +144,9 @@ class CLAP(Backbone):
             Log-mel features in dB, ``[batch, time, mel]``, of up to 1024 frames;
             the model stretches fewer to 1024, as it was trained. Of another
             length or height, they are a ValueError.
+        lengths : torch.Tensor, optional
+            Valid share of each item, ``[batch]``. Taken, and not used: the
+            model stretches inputs, padding included, to one length.
         """
         if (
             features.shape[1] > self.max_frames
@@ -149,4 +157,6 @@ class CLAP(Backbone):
                 f" {self.max_frames} frames, not {list(features.shape)}"
             )
         pooled = self.audio_model(features.unsqueeze(1)).pooler_output
-        return pooled if self.projection is None else self.projection(pooled)
+        if self.projection is not None:
+            pooled = self.projection(pooled)
+        return self.shaped(pooled)

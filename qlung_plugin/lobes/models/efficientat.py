@@ -79,6 +79,8 @@ class EfficientAT(Backbone):
     first_block : int
         The first of the 17 blocks that this backbone has. If it is not 0, the
         input is what :class:`EfficientATFirstBlocks` makes of the features.
+    keepdim : bool
+        Whether embeddings are ``[batch, 1, embedding_dim]``.
 
     Raises
     ------
@@ -112,8 +114,9 @@ class EfficientAT(Backbone):
         batch_norm_momentum: float = 0.01,
         freeze: bool = False,
         first_block: int = 0,
+        keepdim: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(keepdim)
         network = _build(width_mult, pretrained_weights, batch_norm_momentum)
         _check_block("first_block", first_block, network)
         self.features = network.features[first_block:]
@@ -121,7 +124,9 @@ class EfficientAT(Backbone):
         self.embedding_dim = network.classifier[0].in_features
         self.freeze_if(freeze)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Embeddings ``[batch, embedding_dim]``: inputs of AudioSet's classifier.
 
         Arguments
@@ -129,9 +134,13 @@ class EfficientAT(Backbone):
         features : torch.Tensor
             Log-mel features, ``[batch, time, mel]``, or what the first blocks
             made of them, ``[batch, time, mel * channel]``.
+        lengths : torch.Tensor, optional
+            Valid share of each item, ``[batch]``. Taken, and not used: every
+            block averages over the whole input (squeeze and excitation), padding
+            included, as in the training on clips of one length.
         """
         images = features.unflatten(2, (-1, self.channels)).permute(0, 3, 2, 1)
-        return self.features(images).mean(dim=(2, 3))
+        return self.shaped(self.features(images).mean(dim=(2, 3)))
 
 
 class EfficientATFirstBlocks(nn.Module):

@@ -15,6 +15,7 @@ from qlung_plugin.lobes.models.weights import (
     load_every_tensor,
     without_wrapper,
 )
+from qlung_plugin.utils.signatures import takes_lengths
 from qlung_plugin.utils.state_dicts import read_state_dict
 
 
@@ -27,8 +28,7 @@ class EmbeddingModel(Backbone):
     Arguments
     ---------
     model : torch.nn.Module
-        From features to embeddings ``[batch, 1, dim]`` or ``[batch, dim]``;
-        called without lengths.
+        From features to embeddings ``[batch, 1, dim]`` or ``[batch, dim]``.
     embedding_dim : int
         Dimension of the embeddings.
     pretrained_weights : str or Path, optional
@@ -37,6 +37,8 @@ class EmbeddingModel(Backbone):
         (on a command line: ``none``).
     freeze : bool
         Whether the backbone stays as it is.
+    keepdim : bool
+        Whether embeddings are ``[batch, 1, embedding_dim]``.
 
     Raises
     ------
@@ -68,9 +70,11 @@ class EmbeddingModel(Backbone):
         embedding_dim: int,
         pretrained_weights: Path | str | None = None,
         freeze: bool = False,
+        keepdim: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(keepdim)
         self.model = model
+        self.passes_lengths = takes_lengths(model)
         self.embedding_dim = embedding_dim
         weights = asked_weights(pretrained_weights)
         if weights is not None:
@@ -82,12 +86,19 @@ class EmbeddingModel(Backbone):
             )
         self.freeze_if(freeze)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Embeddings ``[batch, embedding_dim]`` of ``[batch, time, feature]``.
 
-        If the model returns another shape, it is a ValueError.
+        Lengths, the valid share of each, ``[batch]`` in [0, 1], go on to the
+        model if its ``forward`` takes them. If it returns another shape, it is a
+        ValueError.
         """
-        embeddings = self.model(features)
+        if lengths is not None and self.passes_lengths:
+            embeddings = self.model(features, lengths)
+        else:
+            embeddings = self.model(features)
         if embeddings.dim() == 3 and embeddings.shape[1] == 1:
             embeddings = embeddings.squeeze(1)
         if embeddings.shape != (len(features), self.embedding_dim):
@@ -96,4 +107,4 @@ class EmbeddingModel(Backbone):
                 f" {list(embeddings.shape)}, but [{len(features)},"
                 f" {self.embedding_dim}] is needed: is embedding_dim right?"
             )
-        return embeddings
+        return self.shaped(embeddings)

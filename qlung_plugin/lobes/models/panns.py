@@ -72,6 +72,8 @@ class PANNs(Backbone):
         initialisation.
     freeze : bool
         Whether the backbone stays as it is.
+    keepdim : bool
+        Whether embeddings are ``[batch, 1, embedding_dim]``.
 
     Raises
     ------
@@ -98,8 +100,9 @@ class PANNs(Backbone):
         variant: str = "Cnn14",
         pretrained_weights: Path | str | None = None,
         freeze: bool = False,
+        keepdim: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(keepdim)
         check_choice("variant", variant, CHANNELS)
         channels = CHANNELS[variant]
         self.n_mels = PANNsFeatures.n_mels
@@ -125,7 +128,9 @@ class PANNs(Backbone):
             )
         self.freeze_if(freeze)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Embeddings ``[batch, embedding_dim]`` of features.
 
         Arguments
@@ -134,6 +139,10 @@ class PANNs(Backbone):
             Log-mel features in dB, ``[batch, time, mel]``, of 32 frames or more
             (16 for Cnn6 and Cnn10); shorter, or of another height, they are a
             ValueError.
+        lengths : torch.Tensor, optional
+            Valid share of each item, ``[batch]``. Taken, and not used: the
+            convolutions see padding whatever is pooled behind them, as in the
+            training on clips of one length.
         """
         shortest = 2**self.halvings
         if features.shape[1] < shortest or features.shape[2] != self.n_mels:
@@ -150,7 +159,8 @@ class PANNs(Backbone):
         pooled = over_time.amax(dim=2) + over_time.mean(dim=2)
         pooled = F.dropout(pooled, p=0.5, training=self.training)
         embeddings = F.relu(self.fc1(pooled))
-        return F.dropout(embeddings, p=0.5, training=self.training)
+        embeddings = F.dropout(embeddings, p=0.5, training=self.training)
+        return self.shaped(embeddings)
 
 
 class ConvBlock5x5(nn.Module):

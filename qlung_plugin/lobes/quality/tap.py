@@ -4,7 +4,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import inspect
 import logging
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from qlung_plugin.lobes.quality.base import QualityMeasure
+from qlung_plugin.utils.signatures import takes_lengths
 
 # Python's own: this module is imported without SpeechBrain.
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class QualityTap(nn.Module):
         _check_rates(quality, compute_features)
         self.quality = quality
         self.compute_features = compute_features
-        self.passes_lengths = _takes_lengths(compute_features)
+        self.passes_lengths = takes_lengths(compute_features)
         self.was_called = self.has_warned = False
         self._forget()
 
@@ -257,9 +257,3 @@ def _check_rates(quality: QualityMeasure, front_end: nn.Module) -> None:
                     f" {type(front_end).__name__} of {rate} Hz: they get the same"
                     " waveforms, so give both the recipe's sample_rate"
                 )
-
-
-def _takes_lengths(module: nn.Module) -> bool:
-    """Whether the second thing that a module is called with is lengths."""
-    names = list(inspect.signature(module.forward).parameters)
-    return len(names) > 1 and "len" in names[1]

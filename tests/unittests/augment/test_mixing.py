@@ -25,7 +25,7 @@ COUNTS = (2063, 1215, 501, 363)
 class Tokens(nn.Module):
     """A backbone that shows the tokens that it is given."""
 
-    def forward(self, features, mix_tokens=None):
+    def forward(self, features, lengths=None, *, mix_tokens=None):
         return features if mix_tokens is None else mix_tokens(features)
 
 

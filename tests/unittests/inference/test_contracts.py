@@ -320,10 +320,10 @@ def small_backbone(backbone, **arguments):
     return made["backbone"], features.detach()
 
 
-def embeddings_of(backbone, features):
+def embeddings_of(backbone, features, *lengths):
     torch.manual_seed(0)  # SpeechBrain's x-vector adds a little noise
     with torch.no_grad():
-        return backbone.eval()(features)
+        return backbone.eval()(features, *lengths)
 
 
 @each_backbone
@@ -334,6 +334,18 @@ def test_backbone_makes_embeddings(backbone):
     assert embeddings.isfinite().all()
     alone = torch.cat([embeddings_of(made, row[None]) for row in features])
     torch.testing.assert_close(embeddings, alone, atol=1e-3, rtol=1e-3)
+
+
+@each_backbone
+def test_backbone_is_called_as_speechbrains_recipes_do(backbone):
+    made, features = small_backbone(backbone)
+    expected = embeddings_of(made, features)
+    whole = embeddings_of(made, features, torch.ones(len(features)))
+    torch.testing.assert_close(whole, expected, atol=1e-5, rtol=1e-4)
+    kept, _ = small_backbone(backbone, keepdim=True)
+    assert torch.equal(
+        embeddings_of(reloaded(made, kept), features), expected[:, None]
+    )
 
 
 @each_backbone

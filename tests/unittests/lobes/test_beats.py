@@ -437,3 +437,25 @@ def test_a_dropped_layer_has_gradients_of_zero(published):
     for name, parameter in backbone.named_parameters():
         dropped = "layers" in name or "relative" in name
         assert (parameter.grad.abs().sum() == 0) == dropped, name
+
+
+def test_padding_does_not_count(published):
+    _, path = published
+    backbone = BEATs(path, config=TINY).eval()
+    frames = torch.tensor([98, 40, 16, 5])  # patches: 6, 2, 1, 1
+    features = torch.randn(
+        4, 98, 128, generator=torch.Generator().manual_seed(0)
+    )
+    with torch.no_grad():
+        together = backbone(features, frames / 98)
+        for i, count in enumerate([98, 40, 16, 16]):
+            alone = backbone(features[i : i + 1, :count])[0]
+            torch.testing.assert_close(together[i], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_gradients_of_a_padded_batch_are_finite():
+    backbone = BEATs(config=TINY)
+    features = torch.randn(2, 98, 128, requires_grad=True)
+    backbone(features, torch.tensor([1.0, 0.3])).square().sum().backward()
+    assert features.grad.isfinite().all()
+    assert not features.grad[1, 32:].any() and features.grad[1, :16].any()

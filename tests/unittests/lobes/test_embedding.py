@@ -90,3 +90,24 @@ def test_weights_of_the_model_are_loaded_to_the_last(tmp_path):
 def test_another_shape_is_named(model, dim):
     with pytest.raises(ValueError, match="is embedding_dim right"):
         EmbeddingModel(model, dim)(torch.randn(2, 50, 8))
+
+
+def test_lengths_go_on_to_a_model_that_takes_them():
+    model = xvector().eval()
+    backbone = EmbeddingModel(model, 16).eval()
+    features = torch.randn(3, 50, 8)
+    lengths = torch.tensor([1.0, 0.5, 0.2])
+    with torch.no_grad():
+        torch.manual_seed(0)
+        expected = model(features, lengths)[:, 0]
+        torch.manual_seed(0)
+        assert torch.equal(backbone(features, lengths), expected)
+        torch.manual_seed(0)
+        assert not torch.allclose(backbone(features), expected, atol=1e-3)
+
+
+def test_lengths_are_not_told_to_a_model_that_takes_none():
+    backbone = EmbeddingModel(nn.AdaptiveAvgPool2d((1, 8)), 8)
+    features = torch.randn(3, 50, 8)
+    expected = features.mean(dim=1)
+    torch.testing.assert_close(backbone(features, torch.ones(3)), expected)
