@@ -21,7 +21,8 @@ arguments; or prints the block of one, ready to paste."""
 EXAMPLES = """\
 examples:
   qlung components
-  qlung components QualityMargin"""
+  qlung components QualityMargin
+  qlung components QualityMargin --for speechbrain"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="print the YAML block of this component",
     )
+    parser.add_argument(
+        "--for",
+        dest="recipe",
+        choices=("qlung", "speechbrain"),
+        default="qlung",
+        help="whose recipe the block is for (default: qlung, this package's)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -39,8 +47,15 @@ def run(arguments: argparse.Namespace) -> None:
     from qlung_plugin.inference.components import find_components
 
     components = find_components()
+    speechbrain = arguments.recipe == "speechbrain"
+    if arguments.name is None and speechbrain:
+        raise ValueError("--for needs the NAME of a component")
     if arguments.name is None:
         print(text_list(components))
+    elif arguments.name in components and speechbrain:
+        from qlung_plugin.inference.speechbrain_blocks import speechbrain_block
+
+        print(speechbrain_block(arguments.name, components))
     elif arguments.name in components:
         from qlung_plugin.inference.component_blocks import yaml_block
 

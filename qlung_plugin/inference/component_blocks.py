@@ -55,14 +55,15 @@ def yaml_block(name: str, components: dict[str, Component]) -> str:
     """
     component = components[name]
     lines = [
-        *_comment(component.description, 0),
-        *_comment(NOTES.get(component.key, ""), 0),
-        *_entry(component.key, f"{TAG}{name}", 0, components),
+        *comment(component.description, 0),
+        *comment(NOTES.get(component.key, ""), 0),
+        *entry(component.key, f"{TAG}{name}", 0, components),
     ]
     return "\n".join(lines)
 
 
-def _comment(text: str, indent: int) -> list[str]:
+def comment(text: str, indent: int) -> list[str]:
+    """The lines of a comment; none of no text."""
     start = " " * indent + "# "
     return textwrap.wrap(
         text,
@@ -84,7 +85,7 @@ def _new(value: Any) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _entry(
+def entry(
     key: str, value: Any, indent: int, components: dict[str, Component]
 ) -> list[str]:
     """The lines of a key and its value."""
@@ -113,14 +114,14 @@ def _object(
     if name not in components:
         lines = [f"{start}{TAG}{name}"]
         for key, value in values.items():
-            lines.extend(_entry(key, value, indent, components))
+            lines.extend(entry(key, value, indent, components))
         return lines
     component = components[name]
     lines = [f"{start}{component.tag}"]
     for argument in component.arguments:
         value = values.get(argument.name, _value(component, argument))
-        lines.extend(_comment(argument.description, indent))
-        lines.extend(_entry(argument.name, value, indent, components))
+        lines.extend(comment(argument.description, indent))
+        lines.extend(entry(argument.name, value, indent, components))
     return lines
 
 

@@ -39,6 +39,7 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind("quality", "lobes.quality", f"{LOBES}.quality.base.QualityMeasure"),
+    Kind("quality_tap", "lobes.quality.tap", "torch.nn.Module"),
     Kind(
         "compute_features", "lobes.features", f"{LOBES}.features.base.FrontEnd"
     ),
@@ -46,6 +47,7 @@ KINDS = (
     Kind("classifier", "nnet.classifiers", f"{NNET}.classifiers.Classifier"),
     Kind("margin", "nnet.margins", f"{NNET}.margins.base.Margin"),
     Kind("loss", "nnet.losses", f"{NNET}.parts.ObjectivePart"),
+    Kind("cost", "nnet.losses.cost", "torch.nn.Module"),
     Kind("waveform_augmentation", "augment.waveforms", "torch.nn.Module"),
     Kind("mixing", "augment.mixing", "torch.nn.Module"),
     Kind("weight_averaging", "training.weight_averaging", "object"),

@@ -33,6 +33,8 @@ class Classifier(nn.Module):
         takes them.
     """
 
+    speechbrain_values: dict[str, object] = {"return_cosines": False}
+
     def __init__(self, return_cosines: bool = True) -> None:
         super().__init__()
         self.return_cosines = return_cosines
@@ -163,6 +165,9 @@ class AngularClassifier(Classifier):
     >>> torch.equal(output.logits, 37.0 * output.cosines)
     True
     """
+
+    # MarginCost has a scale, and LogSoftmaxWrapper's margins.
+    speechbrain_values = {"scale": 1.0}
 
     def __init__(
         self,

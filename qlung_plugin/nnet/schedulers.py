@@ -35,6 +35,7 @@ class CosineScheduler:
         "final_value": "!ref <final_lr>",
         "epoch_count": "!ref <number_of_epochs>",
     }
+    speechbrain_values = {"final_value": 0.0}
 
     def __init__(
         self, initial_value: float, final_value: float, epoch_count: int

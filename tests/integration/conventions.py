@@ -141,13 +141,15 @@ RECIPES = {
 }
 
 
-def make_data(folder):
+def make_data(folder, samples=None):
     """Writes noises of some lengths and levels, and manifests of them.
 
     Arguments
     ---------
     folder : pathlib.Path
         Where to.
+    samples : int, optional
+        The length of all of them.
     """
     generator = torch.Generator().manual_seed(0)
     for part, times in (("train", 1), ("valid", 0.5)):
@@ -155,7 +157,8 @@ def make_data(folder):
         for number, (label, count) in enumerate(zip(LABELS, COUNTS)):
             for i in range(int(count * times)):
                 path = folder / f"{part}_{label}_{i}.wav"
-                noise = torch.randn(RATE // (3 + i), generator=generator)
+                length = samples or RATE // (3 + i)
+                noise = torch.randn(length, generator=generator)
                 noise = noise.cumsum(0) / 50 if number else noise
                 sound = 0.1 * (1 + i) / count * noise.clamp(-1, 1)
                 soundfile.write(path, sound.numpy(), RATE)

@@ -7,15 +7,26 @@ Authors
 """
 
 import logging
+import math
+import pydoc
 import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from qlung_plugin.inference.components import find_components
+from qlung_plugin.inference.speechbrain_blocks import speechbrain_block
 from qlung_plugin.nnet.margins import ClassImbalanceMargin
-from tests.integration.conventions import COUNTS, RECIPES, make_data, train
+from tests.integration.conventions import (
+    COUNTS,
+    RATE,
+    RECIPES,
+    make_data,
+    train,
+)
 
+COMPONENTS = find_components()
 README = Path(__file__).with_name("README.md")
 ROOT_README = Path(__file__).parents[2] / "README.md"
 
@@ -96,6 +107,67 @@ PARTS = {
 }
 # Their margins are 0.2: they have to log what AdditiveAngularMargin does.
 AS_SPEECHBRAINS = [*PARTS][:5]
+
+# What cannot go into a recipe of SpeechBrain, and a word of the reason.
+REFUSED = {
+    "AdaFaceLoss": "embeddings",
+    "MagFaceLoss": "embeddings",
+    "MagFaceMargin": "embeddings",
+    "ManifestQuality": "waveforms",
+    "Mixup": "one target",
+    "PatchMix": "one target",
+    "StepAveraging": "each step",
+    "WaveformAugmentation": "qualities",
+}
+PRINTED = [name for name in COMPONENTS if name not in REFUSED]
+# What a component needs beside it: the printed blocks of these.
+BESIDE = {
+    "AST": "ASTFeatures",
+    "BEATs": "BEATsFeatures",
+    "CLAP": "CLAPFeatures",
+    "EfficientAT": "EfficientATFeatures",
+    "PANNs": "PANNsFeatures",
+    "LinearClassifier": "CrossEntropyLoss",
+    **{
+        name: "QualityMargin"
+        for name in PRINTED
+        if COMPONENTS[name].kind in ("quality", "quality_tap")
+    },
+}
+# Small forms of the backbones.
+SMALL = {
+    "AST": {
+        "frames": 98,
+        "config": {
+            "hidden_size": 32,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 1,
+            "intermediate_size": 64,
+        },
+    },
+    "BEATs": {"config": {"encoder_layers": 1, "encoder_embed_dim": 48}},
+    "CLAP": {
+        "config": {
+            "patch_embeds_hidden_size": 16,
+            "hidden_size": 32,
+            "depths": [1, 1],
+            "num_attention_heads": [2, 4],
+        }
+    },
+    "EfficientAT": {"width_mult": 0.1},
+    "PANNs": {"variant": "Cnn6"},
+    "EmbeddingModel": {
+        "model": {
+            "channels": [16, 16, 48],
+            "kernel_sizes": [5, 3, 1],
+            "dilations": [1, 2, 1],
+            "attention_channels": 8,
+            "res2net_scale": 2,
+            "se_channels": 8,
+            "groups": [1, 1, 1],
+        }
+    },
+}
 SPECTRUM = "speechbrain.processing.features.STFT"
 
 
@@ -121,22 +193,39 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def seconds(tmp_path_factory):
+    """The same, all of 1 s, as a transformer with a table of positions needs."""
+    folder = tmp_path_factory.mktemp("seconds")
+    make_data(folder, samples=RATE)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def speechbrains(data, tmp_path_factory):
     """What each recipe logs with SpeechBrain's own cost."""
     folder = tmp_path_factory.mktemp("reference")
     return {name: train(name, folder / name, data).losses for name in RECIPES}
 
 
-def test_every_row_of_the_table_is_tested():
+def tables():
+    """The tables of README.md: of each its cells, row by row."""
     text = README.read_text(encoding="utf-8")
-    header, *rows = [
-        [cell.strip() for cell in line.strip("| ").split("|")]
-        for line in text.splitlines()
-        if line.startswith("| ") and "---" not in line
-    ]
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
+        yield [
+            [cell.strip() for cell in line.strip("| \n").split("|")]
+            for line in table.splitlines()
+            if "---" not in line
+        ]
+
+
+def test_every_row_of_the_tables_is_tested():
+    (header, *rows), (_, *printed) = tables()
     assert header[1:] == list(RECIPES)
     assert [row[0] for row in rows] == list(PARTS)
     assert all(row[1:] == ["passed"] * len(RECIPES) for row in rows)
+    assert printed == [
+        [f"`{name}`", COMPONENTS[name].kind, "passed"] for name in PRINTED
+    ]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -198,3 +287,31 @@ def test_the_example_of_the_readme(recipe, data, tmp_path, caplog):
     expected = ClassImbalanceMargin(COUNTS, num_classes=3).values
     (key,) = [key for key in state if key.endswith("values")]
     assert torch.equal(state[key], expected)
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_the_printed_block_trains(name, seconds, tmp_path):
+    names = [BESIDE.get(name), name]
+    blocks = "\n\n".join(
+        speechbrain_block(each, COMPONENTS) for each in names if each
+    )
+    small = {"embedding_model": SMALL[name]} if name in SMALL else {}
+    brain = train(
+        "SpeakerId",
+        tmp_path / "run",
+        seconds,
+        blocks,
+        number_of_epochs=1,
+        **small,
+    )
+    assert len(brain.losses) == 2 and all(map(math.isfinite, brain.losses))
+    used = list(vars(brain.hparams).values())
+    for part in used.copy():
+        used += part.modules() if isinstance(part, torch.nn.Module) else []
+    assert pydoc.locate(COMPONENTS[name].path) in map(type, used)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_go_there_says_why(name):
+    with pytest.raises(ValueError, match=f"^{name} cannot .*{REFUSED[name]}"):
+        speechbrain_block(name, COMPONENTS)

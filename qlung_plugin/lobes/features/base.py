@@ -17,6 +17,8 @@ class FrontEnd(nn.Module):
     it goes under, if not ``compute_features``.
     """
 
+    speechbrain_values = {"n_mels": "!ref <n_mels>"}
+
     sample_rate: int | None = None
 
 

@@ -45,6 +45,7 @@ class Backbone(nn.Module):
 
     # A mapping, which the command line may fill, unlike null.
     yaml_values: dict[str, object] = {"config": {}}
+    speechbrain_values: dict[str, object] = {"keepdim": True}
     # Who published weights of it. A licence is told only where it was checked.
     weights_origin: str | None = None
     embedding_dim: int

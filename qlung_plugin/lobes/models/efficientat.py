@@ -104,6 +104,7 @@ class EfficientAT(Backbone):
         "width_mult": "!ref <width_mult>",
         "first_block": "!ref <frozen_blocks>",
     }
+    speechbrain_values = {"width_mult": 0.4, "first_block": 0}
     argument_bounds = {"first_block": (0, 17)}
     weights_origin = "EfficientAT (Schmid et al., 2023; MIT licence)"
 

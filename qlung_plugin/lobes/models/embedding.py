@@ -64,6 +64,16 @@ class EmbeddingModel(Backbone):
         },
     }
 
+    speechbrain_values = {
+        "embedding_dim": 192,
+        "model": {
+            "!new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN": {
+                "input_size": "!ref <n_mels>",
+                "lin_neurons": 192,
+            }
+        },
+    }
+
     def __init__(
         self,
         model: nn.Module,

@@ -237,6 +237,10 @@ class QualityMeasure(Measurements):
 
     # Its own rate, whatever the backbone's is.
     yaml_values: dict[str, object] = {"sample_rate": 16000}
+    # A tap hands it the waveforms of the recipe.
+    speechbrain_values: dict[str, object] = {
+        "sample_rate": "!ref <sample_rate>"
+    }
 
     supervision: Supervision | None = None
     of_waveforms = True  # False: waveforms cannot be measured

@@ -262,6 +262,10 @@ class ManifestQuality(QualityMeasure):
     """
 
     yaml_values = {"column": "listeners"}
+    not_in_speechbrain = (
+        "it is read from manifests of this package, and does not measure"
+        " waveforms, which are all that passes a QualityTap"
+    )
 
     of_waveforms = False
 

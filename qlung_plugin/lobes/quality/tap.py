@@ -72,6 +72,26 @@ class QualityTap(nn.Module):
     tensor([1., 1.])
     """
 
+    yaml_key = "compute_features"
+    yaml_values = {
+        "quality": {
+            "!new:AudioQualityScore": {"sample_rate": "!ref <sample_rate>"}
+        },
+        "compute_features": {
+            "!new:speechbrain.lobes.features.Fbank": {
+                "sample_rate": "!ref <sample_rate>"
+            }
+        },
+    }
+    speechbrain_values = {
+        "compute_features": {
+            "!new:speechbrain.lobes.features.Fbank": {
+                "n_mels": "!ref <n_mels>",
+                "sample_rate": "!ref <sample_rate>",
+            }
+        },
+    }
+
     kept: torch.Tensor | None  # the waveforms, ``[batch, time]``
     lengths: torch.Tensor | None  # of them, ``[batch]``
     passes: int  # in training, since the quality was taken

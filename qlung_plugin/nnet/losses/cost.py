@@ -84,10 +84,10 @@ class MarginCost(nn.Module):
         the embeddings (:class:`~qlung_plugin.nnet.losses.AdaFaceLoss`,
         :class:`~qlung_plugin.nnet.losses.MagFaceLoss`) are refused: a cost is not
         given them.
-    quality : QualityTap, optional
+    quality : QualitySource, optional
         Where the quality of the batch comes from, for margins that depend on
         it: the :class:`qlung_plugin.lobes.quality.QualityTap` of the recipe.
-    class_counts : list of int, str or Path, optional
+    class_counts : sequence of int or torch.Tensor, str or Path, optional
         For margins and losses that depend on the classes' frequencies, in the
         order of their indices. A list. Or a file, read with the first batch,
         since recipes write it after the YAML is loaded: the manifest of the
@@ -125,6 +125,9 @@ class MarginCost(nn.Module):
     >>> compute_cost(predictions, torch.tensor([[0], [1]]))
     tensor(1.3833)
     """
+
+    yaml_key = "compute_cost"
+    yaml_values = {"loss": "!new:FixedMargin", "scale": 30.0}
 
     quality: QualitySource | None
     counts: torch.Tensor | None

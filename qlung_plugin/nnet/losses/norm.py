@@ -57,6 +57,9 @@ class AdaFaceLoss(MarginLoss):
     """
 
     yaml_values = {"margin": {"!new:FixedMargin": {"margin": 0.4}}}
+    not_in_speechbrain = (
+        "it needs the embeddings, which a recipe does not give its cost"
+    )
 
     norm_mean: torch.Tensor
     norm_std: torch.Tensor
@@ -143,6 +146,9 @@ class MagFaceLoss(AngularMarginLoss):
     """
 
     yaml_values = {"margin": "!new:MagFaceMargin"}
+    not_in_speechbrain = (
+        "it needs the embeddings, which a recipe does not give its cost"
+    )
 
     def __init__(
         self,

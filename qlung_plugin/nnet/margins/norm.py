@@ -44,6 +44,10 @@ class MagFaceMargin(Margin):
     tensor([0.4500, 0.6250, 0.8000])
     """
 
+    not_in_speechbrain = (
+        "it needs the embeddings, which a recipe does not give its cost"
+    )
+
     def __init__(
         self,
         lower_margin: float = 0.45,

@@ -61,6 +61,7 @@ class MarginSchedule(Margin):
     """
 
     yaml_values = {"margin": "!new:FixedMargin", "duration": 5}
+    speechbrain_values = {"duration": 1000, "unit": "step"}
 
     share: torch.Tensor
 

@@ -34,7 +34,7 @@ def test_list_has_all_components_and_their_arguments(capsys):
 classifier:
   !new:qlung_plugin.nnet.classifiers.AngularClassifier
       Logits that are scaled cosines: z_k = scale * cos(theta_k).
-      (input_size, num_classes, scale=37.0)
+      (input_size, num_classes, scale=37.0, return_cosines=True)
 """
         in text
     )
@@ -56,13 +56,48 @@ loss: !new:qlung_plugin.nnet.losses.FocalLoss
     )
 
 
+def test_block_for_a_recipe_of_speechbrain(capsys):
+    assert main(["components", "WeightedCrossEntropyLoss"]) == 0
+    ours = capsys.readouterr().out
+    command = ["components", "WeightedCrossEntropyLoss", "--for"]
+    assert main([*command, "qlung"]) == 0
+    assert capsys.readouterr().out == ours
+    assert main([*command, "speechbrain"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    assert (
+        """
+compute_cost: !new:qlung_plugin.nnet.losses.MarginCost
+    class_counts: running
+    scale: 1.0
+    loss: !new:qlung_plugin.nnet.losses.WeightedCrossEntropyLoss
+"""
+        in text
+    )
+    assert "num_classes: !ref <out_n_neurons>\n" in text
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["Mixup"], "Mixup cannot go into a recipe of SpeechBrain: it mixes"),
+        (["Mixpu"], "no component is called Mixpu: did you mean Mixup"),
+        ([], "--for needs the NAME of a component"),
+    ],
+)
+def test_block_that_no_recipe_of_speechbrain_takes(arguments, message, capsys):
+    assert main(["components", *arguments, "--for", "speechbrain"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and f"qlung: {message}" in captured.err
+
+
 def test_unknown_name_is_one_line_with_close_matches(capsys):
     assert main(["components", "QualtyMargin"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == (
         "qlung: no component is called QualtyMargin: did you mean"
-        " QualityMargin? `qlung components` lists them\n"
+        " QualityMargin or QualityTap? `qlung components` lists them\n"
     )
     assert main(["components", "xyz"]) == 2
     assert capsys.readouterr().err == (
