@@ -26,7 +26,7 @@ from qlung_plugin.dataio.cycles import (
 from qlung_plugin.inference.architecture import UNFIT
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.quality import QualityMeasure
-from qlung_plugin.nnet.classifiers import Classifier
+from qlung_plugin.nnet.classifiers import Classifier, logits_and_cosines
 
 # Bytes of what a step makes of one cycle, of which several are in memory at a
 # time: a backbone of 8 s has up to 25 MB, BEATs of 30 s has 102.
@@ -160,7 +160,7 @@ def _shape_of_logits(outline: dict[str, Any]) -> tuple[int, ...]:
                     f"{name} cannot take a cycle of fix_length, which has"
                     f" {length} samples: {error}"
                 ) from error
-    logits, _ = value
+    logits, _ = logits_and_cosines(value)
     return tuple(logits.shape)
 
 

@@ -362,6 +362,18 @@ def test_backbone_that_does_not_go_with_the_classifier(exported, dim):
             ),
             "backbone is missing, or is something else",
         ),
+        *(
+            (
+                lambda d, part=part, argument=argument: d["architecture"][part][
+                    "arguments"
+                ].update(argument),
+                "classifier: logits and cosines are needed",
+            )
+            for part, argument in (
+                ("classifier", {"return_cosines": False}),
+                ("backbone", {"keepdim": True}),
+            )
+        ),
         (
             lambda d: d["architecture"].update(quality=4),
             "quality is missing, or is something else",
