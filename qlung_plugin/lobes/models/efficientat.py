@@ -136,9 +136,9 @@ class EfficientAT(Backbone):
             Log-mel features, ``[batch, time, mel]``, or what the first blocks
             made of them, ``[batch, time, mel * channel]``.
         lengths : torch.Tensor, optional
-            Valid share of each item, ``[batch]``. Taken, and not used: every
-            block averages over the whole input (squeeze and excitation), padding
-            included, as in the training on clips of one length.
+            Valid share of each item, ``[batch]``. Taken, and not used: the
+            blocks with squeeze and excitation average over the whole input,
+            padding included, as in the training on clips of one length.
         """
         images = features.unflatten(2, (-1, self.channels)).permute(0, 3, 2, 1)
         return self.shaped(self.features(images).mean(dim=(2, 3)))
