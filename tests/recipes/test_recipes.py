@@ -39,10 +39,10 @@ BRAIN_OPTIONS = {field.name for field in dataclasses.fields(RunOptions)}
 
 
 def flags(text):
-    """`--key={a: 1} --other=x` as a mapping."""
+    """`'--key={a: 1}' --other=x`, as a shell takes it, as a mapping."""
     return dict(
-        re.match(r"--(\w+)=(.*)", flag.strip(), re.DOTALL).groups()
-        for flag in re.split(r"\s(?=--)", text)
+        re.fullmatch(r"--(\w+)=(.*)", flag, re.DOTALL).groups()
+        for flag in shlex.split(text)
     )
 
 
@@ -135,8 +135,14 @@ def test_table_is_in_upstream_format(table):
 def test_row_names_existing_files(row):
     for column in COLUMNS.split(",")[2:6]:
         assert (ROOT / row[column]).is_file(), row[column]
-    assert shlex.split(row["test_debug_flags"])
-    assert row["test_debug_checks"].startswith("file_exists=[")
+    assert flags(row["test_debug_flags"])
+    checks = row["test_debug_checks"]
+    assert checks.startswith("file_exists=[")
+    performance = re.search(r"performance_check=\[(.*?)\]", checks)
+    if performance:  # as upstream reads it, or its whole run stops
+        _, _, threshold, line = performance[1].split(",")
+        assert float(threshold.strip(" <>=")) > 0
+        assert int(line.split(":")[-1]) >= 0
 
 
 @pytest.mark.parametrize(
