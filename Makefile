@@ -53,6 +53,7 @@ test: $(VENV)/installed
 	$(PYTEST) -m "not browser and not slow"
 
 # A browser, ONNX, two processes, hours of audio: all that takes longer, too.
+# With SPEECHBRAIN=/path/to/its/checkout also its own checks of tools/upstream.py.
 test-all: $(VENV)/installed-all
 	$(PYTEST)
 

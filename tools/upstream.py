@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+"""Writes into a checkout of SpeechBrain what a pull request of ours would add.
+
+It is made of this repository as it is: definitions and recipes with what has
+another name there replaced, and, from tools/upstream, what upstream wants
+otherwise. A rule without anything to do stops it before a byte is written.
+Nothing is committed.
+
+> python tools/upstream.py /path/to/speechbrain margin
+> git -C /path/to/speechbrain status
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from upstream_edits import LOSSES, MARGIN_EDITS, quality_edits
+from upstream_rules import (
+    apply_edits,
+    choose_rows,
+    drop_keys,
+    fill_in,
+    read_definition,
+    replace_all,
+)
+from upstream_samples import icbhi_samples, sprsound_samples
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPLATES = ROOT / "tools" / "upstream"
+QUALITY = ROOT / "qlung_plugin" / "processing" / "quality"
+
+# Contents by path in the checkout; a Path is where a link points.
+Files = dict[str, str | bytes | Path]
+
+AUTHORS = {
+    " * qlung_plugin contributors\n": " * qlung_plugin contributors, 2026\n"
+}
+# Options of the package's preparations that the ones of upstream do not have
+ICBHI_OPTIONS = (
+    "strict",
+    "split",
+    "test_fold",
+    "annotation_folder",
+    "fold_file",
+)
+SPRSOUND_OPTIONS = ("strict",)
+
+
+def margin(checkout: Path) -> Files:
+    """Core: a margin for each sample in AdditiveAngularMargin."""
+    text = (checkout / LOSSES).read_text(encoding="utf-8")
+    edited = apply_edits(text, MARGIN_EDITS, LOSSES)
+    return {LOSSES: edited, **_templates("margin")}
+
+
+def quality(checkout: Path) -> Files:
+    """Core: spectral entropy and audio quality score beside VocalFeatures."""
+    spectrum = QUALITY / "spectrum.py"
+    functions = replace_all(
+        read_definition(spectrum, "entropy_of_frames")
+        + read_definition(QUALITY / "frames.py", "mean_over_frames"),
+        {
+            "entropy_of_frames": "compute_spectral_entropy",
+            "_in_band(power, bins)": (
+                "torch.where(bins.unsqueeze(1), power, 0.0)"
+            ),
+            """``[batch, frame, bin]``; see
+        :func:`qlung_plugin.processing.quality.power_frames`.""": (
+                "Of each frame, ``[batch, frame, bin]``."
+            ),
+            """; see :func:`spectral_entropy`. NaN for a
+        frame without energy in the bins.""": """: 0 for a pure tone, 1 for a flat
+        spectrum; NaN for a frame without energy in the bins.""",
+        },
+        str(spectrum),
+    )
+    template = TEMPLATES / "quality" / "audio_quality_score.py"
+    edits = quality_edits(
+        functions, read_definition(template, "AudioQualityScore")
+    )
+    edited: Files = {
+        name: apply_edits((checkout / name).read_text("utf-8"), changes, name)
+        for name, changes in edits.items()
+    }
+    return {**edited, **_templates("quality/tests", "tests")}
+
+
+def icbhi(checkout: Path) -> Files:
+    """recipes/ICBHI: training with cross entropy or QLung."""
+    recipe = "recipes/ICBHI/classification"
+    hparams = [f"{recipe}/hparams/{name}.yaml" for name in ("ce", "qlung")]
+    files = _templates("icbhi")
+    for path in hparams:
+        tested_on = {
+            "!ref test side of the <split>": "test side of the official"
+        }
+        text = replace_all(_read(path), tested_on, path)
+        files[path] = drop_keys(text, ICBHI_OPTIONS, path)
+    files[f"{recipe}/train.py"] = replace_all(
+        _read(f"{recipe}/train.py"),
+        {
+            '\n            " (`make demo` needs no data)"': "",
+            "its database; the recipes of other databases\nlink to this script. ": (
+                "its database.\n"
+            ),
+            **AUTHORS,
+        },
+        "train.py",
+    )
+    files[f"{recipe}/icbhi_prepare.py"] = Path("../icbhi_prepare.py")
+    _fill_in_readme(files, f"{recipe}/README.md", checkout)
+    files["tests/recipes/ICBHI.csv"] = choose_rows(
+        ROOT / "tests/recipes/ICBHI.csv",
+        hparams,
+        # So that few patients have all classes on either side
+        _test_options("ICBHI", " --valid_fraction=0.5 --valid_fold=1"),
+    )
+    for name, content in icbhi_samples().items():
+        files[f"tests/samples/ICBHI/{name}"] = content
+    return files
+
+
+def sprsound(checkout: Path) -> Files:
+    """recipes/SPRSound: evaluation of what recipes/ICBHI trained."""
+    if not (checkout / "recipes/ICBHI").is_dir():
+        raise FileNotFoundError(
+            f"{checkout} has no recipes/ICBHI, whose models this recipe judges:"
+            " write icbhi before, and commit it"
+        )
+    recipe = "recipes/SPRSound/cross_dataset"
+    hparams = f"{recipe}/hparams/cross_dataset.yaml"
+    files = _templates("sprsound")
+    files[hparams] = drop_keys(_read(hparams), SPRSOUND_OPTIONS, hparams)
+    files[f"{recipe}/evaluate.py"] = replace_all(
+        _read(f"{recipe}/evaluate.py"),
+        {
+            "database, and the\nrecipes of other ones link to this script. ": (
+                "database.\n"
+            ),
+            **AUTHORS,
+        },
+        "evaluate.py",
+    )
+    files[f"{recipe}/sprsound_prepare.py"] = Path("../sprsound_prepare.py")
+    _fill_in_readme(files, f"{recipe}/README.md", checkout)
+    files["tests/recipes/SPRSound.csv"] = choose_rows(
+        ROOT / "tests/recipes/SPRSound.csv",
+        [hparams],
+        _test_options("SPRSound"),
+    )
+    for name, content in sprsound_samples().items():
+        files[f"tests/samples/SPRSound/{name}"] = content
+    return files
+
+
+PULL_REQUESTS: dict[str, Callable[[Path], Files]] = {
+    function.__name__: function
+    for function in (margin, quality, icbhi, sprsound)
+}
+
+
+def _read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def _templates(folder: str, at: str = ".") -> Files:
+    """The files of a folder of templates, by their path in the checkout."""
+    root = TEMPLATES / folder
+    return {
+        Path(at, path.relative_to(root)).as_posix(): path.read_text("utf-8")
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def _test_options(database: str, options: str = "") -> dict[str, str]:
+    """Where a row has its data there, and with what options."""
+    return {
+        f"--data_folder=tests/tmp/{database}": (
+            f"--data_folder=tests/samples/{database}"
+            f" --cache_folder=tests/tmp/cache{options}"
+        )
+    }
+
+
+def _fill_in_readme(files: Files, path: str, checkout: Path) -> None:
+    """Results as this repository has them, the citation as upstream has it."""
+    rows = [
+        line
+        for line in _read(path).splitlines()
+        if re.match(r"\| (selected|last|test-selected) \| (ce|qlung) \|", line)
+        and line.count("|") == 9  # the table of scores, not of differences
+    ]
+    if len(rows) != 6:
+        raise ValueError(f"{path}: {len(rows)} rows of ce and qlung, not 6")
+    readme = (checkout / "README.md").read_text(encoding="utf-8")
+    _, heading, citing = readme.partition("Citing SpeechBrain\n")
+    if "```bibtex" not in citing:
+        raise ValueError(f"{checkout}/README.md: no section Citing SpeechBrain")
+    values = {"results": "\n".join(rows), "citing": citing.strip()}
+    files[path] = fill_in(str(files[path]), values, path)
+
+
+def write(checkout: Path, files: Files) -> None:
+    """Writes the files, formats what is Python as upstream does."""
+    for name, content in files.items():
+        path = checkout / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            path.symlink_to(content)
+        elif isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content, encoding="utf-8", newline="\n")
+        if name.startswith("tests/recipes/setup/"):
+            path.chmod(0o755)
+    names = [
+        name
+        for name, content in files.items()
+        if name.endswith(".py") and not isinstance(content, Path)
+    ]
+    for command in (["check", "--fix"], ["format"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--quiet", *names]
+        subprocess.run(ruff, cwd=checkout, check=True)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description="Writes what a pull request to SpeechBrain would add.",
+        epilog="pull requests: "
+        + " ".join(f"{n}: {f.__doc__}" for n, f in PULL_REQUESTS.items()),
+    )
+    parser.add_argument(
+        "checkout", type=Path, help="a clean clone of SpeechBrain"
+    )
+    parser.add_argument("pull_request", choices=PULL_REQUESTS)
+    arguments = parser.parse_args()
+    checkout = arguments.checkout.resolve()
+    if not (checkout / LOSSES).is_file():
+        parser.error(f"{checkout} is no checkout of speechbrain/speechbrain")
+    status = ["git", "-C", str(checkout), "status", "--porcelain"]
+    if subprocess.check_output(status):
+        parser.error(f"{checkout} has changes: commit or stash them before")
+    try:
+        files = PULL_REQUESTS[arguments.pull_request](checkout)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    write(checkout, files)
+    print(
+        f"{len(files)} files in {checkout}: git status and git diff show them"
+    )
+
+
+if __name__ == "__main__":
+    main()
