@@ -20,10 +20,7 @@ import torch
 
 from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.classifier import (
-    BATCH,
-    RespiratorySoundClassifier,
-)
+from qlung_plugin.inference.classifier import BATCH, RespiratorySoundClassifier
 from qlung_plugin.inference.models import open_model
 
 TARGET = 1.2

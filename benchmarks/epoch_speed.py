@@ -32,10 +32,10 @@ import time
 from pathlib import Path
 
 import torch
-from speechbrain.utils.epoch_loop import EpochCounter
 from torch import nn
 
 from qlung_plugin.synthetic.icbhi import generate_icbhi_like
+from speechbrain.utils.epoch_loop import EpochCounter
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "ICBHI" / "classification"
 TARGET = 1.15

@@ -18,10 +18,10 @@ import statistics
 import time
 
 import torch
-from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 
 from qlung_plugin.nnet.losses import AngularMarginLoss
 from qlung_plugin.nnet.margins import FixedMargin
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 
 BATCH, MARGIN, SCALE = 512, 0.2, 30.0
 # Classes, repetitions, and the largest ratio that is accepted.

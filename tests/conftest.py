@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import speechbrain  # noqa: F401
 from hypothesis import settings
+
+import speechbrain  # noqa: F401
 from speechbrain.utils.importutils import LazyModule
 
 # Hypothesis asks every loaded module for its file; SpeechBrain's lazy modules

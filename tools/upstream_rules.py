@@ -88,7 +88,9 @@ def drop_keys(text: str, keys: Iterable[str], where: str) -> str:
 
     Example
     -------
-    >>> drop_keys("a: 1\\nb: 2\\nc:\\n    a: !ref <a>\\n    b: 3\\n", ["a"], "a.yaml")
+    >>> drop_keys(
+    ...     "a: 1\\nb: 2\\nc:\\n    a: !ref <a>\\n    b: 3\\n", ["a"], "a.yaml"
+    ... )
     'b: 2\\nc:\\n    b: 3\\n'
     """
     for key in keys:

@@ -12,11 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qlung_plugin.dataio.fields import add_once, some
-from qlung_plugin.dataio.folders import (
-    Warnings,
-    only_copy,
-    walk_folders,
-)
+from qlung_plugin.dataio.folders import Warnings, only_copy, walk_folders
 from qlung_plugin.dataio.icbhi_tables import (
     RECORDING,
     Person,

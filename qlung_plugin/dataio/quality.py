@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from speechbrain.utils.distributed import run_on_main
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, QualityMeasure
 from qlung_plugin.dataio.manifests import Entries
 from qlung_plugin.dataio.store import store_cycles
+from speechbrain.utils.distributed import run_on_main
 
 
 def cycle_quality(

@@ -14,11 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qlung_plugin.dataio.fields import add_once, quantity
-from qlung_plugin.dataio.folders import (
-    Warnings,
-    only_copy,
-    walk_folders,
-)
+from qlung_plugin.dataio.folders import Warnings, only_copy, walk_folders
 from qlung_plugin.utils.ordinary_files import read_json
 
 SEARCH_DEPTH = 3  # an archive unpacked in a folder, and a release in it

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from speechbrain.utils.logger import get_logger
 from torch import nn
 from tqdm import tqdm
 
@@ -37,6 +36,7 @@ from qlung_plugin.utils.ordinary_files import (
     ordinary_size,
     read_json,
 )
+from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 

@@ -6,7 +6,7 @@ Authors
 
 import hashlib
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def store_digest(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _digest_file(path: Path, size: int, modified: int) -> str:
     # A run asks for several stores over the same recordings.
     return hashlib.sha256(path.read_bytes()).hexdigest()

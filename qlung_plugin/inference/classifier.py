@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from speechbrain.inference.interfaces import Pretrained
 from torch import nn
 
 from qlung_plugin.dataio.cycle_sources import Source, find_cycles
@@ -29,6 +28,7 @@ from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,
     constant_runs,
 )
+from speechbrain.inference.interfaces import Pretrained
 
 BATCH = 16  # cycles in memory at a time
 NORMAL = "normal"
@@ -89,7 +89,9 @@ class RespiratorySoundClassifier(Pretrained):
     Example
     -------
     >>> from qlung_plugin.dataio.cycles import (
-    ...     CycleFeatures, CycleResampler, FixedLength
+    ...     CycleFeatures,
+    ...     CycleResampler,
+    ...     FixedLength,
     ... )
     >>> from qlung_plugin.lobes.features import EfficientATFeatures
     >>> from qlung_plugin.lobes.models.efficientat import EfficientAT

@@ -34,11 +34,7 @@ from qlung_plugin.inference.safe_files import (
     read_text,
 )
 from qlung_plugin.inference.trained_model import FORMAT_VERSION
-from qlung_plugin.runs.folder import (
-    MODEL_JSON,
-    WEIGHTS,
-    RunFolder,
-)
+from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS, RunFolder
 from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
 from qlung_plugin.utils.ordinary_files import parse_json
 

@@ -11,7 +11,6 @@ Authors
 from collections.abc import Iterable
 from pathlib import Path
 
-from speechbrain.utils.checkpoints import Checkpointer
 from torch import nn
 
 from qlung_plugin.inference.architecture import build
@@ -25,6 +24,7 @@ from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.training.checkpoints import find_checkpoint
 from qlung_plugin.training.selection import CHECKPOINTS
 from qlung_plugin.utils.state_dicts import read_state_dict
+from speechbrain.utils.checkpoints import Checkpointer
 
 
 def convert_old_run(

@@ -114,13 +114,18 @@ def read_settings(keys: CommentedMap) -> dict:
     Example
     -------
     >>> from qlung_plugin.runs.configuration import parse_yaml
-    >>> settings = read_settings(parse_yaml('''
+    >>> settings = read_settings(
+    ...     parse_yaml(
+    ...         '''
     ... seed: 1
     ... data_folder: /home/somebody/ICBHI
     ... pretrained_weights: /home/somebody/mn04_as.pt
     ... loss: !new:qlung_plugin.nnet.losses.FocalLoss
     ...     gamma: 2.0
-    ... ''', "a.yaml"))
+    ... ''',
+    ...         "a.yaml",
+    ...     )
+    ... )
     >>> settings["seed"], settings["pretrained_weights"]
     (1, 'mn04_as.pt')
     >>> settings["loss"]

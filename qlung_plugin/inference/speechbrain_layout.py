@@ -12,6 +12,11 @@ from pathlib import Path
 
 import yaml
 from safetensors.torch import load_file
+from torch import nn
+
+from qlung_plugin.inference.architecture import own_modules
+from qlung_plugin.runs.folder import HYPERPARAMETERS, WEIGHTS
+from qlung_plugin.utils.files import write_text
 from speechbrain.utils.fetching import (
     FetchConfig,
     FetchSource,
@@ -19,11 +24,6 @@ from speechbrain.utils.fetching import (
     fetch,
 )
 from speechbrain.utils.parameter_transfer import Pretrainer
-from torch import nn
-
-from qlung_plugin.inference.architecture import own_modules
-from qlung_plugin.runs.folder import HYPERPARAMETERS, WEIGHTS
-from qlung_plugin.utils.files import write_text
 
 TEMPLATE = """\
 # For speechbrain.inference.interfaces.pretrained_from_hparams

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import speechbrain
 import torch
 import transformers
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from safetensors.torch import save
-from speechbrain.utils.logger import get_logger
 from torch import nn
 
+import speechbrain
 from qlung_plugin import __version__
 from qlung_plugin.inference.architecture import (
     Place,
@@ -35,6 +34,7 @@ from qlung_plugin.lobes.quality.coefficients import plain_coefficients
 from qlung_plugin.runs.configuration import plain_scalar, yaml_tag
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS
 from qlung_plugin.utils.files import replacing, write_json
+from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 

@@ -35,7 +35,9 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     Example
     -------
     >>> import torch
-    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    >>> network = nn.Sequential(
+    ...     nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+    ... )
     >>> _ = network(torch.randn(8, 1, 16, 16))  # the statistics
     >>> folded = fold_batch_norms(network.eval())
     >>> folded[1]

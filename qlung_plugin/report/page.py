@@ -16,10 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qlung_plugin import __version__
-from qlung_plugin.figures.quality import (
-    measure_name,
-    quality_and_errors_figure,
-)
+from qlung_plugin.figures.quality import measure_name, quality_and_errors_figure
 from qlung_plugin.figures.results import (
     quality_histogram_figure,
     training_curves_figure,

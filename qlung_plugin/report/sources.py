@@ -14,16 +14,8 @@ from typing import Any
 import pandas as pd
 
 from qlung_plugin.report.trainings import read_training
-from qlung_plugin.runs.evaluations import (
-    Damage,
-    Evaluation,
-    read_evaluations,
-)
-from qlung_plugin.runs.experiments import (
-    FOLDS,
-    collect_evaluations,
-    in_order,
-)
+from qlung_plugin.runs.evaluations import Damage, Evaluation, read_evaluations
+from qlung_plugin.runs.experiments import FOLDS, collect_evaluations, in_order
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.utils.ordinary_files import read_ordinary
 

@@ -12,11 +12,7 @@ import pandas as pd
 
 from qlung_plugin.figures.results import CURVES
 from qlung_plugin.runs.folder import RunFolder
-from qlung_plugin.runs.schema import (
-    CONFIGURATION,
-    check_cycle,
-    read_checked,
-)
+from qlung_plugin.runs.schema import CONFIGURATION, check_cycle, read_checked
 
 if TYPE_CHECKING:  # which imports this
     from qlung_plugin.report.sources import Run

@@ -19,10 +19,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
-from speechbrain.utils.run_opts import RunOptions
 
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.utils.ordinary_files import read_ordinary
+from speechbrain.utils.run_opts import RunOptions
 
 UPWARDS = ("number_of_epochs", "epoch_counter.limit")
 # What may be otherwise when a script goes on in its folder, by reason: no

@@ -9,13 +9,12 @@ import re
 import shutil
 from pathlib import Path
 
-from speechbrain.utils.checkpoints import METAFNAME
-from speechbrain.utils.logger import get_logger
-
 from qlung_plugin.runs.folder import HISTORY, RunFolder
 from qlung_plugin.training.checkpoints import COMPLETE
 from qlung_plugin.utils.files import write_text
 from qlung_plugin.utils.ordinary_files import read_json
+from speechbrain.utils.checkpoints import METAFNAME
+from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 

@@ -20,11 +20,7 @@ from qlung_plugin.runs.comparison import (
 from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiments import in_order, natural
 from qlung_plugin.runs.supervision import set_supervised_apart
-from qlung_plugin.scores.metrics import (
-    METRICS,
-    always_normal,
-    metrics_in,
-)
+from qlung_plugin.scores.metrics import METRICS, always_normal, metrics_in
 from qlung_plugin.scores.published import (
     ICBHI_OFFICIAL,
     MARK,

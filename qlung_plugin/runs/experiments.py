@@ -14,11 +14,7 @@ from typing import TypeAlias
 
 import pandas as pd
 
-from qlung_plugin.runs.evaluations import (
-    Damage,
-    Evaluation,
-    read_evaluations,
-)
+from qlung_plugin.runs.evaluations import Damage, Evaluation, read_evaluations
 from qlung_plugin.runs.folder import METRICS, VALIDATION, find_run_folders
 from qlung_plugin.training.selection import CHECKPOINTS
 

@@ -15,15 +15,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME
-
 from qlung_plugin.runs import schema
-from qlung_plugin.runs.configuration import (
-    file_checksums,
-    flatten,
-    read_yaml,
-)
+from qlung_plugin.runs.configuration import file_checksums, flatten, read_yaml
 from qlung_plugin.training.selection import CHECKPOINTS
+from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME
 
 METRICS = "metrics.json"
 EXPERIMENT = "experiment.json"

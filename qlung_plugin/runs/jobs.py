@@ -17,10 +17,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn
 
-import speechbrain as sb
 import torch
 from tqdm import tqdm
 
+import speechbrain as sb
 from qlung_plugin.runs.configuration import find_differences
 from qlung_plugin.runs.folder import EXPERIMENT, RunFolder
 from qlung_plugin.runs.output_folder import OutputFolder, compare

@@ -22,7 +22,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ruamel.yaml import YAML
-from speechbrain.utils.run_opts import RunOptions
 
 from qlung_plugin.dataio.folders import check_data_folder, check_outside
 from qlung_plugin.runs.configuration import (
@@ -39,6 +38,7 @@ from qlung_plugin.runs.hparams import check_keys
 from qlung_plugin.runs.locks import lock
 from qlung_plugin.utils.files import write_json, write_text
 from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_json
+from speechbrain.utils.run_opts import RunOptions
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,7 @@ from typing import Any
 import pandas as pd
 
 from qlung_plugin.dataio.labels import LABELS
-from qlung_plugin.figures.quality import (
-    measure_name,
-    quality_and_errors_figure,
-)
+from qlung_plugin.figures.quality import measure_name, quality_and_errors_figure
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.scores.metrics import UNDEFINED, format_number
 from qlung_plugin.scores.quality_analysis import compare_with_errors

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from speechbrain.utils.logger import get_logger
 
 from qlung_plugin.figures.results import (
     confusion_matrix_figure,
@@ -39,6 +38,7 @@ from qlung_plugin.scores.published import MARK, published_results
 from qlung_plugin.training.selection import describe_selection
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.text import printable_lines
+from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 

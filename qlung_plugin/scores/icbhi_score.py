@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from sklearn.metrics import confusion_matrix
-from speechbrain.utils.distributed import is_distributed_initialized
-from speechbrain.utils.metric_stats import MetricStats
 
 from qlung_plugin.dataio.labels import LABELS
 from qlung_plugin.scores.metrics import METRICS, metrics_of
+from speechbrain.utils.distributed import is_distributed_initialized
+from speechbrain.utils.metric_stats import MetricStats
 
 EMPTY = "no predictions: the evaluated set is empty"
 

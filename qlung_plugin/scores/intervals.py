@@ -162,7 +162,7 @@ def _intervals(
 ) -> dict[str, tuple[float, float]]:
     """``(low, high)`` of resampled scores of so many patients."""
     if patients == 1:
-        return {name: (np.nan, np.nan) for name in scores}
+        return dict.fromkeys(scores, (np.nan, np.nan))
     undefined = np.isnan(scores["score"])
     if undefined.any():
         logger.warning(

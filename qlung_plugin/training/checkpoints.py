@@ -7,11 +7,10 @@ Authors
 import shutil
 from typing import Any
 
+from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
-
-from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
 
 logger = get_logger(__name__)
 
@@ -33,7 +32,9 @@ class CompleteCheckpointer(Checkpointer):
     -------
     >>> import torch
     >>> folder = getfixture("tmp_path")
-    >>> checkpointer = CompleteCheckpointer(folder, {"a": torch.nn.Linear(1, 1)})
+    >>> checkpointer = CompleteCheckpointer(
+    ...     folder, {"a": torch.nn.Linear(1, 1)}
+    ... )
     >>> checkpoint = checkpointer.save_checkpoint()
     >>> len(checkpointer.list_checkpoints())
     1

@@ -5,12 +5,13 @@ Authors
 """
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
+
 from speechbrain.dataio.dataset import (
     DynamicItemDataset,
     FilteredSortedDynamicItemDataset,
 )
 from speechbrain.utils.distributed import is_distributed_initialized
-from torch.nn.parallel import DistributedDataParallel
 
 
 def shard(dataset: DynamicItemDataset) -> DynamicItemDataset:

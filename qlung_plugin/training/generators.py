@@ -7,6 +7,7 @@ Authors
 import random
 
 import numpy as np
+
 from speechbrain.utils.repro import SaveableGenerator
 
 

@@ -9,13 +9,13 @@ import math
 from pathlib import Path
 
 import pandas as pd
+
+from qlung_plugin.utils.files import plain
 from speechbrain.utils.checkpoints import (
     mark_as_loader,
     mark_as_saver,
     register_checkpoint_hooks,
 )
-
-from qlung_plugin.utils.files import plain
 
 
 @register_checkpoint_hooks

@@ -79,7 +79,7 @@ def over_files(
     Example
     -------
     >>> def root(exponent, number):
-    ...     return number ** exponent
+    ...     return number**exponent
     >>> list(over_files(root, [4, 9], lambda: 0.5))
     [(4, 2.0), (9, 3.0)]
     """

@@ -12,11 +12,7 @@ import re
 from collections import Counter
 
 from qlung_plugin.dataio.fields import add_once
-from qlung_plugin.dataio.folders import (
-    Warnings,
-    check_folders,
-    walk_folders,
-)
+from qlung_plugin.dataio.folders import Warnings, check_folders, walk_folders
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
 from qlung_plugin.dataio.manifests import (
     make_manifest,

@@ -14,9 +14,10 @@ import re
 from pathlib import Path
 
 import soundfile
-import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
+
+import speechbrain as sb
 
 BASE = Path(__file__).with_name("base.yaml").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(\w+):.*\n(?:(?: .*)?\n)*", flags=re.M)

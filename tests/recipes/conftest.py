@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from speechbrain.utils import logger
 
 from qlung_plugin.runs import quality_report, results
 from qlung_plugin.runs.locks import unlock_all
 from qlung_plugin.synthetic.icbhi import generate_icbhi_like
 from qlung_plugin.synthetic.sprsound import generate_sprsound_like
+from speechbrain.utils import logger
 
 # Here and in the processes that tests start: the last digits of a training
 # depend on it.

@@ -12,20 +12,14 @@ import sys
 import pandas as pd
 import pytest
 import torch
-from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.dataio.partitions import count_labels
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.nnet.margins import ClassImbalanceMargin
 from qlung_plugin.training.checkpoints import find_checkpoint
-from tests.recipes.conftest import (
-    RECIPE,
-    SPRSOUND,
-    TINY,
-    arguments,
-    run_script,
-)
+from speechbrain.utils.checkpoints import Checkpointer
+from tests.recipes.conftest import RECIPE, SPRSOUND, TINY, arguments, run_script
 
 # Of `make test` is what two processes do without a training: test_distribution.
 pytestmark = pytest.mark.slow

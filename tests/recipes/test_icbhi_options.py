@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.training.checkpoints import find_checkpoint
+from speechbrain.utils.checkpoints import Checkpointer
 from tests.recipes.conftest import RECIPE, ROOT
 
 ROOT_README = (ROOT / "README.md").read_text(encoding="utf-8")

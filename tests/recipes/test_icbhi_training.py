@@ -14,23 +14,17 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import speechbrain as sb
 import torch
-from speechbrain.dataio.dataio import load_data_json
 
+import speechbrain as sb
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs import results
 from qlung_plugin.runs.configuration import flatten, parse_yaml
 from qlung_plugin.runs.predictions import read_predictions
 from qlung_plugin.training.checkpoints import CompleteCheckpointer
-from tests.recipes.conftest import (
-    RECIPE,
-    ROOT,
-    TINY,
-    arguments,
-    run_script,
-)
+from speechbrain.dataio.dataio import load_data_json
+from tests.recipes.conftest import RECIPE, ROOT, TINY, arguments, run_script
 
 COLUMNS = (
     "id recording patient device age sex location label prediction"

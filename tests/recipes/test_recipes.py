@@ -11,10 +11,10 @@ import shlex
 
 import pytest
 import yaml
-from speechbrain.utils.run_opts import RunOptions
 
 from qlung_plugin.runs import quality_report, results
 from qlung_plugin.runs.hparams import read_hparams
+from speechbrain.utils.run_opts import RunOptions
 from tests.recipes.conftest import ROOT, leave_out_figures, run_script
 
 TABLES = sorted((ROOT / "tests" / "recipes").glob("*.csv"))

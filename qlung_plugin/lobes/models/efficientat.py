@@ -96,7 +96,9 @@ class EfficientAT(Backbone):
     -------
     >>> backbone = EfficientAT(width_mult=0.1)
     >>> embeddings = backbone(torch.randn(2, 100, 128))
-    >>> embeddings.shape[0] == 2 and embeddings.shape[1] == backbone.embedding_dim
+    >>> embeddings.shape[0] == 2 and embeddings.shape[
+    ...     1
+    ... ] == backbone.embedding_dim
     True
     """
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from speechbrain.lobes.models.Cnn14 import ConvBlock
 from torch import nn
 
 from qlung_plugin.lobes.features import PANNsFeatures
@@ -29,6 +28,7 @@ from qlung_plugin.lobes.models.weights import (
 )
 from qlung_plugin.utils.choices import check_choice
 from qlung_plugin.utils.state_dicts import read_state_dict
+from speechbrain.lobes.models.Cnn14 import ConvBlock
 
 RELEASE_URL = "https://zenodo.org/record/3987831/files"
 

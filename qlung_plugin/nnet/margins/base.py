@@ -68,7 +68,10 @@ class WeightedMargin(Margin):
 
     Example
     -------
-    >>> from qlung_plugin.nnet.margins import ClassImbalanceMargin, QualityMargin
+    >>> from qlung_plugin.nnet.margins import (
+    ...     ClassImbalanceMargin,
+    ...     QualityMargin,
+    ... )
     >>> margin = WeightedMargin(
     ...     [QualityMargin(0.5), ClassImbalanceMargin([6, 2], num_classes=2)],
     ...     [0.5, 0.5],

@@ -131,7 +131,9 @@ def average_with_silence(
     Example
     -------
     >>> silent = torch.tensor([[True, False, False, False]])
-    >>> average_with_silence(torch.tensor([0.2]), 1.0, torch.tensor([4]), silent)
+    >>> average_with_silence(
+    ...     torch.tensor([0.2]), 1.0, torch.tensor([4]), silent
+    ... )
     tensor([0.4000])
     """
     if silent is None:
@@ -218,7 +220,11 @@ def power_frames(
     Example
     -------
     >>> power, frames = power_frames(
-    ...     torch.randn(2, 400), torch.tensor([400, 150]), torch.ones(100), 50, 128
+    ...     torch.randn(2, 400),
+    ...     torch.tensor([400, 150]),
+    ...     torch.ones(100),
+    ...     50,
+    ...     128,
     ... )
     >>> power.shape, frames.sum(dim=1)
     (torch.Size([2, 7, 65]), tensor([7, 2]))
@@ -320,7 +326,9 @@ def mean_over_frames(
 
     Example
     -------
-    >>> mean_over_frames(torch.tensor([[1.0, 3.0, 8.0]]), torch.tensor([[1, 1, 0]]) > 0)
+    >>> mean_over_frames(
+    ...     torch.tensor([[1.0, 3.0, 8.0]]), torch.tensor([[1, 1, 0]]) > 0
+    ... )
     tensor([2.])
     """
     frames = frames.view(*frames.shape, *(1,) * (values.dim() - 2))

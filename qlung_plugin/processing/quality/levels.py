@@ -106,7 +106,9 @@ def band_shares(
     Example
     -------
     >>> power = torch.tensor([[[9.0, 1.0]]])
-    >>> band_shares(power, torch.ones(1, 1).bool(), torch.eye(2)).round(decimals=2)
+    >>> band_shares(power, torch.ones(1, 1).bool(), torch.eye(2)).round(
+    ...     decimals=2
+    ... )
     tensor([[ -0.4600, -10.0000]])
     """
     spectrum = mean_over_frames(power, frames)

@@ -118,7 +118,9 @@ def spectral_flatness(
     Example
     -------
     >>> power = torch.tensor([[[1.0, 4.0]]])
-    >>> spectral_flatness(power, torch.ones(1, 1).bool(), torch.ones(1, 2).bool())
+    >>> spectral_flatness(
+    ...     power, torch.ones(1, 1).bool(), torch.ones(1, 2).bool()
+    ... )
     tensor([0.8000])
     """
     spectrum = mean_over_frames(power, frames)

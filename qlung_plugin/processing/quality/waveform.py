@@ -218,7 +218,10 @@ def mains_hum(
     >>> time = torch.arange(16000) / 8000
     >>> hum = torch.sin(2 * torch.pi * 50 * time)
     >>> noise = torch.randn(16000, generator=torch.Generator().manual_seed(0))
-    >>> waveforms, lengths = torch.stack([hum + noise, noise]), torch.full((2,), 16000)
+    >>> waveforms, lengths = (
+    ...     torch.stack([hum + noise, noise]),
+    ...     torch.full((2,), 16000),
+    ... )
     >>> (mains_hum(waveforms, lengths, 8000) > 15).tolist()
     [True, False]
     """

@@ -14,15 +14,11 @@ Authors
 import sys
 from pathlib import Path
 
-import speechbrain as sb
 import torch
 import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.distributed import if_main_process, run_on_main
-from speechbrain.utils.logger import get_logger
 
+import speechbrain as sb
 from qlung_plugin.augment.mixing import mixed_loss
 from qlung_plugin.augment.waveforms import fix_lengths
 from qlung_plugin.dataio.manifests import read_manifest
@@ -40,14 +36,14 @@ from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import write_run_results
-from qlung_plugin.runs.scripts import (
-    explain_errors,
-    set_threads,
-    start_script,
-)
+from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.training.checkpoints import find_checkpoint
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
 from qlung_plugin.training.selection import CHECKPOINTS
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.distributed import if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 

@@ -13,11 +13,10 @@ Authors
 import sys
 
 import pandas as pd
-import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.utils.logger import get_logger
 
+import speechbrain as sb
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
@@ -31,13 +30,10 @@ from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
-from qlung_plugin.runs.scripts import (
-    explain_errors,
-    set_threads,
-    start_script,
-)
+from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.markdown import markdown_table
+from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 

@@ -14,13 +14,10 @@ Authors
 import sys
 from pathlib import Path
 
-import speechbrain as sb
 import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.distributed import if_main_process, run_on_main
 
+import speechbrain as sb
 from qlung_plugin.dataio.labels import LABELS
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels, with_labels
@@ -34,14 +31,13 @@ from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import write_run_results
-from qlung_plugin.runs.scripts import (
-    explain_errors,
-    set_threads,
-    start_script,
-)
+from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.scores.icbhi_score import RespiratoryScore
 from qlung_plugin.scores.published import PUBLISHED
 from qlung_plugin.training.distribution import shard
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.distributed import if_main_process, run_on_main
 
 
 class EvaluationBrain(sb.Brain):

@@ -13,12 +13,11 @@ Authors
 
 import sys
 
-import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 from quality_measurements import annotated_recordings
 from quality_results import area_table
-from speechbrain.utils.logger import get_logger
 
+import speechbrain as sb
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
@@ -28,13 +27,10 @@ from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
-from qlung_plugin.runs.scripts import (
-    explain_errors,
-    set_threads,
-    start_script,
-)
+from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.scores.quality_analysis import compare_with_experts
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 

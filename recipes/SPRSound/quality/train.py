@@ -20,7 +20,6 @@ from functools import partial
 
 import pandas as pd
 import sklearn
-import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from quality_figures import (
@@ -53,9 +52,9 @@ from quality_results import (
 )
 from scipy.special import expit
 from sklearn.metrics import average_precision_score, brier_score_loss
-from speechbrain.utils.logger import get_logger
 from threadpoolctl import threadpool_limits
 
+import speechbrain as sb
 from qlung_plugin.dataio.cycles import CycleMeasurements
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.sprsound import ANNOTATIONS
@@ -67,13 +66,10 @@ from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
-from qlung_plugin.runs.scripts import (
-    explain_errors,
-    set_threads,
-    start_script,
-)
+from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.scores.quality_analysis import compare_with_experts
 from qlung_plugin.utils.files import write_figure, write_json, write_text
+from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
 

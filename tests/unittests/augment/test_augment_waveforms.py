@@ -8,6 +8,10 @@ import math
 
 import pytest
 import torch
+
+from qlung_plugin.augment.waveforms import WaveformAugmentation, fix_lengths
+from qlung_plugin.dataio.cycles import CycleMeasurements, FixedLength
+from qlung_plugin.lobes.quality import AudioQualityScore
 from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.time_domain import (
     AddNoise,
@@ -15,10 +19,6 @@ from speechbrain.augment.time_domain import (
     DropFreq,
     SpeedPerturb,
 )
-
-from qlung_plugin.augment.waveforms import WaveformAugmentation, fix_lengths
-from qlung_plugin.dataio.cycles import CycleMeasurements, FixedLength
-from qlung_plugin.lobes.quality import AudioQualityScore
 
 RATE = 8000
 FIX = FixedLength(RATE, duration=2.0)

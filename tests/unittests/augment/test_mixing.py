@@ -6,8 +6,11 @@ Authors
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from torch import nn
 
 from qlung_plugin.augment.mixing import Mixture, Mixup, PatchMix, mixed_loss

@@ -11,7 +11,6 @@ import pytest
 import soundfile
 import torch
 from hyperpyyaml import load_hyperpyyaml
-from speechbrain.dataio.dataio import load_data_json
 
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.partitions import check_manifests, with_labels
@@ -28,6 +27,7 @@ from qlung_plugin.lobes.quality import (
 )
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.training.checkpoints import CompleteCheckpointer
+from speechbrain.dataio.dataio import load_data_json
 
 RATE = 4000
 LABELS = ["normal", "crackle", "wheeze", "both"]

@@ -13,8 +13,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 
 from qlung_plugin.dataio import cycle_sources
 from qlung_plugin.dataio.cycle_sources import (

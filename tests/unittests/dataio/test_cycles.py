@@ -19,10 +19,7 @@ from qlung_plugin.dataio.cycles import (
 )
 from qlung_plugin.lobes.features import EfficientATFeatures
 from qlung_plugin.lobes.quality import AudioQualityScore
-from qlung_plugin.processing.cycles import (
-    fix_length,
-    resample,
-)
+from qlung_plugin.processing.cycles import fix_length, resample
 
 
 def noise(*shape, seed=0):

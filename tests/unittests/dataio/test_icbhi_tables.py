@@ -8,8 +8,11 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 
 from qlung_plugin.dataio.icbhi_tables import (
     parse_recording_name,

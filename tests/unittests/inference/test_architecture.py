@@ -10,8 +10,11 @@ from pydoc import locate
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 
 from qlung_plugin.inference import architecture
 from qlung_plugin.inference.architecture import COMPONENTS, build, check

@@ -17,8 +17,11 @@ import torch
 import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
 
-from qlung_plugin.inference.architecture import COMPONENTS as ALLOWED
-from qlung_plugin.inference.architecture import build, check
+from qlung_plugin.inference.architecture import (
+    COMPONENTS as ALLOWED,
+    build,
+    check,
+)
 from qlung_plugin.inference.component_blocks import yaml_block
 from qlung_plugin.nnet.losses import (
     AngularMarginLoss,
@@ -201,7 +204,7 @@ def measured(quality):
     waveforms, lengths = cycles(quality)
     # For those that read it of the manifest.
     entries = {
-        str(i): {key: i / 10 for key in quality.names}
+        str(i): dict.fromkeys(quality.names, i / 10)
         for i in range(len(waveforms))
     }
     parts = []

@@ -13,13 +13,13 @@ import sys
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from speechbrain.inference.interfaces import pretrained_from_hparams
 
 from qlung_plugin.cli import export as command
 from qlung_plugin.inference import export
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
+from speechbrain.inference.interfaces import pretrained_from_hparams
 from tests.unittests.catalogue import each_backbone
 from tests.unittests.refusals import edit_json
 from tests.unittests.small_runs import EFFICIENTAT, LABELS, make_run

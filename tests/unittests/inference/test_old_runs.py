@@ -8,10 +8,10 @@ import shutil
 
 import pytest
 import torch
-from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import find_checkpoints, open_model
+from speechbrain.utils.checkpoints import Checkpointer
 from tests.unittests.refusals import refuses
 from tests.unittests.small_runs import STATEFUL, make_objects, make_run
 

@@ -9,8 +9,11 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.inference import onnx_export

@@ -14,8 +14,11 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from safetensors.torch import load_file, save_file
 
 from qlung_plugin.inference import safe_files

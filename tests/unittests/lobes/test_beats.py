@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from speechbrain.lobes.models import beats as port
 
 from qlung_plugin.lobes.features import BEATsFeatures
 from qlung_plugin.lobes.models import beats
 from qlung_plugin.lobes.models.beats import BEATs
 from qlung_plugin.lobes.models.beats_encoder import relative_buckets
+from speechbrain.lobes.models import beats as port
 from tests.unittests.small_runs import FEATURES, MODELS, Small
 
 # What it is tested as, as every backbone is.
@@ -69,7 +69,7 @@ FINETUNED = {
     "predictor_dropout": 0.0,
     "predictor_class": 527,
 }
-QUIET = {name: 0.0 for name in beats.DROPOUTS}
+QUIET = dict.fromkeys(beats.DROPOUTS, 0.0)
 
 
 def port_of(cfg):

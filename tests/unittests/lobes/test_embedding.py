@@ -6,10 +6,10 @@ Authors
 
 import pytest
 import torch
-from speechbrain.lobes.models.Xvector import Xvector
 from torch import nn
 
 from qlung_plugin.lobes.models.embedding import EmbeddingModel
+from speechbrain.lobes.models.Xvector import Xvector
 from tests.unittests.small_runs import FEATURES, MODELS, Small
 
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from hypothesis.extra import numpy as hnp
 from scipy.signal import get_window, resample_poly
 

@@ -10,8 +10,11 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import butter, resample, resample_poly, sosfilt
 from scipy.special import digamma

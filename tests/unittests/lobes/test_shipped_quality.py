@@ -11,13 +11,14 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from scipy.signal import butter, sosfilt
 
-from qlung_plugin.lobes.quality import (
-    LearnedQualityScore,
-)
+from qlung_plugin.lobes.quality import LearnedQualityScore
 
 RATE, SECONDS = 8000, 10
 

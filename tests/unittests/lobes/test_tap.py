@@ -10,9 +10,6 @@ import pickle
 
 import pytest
 import torch
-from speechbrain.augment.augmenter import Augmenter
-from speechbrain.augment.time_domain import DropFreq
-from speechbrain.lobes.features import Fbank
 from torch import nn
 
 from qlung_plugin.lobes.quality import (
@@ -25,6 +22,9 @@ from qlung_plugin.lobes.quality import (
 )
 from qlung_plugin.nnet.losses import MarginCost
 from qlung_plugin.nnet.margins import QualityMargin
+from speechbrain.augment.augmenter import Augmenter
+from speechbrain.augment.time_domain import DropFreq
+from speechbrain.lobes.features import Fbank
 
 RATE = 8000
 SHARES = torch.tensor([1.0, 0.6, 0.3])

@@ -8,9 +8,9 @@ import csv
 import json
 
 import pytest
-from speechbrain.dataio.encoder import CategoricalEncoder
 
 from qlung_plugin.nnet.losses.class_counts import read_class_counts
+from speechbrain.dataio.encoder import CategoricalEncoder
 
 # The encoder's order is that of first appearance.
 LABELS = ["hiss", "hum", "hiss", "click", "hiss", "hum"]

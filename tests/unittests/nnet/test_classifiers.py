@@ -9,7 +9,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from speechbrain.nnet.schedulers import LinearScheduler
 
 from qlung_plugin.nnet.classifiers import (
     AngularClassifier,
@@ -21,6 +20,7 @@ from qlung_plugin.nnet.classifiers import (
 from qlung_plugin.nnet.losses import AngularMarginLoss
 from qlung_plugin.nnet.margins import FixedMargin
 from qlung_plugin.nnet.schedulers import CosineScheduler
+from speechbrain.nnet.schedulers import LinearScheduler
 
 CLASSIFIERS = [
     lambda: LinearClassifier(16, 4),

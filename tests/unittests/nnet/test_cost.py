@@ -11,7 +11,6 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as F
-from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import nn
 
 from qlung_plugin.nnet.losses import (
@@ -34,6 +33,7 @@ from qlung_plugin.nnet.margins import (
     QualityMargin,
     WeightedMargin,
 )
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 
 COUNTS = [6, 3, 1]
 SCALE = 30.0

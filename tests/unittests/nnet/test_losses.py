@@ -11,12 +11,11 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from speechbrain.nnet.losses import (
-    AdditiveAngularMargin,
-    AngularMargin,
-    LogSoftmaxWrapper,
+from hypothesis import (
+    assume,
+    given,
+    settings,
+    strategies as st,
 )
 
 from qlung_plugin.nnet.losses import (
@@ -31,6 +30,11 @@ from qlung_plugin.nnet.margins import (
     Margin,
     QualityMargin,
     WeightedMargin,
+)
+from speechbrain.nnet.losses import (
+    AdditiveAngularMargin,
+    AngularMargin,
+    LogSoftmaxWrapper,
 )
 
 ICBHI = (2063, 1215, 501, 363)  # training cycles of the official split

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from sklearn.utils.class_weight import compute_class_weight
 
 from qlung_plugin.nnet.losses import (

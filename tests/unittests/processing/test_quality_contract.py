@@ -8,8 +8,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    strategies as st,
+)
 
 from qlung_plugin.processing.quality import (
     band_levels,

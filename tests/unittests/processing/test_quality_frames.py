@@ -9,8 +9,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    strategies as st,
+)
 
 from qlung_plugin.processing.quality import (
     band_bins,

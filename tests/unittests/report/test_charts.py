@@ -17,10 +17,7 @@ from qlung_plugin.figures.results import (
 from qlung_plugin.report.charts import stack_panels, svg
 from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.quality_analysis import compare_with_errors
-from tests.unittests.report_runs import (
-    make_manifest,
-    make_table,
-)
+from tests.unittests.report_runs import make_manifest, make_table
 
 
 def test_a_chart_is_text_without_black_or_white():

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from PIL import Image
 
 from qlung_plugin.report.media import (

@@ -7,8 +7,10 @@ Authors
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    strategies as st,
+)
 
 from qlung_plugin.report.recordings import _spread, choose_cycles
 from qlung_plugin.scores.icbhi_score import LABELS

@@ -10,10 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qlung_plugin.runs.comparison import (
-    compare_configurations,
-    results_table,
-)
+from qlung_plugin.runs.comparison import compare_configurations, results_table
 from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.intervals import (

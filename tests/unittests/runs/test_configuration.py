@@ -5,8 +5,8 @@ Authors
 """
 
 import pytest
-import speechbrain as sb
 
+import speechbrain as sb
 from qlung_plugin.runs.configuration import (
     find_differences,
     flatten,

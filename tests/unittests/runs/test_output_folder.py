@@ -14,8 +14,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-import speechbrain as sb
 
+import speechbrain as sb
 from qlung_plugin.runs.locks import unlock_all
 from qlung_plugin.runs.output_folder import OutputFolder
 from tests.recipes.conftest import digest_tree

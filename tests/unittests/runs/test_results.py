@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qlung_plugin.runs.predictions import (
-    predictions_table,
-)
+from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import (
     age_group,
     evaluate_predictions,

@@ -7,8 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from hypothesis.extra import numpy as hnp
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 

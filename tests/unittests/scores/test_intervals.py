@@ -9,8 +9,11 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from scipy import stats
 
 from qlung_plugin.scores.icbhi_score import LABELS

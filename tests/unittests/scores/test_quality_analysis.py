@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 

@@ -13,11 +13,7 @@ import soundfile
 from scipy.signal import butter, sosfilt
 
 from qlung_plugin.synthetic.icbhi import generate_icbhi_like
-from tests.unittests.synthetic.spectra import (
-    band_powers,
-    decibels,
-    tonality,
-)
+from tests.unittests.synthetic.spectra import band_powers, decibels, tonality
 
 SPLIT = "ICBHI_challenge_train_test.txt"
 NAME = re.compile(

@@ -6,8 +6,11 @@ Authors
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import (
+    given,
+    settings,
+    strategies as st,
+)
 from scipy.signal import hilbert
 
 from qlung_plugin.synthetic import sounds

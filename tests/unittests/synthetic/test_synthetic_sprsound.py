@@ -19,11 +19,7 @@ from scipy.signal import welch
 from qlung_plugin.dataio.sprsound import TYPES
 from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 from recipes.SPRSound.sprsound_prepare import prepare_sprsound
-from tests.unittests.synthetic.spectra import (
-    band_powers,
-    decibels,
-    tonality,
-)
+from tests.unittests.synthetic.spectra import band_powers, decibels, tonality
 
 NAME = re.compile(r"(9\d{3})_(\d+\.\d)_([01])_p[1-4]_(\d+)")
 FOLDERS = {

@@ -6,12 +6,12 @@ Authors
 
 import pytest
 import torch
-from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.training.checkpoints import (
     CompleteCheckpointer,
     find_checkpoint,
 )
+from speechbrain.utils.checkpoints import Checkpointer
 
 
 class Interrupted(Exception):

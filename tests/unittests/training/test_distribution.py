@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from speechbrain.dataio.dataset import DynamicItemDataset
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from qlung_plugin.scores.icbhi_score import RespiratoryScore
 from qlung_plugin.training.checkpoints import CompleteCheckpointer
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
+from speechbrain.dataio.dataset import DynamicItemDataset
 
 TRUTH = [0, 1, 2, 3, 0, 1, 0]
 

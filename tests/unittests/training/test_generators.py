@@ -9,9 +9,9 @@ import random
 import numpy as np
 import pytest
 import torch
-from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.training.generators import AllGenerators
+from speechbrain.utils.checkpoints import Checkpointer
 
 
 @pytest.fixture(autouse=True)

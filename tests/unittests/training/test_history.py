@@ -8,9 +8,9 @@ import json
 import math
 
 import numpy as np
-from speechbrain.utils.checkpoints import Checkpointer
 
 from qlung_plugin.training.history import TrainingHistory
+from speechbrain.utils.checkpoints import Checkpointer
 
 
 def test_history_continues_where_it_was(tmp_path):

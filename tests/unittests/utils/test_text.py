@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from speechbrain.utils.logger import get_logger
 
 from qlung_plugin.utils.text import guard_terminal, printable, printable_lines
+from speechbrain.utils.logger import get_logger
 
 ROOT = Path(__file__).resolve().parents[3]
 ODD = "\x1b[2Jb\u202ea\x9b\udce9.wav"

@@ -6,6 +6,7 @@ Authors
 
 import torch
 import torch.nn.functional as F
+
 from speechbrain.processing.vocal_features import (
     compute_spectral_entropy,
     mean_over_frames,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
+
 from speechbrain.dataio import audio_io
 from speechbrain.utils.logger import get_logger
 

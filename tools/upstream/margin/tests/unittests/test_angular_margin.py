@@ -52,10 +52,7 @@ def test_each_sample_has_its_own_margin(batch):
 
 
 def test_margins_through_log_softmax_wrapper(batch):
-    from speechbrain.nnet.losses import (
-        AdditiveAngularMargin,
-        LogSoftmaxWrapper,
-    )
+    from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 
     cosines, labels, targets = batch
     margins = torch.linspace(0.0, 0.5, 6)
