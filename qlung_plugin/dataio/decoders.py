@@ -11,6 +11,7 @@ Authors
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from io import UnsupportedOperation
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -75,8 +76,11 @@ class Decoder(ABC):
         """
 
     def seek(self, frame: int) -> None:
-        """Goes to a frame, where it is known how many there are."""
-        raise NotImplementedError
+        """Goes to a frame, where it is known how many there are.
+
+        A decoder that does not know it is read from its start only.
+        """
+        raise UnsupportedOperation("this sound can be read on, not gone to")
 
     @abstractmethod
     def close(self) -> None:
