@@ -5,6 +5,9 @@ Authors
 """
 
 import argparse
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from qlung_plugin.cli.arguments import whole_number
@@ -68,6 +71,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
 
 
+@contextmanager
+def each_warning_once() -> Iterator[None]:
+    """What is logged is printed once: intervals of each checkpoint warn alike."""
+    printed = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        new = message not in printed
+        printed.add(message)
+        return new
+
+    # What prints where, as for a command, nothing else is set up.
+    handler = logging.lastResort
+    assert handler is not None
+    handler.addFilter(is_new)
+    try:
+        yield
+    finally:
+        handler.removeFilter(is_new)
+
+
+@each_warning_once()
 def run(arguments: argparse.Namespace) -> int:
     """Writes the page, and says on stderr what it lacks.
 

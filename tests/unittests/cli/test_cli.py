@@ -197,3 +197,22 @@ def test_reader_may_close_the_pipe():
     )
     os.close(writing)
     assert (run.returncode, run.stderr) == (0, b"")
+
+
+def test_a_report_prints_a_warning_once():
+    code = """
+import logging
+from qlung_plugin.cli.report import each_warning_once
+warn = logging.getLogger("qlung_plugin.scores").warning
+for _ in range(2):
+    with each_warning_once():
+        for number in (1, 2, 1):
+            warn("%d left out", number)
+warn("1 left out")
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stderr.splitlines() == [
+        f"{number} left out" for number in (1, 2, 1, 2, 1)
+    ]
