@@ -6,6 +6,7 @@ Authors
 
 import argparse
 import difflib
+import inspect
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -75,8 +76,8 @@ def text_list(components: "dict[str, Component]") -> str:
         lines.append(f"  {component.tag}")
         arguments = ", ".join(
             argument.name
-            if argument.default is None
-            else f"{argument.name}={argument.default}"
+            if argument.default is inspect.Parameter.empty
+            else f"{argument.name}={argument.default!r}"
             for argument in component.arguments
         )
         for text in (component.description, f"({arguments})"):

@@ -231,7 +231,7 @@ class _Checker:
         if name in LISTED:
             bounds = {**BOUNDS, **LISTED[name].bounds}
             types = {
-                argument.name: argument.type
+                argument.name: argument.annotation
                 for argument in LISTED[name].arguments
             }
         for key, given in arguments.items():

@@ -10,7 +10,7 @@ Authors
  * qlung_plugin contributors
 """
 
-import ast
+import inspect
 import textwrap
 from typing import Any
 
@@ -130,9 +130,9 @@ def _value(component: Component, argument: Argument) -> Any:
     for values in (component.values, REFERENCES):
         if argument.name in values:
             return values[argument.name]
-    if argument.default is None:
+    if argument.default is inspect.Parameter.empty:
         return UNKNOWN
-    return ast.literal_eval(argument.default)
+    return argument.default
 
 
 def _plain(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 A class is in it because of where it is defined and what it inherits from, see
 :func:`find_components`; no list names it. What else is to be known of it is
-told by its docstring and by class attributes, plain literals, which subclasses
+told by its signature, its docstring and class attributes, which subclasses
 inherit:
 
 * ``yaml_key``, the key of the recipes, where it is not that of its kind;
@@ -11,22 +11,27 @@ inherit:
 * ``argument_bounds``, least and largest number by argument, of a model that is
   opened, see :mod:`qlung_plugin.inference.architecture`.
 
-The sources are parsed, not imported: a list of all components takes no torch
-and less time than its import.
-
 Authors
  * qlung_plugin contributors
 """
 
-import ast
+import importlib
+import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-PACKAGE = Path(__file__).parents[1]
-LOBES, NNET = f"{PACKAGE.name}.lobes", f"{PACKAGE.name}.nnet"
+from torch import nn
+
+from qlung_plugin.lobes.features import FrontEnd
+from qlung_plugin.lobes.models.backbone import Backbone
+from qlung_plugin.lobes.quality import QualityMeasure
+from qlung_plugin.nnet.classifiers import Classifier
+from qlung_plugin.nnet.margins import Margin
+from qlung_plugin.nnet.parts import ObjectivePart
+
+PACKAGE = "qlung_plugin"
 
 
 class Kind(NamedTuple):
@@ -34,41 +39,34 @@ class Kind(NamedTuple):
 
     key: str
     place: str  # a package or module of this one
-    base: str  # the class that all of them inherit from, where it is defined
+    base: type  # the class that all of them inherit from
 
 
 KINDS = (
-    Kind("quality", "lobes.quality", f"{LOBES}.quality.base.QualityMeasure"),
-    Kind("quality_tap", "lobes.quality.tap", "torch.nn.Module"),
-    Kind(
-        "compute_features", "lobes.features", f"{LOBES}.features.base.FrontEnd"
-    ),
-    Kind("backbone", "lobes.models", f"{LOBES}.models.backbone.Backbone"),
-    Kind("classifier", "nnet.classifiers", f"{NNET}.classifiers.Classifier"),
-    Kind("margin", "nnet.margins", f"{NNET}.margins.base.Margin"),
-    Kind("loss", "nnet.losses", f"{NNET}.parts.ObjectivePart"),
-    Kind("cost", "nnet.losses.cost", "torch.nn.Module"),
-    Kind("waveform_augmentation", "augment.waveforms", "torch.nn.Module"),
-    Kind("mixing", "augment.mixing", "torch.nn.Module"),
-    Kind("weight_averaging", "training.weight_averaging", "object"),
-    Kind("lr_annealing", "nnet.schedulers", "object"),
+    Kind("quality", "lobes.quality", QualityMeasure),
+    Kind("quality_tap", "lobes.quality.tap", nn.Module),
+    Kind("compute_features", "lobes.features", FrontEnd),
+    Kind("backbone", "lobes.models", Backbone),
+    Kind("classifier", "nnet.classifiers", Classifier),
+    Kind("margin", "nnet.margins", Margin),
+    Kind("loss", "nnet.losses", ObjectivePart),
+    Kind("cost", "nnet.losses.cost", nn.Module),
+    Kind("waveform_augmentation", "augment.waveforms", nn.Module),
+    Kind("mixing", "augment.mixing", nn.Module),
+    Kind("weight_averaging", "training.weight_averaging", object),
+    Kind("lr_annealing", "nnet.schedulers", object),
 )
-
-# Class attributes that are read.
-ATTRIBUTES = ("yaml_key", "yaml_values", "argument_bounds")
 
 SECTION = re.compile(r"^Arguments\n-+\n(.*?)(?=^\w+\n-+$|\Z)", re.M | re.S)
-ENTRY = re.compile(
-    r"^(\w+(?:, \w+)*)(?: : (.*))?\n((?:(?: .*)?\n)+)", flags=re.M
-)
+ENTRY = re.compile(r"^(\w+(?:, \w+)*)(?: : .*)?\n((?:(?: .*)?\n)+)", re.M)
 
 
 class Argument(NamedTuple):
     """An argument of a component."""
 
     name: str
-    default: str | None  # as the code writes it; None: it is required
-    type: str  # as the docstring has it
+    default: Any  # inspect.Parameter.empty if it is required
+    annotation: str
     description: str
 
 
@@ -80,7 +78,7 @@ class Component(NamedTuple):
     key: str  # of the recipes
     module: str  # that defines it
     path: str  # to name it by
-    description: str  # the first sentence of its docstring
+    description: str  # the first paragraph of its docstring
     arguments: tuple[Argument, ...]
     values: dict[str, Any]  # what its YAML block gives to arguments
     bounds: dict[str, tuple[float, float]]  # least, largest number by argument
@@ -89,14 +87,6 @@ class Component(NamedTuple):
     def tag(self) -> str:
         """What makes one of these in YAML."""
         return f"!new:{self.path}"
-
-
-class _Source(NamedTuple):
-    """What the source of a module says."""
-
-    classes: dict[str, ast.ClassDef]
-    imports: dict[str, str]  # where a name comes from
-    exported: tuple[str, ...]  # __all__
 
 
 def find_components() -> dict[str, Component]:
@@ -109,8 +99,7 @@ def find_components() -> dict[str, Component]:
     * is not itself a base, of which the docstring says "Base class" first.
 
     It is named by its package where the package has it in ``__all__``, else by
-    its module. Defaults of arguments are taken to be literals. Two of one name,
-    or a class attribute that is no literal, are a ValueError.
+    its module. Two of one name are a ValueError.
 
     Example
     -------
@@ -118,15 +107,12 @@ def find_components() -> dict[str, Component]:
     >>> component.tag
     '!new:qlung_plugin.nnet.margins.QualityMargin'
     >>> component.arguments[0].name, component.arguments[0].default
-    ('kappa', '0.5')
+    ('kappa', 0.5)
     """
     components: dict[str, Component] = {}
     for kind in KINDS:
-        of_kind = sorted(
-            _components_of(kind),
-            key=lambda component: (component.key, component.name),
-        )
-        for component in of_kind:
+        of_kind = [_describe(kind, cls) for cls in _classes(kind)]
+        for component in sorted(of_kind, key=lambda c: (c.key, c.name)):
             other = components.setdefault(component.name, component)
             if other is not component:
                 raise ValueError(
@@ -136,33 +122,40 @@ def find_components() -> dict[str, Component]:
     return components
 
 
-def _components_of(kind: Kind) -> Iterator[Component]:
-    for module in _modules(f"{PACKAGE.name}.{kind.place}"):
-        for name, node in _read(module).classes.items():
-            lineage, bases = _lineage(module, name)
-            docstring = ast.get_docstring(node) or ""
+def _classes(kind: Kind) -> Iterator[type]:
+    place = importlib.import_module(f"{PACKAGE}.{kind.place}")
+    names = [place.__name__]
+    if hasattr(place, "__path__"):
+        found = pkgutil.walk_packages(place.__path__, f"{place.__name__}.")
+        names += [info.name for info in found if "._" not in info.name]
+    for name in names:
+        for cls in vars(importlib.import_module(name)).values():
             if (
-                name.startswith("_")
-                or kind.base not in bases
-                or docstring.startswith("Base class")
+                isinstance(cls, type)
+                and issubclass(cls, kind.base)
+                and cls.__module__ == name
+                and not cls.__name__.startswith("_")
+                and not (cls.__doc__ or "").startswith("Base class")
             ):
-                continue
-            attributes = _attributes(lineage)
-            package = module.rpartition(".")[0]
-            exported = name in _read(package).exported
-            yield Component(
-                name=name,
-                kind=kind.key,
-                key=attributes.get("yaml_key", kind.key),
-                module=module,
-                path=f"{package if exported else module}.{name}",
-                description=plain_text(
-                    " ".join(docstring.split("\n\n")[0].split())
-                ),
-                arguments=tuple(_arguments(lineage)),
-                values=attributes.get("yaml_values", {}),
-                bounds=attributes.get("argument_bounds", {}),
-            )
+                yield cls
+
+
+def _describe(kind: Kind, cls: type) -> Component:
+    package = cls.__module__.rpartition(".")[0]
+    exported = getattr(importlib.import_module(package), "__all__", ())
+    place = package if cls.__name__ in exported else cls.__module__
+    paragraph = (inspect.getdoc(cls) or "").split("\n\n")[0]
+    return Component(
+        name=cls.__name__,
+        kind=kind.key,
+        key=getattr(cls, "yaml_key", kind.key),
+        module=cls.__module__,
+        path=f"{place}.{cls.__name__}",
+        description=plain_text(" ".join(paragraph.split())),
+        arguments=tuple(_arguments(cls)),
+        values=_inherited(cls, "yaml_values"),
+        bounds=_inherited(cls, "argument_bounds"),
+    )
 
 
 def plain_text(text: str) -> str:
@@ -177,133 +170,27 @@ def plain_text(text: str) -> str:
     return text.replace("``", "")
 
 
-def _path(module: str) -> Path:
-    """Where the source of a module of this package is."""
-    path = PACKAGE.parent.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def _inherited(cls: type, attribute: str) -> dict[str, Any]:
+    """A mapping by class; what is nearest replaces what is inherited."""
+    merged: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        merged.update(vars(base).get(attribute, {}))
+    return merged
 
 
-def _modules(place: str) -> list[str]:
-    """The names of the public modules in a package, or of the one module."""
-    path = _path(place)
-    if path.name != "__init__.py":
-        return [place]
-    paths = sorted(path.parent.rglob("*.py"))
-    parts = [
-        path.relative_to(PACKAGE.parent).with_suffix("").parts for path in paths
-    ]
-    return [
-        ".".join(names)
-        for names in parts
-        if not any(name.startswith("_") for name in names)
-    ]
-
-
-@cache
-def _read(module: str) -> _Source:
-    """The :class:`_Source` of a module of this package."""
-    tree = ast.parse(_path(module).read_text(encoding="utf-8"))
-    source = _Source({}, {}, ())
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            source.classes[node.name] = node
-        elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                name = alias.asname or alias.name
-                source.imports[name] = f"{node.module}.{alias.name}"
-        elif (
-            isinstance(node, ast.Assign)
-            and ast.unparse(node.targets[0]) == "__all__"
-        ):
-            names = tuple(ast.literal_eval(node.value))
-            source = source._replace(exported=names)
-    return source
-
-
-def _find(module: str, name: str) -> tuple[str, str]:
-    """The module that defines a class, and its name there.
-
-    The class may be called ``nn.Module`` in the module that is given; of another
-    package it is found as far as imports tell, such as in ``torch.nn``.
-    """
-    while module.split(".")[0] == PACKAGE.name:
-        source = _read(module)
-        if name in source.classes:
-            break
-        head, _, rest = name.partition(".")
-        path = f"{source.imports.get(head, head)}.{rest}".rstrip(".")
-        module, _, name = path.rpartition(".")
-    return module, name
-
-
-def _lineage(module: str, name: str) -> tuple[list[ast.ClassDef], set[str]]:
-    """A class and all that it inherits from, depth first.
-
-    First those of this package, then where all of them are defined.
-    """
-    nodes: list[ast.ClassDef] = []
-    paths = {f"{module}.{name}".lstrip(".")}
-    if module.split(".")[0] == PACKAGE.name:
-        nodes.append(_read(module).classes[name])
-        for base in map(ast.unparse, nodes[0].bases or [ast.Name("object")]):
-            further, inherited = _lineage(*_find(module, base))
-            nodes += further
-            paths |= inherited
-    return nodes, paths
-
-
-def _attributes(lineage: list[ast.ClassDef]) -> dict[str, Any]:
-    """The values of :data:`ATTRIBUTES`; what is nearest replaces the rest."""
-    attributes: dict[str, Any] = {}
-    for node in reversed(lineage):
-        for member in node.body:
-            if isinstance(member, ast.Assign):
-                name = ast.unparse(member.targets[0])
-            elif isinstance(member, ast.AnnAssign):
-                name = ast.unparse(member.target)
-            else:
-                continue
-            if name not in ATTRIBUTES or member.value is None:
-                continue
-            try:
-                value = ast.literal_eval(member.value)
-            except ValueError as error:
-                raise ValueError(
-                    f"{name} of {node.name} has to be a literal, which is read"
-                    f" without running the code: {error}"
-                ) from error
-            if isinstance(value, dict):
-                value = {**attributes.get(name, {}), **value}
-            attributes[name] = value
-    return attributes
-
-
-def _arguments(lineage: list[ast.ClassDef]) -> Iterator[Argument]:
-    """The arguments of a class, or of the base that takes them for it."""
-    inits = [
-        member
-        for node in lineage
-        for member in node.body
-        if isinstance(member, ast.FunctionDef) and member.name == "__init__"
-    ]
-    if not inits:
-        return
-    described: dict[str, tuple[str, str]] = {}
-    for node in reversed(lineage):  # what is nearest replaces what is inherited
-        described.update(_described(ast.get_docstring(node) or ""))
-    given = inits[0].args
-    names = [argument.arg for argument in given.args[1:]]
-    required = len(names) - len(given.defaults)
-    defaults = [None] * required + [*map(ast.unparse, given.defaults)]
-    for name, default in zip(names, defaults):
-        yield Argument(name, default, *described.get(name, ("", "")))
-
-
-def _described(docstring: str) -> dict[str, tuple[str, str]]:
-    """What the section Arguments says, type and text by argument."""
-    section = SECTION.search(docstring + "\n")
-    return {
-        name: (kind, plain_text(" ".join(text.split())))
-        for names, kind, text in ENTRY.findall(section[1] if section else "")
-        for name in names.split(", ")
-    }
+def _arguments(cls: type) -> Iterator[Argument]:
+    described: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        section = SECTION.search(inspect.cleandoc(base.__doc__ or "") + "\n")
+        for names, text in ENTRY.findall(section[1] if section else ""):
+            text = plain_text(" ".join(text.split()))
+            described.update(dict.fromkeys(names.split(", "), text))
+    for name, parameter in inspect.signature(cls).parameters.items():
+        # A module without an __init__ of its own passes anything on.
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            yield Argument(
+                name,
+                parameter.default,
+                inspect.formatannotation(parameter.annotation),
+                described.get(name, ""),
+            )
