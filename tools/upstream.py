@@ -28,11 +28,13 @@ from upstream_rules import (
     fill_in,
     read_definition,
     replace_all,
+    requirement,
 )
 from upstream_samples import icbhi_samples, sprsound_samples
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = ROOT / "tools" / "upstream"
+REQUIREMENTS = "extra_requirements.txt"
 QUALITY = ROOT / "qlung_plugin" / "processing" / "quality"
 
 # Contents by path in the checkout; a Path is where a link points.
@@ -114,6 +116,7 @@ def icbhi(checkout: Path) -> Files:
         "train.py",
     )
     files[f"{recipe}/icbhi_prepare.py"] = Path("../icbhi_prepare.py")
+    files[f"{recipe}/{REQUIREMENTS}"] = _requirement() + "\n"
     _fill_in_readme(files, f"{recipe}/README.md", checkout)
     files["tests/recipes/ICBHI.csv"] = choose_rows(
         ROOT / "tests/recipes/ICBHI.csv",
@@ -148,6 +151,7 @@ def sprsound(checkout: Path) -> Files:
         "evaluate.py",
     )
     files[f"{recipe}/sprsound_prepare.py"] = Path("../sprsound_prepare.py")
+    files[f"{recipe}/{REQUIREMENTS}"] = _requirement() + "\n"
     _fill_in_readme(files, f"{recipe}/README.md", checkout)
     files["tests/recipes/SPRSound.csv"] = choose_rows(
         ROOT / "tests/recipes/SPRSound.csv",
@@ -167,6 +171,12 @@ PULL_REQUESTS: dict[str, Callable[[Path], Files]] = {
 
 def _read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
+
+
+def _requirement() -> str:
+    git = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
+    origin = subprocess.run(git, capture_output=True, text=True).stdout.strip()
+    return requirement(origin, ROOT)
 
 
 def _templates(folder: str, at: str = ".") -> Files:
@@ -253,6 +263,10 @@ def main() -> None:
     except (OSError, ValueError) as error:
         sys.exit(str(error))
     write(checkout, files)
+    if any(name.endswith(REQUIREMENTS) for name in files):
+        print(f"{REQUIREMENTS}: {_requirement()}")
+        if "git+file:" in _requirement():
+            print("Others cannot install that: write a public address there")
     print(
         f"{len(files)} files in {checkout}: git status and git diff show them"
     )

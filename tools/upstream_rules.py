@@ -71,6 +71,26 @@ def replace_all(text: str, new_by_old: Mapping[str, str], where: str) -> str:
     return text
 
 
+def requirement(origin: str, here: Path) -> str:
+    """This package, for pip, from where its repository came from.
+
+    Without an origin, or with one on this machine, that is the repository itself.
+
+    Example
+    -------
+    >>> requirement("git@example.org:people/repository.git", Path("/here"))
+    'qlung_plugin @ git+https://example.org/people/repository.git'
+    >>> requirement("", Path("/here"))
+    'qlung_plugin @ git+file:///here'
+    """
+    # Without the user and the password that it may have been cloned with
+    by = r"^(?:https://|ssh://)?[^@/]+@([^:/]+)(?::\d+/|[:/])"
+    address = re.sub(by, r"https://\1/", origin)
+    if not address.startswith("https://"):
+        address = here.as_uri()
+    return f"qlung_plugin @ git+{address}"
+
+
 def read_definition(path: Path, name: str) -> str:
     """The text of a function or class of a module, and two blank lines."""
     text = path.read_text(encoding="utf-8")

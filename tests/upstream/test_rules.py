@@ -7,10 +7,12 @@ Authors
 import doctest
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import upstream
 import upstream_rules
+from packaging.requirements import Requirement
 from upstream_rules import (
     Edit,
     apply_edits,
@@ -19,6 +21,7 @@ from upstream_rules import (
     fill_in,
     read_definition,
     replace_all,
+    requirement,
 )
 
 from tests.upstream.conftest import PULL_REQUESTS, ROOT
@@ -51,6 +54,23 @@ def test_a_rule_without_anything_to_do_is_an_error(rule):
         rule()
 
 
+@pytest.mark.parametrize(
+    "origin, address",
+    [
+        ("https://host.org/a/b.git", "https://host.org/a/b.git"),
+        ("git@host.org:a/b.git", "https://host.org/a/b.git"),
+        ("ssh://git@host.org/a/b", "https://host.org/a/b"),
+        ("ssh://git@host.org:22/a/b", "https://host.org/a/b"),
+        ("https://me:secret@host.org/a/b", "https://host.org/a/b"),
+        ("/somewhere/else", "file:///a%20b"),
+        ("", "file:///a%20b"),
+    ],
+)
+def test_pip_is_told_where_this_repository_came_from(origin, address):
+    parsed = Requirement(requirement(origin, Path("/a b")))
+    assert (parsed.name, parsed.url) == ("qlung_plugin", f"git+{address}")
+
+
 def test_edits_know_the_end_of_a_definition():
     edited = apply_edits(TEXT, [Edit("class A:\n", "x = 1", "y = 2")], "a.py")
     assert edited == TEXT.replace("x = 1", "y = 2", 1)
@@ -79,6 +99,9 @@ def test_recipes_are_made_of_what_is_here(clone):
         readme = next(f for f in files if f.endswith("/README.md"))
         assert files[readme].count("| qlung |") == 3
         assert "@misc{}" in files[readme]
+        needed = f"{script.rpartition('/')[0]}/extra_requirements.txt"
+        for line in files[needed].splitlines():
+            assert Requirement(line).url.startswith("git+")
         table = f"tests/recipes/{readme.split('/')[1]}.csv"
         assert "tests/samples/" in files[table]
 
