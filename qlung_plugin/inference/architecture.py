@@ -18,7 +18,6 @@ Authors
 """
 
 import importlib
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,32 +28,22 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from qlung_plugin.inference.components import find_components
+from qlung_plugin.inference.components import PACKAGE, find_components
 from qlung_plugin.utils.state_dicts import DAMAGED
 
-PACKAGE = "qlung_plugin"
-
-Place = tuple[str | int, ...]  # names of what a value is in, and its own
 Bounds = Mapping[str, tuple[float, float]]
-
-# The public components of these kinds: each is one by where this package defines
-# it, see components.find_components.
-KINDS = ("quality", "compute_features", "backbone", "classifier")
-LISTED = {
-    component.path: component
-    for component in find_components().values()
-    if component.kind in KINDS
-}
 
 # Front ends and qualities compute tables as they are made, which BOUNDS keeps
 # small and MOST_OBJECTS few. Only data tell their shapes, so they are made even
 # for an outline.
-COMPUTING = tuple(
-    path
-    for path, component in LISTED.items()
-    if component.kind in ("quality", "compute_features")
-)
-
+COMPUTING = ("quality", "compute_features")
+# The public components of these kinds: each is one by where this package defines
+# it, see components.find_components.
+LISTED = {
+    component.path: component
+    for component in find_components().values()
+    if component.kind in (*COMPUTING, "backbone", "classifier")
+}
 COMPONENTS = (
     *LISTED,
     f"{PACKAGE}.dataio.cycles.CycleFeatures",
@@ -92,13 +81,9 @@ BOUNDS: Bounds = {
     "tdnn_blocks": (1, 128),
 }
 ANY_NUMBER = (-1_000_000, 1_000_000)
-LONGEST_NAME = 100  # of an argument
-LONGEST_TEXT = 1_000
-LONGEST_LIST = 1_000
 MOST_VALUES = 20_000
 MOST_OBJECTS = 100  # of which each may compute tables
 MOST_MODULES = 20_000  # AST has 163; even without parameters they take memory
-DEEPEST = 20
 
 # What an argument has to be that would lead to a file, a network or a device.
 FIXED = {"pretrained_weights": (None, "none"), "device": ("cpu",)}
@@ -122,22 +107,9 @@ def check(architecture: object, trust: str | Iterable[str] = ()) -> None:
     """
     if not isinstance(architecture, dict):
         raise ValueError("an architecture is a mapping")
-    checker = _Checker(trusted_modules(trust))
+    checker = _Checker((trust,) if isinstance(trust, str) else tuple(trust))
     for name, value in architecture.items():
-        checker.check_value(value, (name,), name)
-
-
-def trusted_modules(trust: str | Iterable[str]) -> tuple[str, ...]:
-    """The names of modules that a caller trusts: one, or any number."""
-    names = (trust,) if isinstance(trust, str) else trust
-    if not isinstance(names, Iterable) or not all(
-        isinstance(name, str) for name in names
-    ):
-        raise ValueError(
-            f"trust={trust!r} names no modules: it is one such as"
-            " 'my_module', or a list of them"
-        )
-    return tuple(names)
+        checker.check_value(value, name, name)
 
 
 class _Checker:
@@ -151,8 +123,8 @@ class _Checker:
     def check_value(
         self,
         value: object,
-        place: Place,
-        name: object,
+        place: str,
+        name: str,
         bounds: Bounds = BOUNDS,
         mapping: bool = False,
     ) -> None:
@@ -161,122 +133,92 @@ class _Checker:
         ``bounds`` are the least and largest number by argument; ``mapping``
         says whether it may be a mapping that is no object.
         """
-        where = dotted(place)
         self.budget -= 1
-        if self.budget < 0 or len(place) > DEEPEST:
-            raise ValueError(
-                f"{where[:200]}: too many values, or nested too deeply"
-            )
-        if (
-            not isinstance(name, str)
-            or not name.isidentifier()
-            or len(name) > LONGEST_NAME
-        ):
-            raise ValueError(f"{where[:200]}: no name of an argument")
+        if self.budget < 0:
+            raise ValueError(f"{place}: more than {MOST_VALUES} values")
         if name in FIXED:
-            _check_fixed(value, where, FIXED[name])
-        elif isinstance(value, dict):
-            self.check_mapping(value, place, bounds, mapping)
+            _check_fixed(value, place, FIXED[name])
         elif isinstance(value, list):
-            if len(value) > LONGEST_LIST:
-                raise ValueError(f"{where}: a list of {len(value)} values")
             for position, part in enumerate(value):
                 self.check_value(
-                    part, (*place, position), name, bounds, mapping
+                    part, f"{place}.{position}", name, bounds, mapping
                 )
-        else:
-            _check_plain(value, where, bounds.get(name, ANY_NUMBER))
-
-    def check_mapping(
-        self, value: dict, place: Place, bounds: Bounds, mapping: bool
-    ) -> None:
-        """Checks an object, a reference, or where it may be, a mapping."""
-        where = dotted(place)
-        if "class" in value:
+        elif not isinstance(value, dict):
+            _check_plain(value, place, bounds.get(name, ANY_NUMBER))
+        elif "class" in value:
             self.check_object(value, place)
-            self.objects.add(where)
+            self.objects.add(place)
             if len(self.objects) > MOST_OBJECTS:
-                raise ValueError(f"{where}: more than {MOST_OBJECTS} objects")
+                raise ValueError(f"{place}: more than {MOST_OBJECTS} objects")
         elif "reference" in value:
-            if value.keys() != {"reference"} or not (
-                isinstance(value["reference"], str)
-                and value["reference"] in self.objects
-            ):
+            if len(value) > 1 or value["reference"] not in list(self.objects):
                 raise ValueError(
-                    f"{where}: a reference is to an object that comes before"
+                    f"{place}: a reference is to an object that comes before"
                 )
         elif mapping:
             for key, part in value.items():
-                self.check_value(part, (*place, key), key, bounds, True)
+                self.check_value(part, f"{place}.{key}", key, bounds, True)
         else:
-            raise ValueError(f"{where}: a mapping, but no object")
+            raise ValueError(f"{place}: a mapping, but no object")
 
-    def check_object(self, value: dict, place: Place) -> None:
+    def check_object(self, value: dict, place: str) -> None:
         """Checks the class and the arguments of an object."""
-        where, name = dotted(place), value["class"]
+        name, arguments = value["class"], value.get("arguments", {})
         own = not isinstance(name, str) or name not in COMPONENTS
         if own:
-            _check_trusted(name, where, self.trust)
-        arguments = value.get("arguments", {})
+            _check_trusted(name, place, self.trust)
         if value.keys() - {"class", "arguments"} or not isinstance(
             arguments, list if name == SEQUENTIAL and arguments else dict
         ):
             raise ValueError(
-                f"{where}: an object has a class and, by their names, arguments"
+                f"{place}: an object has a class and, by their names, arguments"
             )
         if isinstance(arguments, list):
             self.check_value(arguments, place, "parts")
             return
-        bounds, types = BOUNDS, {}
+        bounds, annotations = BOUNDS, {}
         if name in LISTED:
             bounds = {**BOUNDS, **LISTED[name].bounds}
-            types = {
+            annotations = {
                 argument.name: argument.annotation
                 for argument in LISTED[name].arguments
             }
         for key, given in arguments.items():
-            mapping = re.search(r"\bdict\b", types.get(key, "")) is not None
+            annotation = annotations.get(key, "")
+            mapping = re.search(r"\bdict\b", annotation) is not None
             if mapping:
                 if not isinstance(given, (dict, type(None))):
                     raise ValueError(
-                        f"{where}: {key} has to be written out, and no"
+                        f"{place}: {key} has to be written out, and no"
                         f" {type(given).__name__}"
                     )
-            elif (
-                re.search(r"\bPath\b", types.get(key, "")) and key not in FIXED
-            ):
-                _check_fixed(given, f"{where}.{key}", (None,))
-            self.check_value(given, (*place, key), key, bounds, mapping or own)
+            elif re.search(r"\bPath\b", annotation) and key not in FIXED:
+                _check_fixed(given, f"{place}.{key}", (None,))
+            self.check_value(
+                given, f"{place}.{key}", key, bounds, mapping or own
+            )
 
 
-def dotted(place: Place) -> str:
-    """A place in words, for messages and references."""
-    return ".".join(map(str, place))
-
-
-def _check_plain(value: object, where: str, bounds: tuple) -> None:
+def _check_plain(value: object, place: str, bounds: tuple) -> None:
     """Checks text, number, truth or null."""
-    if isinstance(value, str):
-        if len(value) > LONGEST_TEXT:
-            raise ValueError(f"{where}: a text of {len(value)} characters")
-    elif isinstance(value, (int, float)):  # truth included, which is 0 or 1
+    if isinstance(value, (int, float)):  # truth included, which is 0 or 1
         low, high = bounds
         if not low <= value <= high:  # NaN neither
-            raise ValueError(f"{where}: {value} is not in {low} to {high}")
-    elif value is not None:
-        raise ValueError(f"{where}: a {type(value).__name__} is not plain")
+            raise ValueError(f"{place}: {value} is not in {low} to {high}")
+    elif not isinstance(value, (str, type(None))):
+        raise ValueError(f"{place}: a {type(value).__name__} is not plain")
 
 
-def _check_fixed(value: object, where: str, allowed: tuple) -> None:
+def _check_fixed(value: object, place: str, allowed: tuple) -> None:
     """Checks what would lead to a file, a network or a device."""
     if value not in allowed:
         raise ValueError(
-            f"{where}: {str(value)[:100]!r} would be looked for outside of the"
-            f" model; only {allowed[0]} is allowed"
+            f"{place}: {value!r} would be looked for outside of the model; only"
+            f" {allowed[0]} is allowed"
         )
 
 
-def _check_trusted(name: object, where: str, trust: tuple[str, ...]) -> None:
+def _check_trusted(name: object, place: str, trust: tuple[str, ...]) -> None:
     """Checks that a name is of a class that a trusted module defines.
 
     A function is none, nor a class that the module imports from elsewhere, nor
@@ -285,14 +227,14 @@ def _check_trusted(name: object, where: str, trust: tuple[str, ...]) -> None:
     module, _, attribute = str(name).rpartition(".")
     if not isinstance(name, str) or not _is_in(module, trust):
         raise ValueError(
-            f"{where}: {str(name)[:200]!r} is none of the components that a"
-            " model may have, and of no module that trust (--trust) names"
+            f"{place}: {name!r} is none of the components that a model may have,"
+            " and of no module that trust (--trust) names"
         )
     try:
         component = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:
         raise ValueError(
-            f"{where}: {module} cannot be imported ({error}): put its folder on"
+            f"{place}: {module} cannot be imported ({error}): put its folder on"
             " PYTHONPATH"
         ) from error
     if not (
@@ -301,18 +243,16 @@ def _check_trusted(name: object, where: str, trust: tuple[str, ...]) -> None:
         and _is_in(component.__module__, trust)
     ):
         raise ValueError(
-            f"{where}: {module} defines no torch.nn.Module called {attribute}"
+            f"{place}: {module} defines no torch.nn.Module called {attribute}"
         )
 
 
 def _is_in(module: str, packages: Iterable[str]) -> bool:
     """Whether a module is one of some, or in one of some packages."""
-    return any(
-        module == name or module.startswith(f"{name}.") for name in packages
-    )
+    return any(f"{module}.".startswith(f"{name}.") for name in packages)
 
 
-def own_modules(architecture: dict) -> list[str]:
+def own_modules(architecture: object) -> list[str]:
     """The modules from outside that an architecture names, each once.
 
     Example
@@ -320,18 +260,17 @@ def own_modules(architecture: dict) -> list[str]:
     >>> own_modules({"backbone": {"class": "mine.Own"}, "quality": {"a": [1]}})
     ['mine']
     """
-    modules: dict[str, None] = {}
-    values: list = [architecture]
-    while values:
-        value = values.pop()
-        if isinstance(value, dict):
-            name = value.get("class")
-            if isinstance(name, str) and name not in COMPONENTS:
-                modules[name.rpartition(".")[0]] = None
-            values.extend(value.values())
-        elif isinstance(value, list):
-            values.extend(value)
-    return list(modules)
+    if isinstance(architecture, list):
+        architecture = dict(enumerate(architecture))
+    if not isinstance(architecture, dict):
+        return []
+    name = architecture.get("class")
+    modules = []
+    if isinstance(name, str) and name not in COMPONENTS:
+        modules = [name.rpartition(".")[0]]
+    for value in architecture.values():
+        modules += own_modules(value)
+    return list(dict.fromkeys(modules))
 
 
 def build(
@@ -354,10 +293,10 @@ def build(
     Linear(in_features=8, out_features=4, bias=True)
     """
     check(architecture, trust)
-    objects: dict[str, object] = {}
+    objects: dict[str, Any] = {}
     with _counting_modules():
         return {
-            name: _make(value, (name,), objects, device)
+            name: _make(value, name, objects, device)
             for name, value in architecture.items()
         }
 
@@ -380,12 +319,10 @@ def _counting_modules() -> Iterator[None]:
         hook.remove()
 
 
-def _make(
-    value: Any, place: Place, objects: dict[str, Any], device: str
-) -> Any:
+def _make(value: Any, place: str, objects: dict[str, Any], device: str) -> Any:
     if isinstance(value, list):
         return [
-            _make(part, (*place, position), objects, device)
+            _make(part, f"{place}.{position}", objects, device)
             for position, part in enumerate(value)
         ]
     if not isinstance(value, dict):
@@ -393,51 +330,33 @@ def _make(
     if "reference" in value:
         return objects[value["reference"]]
     if "class" not in value:
-        return {
-            key: _make(part, (*place, key), objects, device)
-            for key, part in value.items()
-        }
-    name, given = value["class"], value.get("arguments", {})
-    parts = given.items() if isinstance(given, dict) else enumerate(given)
-    made: dict[Any, Any] = {
-        key: _make(part, (*place, key), objects, device) for key, part in parts
-    }
+        return _make_parts(value, place, objects, device)
+    name, arguments = value["class"], value.get("arguments", {})
+    parts, options = [], {}
+    if isinstance(arguments, list):
+        parts = _make(arguments, place, objects, device)
+    else:
+        options = _make_parts(arguments, place, objects, device)
     module, _, attribute = name.rpartition(".")
     component = getattr(importlib.import_module(module), attribute)
-    where = dotted(place)
     # Nobody knows what a component from outside computes as it is made.
-    computing = name in COMPUTING or name not in COMPONENTS
+    computing = name not in COMPONENTS or (
+        name in LISTED and LISTED[name].kind in COMPUTING
+    )
     try:
         with torch.device("cpu" if computing else device):
-            objects[where] = (
-                component(**made)
-                if isinstance(given, dict)
-                else component(*made.values())
-            )
+            objects[place] = component(*parts, **options)
     except UNFIT as error:
         raise ValueError(
-            f"{where}: {attribute} cannot be made of these arguments: {error}"
+            f"{place}: {attribute} cannot be made of these arguments: {error}"
         ) from error
-    return objects[where]
+    return objects[place]
 
 
-def size_in_bytes(objects: dict) -> int:
-    """How much memory the modules among some objects take, on ``meta`` too.
-
-    Parameters and buffers that are shared count once.
-
-    Example
-    -------
-    >>> size_in_bytes({"layer": nn.Linear(3, 2), "labels": ["a"]})
-    32
-    """
-    tensors = {
-        id(tensor): tensor
-        for module in objects.values()
-        if isinstance(module, nn.Module)
-        for tensor in (*module.parameters(), *module.buffers())
+def _make_parts(
+    values: dict[str, Any], place: str, objects: dict[str, Any], device: str
+) -> dict[str, Any]:
+    return {
+        key: _make(value, f"{place}.{key}", objects, device)
+        for key, value in values.items()
     }
-    return sum(
-        math.prod(tensor.shape) * tensor.element_size()
-        for tensor in tensors.values()
-    )

@@ -4,16 +4,14 @@ Authors
  * qlung_plugin contributors
 """
 
-import re
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HTTPError
+from huggingface_hub.errors import HFValidationError, HTTPError
+from huggingface_hub.utils import validate_repo_id
 
 from qlung_plugin.inference.safe_files import LARGEST_WEIGHTS
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS
-
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 FILES = [MODEL_JSON, WEIGHTS]
 
@@ -26,10 +24,11 @@ def is_hub_id(source: object) -> bool:
     >>> [is_hub_id(text) for text in ("a/b-1", "a", "a/b/c", "../b", "a/b..c")]
     [True, False, False, False, False]
     """
-    text = str(source)
-    return HUB_ID.fullmatch(text) is not None and not re.search(
-        r"\.\.|--|\.git$", text
-    )
+    try:
+        validate_repo_id(str(source))
+    except HFValidationError:
+        return False
+    return "/" in str(source)
 
 
 def download(hub_id: str) -> Path:

@@ -24,6 +24,7 @@ from qlung_plugin.dataio.cycles import (
     FixedLength,
 )
 from qlung_plugin.inference.architecture import UNFIT
+from qlung_plugin.inference.safe_files import LARGEST_WEIGHTS
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.quality import QualityMeasure
 from qlung_plugin.nnet.classifiers import Classifier, logits_and_cosines
@@ -65,36 +66,35 @@ def check_kinds(model: dict[str, Any], own: bool = False) -> None:
             own and kind in OWN_KINDS and isinstance(part, nn.Module)
         ):
             raise ValueError(f"{name} is missing, or is something else")
-
-
-def check_parts(
-    outline: dict[str, Any], labels: object, own: bool = False
-) -> None:
-    """Checks that the parts of a model go together and take bounded memory.
-
-    The parameters may be on the device ``meta``; the labels are to be a list of
-    different texts, one per class. On no step of its way, a cycle may take more
-    memory than :data:`LARGEST_ACTIVATION`. What components from outside
-    (``own``) do with it is theirs, and may be what an outline cannot do.
-    """
-    check_kinds(outline, own)
-    cycle_features = outline["cycle_features"]
+    cycle_features = model["cycle_features"]
     if not (
         isinstance(cycle_features.resampler, CycleResampler)
         and isinstance(cycle_features.fix_length, FixedLength)
         and isinstance(cycle_features.compute_features, nn.Module)
     ):
         raise ValueError("cycle_features is made of something else")
-    if not (
-        isinstance(labels, list)
-        and all(isinstance(label, str) for label in labels)
-        and "".join(labels).isprintable()  # nor controls a terminal
-        and len(set(labels)) == len(labels)
-    ):
-        raise ValueError("labels is no list of different texts in one line")
-    if own:
-        return
-    _check_rates(cycle_features)
+
+
+def check_size(outline: dict[str, nn.Module]) -> None:
+    """Checks how much memory the parameters and buffers of a model take."""
+    modules = nn.ModuleDict(outline)  # what is shared counts once
+    size = sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in (*modules.parameters(), *modules.buffers())
+    )
+    if size > LARGEST_WEIGHTS:
+        raise ValueError(
+            f"a model of {size} bytes, when {LARGEST_WEIGHTS} is the limit"
+        )
+
+
+def check_parts(outline: dict[str, Any], labels: list[str]) -> None:
+    """Checks that the parts of a model go together and take bounded memory.
+
+    The parameters may be on the device ``meta``. On no step of its way, a cycle
+    may take more memory than :data:`LARGEST_ACTIVATION`.
+    """
+    _check_rates(outline["cycle_features"])
     _check_analyses(outline["quality"])
     shape = _shape_of_logits(outline)
     if shape != (1, len(labels)):
@@ -187,7 +187,7 @@ class _Bounded(TorchDispatchMode):
         return result
 
 
-def check_tensors(model: dict[str, nn.Module], origin: str | Path) -> None:
+def check_tensors(modules: nn.Module, origin: str | Path) -> None:
     """Checks that there are numbers in all parameters and buffers.
 
     NaN is allowed where a quality measure was not fitted and need not be; one
@@ -198,40 +198,34 @@ def check_tensors(model: dict[str, nn.Module], origin: str | Path) -> None:
     -------
     >>> norm = nn.BatchNorm1d(2)
     >>> _ = norm.running_var.fill_(-1)
-    >>> check_tensors({"backbone": norm}, "model.safetensors")
+    >>> check_tensors(norm, "model.safetensors")
     Traceback (most recent call last):
     ...
-    ValueError: model.safetensors: backbone.running_var has a negative variance
+    ValueError: model.safetensors: running_var has a negative variance
     """
-    for part, module in model.items():
-        unfitted = _unfitted(module)
-        # Not only the state dict: what a constructor computed is used, too.
-        for key, tensor in (
-            *module.named_parameters(),
-            *module.named_buffers(),
-        ):
-            name = f"{origin}: {part}.{key}"
-            if key in unfitted:
-                continue
-            if not tensor.isfinite().all():
-                raise ValueError(
-                    f"{name} holds NaN or infinite numbers: did the training"
-                    " diverge?"
-                )
-            elif key.endswith("running_var") and (tensor < 0).any():
-                raise ValueError(f"{name} has a negative variance")
+    unfitted = _unfitted(modules)
+    # Not only the state dict: what a constructor computed is used, too.
+    for key, tensor in (*modules.named_parameters(), *modules.named_buffers()):
+        if key not in unfitted and not tensor.isfinite().all():
+            raise ValueError(
+                f"{origin}: {key} holds NaN or infinite numbers: did the"
+                " training diverge?"
+            )
+        if key.endswith("running_var") and (tensor < 0).any():
+            raise ValueError(f"{origin}: {key} has a negative variance")
+    for name, module in modules.named_children():
         if isinstance(module, QualityMeasure):
             try:
                 module.check_fitted()
             except ValueError as error:
-                raise ValueError(f"{origin}: {part}.{error}") from error
+                raise ValueError(f"{origin}: {name}.{error}") from error
 
 
-def _unfitted(module: nn.Module) -> set[str]:
+def _unfitted(modules: nn.Module) -> set[str]:
     """Names of the measures' buffers that are all NaN, and may be."""
     return {
-        f"{place}.{key}".removeprefix(".")
-        for place, measure in module.named_modules()
+        f"{place}.{key}"
+        for place, measure in modules.named_modules()
         if isinstance(measure, QualityMeasure)
         and hasattr(measure, "normalisation")
         for key, buffer in measure.named_buffers(recurse=False)

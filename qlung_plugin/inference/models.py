@@ -16,27 +16,31 @@ from typing import Any
 
 from torch import nn
 
-from qlung_plugin.inference.architecture import (
-    build,
-    own_modules,
-    size_in_bytes,
-)
+from qlung_plugin.inference.architecture import build, own_modules
 from qlung_plugin.inference.hub import download, is_hub_id
 from qlung_plugin.inference.model_checks import (
     PARTS,
     check_kinds,
     check_parts,
+    check_size,
     check_tensors,
 )
-from qlung_plugin.inference.safe_files import (
-    LARGEST_WEIGHTS,
-    read_tensors,
-    read_text,
-)
+from qlung_plugin.inference.safe_files import read_tensors, read_text
 from qlung_plugin.inference.trained_model import FORMAT_VERSION
+from qlung_plugin.runs import schema
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS, RunFolder
 from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
 from qlung_plugin.utils.ordinary_files import parse_json
+
+LONGEST = 1000  # characters of a message
+
+# What a model.json has to say; what is made of its parts is checked as they are.
+VERSION = {"format_version": schema.whole(1, 10**6)}
+DESCRIPTION = {
+    "architecture": dict.fromkeys(PARTS, schema.Kind("any", lambda _: True)),
+    "labels": [schema.NAME],
+    "provenance": {"checkpoint": schema.NAME},
+}
 
 
 def open_model(
@@ -162,28 +166,25 @@ def _find_in_run(folder: Path, checkpoint: str) -> Path:
 
 
 def _open_folder(folder: Path, trust: str | Iterable[str]) -> dict[str, Any]:
-    path = folder / MODEL_JSON
+    path, weights = folder / MODEL_JSON, folder / WEIGHTS
     description = _read_description(folder)
-    architecture = description["architecture"]
-    own = bool(own_modules(architecture))
-    with _errors_naming(path):
-        outline = build(architecture, "meta", trust)
-        size = size_in_bytes(outline)
-        if size > LARGEST_WEIGHTS:
-            raise ValueError(
-                f"a model of {size} bytes, when {LARGEST_WEIGHTS} is the limit"
-            )
-        check_kinds(outline, own)
-        modules = nn.ModuleDict({name: outline[name] for name in PARTS})
-    if not (folder / WEIGHTS).exists():
+    architecture = {name: description["architecture"][name] for name in PARTS}
+    if not weights.exists():
         raise FileNotFoundError(f"{folder} has no {WEIGHTS} beside its model")
-    tensors = read_tensors(folder / WEIGHTS, folder, modules.state_dict())
     with _errors_naming(path):
-        check_parts(outline, description["labels"], own)
-        made = build(architecture, trust=trust)
-    model = {name: made[name].eval() for name in PARTS}
-    nn.ModuleDict(model).load_state_dict(tensors)
-    check_tensors(model, folder / WEIGHTS)
+        own = bool(own_modules(architecture))
+        outline = build(architecture, "meta", trust)
+        check_kinds(outline, own)
+        expected = nn.ModuleDict(outline).state_dict()
+        check_size(outline)
+    tensors = read_tensors(weights, folder, expected)
+    with _errors_naming(path):
+        if not own:
+            check_parts(outline, description["labels"])
+        model = build(architecture, trust=trust)
+    modules = nn.ModuleDict(model).eval()
+    modules.load_state_dict(tensors)
+    check_tensors(modules, weights)
     provenance = description["provenance"]
     return {
         **model,
@@ -199,35 +200,19 @@ def _read_description(folder: Path) -> dict[str, Any]:
     """What a model.json says, if this version can read it."""
     path = folder / MODEL_JSON
     description = parse_json(read_text(path, folder), path)
-    with _errors_naming(path):
-        _check_description(description)
-    return description
-
-
-def _check_description(description: Any) -> None:
-    if not isinstance(description, dict):
-        raise ValueError("no description of a model")
-    version = description.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise ValueError("no description of a model: no format_version")
+    schema.check(description, VERSION, path)
+    version = description["format_version"]
     if version > FORMAT_VERSION:
         raise ValueError(
-            f"written in format {version} by a newer version of qlung_plugin;"
+            f"{path} is of format {version}, of a newer version of qlung_plugin;"
             f" this one reads up to {FORMAT_VERSION}: upgrade it"
         )
-    for key, kind in (
-        ("architecture", dict),
-        ("labels", list),
-        ("provenance", dict),
-    ):
-        if not isinstance(description.get(key), kind):
-            raise ValueError(f"no description of a model: {key} is missing")
-    missing = [
-        name for name in PARTS if name not in description["architecture"]
-    ]
-    if missing:
-        raise ValueError(f"an architecture without {', '.join(missing)}")
-    check_checkpoint(description["provenance"].get("checkpoint"))
+    schema.check(description, DESCRIPTION, path)
+    if len(set(description["labels"])) != len(description["labels"]):
+        raise ValueError(f"{path}: labels is no list of different texts")
+    with _errors_naming(path):
+        check_checkpoint(description["provenance"]["checkpoint"])
+    return description
 
 
 @contextmanager
@@ -242,4 +227,5 @@ def _errors_naming(path: Path) -> Iterator[None]:
         TypeError,
         ValueError,
     ) as error:
-        raise ValueError(f"{path}: {error}") from error
+        # It quotes what the file says, which may be of any length.
+        raise ValueError(f"{path}: {str(error)[:LONGEST]}") from error

@@ -22,7 +22,6 @@ from qlung_plugin.utils.ordinary_files import (
 )
 from qlung_plugin.utils.state_dicts import DAMAGED
 
-LARGEST_HEADER = 2**20  # bytes, of names and shapes of tensors
 LARGEST_WEIGHTS = 2**31  # bytes of a model: six times the largest backbone
 
 # What safetensors calls the types that weights have.
@@ -38,8 +37,8 @@ DTYPES = {
 }
 
 
-def check_file(path: Path, folder: Path, largest: int) -> int:
-    """Checks a file before it is opened, and returns its size in bytes.
+def check_file(path: Path, folder: Path, largest: int) -> None:
+    """Checks a file before it is opened.
 
     It may be no link out of its folder. That of a snapshot in the cache of the
     Hugging Face hub counts as the cached repository, where its links lead to.
@@ -59,13 +58,13 @@ def check_file(path: Path, folder: Path, largest: int) -> int:
             f"{path} is a link out of its folder, to {target}: put the file"
             " itself there"
         )
-    return ordinary_size(path, largest)
+    ordinary_size(path, largest)
 
 
-def read_text(path: Path, folder: Path, largest: int = LARGEST_TEXT) -> str:
+def read_text(path: Path, folder: Path) -> str:
     """Reads a text; see :func:`check_file`."""
-    check_file(path, folder, largest)
-    return read_ordinary(path, largest)
+    check_file(path, folder, LARGEST_TEXT)
+    return read_ordinary(path)
 
 
 def read_tensors(
@@ -90,14 +89,7 @@ def read_tensors(
         name: (DTYPES.get(tensor.dtype), tuple(tensor.shape))
         for name, tensor in expected.items()
     }
-    size = check_file(path, folder, LARGEST_WEIGHTS + LARGEST_HEADER)
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > min(size - 8, LARGEST_HEADER):
-        raise ValueError(
-            f"{path} is no safetensors file, or truncated: a header of"
-            f" {length} bytes in a file of {size}"
-        )
+    check_file(path, folder, LARGEST_WEIGHTS)
     try:
         # Checked and read by one parser, from one file.
         with safe_open(path, "pt") as tensors:

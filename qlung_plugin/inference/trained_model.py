@@ -8,7 +8,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,10 @@ from torch import nn
 
 import speechbrain
 from qlung_plugin import __version__
-from qlung_plugin.inference.architecture import (
-    Place,
-    check,
-    dotted,
-    own_modules,
-)
+from qlung_plugin.inference.architecture import check, own_modules
 from qlung_plugin.inference.model_checks import PARTS, check_kinds
 from qlung_plugin.inference.provenance import choose_data, read_settings
-from qlung_plugin.lobes.quality import LearnedQualityScore, QualityMeasure
+from qlung_plugin.lobes.quality import LearnedQualityScore
 from qlung_plugin.lobes.quality.coefficients import plain_coefficients
 from qlung_plugin.runs.configuration import plain_scalar, yaml_tag
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS
@@ -118,9 +112,9 @@ class ArchitectureReader:
 
     def read(self, key: str) -> object:
         """What a key of the YAML says."""
-        return self._value(self.keys[key], (key,))
+        return self._value(self.keys[key], key)
 
-    def _value(self, node: object, place: Place) -> object:
+    def _value(self, node: object, place: str) -> object:
         tag = yaml_tag(node)
         if tag.startswith(NEW):
             return self._object(node, tag.removeprefix(NEW), place)
@@ -129,41 +123,41 @@ class ArchitectureReader:
         if tag.startswith(APPLY):
             return self._made(node, place)
         if tag:
-            raise ValueError(f"{dotted(place)}: {tag}")
+            raise ValueError(f"{place}: {tag}")
         return self._parts(node, place)
 
-    def _parts(self, node: object, place: Place) -> object:
+    def _parts(self, node: object, place: str) -> object:
         if isinstance(node, CommentedMap):
             return {
                 str(key): None
                 if key == "pretrained_weights"
-                else self._value(part, (*place, str(key)))
+                else self._value(part, f"{place}.{key}")
                 for key, part in node.items()
             }
         if isinstance(node, CommentedSeq):
             return [
-                self._value(part, (*place, position))
+                self._value(part, f"{place}.{position}")
                 for position, part in enumerate(node)
             ]
         return plain_scalar(node)
 
-    def _made(self, node: object, place: Place) -> object:
+    def _made(self, node: object, place: str) -> object:
         """What was made of a node, if it has a key of its own."""
         if id(node) not in self.tagged:
             raise ValueError(
-                f"{dotted(place)}: {yaml_tag(node)} within another value: give it"
+                f"{place}: {yaml_tag(node)} within another value: give it"
                 " a key of its own, and refer to it"
             )
         return self.objects[self.tagged[id(node)]]
 
-    def _object(self, node: object, name: str, place: Place) -> dict:
+    def _object(self, node: object, name: str, place: str) -> dict:
         if id(node) in self.places:
             return {"reference": self.places[id(node)]}
         made: dict[str, Any] = {"class": name}
         if not isinstance(node, TaggedScalar):
             made["arguments"] = self._parts(node, place)
         elif node.value:
-            raise ValueError(f"{dotted(place)}: {name} of {node.value!r}")
+            raise ValueError(f"{place}: {name} of {node.value!r}")
         arguments = made.get("arguments")
         if name.endswith(f".{LearnedQualityScore.__name__}") and isinstance(
             arguments, dict
@@ -171,7 +165,7 @@ class ArchitectureReader:
             coefficients = arguments.get("coefficients")
             if not isinstance(coefficients, dict):
                 arguments["coefficients"] = plain_coefficients(coefficients)
-        self.places[id(node)] = dotted(place)
+        self.places[id(node)] = place
         return made
 
 
@@ -196,7 +190,6 @@ def write_model(
         "format_version": FORMAT_VERSION,
         "labels": list(model["labels"]),
         "sample_rate": model["cycle_features"].resampler.sample_rate,
-        "quality_range": plain_range(model["quality"]),
         "architecture": architecture,
         "provenance": {
             **provenance,
@@ -210,25 +203,3 @@ def write_model(
         },
     }
     write_json(description, folder / MODEL_JSON)
-
-
-def plain_range(quality: QualityMeasure) -> dict:
-    """What a quality measure was fitted to, in plain numbers.
-
-    The weights hold it, too, which is what is loaded.
-
-    Example
-    -------
-    >>> from qlung_plugin.lobes.quality import AudioQualityScore
-    >>> quality = AudioQualityScore(16000, normalisation="fitted")
-    >>> plain_range(quality)
-    {}
-    >>> quality.fit(torch.tensor([[0.0, 0.0], [1.0, 2.0]]))
-    >>> {name: len(rows) for name, rows in plain_range(quality).items()}
-    {'ranges': 2}
-    """
-    return {
-        name: tensor.tolist()
-        for name, tensor in quality.state_dict().items()
-        if not math.isnan(tensor.double().sum().item())
-    }

@@ -5,7 +5,9 @@ Authors
 """
 
 import inspect
+import json
 import sys
+from functools import partial
 from pydoc import locate
 
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import (
 )
 
 from qlung_plugin.inference import architecture
-from qlung_plugin.inference.architecture import COMPONENTS, build, check
+from qlung_plugin.inference.architecture import COMPONENTS, build
 from qlung_plugin.inference.model_checks import check_parts
 from qlung_plugin.inference.models import open_model
 from tests.unittests.refusals import edit_json, refuses
@@ -32,134 +34,75 @@ QUALITY = "lobes.quality.AudioQualityScore"
 EFFICIENTAT = "lobes.models.efficientat.EfficientAT"
 
 
+EFFICIENTAT_OF = partial(component, EFFICIENTAT)
+XVECTOR = "speechbrain.lobes.models.Xvector.Xvector"
+LEARNED = partial(
+    component, "lobes.quality.LearnedQualityScore", sample_rate=8000
+)
+
+
 @pytest.mark.parametrize(
     "part, message",
     [
         ({"class": "os.system", "arguments": ["ls"]}, "'os.system' is none of"),
         ({"class": "qlung_plugin.inference.models.open_model"}, "is none of"),
-        ({"class": "qlung_plugin.lobes.quality"}, "is none of"),
         ({"class": ["torch.nn.Identity"]}, "is none of"),
-        ({"class": None}, "is none of"),
         ({"class": "torch.nn.Identity", "code": "ls"}, "has a class and"),
-        ({"class": "torch.nn.Identity", "arguments": "ls"}, "has a class and"),
         ({"class": "torch.nn.Identity", "arguments": [1]}, "has a class and"),
-        ({"reference": "elsewhere"}, "comes before"),
         ({"reference": "part"}, "comes before"),
         ({"reference": ["part"]}, "comes before"),
         ({"anything": 1}, "no object"),
-        (component(EFFICIENTAT, pretrained_weights="mn04_as"), "looked for"),
-        (component(EFFICIENTAT, pretrained_weights="/etc/passwd"), "looked for"),
-        (component(EFFICIENTAT, pretrained_weights=["a"]), "looked for"),
-        (component(EFFICIENTAT, width_mult=1e9), "is not in"),
-        (component(EFFICIENTAT, width_mult=float("nan")), "is not in"),
-        (component(EFFICIENTAT, width_mult="wide"), "cannot be made"),
-        (component(EFFICIENTAT, first_block=99), "is not in"),
-        (component(EFFICIENTAT, first_block=17), "cannot be made"),
-        (component(EFFICIENTAT, depth=3), "cannot be made"),
-        (component(EFFICIENTAT, **{"a.b": 3}), "no name of"),
-        (component(EFFICIENTAT, **{"a" * 2000: 3}), "no name of"),
-        ([component("lobes.features.PANNsFeatures")] * 101, "100 objects"),
-        (component(QUALITY), "cannot be made"),
-        (component(QUALITY, sample_rate=10**12), "is not in"),
-        (component(QUALITY, sample_rate=10**30), "is not in"),
-        (component(QUALITY, sample_rate=16000, n_fft=2**40), "is not in"),
-        (component(QUALITY, sample_rate=16000, hop_length=1e-9), "is not in"),
-        (component(QUALITY, sample_rate=16000, f_max="x" * 2000), "a text of"),
-        (component("lobes.features.ASTFeatures", n_mels=10**6), "is not in"),
+        (EFFICIENTAT_OF(pretrained_weights="/etc/passwd"), "looked for"),
+        (EFFICIENTAT_OF(pretrained_weights=["a"]), "looked for"),
         (
-            component("lobes.quality.LearnedQualityScore", sample_rate=8000,
-                      coefficients="/etc/passwd"),
-            "coefficients has to be written out",
+            {"class": XVECTOR, "arguments": {"device": "cuda"}},
+            "looked for",
         ),
+        (EFFICIENTAT_OF(width_mult=1e9), "is not in"),
+        (EFFICIENTAT_OF(width_mult=float("nan")), "is not in"),
+        (EFFICIENTAT_OF(first_block=99), "is not in"),
+        (EFFICIENTAT_OF(depth=3), "cannot be made"),
+        ([component("lobes.features.PANNsFeatures")] * 101, "100 objects"),
+        (component(QUALITY, sample_rate=10**30), "is not in"),
+        (LEARNED(coefficients="/etc/passwd"), "has to be written out"),
         (
-            component("lobes.quality.LearnedQualityScore", sample_rate=8000,
-                      coefficients={"measurements": {"tilt": {}}}),
+            LEARNED(coefficients={"measurements": {"tilt": {}}}),
             "cannot be made",
         ),
         (component("lobes.models.ast.AST", config={"x": 1}), "cannot be made"),
-        (
-            component("lobes.models.ast.AST", config={"num_hidden_layers": 999}),
-            "is not in",
-        ),
-        (
-            component("lobes.models.clap.CLAP",
-                      config={"_attn_implementation": "somebody/kernel"}),
-            "cannot be made .* config field='_attn_implementation' is none of",
-        ),
         (
             component("lobes.models.clap.CLAP", config={"depths": [999]}),
             "is not in",
         ),
         (
-            {"class": "speechbrain.lobes.models.Xvector.Xvector",
-             "arguments": {"device": "cuda"}},
-            "looked for",
+            component(
+                "lobes.models.clap.CLAP",
+                config={"_attn_implementation": "somebody/kernel"},
+            ),
+            "cannot be made .* config field='_attn_implementation' is none of",
         ),
-        (
-            {"class": "speechbrain.lobes.models.Xvector.Xvector",
-             "arguments": {"tdnn_blocks": False}},  # which is a zero
+        (  # which is a zero
+            {"class": XVECTOR, "arguments": {"tdnn_blocks": False}},
             "is not in",
         ),
-        ([1] * 2000, "a list of 2000"),
-        ([[1] * 900] * 900, "too many values"),
-        ("x" * 2000, "a text of"),
-        (10**7, "is not in"),
+        ([[1] * 900] * 900, "more than 20000 values"),
         (1.5j, "is not plain"),
     ],
-)  # fmt: skip
-def test_part_that_no_model_may_have(part, message):
-    with pytest.raises(ValueError, match=message) as caught:
-        build({"part": part})
-    assert str(caught.value).startswith("part")
-    assert len(str(caught.value)) < 2000
-
-
-def test_deep_nesting_is_refused():
-    part = {"class": "torch.nn.Identity"}
-    for _ in range(200):
-        part = {"class": "torch.nn.Sequential", "arguments": [part]}
-    with pytest.raises(ValueError, match="nested too deeply"):
-        check({"part": part})
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {
-            "class": "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
-            "arguments": {
-                "input_size": 8,
-                "channels": [128] * 900,
-                "kernel_sizes": [1] * 900,
-                "dilations": [1] * 900,
-                "groups": [1] * 900,
-                "res2net_scale": 128,
-            },
-        },
-        {
-            "class": "torch.nn.Sequential",
-            "arguments": [
-                component(
-                    "lobes.models.ast.AST", config={"num_hidden_layers": 128}
-                )
-            ]
-            * 99,
-        },
-    ],
 )
-def test_parts_that_multiply(part, monkeypatch):
+def test_part_that_no_model_may_have(part, message):
+    with pytest.raises(ValueError, match=f"^part.*{message}"):
+        build({"part": part})
+
+
+def test_parts_that_multiply(monkeypatch):
     """Each number is within bounds; together they are a million modules."""
     monkeypatch.setattr(architecture, "MOST_MODULES", 2000)
+    large = component("lobes.models.ast.AST", config={"num_hidden_layers": 128})
+    part = {"class": "torch.nn.Sequential", "arguments": [large] * 99}
     with pytest.raises(ValueError, match="part.* more than 2000 modules"):
         build({"part": part}, "meta")
     # Modules are not counted any more.
     torch.nn.Sequential(*[torch.nn.Identity()] * 2001)
-
-
-@pytest.mark.parametrize("value", [None, [], "a", 3])
-def test_what_is_no_architecture(value):
-    with pytest.raises(ValueError, match="is a mapping"):
-        check(value)
 
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -262,17 +205,6 @@ def fix_length(**arguments):
     ].update(arguments)
 
 
-def all_rates(rate):
-    """Changes the rates of the cycles, but not the front end's, which is one."""
-
-    def change(model):
-        fix_length(sample_rate=rate)(model)
-        features = model["cycle_features"]["arguments"]
-        features["resampler"]["arguments"]["sample_rate"] = rate
-
-    return change
-
-
 def quality(**arguments):
     return lambda model: model["quality"]["arguments"].update(arguments)
 
@@ -282,10 +214,7 @@ def quality(**arguments):
     [
         (fix_length(duration=0.01), "cycle_features cannot take a cycle of"),
         (fix_length(sample_rate=192000), "sample_rate has to be one whole"),
-        (all_rates(192000), "sample_rate has to be one whole number"),
-        (all_rates(32000.0), "sample_rate has to be one whole number"),
         (quality(sample_rate=192000, hop_length=1), "quality: its sample_rate"),
-        (quality(n_fft=2**17), "quality: its sample_rate, n_fft"),
         (quality(sample_rate=16000.5), "quality: a sample_rate of 16000.5 Hz"),
     ],
 )
@@ -294,47 +223,20 @@ def test_lengths_and_rates_that_do_not_fit(exported, change, message):
     refuses(exported, "model.json", message)
 
 
-@pytest.mark.parametrize(
-    "backbone, rate, features, dim",
-    [
-        (  # frames of a minute times bands times channels
-            component(EFFICIENTAT, width_mult=4),
-            32000,
-            component("lobes.features.EfficientATFeatures", n_mels=1024),
-            3840,
-        ),
-        (  # tokens of a minute, squared
-            component("lobes.models.beats.BEATs"),
-            16000,
-            component("lobes.features.BEATsFeatures"),
-            768,
-        ),
-    ],
-)
-def test_layers_that_would_fill_the_memory(backbone, rate, features, dim):
-    """The weights are within bounds, what is made with them is not."""
-    cycles = "dataio.cycles."
-    model = {
-        "quality": component("lobes.quality.ConstantQuality", value=1),
-        "cycle_features": component(
-            f"{cycles}CycleFeatures",
-            resampler=component(f"{cycles}CycleResampler", sample_rate=rate),
-            fix_length=component(
-                f"{cycles}FixedLength", sample_rate=rate, duration=60
-            ),
-            compute_features=features,
-        ),
-        "backbone": backbone,
-        "classifier": component(
-            "nnet.classifiers.LinearClassifier", input_size=dim, num_classes=4
-        ),
-    }
-    outline = build(model, "meta")
+def test_layers_that_would_fill_the_memory(exported):
+    """The weights are within bounds; the tokens of a minute, squared, are not."""
+    model = json.loads((exported / "model.json").read_text())["architecture"]
+    parts = model["cycle_features"]["arguments"]
+    fix_length(sample_rate=16000, duration=60)(model)
+    parts["resampler"]["arguments"]["sample_rate"] = 16000
+    parts["compute_features"] = component("lobes.features.BEATsFeatures")
+    model["backbone"] = component("lobes.models.beats.BEATs")
+    model["classifier"]["arguments"]["input_size"] = 768
     with pytest.raises(ValueError, match="backbone cannot .* is the limit"):
-        check_parts(outline, LABELS)
+        check_parts(build(model, "meta"), LABELS)
 
 
-@pytest.mark.parametrize("dim", [-1, 95, "wide", [96], 1e6])
+@pytest.mark.parametrize("dim", [95, "wide"])
 def test_backbone_that_does_not_go_with_the_classifier(exported, dim):
     embedding = component(
         "lobes.models.embedding.EmbeddingModel",
@@ -345,61 +247,53 @@ def test_backbone_that_does_not_go_with_the_classifier(exported, dim):
     refuses(exported)
 
 
+def with_arguments(part, **arguments):
+    return lambda d: d["architecture"][part]["arguments"].update(arguments)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         (lambda d: d["labels"].pop(), "3 labels"),
         (lambda d: d["labels"].append("normal"), "different texts"),
-        (lambda d: d.update(labels=[1, 2, 3, 4]), "different texts"),
-        (lambda d: d["labels"].append("\x1b[2J"), "in one line"),
-        (lambda d: d.update(labels="abcd"), "labels is missing"),
-        (lambda d: d.pop("provenance"), "provenance is missing"),
-        (lambda d: d.pop("architecture"), "architecture is missing"),
-        (lambda d: d["architecture"].pop("backbone"), "without backbone"),
-        (lambda d: d.pop("format_version"), "no format_version"),
-        (lambda d: d.update(format_version="1"), "no format_version"),
+        (lambda d: d.update(labels=[1, 2, 3, 4]), "labels"),
+        (lambda d: d["labels"].append("\x1b[2J"), "can be printed"),
+        (lambda d: d.pop("provenance"), "lacks provenance"),
+        (lambda d: d["architecture"].pop("backbone"), "lacks .*backbone"),
+        (lambda d: d.update(format_version="1"), "format_version"),
         (lambda d: d.update(format_version=2), "newer version.*upgrade"),
+        (
+            lambda d: d["provenance"].update(checkpoint="best"),
+            "'best' is none of",
+        ),
         (
             lambda d: d["architecture"].update(
                 backbone={"reference": "quality"}
             ),
             "backbone is missing, or is something else",
         ),
-        *(
-            (
-                lambda d, part=part, argument=argument: d["architecture"][part][
-                    "arguments"
-                ].update(argument),
-                "classifier: logits and cosines are needed",
-            )
-            for part, argument in (
-                ("classifier", {"return_cosines": False}),
-                ("backbone", {"keepdim": True}),
-            )
-        ),
         (
-            lambda d: d["architecture"].update(quality=4),
-            "quality is missing, or is something else",
-        ),
-        (
-            lambda d: d["architecture"]["classifier"]["arguments"].update(
-                num_classes=5
-            ),
-            "model.safetensors does not fit",
-        ),
-        (
-            lambda d: d["architecture"]["cycle_features"]["arguments"].update(
-                resampler={"class": "torch.nn.Identity"}
+            with_arguments(
+                "cycle_features", resampler={"class": "torch.nn.Identity"}
             ),
             "cycle_features is made of something else",
         ),
+        (
+            with_arguments("classifier", return_cosines=False),
+            "classifier: logits and cosines are needed",
+        ),
+        (
+            with_arguments("classifier", num_classes=5),
+            "model.safetensors does not fit",
+        ),
+        (with_arguments("backbone", depth="x" * 10**5), "cannot be made"),
     ],
 )
 def test_description_that_does_not_fit(exported, change, message):
     edit_json(exported, change)
     with pytest.raises(ValueError, match=message):
         open_model(exported)
-    refuses(exported)
+    assert len(refuses(exported)) < 2000
 
 
 # --- modules from outside ---------------------------------------------------
@@ -477,13 +371,7 @@ def test_trust_is_in_the_modules_own_torch_modules_alone(outside, name):
         build({"part": part}, trust="outside")
 
 
-@pytest.mark.parametrize("trust", [True, False, None, 3, [True], [["a"]]])
-def test_trust_that_names_no_modules(trust):
-    with pytest.raises(ValueError, match="names no modules"):
-        check({}, trust)
-
-
 def test_arguments_of_a_trusted_class_are_in_proportion(outside):
-    for arguments in ({"dim": 10**9}, {"dim": {"a": {"b": "x" * 2000}}}):
-        with pytest.raises(ValueError, match="part.dim"):
-            build({"part": {**OWN, "arguments": arguments}}, trust="outside")
+    part = {**OWN, "arguments": {"dim": 10**9}}
+    with pytest.raises(ValueError, match="part.dim"):
+        build({"part": part}, trust="outside")

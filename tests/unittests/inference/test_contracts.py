@@ -500,7 +500,7 @@ def test_unknown_fields_of_a_mapping_are_refused(name):
     component = COMPONENTS[name]
     block = plain(yaml_block(name, COMPONENTS) + "\n")
     for argument in component.arguments:
-        if "dict" in argument.type:
+        if "dict" in argument.annotation:
             arguments = {**block["arguments"], argument.name: {"_fetch": "a/b"}}
             part = {"class": component.path, "arguments": arguments}
             with pytest.raises(ValueError, match="part"):

@@ -21,15 +21,11 @@ from hypothesis import (
 )
 from safetensors.torch import load_file, save_file
 
-from qlung_plugin.inference import safe_files
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.utils.ordinary_files import parse_json
-from tests.unittests.refusals import edit_json, refuses
+from tests.unittests.refusals import refuses
 from tests.unittests.small_runs import LABELS, make_run
 
 NAN, INFINITE = float("nan"), float("inf")
-
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
 
 class Payload:
@@ -49,18 +45,12 @@ class Payload:
     "text",
     [
         "",
-        "{",
         "[]",
-        "null",
         '{"a": 1, "a": 2}',
         '{"a": NaN}',
-        '{"a": -Infinity}',
         '{"a": 1e999}',
         f'{{"a": {"9" * 100_000}}}',
-        "[" * 100_000,
         "[" * 100_000 + "]" * 100_000,
-        '{"a":' * 100_000,
-        "{} {}",
         "!apply:os.system [ls]",
     ],
 )
@@ -76,16 +66,6 @@ def test_json_too_large_or_no_text(exported):
     refuses(exported, "model.json", "too large")
     path.write_bytes(b'{"a": "\xff"}')
     refuses(exported, "model.json", "no text")
-
-
-@given(st.recursive(PLAIN, lambda inner: st.lists(inner), max_leaves=5))
-def test_strict_json_is_json(value):
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except ValueError:
-        return
-    if all(len(digits) <= 20 for digits in text.replace(",", " ").split()):
-        assert parse_json(text, "a.json") == json.loads(text)
 
 
 # --- weights ----------------------------------------------------------------
@@ -108,30 +88,9 @@ def first_tensor(entries):
     return next(key for key in entries if key != "__metadata__")
 
 
-def huge_shape(entries):
-    entries[first_tensor(entries)]["shape"] = [10**12]
-
-
-def huge_offsets(entries):
-    entries[first_tensor(entries)]["data_offsets"] = [0, 10**15]
-
-
-def negative(entries):
-    entries[first_tensor(entries)]["shape"] = [-1]
-
-
-def another_type(entries):
-    others = {"F32": "I32", "I64": "U64"}  # of the same length
-    entry = entries[first_tensor(entries)]
-    entry["dtype"] = others[entry["dtype"]]
-
-
-def shorter_type(entries):
-    entries[first_tensor(entries)]["dtype"] = "U8"
-
-
-def unknown_type(entries):
-    entries[first_tensor(entries)]["dtype"] = {"a": []}
+def of_first(**lie):
+    """Changes what is said of the first tensor."""
+    return lambda entries: entries[first_tensor(entries)].update(lie)
 
 
 def another_shape(entries):
@@ -146,41 +105,24 @@ def additional(entries):
     entries["other"] = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 
 
-def no_tensors(entries):
-    return "[]"
-
-
 @pytest.mark.parametrize(
     "change, message",
     [
-        (huge_shape, "is damaged"),
-        (huge_offsets, "is damaged"),
-        (negative, "is damaged"),
-        (another_type, "does not fit its architecture"),
+        (of_first(shape=[10**12]), "is damaged"),
+        (of_first(shape=[-1]), "is damaged"),
+        (of_first(data_offsets=[0, 10**15]), "is damaged"),
         (another_shape, "does not fit its architecture"),
-        (shorter_type, "is damaged"),
-        (unknown_type, "is damaged"),
+        (of_first(dtype="F" * 10**5), "is damaged"),
         (renamed, "missing: "),
         (additional, "unknown: other"),
-        (no_tensors, "is damaged"),
-        (lambda entries: "x" * 50, "is damaged"),
+        (lambda entries: "[]", "is damaged"),
         (lambda entries: "{}", "is damaged"),
-        (lambda entries: " " * 2**21, "no safetensors file"),
+        (lambda entries: " " * 2**21, "is damaged"),
     ],
 )
 def test_header_that_lies(exported, change, message):
     header(exported, change)
-    refuses(exported, "model.safetensors", message)
-
-
-def test_refusal_of_what_is_long_is_short(exported):
-    def long_type(entries):
-        entries[first_tensor(entries)]["dtype"] = "F" * 10**5
-
-    header(exported, long_type)
-    with pytest.raises(ValueError, match="model.safetensors is damaged") as e:
-        open_model(exported)
-    assert len(str(e.value)) < 1000
+    assert len(refuses(exported, "model.safetensors", message)) < 1000
 
 
 @pytest.mark.parametrize("lie_is_last", [False, True])
@@ -201,11 +143,11 @@ def test_what_is_checked_of_a_repeated_name_is_what_is_read(
         assert open_model(exported)["labels"] == LABELS
 
 
-@pytest.mark.parametrize("length", [2**60, 2**63 + 5, 10**6, 10**9])
+@pytest.mark.parametrize("length", [2**63 + 5, 10**6])
 def test_length_of_the_header_that_lies(exported, length):
     path = exported / "model.safetensors"
     path.write_bytes(struct.pack("<Q", length) + path.read_bytes()[8:])
-    refuses(exported, "model.safetensors", f"a header of {length} bytes")
+    refuses(exported, "model.safetensors", "is damaged")
 
 
 def test_sparse_weights_of_a_terabyte(exported):
@@ -228,15 +170,6 @@ def test_truncated_anywhere(exported):
     refuses(exported, "model.safetensors")
     path.write_bytes(content)
     assert open_model(exported)["labels"] == LABELS
-
-
-def test_truncated_json_anywhere(exported):
-    path = exported / "model.json"
-    text = path.read_text().rstrip()
-    for length in range(0, len(text), len(text) // 40):
-        path.write_text(text[:length])
-        with pytest.raises(ValueError, match="model.json"):
-            open_model(exported)
 
 
 @settings(max_examples=30, deadline=None)
@@ -265,11 +198,8 @@ VARIANCE = "backbone.features.0.1.running_var"
     "name, value, message",
     [
         ("classifier.weight", NAN, "NaN or infinite"),
-        ("classifier.weight", INFINITE, "NaN or infinite"),
         ("backbone.features.0.0.weight", -INFINITE, "NaN or infinite"),
-        (VARIANCE, NAN, "NaN or infinite"),
         (VARIANCE, -1.0, "negative variance"),
-        ("quality.ranges", INFINITE, "NaN or infinite"),
         ("quality.ranges", NAN, "NaN or infinite"),
         ("quality.ranges", -1.0, "no training set has"),
     ],
@@ -374,24 +304,3 @@ def test_what_is_no_ordinary_file(exported):
         (exported / name).unlink()
         (exported / name).mkdir()
         refuses(exported, name, "no ordinary file")
-
-
-def test_no_file_name_is_read_from_a_file(exported, tmp_path):
-    """There is none in a model.json: what looks like one is refused."""
-
-    def change(description):
-        description["weights"] = "../../outside.safetensors"
-        description["architecture"]["backbone"]["arguments"][
-            "pretrained_weights"
-        ] = "../../outside.safetensors"
-
-    shutil.copy(
-        exported / "model.safetensors", tmp_path / "outside.safetensors"
-    )
-    edit_json(exported, change)
-    refuses(exported, "backbone.pretrained_weights", "outside of the model")
-
-
-def test_limits_leave_room_for_the_models_there_are():
-    """The largest published backbones have 90 million parameters."""
-    assert safe_files.LARGEST_WEIGHTS > 4 * 90e6 * 4
