@@ -1,7 +1,6 @@
 """The figures of many runs, and how configurations compare.
 
 Authors
--------
  * qlung_plugin contributors
 """
 
@@ -31,12 +30,7 @@ JudgedOn: TypeAlias = tuple[str, str, tuple[str, ...]]
 
 
 def results_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """One row of figures per evaluation.
-
-    Columns ``configuration, seed, fold, database, partition, checkpoint,
-    epoch``; the metrics that have intervals, in percent, NaN where undefined;
-    ``cycles`` and ``patients``.
-    """
+    """One row of figures per evaluation, in percent, NaN where undefined."""
     names = "configuration seed fold database partition checkpoint epoch"
     rows = []
     for evaluation in evaluations:
@@ -57,40 +51,28 @@ def results_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
 
 def compare_configurations(
     evaluations: Sequence[Evaluation], n_resamples: int = 10000
-) -> pd.DataFrame:
+) -> list[dict[str, Any]]:
     """Sets configurations side by side that were judged alike.
 
-    The evaluations are of one database, partition and checkpoint; the
-    configuration of the first is what the others are compared with. If the runs
-    of one were not judged on the same cycles, it is a ValueError.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row per ``configuration`` and ``score``, in percent: ``mean``,
-        ``std`` (NaN of one seed) and ``seeds``, their number, ``low`` and
-        ``high`` of the 95 % interval; ``difference`` to the first
-        configuration, its interval ``difference_low`` to ``difference_high``,
-        and ``pairs``, the number of seeds that both have: 0 where the two were
-        not compared, and ``unpaired`` says why.
+    Each is compared with the first, over the seeds that both have (``pairs``);
+    where that cannot be, ``unpaired`` says why, and differences are NaN. Scores
+    are in percent. Seeds of one that were judged on other cycles than its first
+    are a ValueError.
     """
-    names = metrics_in("intervals")
     runs: dict[str, dict[str, Evaluation]] = {}
     for evaluation in evaluations:
-        runs.setdefault(evaluation.configuration, {})[evaluation.seed] = (
-            evaluation
-        )
+        seeds = runs.setdefault(evaluation.configuration, {})
+        seeds[evaluation.seed] = evaluation
     baseline = next(iter(runs))
     rows: list[dict[str, Any]] = []
     for name, by_seed in runs.items():
         confusions = _confusions(list(by_seed.values()))
-        scores = metrics_of(confusions.sum(1), "intervals")
-        interval = bootstrap_interval(confusions, n_resamples)
+        scores = pd.DataFrame(metrics_of(confusions.sum(1), "intervals"))
         pairs = [seed for seed in by_seed if seed in runs[baseline]]
         ours = [by_seed[seed] for seed in pairs]
         theirs = [runs[baseline][seed] for seed in pairs]
-        undefined = (np.nan, np.nan, np.nan)
-        unpaired, differences = "", dict.fromkeys(names, undefined)
+        unpaired = ""
+        differences = dict.fromkeys(scores, (np.nan, np.nan, np.nan))
         if not pairs:
             unpaired = f"no seed in common with {baseline}"
         elif not _same_cycles(ours[0], theirs[0]):
@@ -99,25 +81,19 @@ def compare_configurations(
             differences = bootstrap_differences(
                 _confusions(ours), _confusions(theirs), n_resamples
             )
-        for score in names:
-            difference, low, high = differences[score]
-            rows.append(
-                {
-                    "configuration": name,
-                    "score": score,
-                    "seeds": len(by_seed),
-                    "mean": scores[score].mean(),
-                    "std": pd.Series(scores[score]).std(),
-                    "low": interval[score][0],
-                    "high": interval[score][1],
-                    "difference": difference,
-                    "difference_low": low,
-                    "difference_high": high,
-                    "pairs": 0 if unpaired else len(pairs),
-                    "unpaired": unpaired,
-                }
-            )
-    return pd.DataFrame(rows)
+        rows.append(
+            {
+                "configuration": name,
+                "seeds": len(by_seed),
+                "mean": scores.mean(skipna=False).to_dict(),
+                "std": scores.std().to_dict(),
+                "interval": bootstrap_interval(confusions, n_resamples),
+                "difference": differences,
+                "pairs": 0 if unpaired else len(pairs),
+                "unpaired": unpaired,
+            }
+        )
+    return rows
 
 
 def group_alike(
@@ -132,42 +108,24 @@ def group_alike(
 
 
 def comparison_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """How configurations that were judged alike compare, as texts.
-
-    Per checkpoint and configuration ``checkpoint`` (its name),
-    ``configuration``, ``seeds``, ``scores`` (mean and deviation), ``interval``
-    of the Score, ``differences`` to the first configuration (with intervals,
-    empty for itself), ``pairs`` of seeds and ``unpaired``, why there are none.
-    """
+    """What :func:`compare_configurations` gives per checkpoint, as texts."""
     rows, names = [], metrics_in("tables")
-    ends = ["difference", "difference_low", "difference_high"]
     for checkpoint in CHECKPOINTS:
         group = [e for e in evaluations if e.checkpoint == checkpoint]
-        if not group:
-            continue
-        table = compare_configurations(group)
-        for name, values in table.groupby("configuration", sort=False):
-            values = values.set_index("score")
-            compared = name != table["configuration"].iloc[0]
+        for row in compare_configurations(group) if group else []:
+            mean, std = row["mean"], row["std"]
+            compared = row["configuration"] != group[0].configuration
             rows.append(
                 {
+                    **row,
                     "checkpoint": checkpoint,
-                    "configuration": name,
-                    "seeds": int(values["seeds"].iloc[0]),
-                    "scores": [
-                        format_mean(*values.loc[score, ["mean", "std"]])
-                        for score in names
-                    ],
-                    "interval": format_interval(
-                        *values.loc["score", ["low", "high"]]
-                    ),
+                    "scores": [format_mean(mean[k], std[k]) for k in names],
+                    "interval": format_interval(*row["interval"]["score"]),
                     "differences": [
-                        format_difference(*values.loc[score, ends])
-                        for score in names
+                        format_difference(*row["difference"][name])
+                        for name in names
                         if compared
                     ],
-                    "pairs": int(values["pairs"].iloc[0]),
-                    "unpaired": values["unpaired"].iloc[0],
                 }
             )
     return rows

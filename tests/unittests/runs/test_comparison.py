@@ -110,78 +110,63 @@ def test_results_table_counts_cycles_and_patients():
 # Configurations
 
 
+def compare(evaluations, n_resamples=50):
+    """The rows by configuration."""
+    rows = compare_configurations(evaluations, n_resamples)
+    return {row["configuration"]: row for row in rows}
+
+
 def test_means_deviations_and_intervals():
     runs = {
         name: [random_evaluation(name, s, skill) for s in ("1", "2", "10")]
         for name, skill in (("ce", 0.3), ("qlung", 0.6))
     }
-    table = compare_configurations([*runs["ce"], *runs["qlung"]], 500)
-    table = table.set_index(["configuration", "score"])
+    rows = compare([*runs["ce"], *runs["qlung"]], 500)
     for name, ones in runs.items():
-        values = [shares(one) for one in ones]
-        interval = bootstrap_interval(stack(ones), 500)
-        for score in SCORES:
-            row = table.loc[name, score]
-            expected = [value[score] for value in values]
-            assert row["seeds"] == 3
-            assert row["mean"] == pytest.approx(np.mean(expected))
-            assert row["std"] == pytest.approx(np.std(expected, ddof=1))
-            assert (row["low"], row["high"]) == interval[score]
-    assert table.loc["ce"]["difference"].isna().all()
-    expected = bootstrap_differences(
+        values = pd.DataFrame([shares(one) for one in ones])
+        row = rows[name]
+        assert row["seeds"] == row["pairs"] == 3
+        assert row["mean"] == pytest.approx(dict(values.mean()))
+        assert row["std"] == pytest.approx(dict(values.std(ddof=1)))
+        assert row["interval"] == bootstrap_interval(stack(ones), 500)
+    assert np.isnan(list(rows["ce"]["difference"].values())).all()
+    assert rows["qlung"]["difference"] == bootstrap_differences(
         stack(runs["qlung"]), stack(runs["ce"]), 500
     )
-    for score in SCORES:
-        row = table.loc["qlung", score]
-        ends = ["difference", "difference_low", "difference_high"]
-        assert tuple(row[ends]) == expected[score]
-        assert row["pairs"] == 3
 
 
 def test_seeds_are_paired_by_name_not_by_place():
     base = [random_evaluation("ce", s, 0.4) for s in ("1", "2", "3")]
     ours = [random_evaluation("qlung", s, 0.5) for s in ("3", "1")]
-    table = compare_configurations([*base, *ours], 300)
-    row = table.set_index(["configuration", "score"]).loc["qlung", "score"]
-    expected = bootstrap_differences(
-        stack(ours), stack([base[2], base[0]]), 300
-    )["score"]
+    rows = compare([*base, *ours], 300)
+    row = rows["qlung"]
     assert row["pairs"] == 2 and row["seeds"] == 2
-    assert row["difference"] == pytest.approx(expected[0])
-    assert row["difference_low"] == pytest.approx(expected[1])
-    assert row["difference_high"] == pytest.approx(expected[2])
+    assert row["difference"] == bootstrap_differences(
+        stack(ours), stack([base[2], base[0]]), 300
+    )
     # The mean of the other is over all three, so this is not their difference.
-    means = table[table["score"] == "score"].set_index("configuration")["mean"]
-    assert row["difference"] != pytest.approx(means["qlung"] - means["ce"])
+    apart = row["mean"]["score"] - rows["ce"]["mean"]["score"]
+    assert row["difference"]["score"][0] != pytest.approx(apart)
+
+
+SAME = "not judged on the same cycles as a"
 
 
 @pytest.mark.parametrize(
-    "other, reason",
+    "seed, about, reason",
     [
-        (random_evaluation("b", "7", 0.5), "no seed in common with a"),
-        (
-            random_evaluation("b", "1", 0.5, truth=TRUTH[:-1]),
-            "not judged on the same cycles as a",
-        ),
-        (
-            random_evaluation("b", "1", 0.5, truth=TRUTH[::-1]),
-            "not judged on the same cycles as a",
-        ),
-        (
-            random_evaluation("b", "1", 0.5, patient=["x"] * len(TRUTH)),
-            "not judged on the same cycles as a",
-        ),
+        ("7", {}, "no seed in common with a"),
+        ("1", {"truth": TRUTH[:-1]}, SAME),
+        ("1", {"truth": TRUTH[::-1]}, SAME),
+        ("1", {"patient": ["x"] * len(TRUTH)}, SAME),
     ],
 )
-def test_what_cannot_be_paired_is_not_compared(other, reason):
-    table = compare_configurations(
-        [random_evaluation("a", "1", 0.5), other], 50
-    )
-    ours = table[table["configuration"] == "b"]
-    assert set(ours["unpaired"]) == {reason}
-    assert set(ours["pairs"]) == {0}
-    assert ours["difference"].isna().all()
-    assert ours["mean"].notna().all()
+def test_what_cannot_be_paired_is_not_compared(seed, about, reason):
+    other = random_evaluation("b", seed, 0.5, **about)
+    row = compare([random_evaluation("a", "1", 0.5), other])["b"]
+    assert row["unpaired"] == reason and row["pairs"] == 0
+    assert np.isnan(list(row["difference"].values())).all()
+    assert np.isfinite(list(row["mean"].values())).all()
 
 
 def test_seeds_of_one_configuration_on_different_cycles_are_refused():
@@ -190,17 +175,14 @@ def test_seeds_of_one_configuration_on_different_cycles_are_refused():
         random_evaluation("ce", "2", 0.5, truth=TRUTH[:-2]),
     ]
     with pytest.raises(ValueError, match="ce/1 and ce/2 were not judged on"):
-        compare_configurations(runs, 50)
+        compare(runs)
 
 
 def test_one_seed_has_no_deviation_but_an_interval_over_patients():
-    [row] = (
-        compare_configurations([random_evaluation("ce", "1", 0.5)], 200)
-        .query("score == 'sp'")
-        .to_dict("records")
-    )
-    assert np.isnan(row["std"])
-    assert row["low"] < row["mean"] < row["high"]
+    row = compare([random_evaluation("ce", "1", 0.5)], 200)["ce"]
+    low, high = row["interval"]["sp"]
+    assert np.isnan(row["std"]["sp"])
+    assert low < row["mean"]["sp"] < high
 
 
 def test_undefined_scores_stay_undefined(caplog):
@@ -210,10 +192,10 @@ def test_undefined_scores_stay_undefined(caplog):
         for name, guess in (("a", "normal"), ("b", "both"))
         for seed in ("1", "2")
     ]
-    table = compare_configurations(runs, 50)
-    table = table.set_index(["configuration", "score"])
+    row = compare(runs)["b"]
     for score in ("se", "score"):
-        columns = ["mean", "std", "low", "high", "difference"]
-        assert table.loc["b", score][columns].isna().all()
-    assert table.loc["b", "sp"]["difference"] == -100
+        figures = [row[k][score] for k in ("mean", "std")]
+        figures += [*row["interval"][score], *row["difference"][score]]
+        assert np.isnan(figures).all()
+    assert row["difference"]["sp"][0] == -100
     assert "50 of 50 resamples" in caplog.text
