@@ -57,12 +57,7 @@ ALLOWED = frozenset(" ".join(MAY_DIFFER.values()).split())
 
 
 def resolve_yaml(hparams_file: Path | str, overrides: str) -> CommentedMap:
-    """Reads a HyperPyYAML of which nothing is made.
-
-    The overrides are what the command line changes in it. What is referred to
-    is there, the tags are. What is no YAML of keys, or an override that does
-    not fit it, is a ValueError.
-    """
+    """Reads a HyperPyYAML, with what the command line changes; nothing is made."""
     try:
         text = resolve_references(read_hparams(hparams_file), overrides, True)
     except KeyError as error:
@@ -79,10 +74,7 @@ def resolve_yaml(hparams_file: Path | str, overrides: str) -> CommentedMap:
 
 
 def parse_yaml(text: str, origin: Path | str) -> CommentedMap:
-    """Reads a YAML that is resolved, of which nothing is made or called.
-
-    What is no YAML of keys is a ValueError that names its origin.
-    """
+    """Reads a YAML that is resolved, of which nothing is made or called."""
     try:
         keys = YAML().load(text)
     # Such as of a date that is none.
@@ -195,11 +187,7 @@ def file_checksums(paths: Iterable[Path | str]) -> dict[str, str]:
 def run_options(
     run_opts: RunOptions, keys: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What SpeechBrain's own options change of a YAML's keys.
-
-    Those that were given and are not as without them; and the number of
-    processes.
-    """
+    """The options of SpeechBrain's own that change something; and processes."""
     defaults = {
         field.name: field.default
         for field in dataclasses.fields(RunOptions)
@@ -218,8 +206,7 @@ def find_differences(
 ) -> tuple[list[str], list[str]]:
     """How a configuration differs from what a folder was made with.
 
-    A line for each difference that a result depends on, which is refused; and
-    one for each that may be, but the user should know.
+    Lines for what a result depends on, and for what the user should know.
     """
     # One option may show at several places: it has one line.
     places: dict[tuple[str, str], list[str]] = {}

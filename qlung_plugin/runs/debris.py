@@ -30,10 +30,8 @@ def sweep(
     save_folder: Path | str | None = None,
     train_log: Path | str | None = None,
 ) -> None:
-    """Removes what killed runs left in an output folder that none works in.
-
-    Half-saved checkpoints, files that were to be replaced, and of the log of
-    the training (a line per epoch) the epochs that are going to be repeated.
+    """Removes half-saved checkpoints, files that were to be replaced, and of the
+    log of the training the epochs that are going to be repeated.
     """
     for path in Path(folder).rglob(".*"):
         match = TEMPORARY.fullmatch(path.name)

@@ -57,12 +57,7 @@ class Evaluation:
 def read_evaluations(
     folder: RunFolder, configuration: str, seed: str
 ) -> list[Evaluation]:
-    """Reads the evaluations of a folder, one per checkpoint.
-
-    A file that is missing is an OSError. One that is damaged, and figures in
-    ``metrics.json`` that are not those of the predictions, are a ValueError,
-    whose message names file and key.
-    """
+    """Reads, and checks, the evaluations of a folder, one per checkpoint."""
     metrics = folder.read_metrics()
     evaluations = [
         Evaluation(

@@ -55,11 +55,9 @@ def write_experiments(
     configurations: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> str:
-    """Writes ``results.csv``, ``results.md`` and ``scores.png``.
+    """Writes ``results.csv``, ``scores.png``, and ``results.md``, its text.
 
-    The text of ``results.md`` is returned. The configurations are shown in the
-    order that is given; others follow. The first is what the others are
-    compared with. The notes are what the reader has to know besides.
+    The first configuration is what the others are compared with.
     """
     evaluations = in_order(evaluations, configurations)
     evaluations = set_supervised_apart(evaluations)

@@ -1,6 +1,4 @@
-"""From the folders of many runs to one table.
-
-Which folder is a run is told in :mod:`qlung_plugin.runs.folder`.
+"""From the folders of many runs to one list of evaluations.
 
 Authors
  * qlung_plugin contributors
@@ -27,18 +25,10 @@ OPTIMISTIC = "here the scored ones, so that it is optimistic"
 def collect_evaluations(
     folder: Path | str,
 ) -> tuple[list[Evaluation], list[str]]:
-    """Reads every evaluation that lies in a folder, at any depth.
+    """Reads every evaluation in a folder, and notes on what is missing.
 
-    The folds of a configuration and seed are pooled: of folds of all patients
-    (``split: patient_folds``) what the test sides got, of other folds what the
-    validation patients got, who are out of fold. Where there are no folds,
-    the results on validation patients are left aside.
-
-    They are by configuration and seed, in their natural order. Beside them are
-    notes, in sentences, on what is unfinished or damaged and therefore missing:
-    of what is damaged, :class:`qlung_plugin.runs.evaluations.Damage`. If the
-    folder is none, or holds no run, it is a FileNotFoundError; if two folders
-    are the same run, a ValueError.
+    Folds are pooled: of folds of all patients (``split: patient_folds``) what the
+    test sides got, of others what the validation patients got, out of fold.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,10 +1,8 @@
 """A run folder: the names of its files, and which folders are one.
 
-The one place that knows them, for those who write and those who read. A run is
-a folder that a training left behind, with ``metrics.json`` and
-``predictions*.csv``; evaluations on other databases lie in sub-folders of it.
-Runs are expected as ``<configuration>/<seed>``, those of a fold in a sub-folder
-``fold_<k>``; a file ``experiment.json`` in a run's folder says better.
+A run is a folder that a training left behind; evaluations on other databases lie
+in sub-folders of it. Runs are expected as ``<configuration>/<seed>``, those of a
+fold in a sub-folder ``fold_<k>``; an ``experiment.json`` in the folder says better.
 
 Authors
  * qlung_plugin contributors
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from qlung_plugin.runs import schema
-from qlung_plugin.runs.configuration import file_checksums, flatten, read_yaml
 from qlung_plugin.training.selection import CHECKPOINTS
 from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME
 
@@ -28,15 +25,13 @@ MODEL_JSON = "model.json"
 WEIGHTS = "model.safetensors"
 VALIDATION = "validation"
 HISTORY = "history.ckpt"  # of a checkpoint
-PARTITIONS = ("train", "valid", "test", "recordings")
 FOLD = re.compile("fold_([0-9]+)")
 
 
 class RunFolder:
     """A folder that a training, or an evaluation, writes to.
 
-    The path is its ``output_folder``; ``save`` is where its checkpoints are, by
-    default ``save/`` in it. Nothing is read, nor made, before it is asked for.
+    The path is its ``output_folder``, ``save`` where its checkpoints are.
 
     Example
     -------
@@ -122,10 +117,7 @@ class RunFolder:
         return [run for run in runs if run.has_results]
 
     def is_used(self) -> bool:
-        """Whether there are results, or a training to go on with.
-
-        What broke before its first checkpoint left nothing to be mixed up.
-        """
+        """Whether there are results, or a training to go on with."""
         # A script that is through has written one of these at least.
         ends = (self.metrics, self.report, self.markdown, self.degradation)
         return any(path.exists() for path in ends) or any(
@@ -135,9 +127,7 @@ class RunFolder:
     def identify(self, folder: Path) -> tuple[str, str, int | None]:
         """Its configuration, its seed, and which fold it is, if it is one.
 
-        The folder is what was asked for: the run's, or one above it. An
-        ``experiment.json`` that cannot be read, or does not say them, is an
-        OSError or a ValueError.
+        The folder is what was asked for: the run's, or one above it.
         """
         if os.path.lexists(self.experiment):
             known = schema.read_checked(self.experiment, schema.EXPERIMENT)
@@ -151,12 +141,7 @@ class RunFolder:
         return "/".join(inside[:-1]) or names[-2], names[-1], fold
 
     def read_metrics(self) -> dict[str, Any]:
-        """Reads ``metrics.json``: ``data``, and an object per checkpoint.
-
-        What it says besides its figures is checked. If it cannot be read, or is
-        not what a run writes, it is an OSError or a ValueError that names file
-        and key.
-        """
+        """Reads ``metrics.json``; what it says besides its figures is checked."""
         metrics = schema.read_checked(self.metrics, {"data": schema.DATA})
         names = [name for name in CHECKPOINTS if name in metrics]
         if not names:
@@ -175,11 +160,7 @@ class RunFolder:
         return metrics
 
     def read_history(self) -> list[dict[str, Any]]:
-        """The statistics of the epochs, as the last checkpoint has them.
-
-        There are none if it has none. A file that is damaged is an OSError or a
-        ValueError that names it.
-        """
+        """The statistics of the epochs, as the last checkpoint has them."""
         paths = [checkpoint / HISTORY for checkpoint in self.checkpoints]
         histories = [
             schema.read_checked(path, schema.HISTORY)
@@ -189,46 +170,14 @@ class RunFolder:
         return max(histories, key=len, default=[])
 
     def read_configuration(self) -> dict[str, Any]:
-        """What its results were made with.
-
-        ``script`` (a name), ``options``, ``run_options`` (configurations),
-        ``manifests`` (digests by name), ``recordings`` (a digest) and
-        ``threads``; None is not known. Where an older version left no
-        ``configuration.json``, they are those of the ``hyperparams.yaml``,
-        script and manifests. A file that is damaged is a ValueError.
-        """
-        path = self.configuration
-        if path.is_file():
-            known = schema.read_checked(path)
-            needed = {"script", "options", "run_options", "manifests"}
-            missing = needed - set(known)
-            if missing:
-                raise ValueError(
-                    f"{path} lacks {', '.join(sorted(missing))}: give another"
-                    " --output_folder, or delete it"
-                )
-            return known
-        path = self.hyperparameters
-        scripts = sorted(script.name for script in self.path.glob("*.py"))
-        return {
-            "script": scripts[0] if len(scripts) == 1 else None,
-            "options": flatten(read_yaml(path)),
-            "run_options": None,
-            "manifests": file_checksums(
-                path
-                for path in map(self.manifest, PARTITIONS)
-                if path.is_file()
-            ),
-            "recordings": None,
-            "threads": None,
-        }
+        """What its results were made with, see ``OutputFolder.claim``."""
+        return schema.read_checked(self.configuration, schema.MADE_WITH)
 
 
 def find_run_folders(folder: Path) -> list[tuple[RunFolder, list[RunFolder]]]:
     """The run folders at any depth of a folder, or the one that it is.
 
-    Beside each are the places in it where there are results or ought to be:
-    itself, its validation, and evaluations.
+    Beside each are the places in it where there are results or ought to be.
     """
     names = (METRICS, EXPERIMENT)
     places = {path.parent for name in names for path in folder.rglob(name)}

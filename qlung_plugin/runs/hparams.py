@@ -36,25 +36,8 @@ def read_hparams(path: str | Path) -> str:
     """Reads a HyperPyYAML; changes of another one are put in where they belong.
 
     A block replaces the one of the same key; one tagged ``!remove`` takes it
-    out; a new one, which has to be referred to, is put at the end.
-
-    Arguments
-    ---------
-    path : str or Path
-        The YAML. What it includes is looked for from its folder.
-
-    Returns
-    -------
-    str
-        A YAML that is whole. Of one that has no ``!include:`` above its keys,
-        all as it stands.
-
-    Raises
-    ------
-    OSError
-        If a file cannot be read.
-    ValueError
-        If a change does not fit what is included.
+    out; a new one, which has to be referred to, is put at the end. A change that
+    does not fit is a ValueError.
 
     Example
     -------

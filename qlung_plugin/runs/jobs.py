@@ -24,7 +24,7 @@ import speechbrain as sb
 from qlung_plugin.runs.configuration import find_differences
 from qlung_plugin.runs.folder import EXPERIMENT, RunFolder
 from qlung_plugin.runs.output_folder import OutputFolder, compare
-from qlung_plugin.runs.schema import read_checked
+from qlung_plugin.runs.schema import MADE_BY, read_checked
 from qlung_plugin.runs.scripts import PARENT, free_cores
 from qlung_plugin.utils.files import write_json
 from qlung_plugin.utils.text import printable
@@ -38,9 +38,7 @@ PATIENCE = 20  # seconds that a script may take to end when it is told to
 class Step:
     """One call of a script, which writes ``metrics.json`` when it is through.
 
-    If the script's YAML is none, an option does not fit it, there are no data,
-    or something would be written where they are, it is a FileNotFoundError or a
-    ValueError.
+    What it could not be called with is refused at once, as by ``OutputFolder``.
     """
 
     folder: Path  # where its results go
@@ -69,17 +67,16 @@ class Step:
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 return f"{self.folder} holds files, but no {EXPERIMENT}"
             return None
-        before = read_checked(self.run.experiment).get("made_with", {})
-        key = "data folder"
+        record = read_checked(self.run.experiment, {"made_with": MADE_BY})
+        before, key = record["made_with"], "data folder"
         changes, _ = find_differences(
             {key: before.get(key)}, {key: self.made_with[key]}
         )
         # What the script wrote itself is more recent.
-        if self.run.hyperparameters.is_file():
+        if self.run.configuration.is_file():
             before = self.run.read_configuration()
-        if "script" in before:
-            # More epochs, too: a finished run is not gone on with here.
-            changes += chain(*compare(before, self.made_with))
+        # More epochs, too: a finished run is not gone on with here.
+        changes += chain(*compare(before, self.made_with))
         if not changes:
             return None
         return f"{self.folder} was made otherwise: {'; '.join(changes)}"
@@ -89,9 +86,7 @@ class Step:
     ) -> subprocess.Popen:
         """Starts the script; what it prints goes to a file in the folder.
 
-        The environment is added to that of this process. The lifeline is the
-        end of a pipe to read from: the script ends when it closes, which it
-        does if this process is killed.
+        When the other end of the lifeline, a pipe, closes, the script ends.
         """
         record = {
             **self.about,
@@ -121,10 +116,8 @@ class Step:
 def plan_slots(jobs: int | None = None) -> list[dict[str, str]]:
     """Environment variables for each run at a time: a GPU, or threads.
 
-    There are so many as ``jobs`` says; else as many as GPUs, or where there are
-    none, cores that have nothing to do. The number of threads (unless the
-    environment has one already) does not depend on what else the machine does,
-    for it changes the last digits of a result.
+    What else the machine does changes how many run at a time, not how many threads
+    each has: those change the last digits of a result.
     """
     count = torch.cuda.device_count()
     if count:
@@ -147,8 +140,7 @@ def execute(
 ) -> dict[str, str]:
     """Runs the steps that are not finished, as many runs at a time as slots.
 
-    If it is interrupted, terminated or killed, the scripts at work are ended.
-    Of each run that broke, by its name, there is what is to be said of it.
+    Returned is what is to be said of each run that broke, by its name.
     """
     left = {
         name: [step for step in steps if not step.is_finished()]

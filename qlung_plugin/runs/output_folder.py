@@ -1,15 +1,17 @@
 """The output folder of a script, which belongs to one configuration.
 
-Whoever comes with another one is refused before a byte of it changes. What a
-folder was made with stands in its ``configuration.json``.
+Whoever comes with another one is refused before a byte of it changes. One process
+at a time writes to it.
 
 Authors
  * qlung_plugin contributors
 """
 
+import fcntl
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 from ruamel.yaml import YAML
 
@@ -33,11 +35,15 @@ from qlung_plugin.runs.configuration import (
     run_options,
 )
 from qlung_plugin.runs.debris import sweep
-from qlung_plugin.runs.folder import HYPERPARAMETERS, RunFolder
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.hparams import check_keys
-from qlung_plugin.runs.locks import lock
 from qlung_plugin.utils.files import write_json, write_text
-from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_json
+from qlung_plugin.utils.ordinary_files import (
+    LARGEST_TABLE,
+    LARGEST_TEXT,
+    ordinary_size,
+    read_json,
+)
 from speechbrain.utils.run_opts import RunOptions
 
 logger = logging.getLogger(__name__)
@@ -51,27 +57,15 @@ WRITTEN = (
     "cache_folder",
     "train_log",
 )
+# The locked files of this process, by device and number.
+_locks: dict[tuple[int, int], IO[str]] = {}
 
 
 class OutputFolder:
     """Where a script writes, and what it writes there depends on.
 
-    Arguments
-    ---------
-    script : str
-        The script's file.
-    hparams_file : str
-        Its YAML.
-    run_opts : speechbrain.utils.run_opts.RunOptions
-        SpeechBrain's own options.
-    overrides : str
-        What the command line changes in the YAML.
-
-    Raises
-    ------
-    ValueError
-        If the YAML is none, lacks a key that the script needs, or an option
-        does not fit it.
+    A YAML that is none, that lacks a key of the script, or that an option does not
+    fit, is a ValueError, and so is what a folder is refused for.
     """
 
     def __init__(
@@ -102,11 +96,7 @@ class OutputFolder:
         return None if self.before is None else self.before["threads"]
 
     def check(self) -> None:
-        """Refuses at once what :meth:`check_places` does, and locks the folder.
-
-        If another process works in it, or it was made otherwise, it is a
-        ValueError, too.
-        """
+        """Refuses places, a folder in use, and one that was made otherwise."""
         self.check_places()
         if self.path.exists():
             self._lock_and_compare()
@@ -124,10 +114,11 @@ class OutputFolder:
 
     def _lock_and_compare(self) -> None:
         """Locks the folder, and compares what it was made with."""
-        if self.run.is_used() and not self.run.hyperparameters.is_file():
+        if self.run.is_used() and not self.run.configuration.is_file():
             raise ValueError(
-                f"{self.path} holds results, but no {HYPERPARAMETERS} that says"
-                " what made them: give another --output_folder, or delete it"
+                f"{self.path} holds results, but no configuration.json that"
+                " says what made them: give another --output_folder, or delete"
+                " it"
             )
         lock(self.run)
         if self.run.is_used():
@@ -138,11 +129,9 @@ class OutputFolder:
     def check_data(
         self, manifests: Sequence[Path | str], prepare: partial
     ) -> None:
-        """Refuses other data than those that the folder was made with.
+        """Refuses other manifests or recordings than those of before.
 
-        The preparation, with its keyword argument ``output_folder``, is tried
-        elsewhere, so that nothing changes here. If a manifest that is going to
-        be used, or a recording that it names, differs, it is a ValueError.
+        The preparation is tried elsewhere, so that nothing changes here.
         """
         self._lock_and_compare()  # somebody may have been faster
         if self.before is None:
@@ -160,12 +149,13 @@ class OutputFolder:
                     for path in manifests
                 ]
             now = describe_data(manifests, self.keys["data_folder"])
-        before = {**self.before["manifests"]}
-        # Folders of older versions do not say it.
-        if self.before["recordings"] is not None:
-            before["recordings"] = self.before["recordings"]
-            now["manifests"]["recordings"] = now["recordings"]
-        self._refuse(find_differences(before, now["manifests"])[0])
+        changes, _ = find_differences(
+            *(
+                {**data["manifests"], "recordings": data["recordings"]}
+                for data in (self.before, now)
+            )
+        )
+        self._refuse(changes)
 
     def _refuse(self, differences: list[str]) -> None:
         if differences:
@@ -180,8 +170,6 @@ class OutputFolder:
         """Writes what the results depend on; what a kill left is removed.
 
         The YAML is kept as a whole, with all that it includes and refers to.
-        The threads are of this process; what was begun keeps the number of its
-        start.
         """
         if self.replaced_by:
             for line in self.replaced_by:
@@ -210,17 +198,11 @@ class OutputFolder:
 def compare(
     before: dict[str, Any], now: dict[str, Any]
 ) -> tuple[list[str], list[str]]:
-    """How what a folder was made with differs from what is asked for.
-
-    See :func:`qlung_plugin.runs.configuration.find_differences` and
-    :meth:`qlung_plugin.runs.folder.RunFolder.read_configuration`.
-    """
-    if before["script"] not in (None, now["script"]):
+    """How what a folder was made with differs from what is asked for."""
+    if before["script"] != now["script"]:
         return find_differences(
             {"script": before["script"]}, {"script": now["script"]}
         )
-    if before["run_options"] is None:
-        return find_differences(before["options"], now["options"])
     return find_differences(
         {**before["options"], **before["run_options"]},
         {**now["options"], **now["run_options"]},
@@ -230,11 +212,7 @@ def compare(
 def describe_data(
     manifests: Iterable[Path | str], data_folder: Path | str
 ) -> dict[str, Any]:
-    """Digests of manifests, and of all recordings that they name.
-
-    ``manifests``, by file name, without those that are missing, and
-    ``recordings``, one for all, in whose names ``{data_root}`` is the folder.
-    """
+    """Digests of the manifests that are there, and one of all recordings."""
     manifests = [Path(path) for path in manifests if Path(path).is_file()]
     files = {
         entry["wav"]["file"]
@@ -261,3 +239,48 @@ def _silence() -> Iterator[None]:
         yield
     finally:
         logging.disable(before)
+
+
+def lock(run: RunFolder) -> None:
+    """Locks a run folder, which is made, until this process ends.
+
+    If another process has locked it, it is a ValueError.
+    """
+    run.path.mkdir(parents=True, exist_ok=True)
+    # A file that is there in every run folder: nothing is left behind.
+    if run.hyperparameters.exists():
+        ordinary_size(run.hyperparameters, LARGEST_TEXT)
+    file = open(run.hyperparameters, "a", encoding="utf-8")
+    status = os.fstat(file.fileno())
+    key = (status.st_dev, status.st_ino)
+    if key in _locks:
+        file.close()
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise ValueError(
+            f"{run.path} is in use by {_lock_holder(status.st_ino)}: wait for"
+            " it, or give another --output_folder"
+        ) from error
+    _locks[key] = file
+
+
+def unlock_all() -> None:
+    """Unlocks what this process locked, for one that goes on."""
+    while _locks:
+        _locks.popitem()[1].close()
+
+
+def _lock_holder(inode: int) -> str:
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        # 1: FLOCK  ADVISORY  WRITE 6303 fe:00:2147970 0 EOF
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].split(":")[-1] == str(inode):
+            return f"process {fields[4]}"
+    return "another process"

@@ -33,16 +33,10 @@ def predictions_table(
     manifest: Mapping[str, Mapping[str, Any]],
     **quality: Any,
 ) -> pd.DataFrame:
-    """Joins predictions with what the manifest knows of each cycle.
+    """Joins predictions with what the manifest knows of each cycle, by id.
 
-    The manifest has per id an entry with ``recording`` and ``patient``, and
-    ``device``, ``age`` (years), ``sex`` and ``location`` where known; an id
-    that it lacks is a ValueError. The quality is a dict or Series by id, as
-    ``quality``, and of further measures as ``quality_<name>``.
-
-    A row per cycle, in the order of the ids: ``id, recording, patient, device,
-    age, sex, location, label, prediction``, ``p_<label>`` per class,
-    ``quality`` and further columns of quality, NaN where it was not measured.
+    The quality is a dict or Series by id, as ``quality``, and of further
+    measures as ``quality_<name>``; where it was not measured, it is NaN.
     """
     table = stats.predictions()
     unknown = [key for key in table["id"] if key not in manifest]
@@ -80,10 +74,8 @@ def read_predictions(
 ) -> pd.DataFrame:
     """Reads the table that :func:`write_predictions` wrote to the path.
 
-    Names are text (patient ``007`` stays so), numbers have six decimals. What
-    cannot be read, lacks a column, is of other classes than the labels, or
-    holds what no evaluation writes, such as a probability that is not finite,
-    is an OSError or a ValueError; the message names file, column and cycle.
+    Names are text (patient ``007`` stays so). What no evaluation writes is a
+    ValueError that names file, column and cycle.
     """
     text = read_ordinary(path, LARGEST_PREDICTIONS)
     try:

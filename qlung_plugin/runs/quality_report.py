@@ -41,13 +41,7 @@ def write_quality_analysis(
     about: dict[str, str],
     labels: Sequence[str] = LABELS,
 ) -> dict[str, dict[str, Any]]:
-    """Writes, and returns, how the quality measures go with a model's errors.
-
-    ``quality_analysis.json`` has all figures of a table of predictions,
-    ``quality_analysis.txt`` the tables to read,
-    ``figures/quality_and_errors.png`` the curves. What they are of is said by
-    ``data``, ``partition`` and ``selection`` (of the model) at least.
-    """
+    """Writes, and returns, how the quality measures go with a model's errors."""
     analysis = compare_with_errors(table, labels)
     write_json(analysis, run.path / "quality_analysis.json")
     write_text(

@@ -1,7 +1,6 @@
 """From predictions to the results in a run folder: figures, report, files.
 
 Authors
--------
  * qlung_plugin contributors
 """
 
@@ -57,36 +56,11 @@ def write_run_results(
     history: pd.DataFrame | None = None,
     published: str | None = None,
 ) -> dict[str, Any]:
-    """Writes metrics, predictions, report and figures.
+    """Writes, and returns, what is in ``metrics.json``; and all that shows it.
 
-    ``metrics.json``, which it returns, holds an object per checkpoint and
-    ``data``; ``predictions.csv`` is that of the selected checkpoint, those of
-    the others carry their names. How the quality goes with the errors is told
-    of the first checkpoint. The report is logged too.
-
-    Arguments
-    ---------
-    folder : str or Path
-        The run folder.
-    tables : dict
-        Per checkpoint (``selected``, ``last``, ``test_selected``) what
-        :func:`qlung_plugin.runs.predictions.predictions_table` made.
-    epochs : dict
-        Per checkpoint its epoch.
-    data : dict
-        What was evaluated: ``database``, ``subset`` (None if complete) and
-        ``protocol`` at least.
-    labels : list of str
-        All classes, in order, normal first.
-    partition : str
-        The evaluated partition, in words.
-    validated : bool
-        Whether there was a validation set to select a checkpoint by.
-    history : pandas.DataFrame, optional
-        A row of statistics per epoch.
-    published : str, optional
-        A benchmark of :mod:`qlung_plugin.scores.published` whose results are
-        set beside those of the run.
+    Tables of predictions and epochs are by checkpoint; of the first, it is told
+    how the quality goes with the errors. ``data`` and ``partition`` say what was
+    evaluated, the history has a row per epoch.
     """
     run, database = RunFolder(folder), name_database(data)
     metrics, reports, abouts = {}, [], {}
@@ -149,17 +123,10 @@ def evaluate_predictions(
     labels: Sequence[str] = LABELS,
     n_resamples: int = 10000,
 ) -> dict[str, Any]:
-    """All figures of a table of predictions.
+    """All figures of a table of predictions, NaN where they are undefined.
 
-    Returns
-    -------
-    dict
-        What :func:`prediction_metrics` returns; ``patients``, their number;
-        ``interval``, a list [low, high] in percent per score, over patients;
-        ``strata``: per ``device``, ``age_group``, ``sex`` and ``location``
-        that occurs, ``cycles``, ``patients``, ``sp``, ``se`` (exact class) and
-        ``score``; none of what is unknown of all cycles. Undefined figures are
-        NaN, which :func:`write_json` writes as null.
+    Intervals are over patients, in percent; there are no strata of what is
+    unknown of all cycles.
     """
     metrics = prediction_metrics(table["label"], table["prediction"], labels)
     confusions = patient_confusions(table, labels)
@@ -190,14 +157,7 @@ def evaluate_predictions(
 def format_report(
     name: str, metrics: dict[str, Any], data: dict[str, str]
 ) -> str:
-    """A report to read of the figures of one evaluation, or of its JSON.
-
-    It says what the figures are of: ``data``, ``partition`` and ``selection``
-    (of the model) at least, or it is a ValueError.
-    """
-    lacking = [k for k in ("data", "partition", "selection") if not data.get(k)]
-    if lacking:
-        raise ValueError(f"a report must say its {', '.join(lacking)}")
+    """A report to read of the figures of one evaluation, and what they are of."""
     interval, counts = metrics["interval"], metrics["counts"]
     ends = f"{100 * interval['confidence']:g} % interval"
     rows = {
@@ -237,11 +197,7 @@ def format_report(
 def format_references(
     metrics: dict[str, dict[str, Any]], published: str | None = None
 ) -> str:
-    """What the scores of checkpoints are to be read beside.
-
-    The floor of always answering "normal", and the published results of a
-    benchmark, marked as such.
-    """
+    """The scores beside always answering "normal", and published results."""
     rows = [
         (name, *(f"{values[key]:.2f}" for key in PUBLISHED))
         for name, values in {

@@ -8,11 +8,12 @@ Authors
  * qlung_plugin contributors
 """
 
-import math
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from qlung_plugin.utils.files import plain
 from qlung_plugin.utils.ordinary_files import LARGEST_TEXT, read_json
 
 LONGEST = 2000  # characters of a text
@@ -140,6 +141,14 @@ EXPERIMENT = {
     ),
     "fold": Nullable(whole(0, 4)),
 }
+# What the results of a script depend on; experiment.json tells it beforehand.
+MADE_BY = {"script": TEXT, "options": {}, "run_options": {}}
+MADE_WITH = {
+    **MADE_BY,
+    "manifests": {ANY: TEXT},
+    "recordings": TEXT,
+    "threads": whole(1, 10**6),
+}
 CYCLE = {
     "wav": {
         "file": TEXT,
@@ -158,11 +167,7 @@ def check(value: object, rule: Rule, where: Path | str) -> None:
 def read_checked(
     path: Path, rule: Rule = {}, largest: int = LARGEST_TEXT
 ) -> Any:
-    """Reads JSON strictly, from an ordinary file of bounded size; checks it.
-
-    By default it has to hold an object with keys. What cannot be read, or holds
-    anything else, is an OSError or a ValueError.
-    """
+    """Reads JSON strictly, from an ordinary file of bounded size; checks it."""
     content = read_json(path, largest)
     check(content, rule, path)
     return content
@@ -217,14 +222,11 @@ def excerpt(value: object) -> str:
 def check_figures(
     written: dict[str, Any], computed: dict[str, Any], where: str, origin: str
 ) -> None:
-    """Compares the figures in ``metrics.json`` with those of the predictions.
-
-    One that is missing or differs is a ValueError, whose message names it.
-    """
+    """Refuses ``metrics.json`` if predictions give other figures than it has."""
     for name, value in computed.items():
         if name not in written:
             raise ValueError(f"{where} lacks {name}")
-        if not _same(written[name], value):
+        if _rounded(written[name]) != _rounded(value):
             raise ValueError(
                 f"{where}: {name} is {excerpt(written[name])}, but {origin}"
                 f" gives {excerpt(value)}: one of them is altered, or of"
@@ -232,26 +234,11 @@ def check_figures(
             )
 
 
-def _same(written: Any, computed: Any) -> bool:
-    """Whether JSON says what was computed, where null is NaN."""
-    if isinstance(computed, dict):
-        return (
-            isinstance(written, dict)
-            and list(written) == list(computed)
-            and all(_same(written[key], computed[key]) for key in computed)
-        )
-    if isinstance(computed, list):
-        return (
-            isinstance(written, list)
-            and len(written) == len(computed)
-            and all(map(_same, written, computed))
-        )
-    if math.isnan(computed):
-        return written is None
-    return (
-        isinstance(written, (int, float))
-        and not isinstance(written, bool)
-        and abs(written - computed) < 0.01
+def _rounded(figures: Any) -> Any:
+    """Figures as JSON has them, without the digits that machines differ in."""
+    return json.loads(
+        json.dumps(plain(figures)),
+        parse_float=lambda text: round(float(text), 6),
     )
 
 

@@ -33,10 +33,7 @@ USER_ERRORS = (OSError, ValueError)
 
 
 def start_script(about: str) -> None:
-    """To be called first, with the script's docstring, which has its command.
-
-    From then on there are help, errors of one line, and interruptions.
-    """
+    """Help, errors of one line, interruptions: of a script with a docstring."""
     guard_terminal()
     explain_errors()
     refuse_repeated(sys.argv[1:])
@@ -76,11 +73,7 @@ def refuse_repeated(arguments: list[str]) -> None:
 
 
 def describe_options(about: str, arguments: list[str]) -> str:
-    """The help of a script: its options are the keys of its YAML.
-
-    If no YAML is among the arguments of the process, that of the script's
-    docstring is described.
-    """
+    """The help of a script: its options are the keys of its YAML."""
     given = [a for a in arguments[1:] if a.endswith(".yaml")]
     [name, *_] = given or re.findall(r"hparams/\S+\.yaml", about)
     path = Path(name)
@@ -104,10 +97,9 @@ def describe_options(about: str, arguments: list[str]) -> str:
 
 
 def explain_errors(log: Path | str | None = None) -> None:
-    """An error is told in a line; its traceback is wanted with ``--debug``.
+    """An error is told in a line; its traceback is in the log, if there is one.
 
-    The traceback is logged, if there is a log. SpeechBrain sets a hook of its
-    own when it makes the experiment's folder: it is replaced again.
+    SpeechBrain sets a hook of its own when it makes the experiment's folder.
     """
 
     def explain(
@@ -160,10 +152,7 @@ def _end_with_parent(descriptor: int) -> None:
 def set_threads(recorded: int | None = None) -> int:
     """Computes on the cores that are free, and says on how many threads.
 
-    With more threads than free cores, each waits for the slowest. Whoever sets
-    ``OMP_NUM_THREADS`` is left alone. What was begun with a recorded number
-    keeps it: with another one it would end with other last digits, which
-    training amplifies.
+    What was begun with a number keeps it: others change the last digits.
     """
     import torch
 

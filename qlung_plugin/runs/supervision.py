@@ -19,10 +19,8 @@ from qlung_plugin.runs.evaluations import Evaluation
 def set_supervised_apart(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     """Marks such runs, and judges them on patients that nothing learned from.
 
-    On a database that a quality measure was learned from, the runs with that
-    measure are taken out of the comparison, and all runs are compared once
-    more, without the patients that the measure was learned from. The order
-    stays; the further comparisons are at the end.
+    On a database that a measure was learned from, runs with it are not compared;
+    all are once more, at the end, without the patients of any measure.
     """
     evaluations = list(evaluations)
     patients: dict[str, set[str]] = {}  # that any measure was learned from

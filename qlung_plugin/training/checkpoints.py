@@ -4,15 +4,11 @@ Authors
  * qlung_plugin contributors
 """
 
-import shutil
 from typing import Any
 
 from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
-from speechbrain.utils.logger import get_logger
-
-logger = get_logger(__name__)
 
 COMPLETE = "complete"
 
@@ -23,7 +19,8 @@ class CompleteCheckpointer(Checkpointer):
     SpeechBrain's lists a checkpoint from the moment its folder exists. A
     training killed while saving then finds a newest checkpoint without, or
     with half, of its files, and cannot resume. Here the last thing written is
-    a mark, and what lacks it is deleted when the training resumes.
+    a mark, and what lacks it is passed over;
+    :func:`qlung_plugin.runs.debris.sweep` deletes it when the training resumes.
 
     The arguments are those of
     :class:`speechbrain.utils.checkpoints.Checkpointer`.
@@ -61,23 +58,9 @@ class CompleteCheckpointer(Checkpointer):
             if (checkpoint.path / COMPLETE).exists()
         ]
 
-    def recover_if_possible(
-        self, *args: Any, **kwargs: Any
-    ) -> Checkpoint | None:
-        """Deletes what was not saved completely, and recovers."""
-        if if_main_process():
-            for checkpoint in super().list_checkpoints():
-                if not (checkpoint.path / COMPLETE).exists():
-                    logger.warning(
-                        "%s was not saved completely: deleted", checkpoint.path
-                    )
-                    shutil.rmtree(checkpoint.path)
-        ddp_barrier()
-        return super().recover_if_possible(*args, **kwargs)
-
 
 def find_checkpoint(checkpointer: Checkpointer, checkpoint: str) -> Checkpoint:
-    """Finds one of :data:`CHECKPOINTS`, or it is a FileNotFoundError.
+    """Finds one of :data:`CHECKPOINTS`.
 
     Where a training had no validation set, ``selected`` is its last epoch.
     """

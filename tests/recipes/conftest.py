@@ -19,7 +19,7 @@ import soundfile
 import torch
 
 from qlung_plugin.runs import quality_report, results
-from qlung_plugin.runs.locks import unlock_all
+from qlung_plugin.runs.output_folder import unlock_all
 from qlung_plugin.synthetic.icbhi import generate_icbhi_like
 from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 from speechbrain.utils import logger

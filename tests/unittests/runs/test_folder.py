@@ -12,20 +12,6 @@ import pytest
 from qlung_plugin.runs.folder import RunFolder, find_run_folders
 
 
-def test_files_of_each_checkpoint():
-    names = [
-        RunFolder("run").predictions(name).as_posix()
-        for name in ("selected", "last", "test_selected")
-    ]
-    assert names == [
-        "run/predictions.csv",
-        "run/predictions_last.csv",
-        "run/predictions_test_selected.csv",
-    ]
-    with pytest.raises(KeyError):
-        RunFolder("run").predictions("best")
-
-
 @pytest.mark.parametrize("made", ["save", "model"])
 def test_a_training_is_known_by_its_checkpoints_or_its_model(tmp_path, made):
     run = RunFolder(tmp_path)
@@ -64,17 +50,6 @@ def test_runs_and_the_places_in_them(tmp_path):
     ]
     [part] = RunFolder(tmp_path / "ce" / "2").parts()
     assert part.fold == 0
-
-
-def test_a_fold_of_the_folder_that_is_asked_for(tmp_path):
-    run = RunFolder(tmp_path / "ce" / "1" / "fold_3")
-    assert run.identify(tmp_path) == ("ce", "1", 3)
-    # Asked for itself, it is a seed as any other.
-    assert run.identify(run.path) == ("1", "fold_3", None)
-    run.path.mkdir(parents=True)
-    known = {"configuration": "qlung", "seed": 7, "fold": 2}
-    run.experiment.write_text(json.dumps(known))
-    assert run.identify(tmp_path) == ("qlung", "7", 2)
 
 
 def test_a_link_that_leads_nowhere_is_a_damaged_result(tmp_path):

@@ -112,8 +112,3 @@ def test_report_of_the_json_is_the_same(tmp_path, table, kind):
     assert report == format_report("QLung", metrics, DATA)
     assert ("n/a" in report) == (kind != "all")
     assert "nan" not in report and "None" not in report
-
-
-def test_report_of_unnamed_data():
-    with pytest.raises(ValueError, match="must say its partition, selection"):
-        format_report("QLung", {}, {"data": "ICBHI 2017"})
