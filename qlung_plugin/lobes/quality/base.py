@@ -6,7 +6,7 @@ Authors
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from qlung_plugin.processing.cycles import resample
 from qlung_plugin.processing.quality import (
     SHORTEST_SILENCE,
     SILENCE,
+    average_with_silence,
     constant_runs,
     remove_dc,
     resample_mask,
@@ -41,11 +42,40 @@ def find_silence(
     return constant_runs(waveforms, lengths, shortest)
 
 
+# How measurements are brought into a range: as the formula says, or learned.
+NORMALISATIONS = ("absolute", "fitted")
+
+
+def fitted_values(measure: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """What a measure has learned, or a RuntimeError before it has."""
+    if values.isnan().any():
+        raise RuntimeError(
+            f"{type(measure).__name__}(normalisation='fitted') is not fitted:"
+            " call fit on the measurements of the training set, or load a"
+            " checkpoint"
+        )
+    return values
+
+
 class Supervision(TypedDict):
     """What a measure was learned from."""
 
     database: str
     patients: list[str]
+
+
+class Signal(NamedTuple):
+    """Waveforms that were checked, as they are measured."""
+
+    waveforms: torch.Tensor  # as they came, [batch, time]
+    centred: torch.Tensor  # without DC, 0 in the padding and in silence
+    lengths: torch.Tensor  # number of valid samples, [batch]
+    native_rates: torch.Tensor | None  # in Hz, [batch]
+    silent: torch.Tensor | None  # which samples hold no signal; None: none
+
+    def with_silence(self, values: torch.Tensor, worst: float) -> torch.Tensor:
+        """Values of the signal, ``[batch]``, averaged with that of silence."""
+        return average_with_silence(values, worst, self.lengths, self.silent)
 
 
 class Measurements(nn.Module, ABC):
@@ -71,21 +101,9 @@ class Measurements(nn.Module, ABC):
     def measure_recorded(
         self, waveforms: Sequence[torch.Tensor], native_rates: Sequence[int]
     ) -> torch.Tensor:
-        """Measures waveforms as they were recorded, each at its own rate.
+        """Measures waveforms ``[time]`` as they were recorded, each at its rate.
 
         Silence is looked for before they are resampled, which blurs it.
-
-        Arguments
-        ---------
-        waveforms : list of torch.Tensor
-            ``[time]`` each, full scale at 1.
-        native_rates : list of int
-            In Hz.
-
-        Returns
-        -------
-        torch.Tensor
-            See :meth:`measure`, also for errors.
         """
         rate = self.sample_rate
         pairs = list(zip(waveforms, native_rates))
@@ -185,40 +203,13 @@ class Measurements(nn.Module, ABC):
                     raise ValueError("a waveform holds NaN or infinite samples")
             audible = level > SILENCE
             values = self.measure_valid(
-                waveforms, centred, lengths, native_rates, silent
+                Signal(waveforms, centred, lengths, native_rates, silent)
             )
             return torch.where(audible.unsqueeze(-1), values, torch.nan)
 
     @abstractmethod
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """The measurements themselves, to be overridden.
-
-        Arguments
-        ---------
-        waveforms : torch.Tensor
-            ``[batch, time]``, as they came.
-        centred : torch.Tensor
-            ``[batch, time]``, without DC, zero in the padding and in silence.
-        lengths : torch.Tensor
-            Number of valid samples, ``[batch]``.
-        native_rates : torch.Tensor or None
-            ``[batch]``, in Hz.
-        silent : torch.Tensor or None
-            Which valid samples hold no signal and are to be left out, boolean
-            ``[batch, time]``; None where all hold some.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, measurement]``.
-        """
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
+        """The measurements ``[batch, measurement]``, to be overridden."""
 
 
 class QualityMeasure(Measurements):
@@ -273,51 +264,29 @@ class QualityMeasure(Measurements):
     def measure_entries(
         self, entries: Mapping[str, Mapping]
     ) -> torch.Tensor | None:
-        """Measures a manifest's cycles without their waveforms, if it can.
+        """Measures a manifest's cycles, entries by id, without waveforms.
 
-        Arguments
-        ---------
-        entries : dict
-            The manifest's entries, by id.
-
-        Returns
-        -------
-        torch.Tensor or None
-            ``[cycle, measurement]``; None, unless overridden: the waveforms
-            have to be measured.
+        ``[cycle, measurement]``; None, unless overridden: the waveforms have to
+        be measured.
         """
         return None
 
     @abstractmethod
     def score(self, measurements: torch.Tensor) -> torch.Tensor:
-        """Turns measurements into scores, to be overridden.
+        """Turns ``[batch, measurement]`` into scores, to be overridden.
 
-        Arguments
-        ---------
-        measurements : torch.Tensor
-            ``[batch, measurement]``.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch]`` in [0, 1]; 0 where there was nothing to measure.
+        They are ``[batch]`` in [0, 1]; 0 where there was nothing to measure.
         """
 
     def fit(self, measurements: torch.Tensor) -> None:
-        """Learns from the training set; nothing, unless overridden.
+        """Learns from the unaugmented training set, if overridden.
 
-        Arguments
-        ---------
-        measurements : torch.Tensor
-            Of the unaugmented training manifest, ``[cycle, measurement]``.
+        The measurements are ``[cycle, measurement]``.
         """
 
     def check_fitted(self) -> None:
         """Checks what was fitted; nothing, unless overridden.
 
-        Raises
-        ------
-        ValueError
-            If it has to be fitted and was not, or was given what no training
-            set has: the message begins with the name of the buffer.
+        If it has to be and was not, or was given what no training set has, it is
+        a ValueError, which begins with the name of the buffer.
         """

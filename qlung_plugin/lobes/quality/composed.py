@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from qlung_plugin.lobes.quality.base import QualityMeasure, Supervision
+from qlung_plugin.lobes.quality.base import QualityMeasure, Signal, Supervision
 
 ANY_RATE = 16000  # Hz, of waveforms that nobody looks at
 
@@ -108,21 +108,9 @@ class WeightedQuality(QualityMeasure):
         """Those of all measures."""
         return tuple(part for m in self.measures for part in m.parts)
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """The measurements of all measures, beside each other."""
-        parts = [
-            measure.measure_valid(
-                waveforms, centred, lengths, native_rates, silent
-            )
-            for measure in self.measures
-        ]
+        parts = [measure.measure_valid(signal) for measure in self.measures]
         return torch.cat(parts, dim=-1)
 
     def score(self, measurements: torch.Tensor) -> torch.Tensor:
@@ -206,16 +194,9 @@ class ConstantQuality(QualityMeasure):
         """Nothing, in one column; no waveform is measured."""
         return torch.zeros(len(entries), 1)
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """Nothing, in one column."""
-        return waveforms.new_zeros(len(waveforms), 1)
+        return signal.waveforms.new_zeros(len(signal.waveforms), 1)
 
     def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """The value, ``[batch]``."""
@@ -280,13 +261,7 @@ class ManifestQuality(QualityMeasure):
         self.names = (column,)
 
     def measure_entries(self, entries: Mapping[str, Mapping]) -> torch.Tensor:
-        """What the entries state, ``[cycle, 1]``.
-
-        Raises
-        ------
-        ValueError
-            If an entry states no number in [0, 1].
-        """
+        """What the entries state, ``[cycle, 1]``; else it is a ValueError."""
         stated = {key: entry.get(self.column) for key, entry in entries.items()}
         wrong = [key for key, value in stated.items() if not _is_quality(value)]
         if wrong:
@@ -298,14 +273,7 @@ class ManifestQuality(QualityMeasure):
         values = torch.tensor(list(stated.values()), dtype=torch.float32)
         return values.unsqueeze(-1)
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """Not possible: a waveform does not state its quality."""
         raise ValueError(
             f"the quality is {self.column!r} of a manifest, which a waveform"

@@ -9,10 +9,15 @@ from typing import TypedDict
 
 import torch
 
-from qlung_plugin.lobes.quality.base import QualityMeasure
+from qlung_plugin.lobes.quality.base import (
+    NORMALISATIONS,
+    QualityMeasure,
+    Signal,
+    fitted_values,
+)
 from qlung_plugin.lobes.quality.coefficients import read_coefficients
 from qlung_plugin.lobes.quality.recording import RecordingMeasurements
-from qlung_plugin.processing.quality import average_with_silence
+from qlung_plugin.utils.choices import check_choice
 
 LARGEST = 1e6  # of a mean or scale; most are in dB
 SILENT_SHARE = "silent_share"
@@ -91,10 +96,7 @@ class LearnedQualityScore(QualityMeasure):
         normalisation: str = "absolute",
     ) -> None:
         super().__init__(sample_rate)
-        if normalisation not in ("absolute", "fitted"):
-            raise ValueError(
-                f"normalisation={normalisation!r} is neither absolute nor fitted"
-            )
+        check_choice("normalisation", normalisation, NORMALISATIONS)
         self.normalisation = normalisation
         model = read_coefficients(coefficients)
         self.measurements = RecordingMeasurements(sample_rate, model.names)
@@ -110,22 +112,11 @@ class LearnedQualityScore(QualityMeasure):
         unfitted = torch.full((len(model.names), 2), torch.nan)
         self.register_buffer("standards", unfitted)
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """The model's measurements and the share of silence."""
-        values = self.measurements.measure_valid(
-            waveforms, centred, lengths, native_rates, silent
-        )
-        share = average_with_silence(
-            torch.zeros_like(values[:, 0]), 1.0, lengths, silent
-        )
-        return torch.cat([values, share.unsqueeze(-1)], dim=-1)
+        values = self.measurements.measure_valid(signal)
+        silent = signal.with_silence(torch.zeros_like(values[:, 0]), 1.0)
+        return torch.cat([values, silent.unsqueeze(-1)], dim=-1)
 
     def contributions(self, measurements: torch.Tensor) -> torch.Tensor:
         """What each measurement adds to the logit of being usable.
@@ -136,27 +127,17 @@ class LearnedQualityScore(QualityMeasure):
         measurements = measurements[..., : len(self.values)]
         mean, scale, coefficient = self.values.to(measurements).unbind(dim=-1)
         if self.normalisation == "fitted":
-            mean, scale = self.standards.to(measurements).unbind(dim=-1)
-            if mean.isnan().any():
-                raise RuntimeError(
-                    "LearnedQualityScore(normalisation='fitted') is not fitted:"
-                    " call fit on the measurements of the training set, or load"
-                    " a checkpoint"
-                )
+            standards = fitted_values(self, self.standards)
+            mean, scale = standards.to(measurements).unbind(dim=-1)
         standardised = (measurements - mean) / scale
         standardised = standardised.clamp(-self.limit, self.limit)
         return standardised.nan_to_num(nan=0.0) * coefficient
 
     def fit(self, measurements: torch.Tensor) -> None:
-        """Standardises by the training set; see :class:`QualityMeasure`.
+        """Standardises by the training set, of two audible recordings or more.
 
         A measurement that fewer than two recordings have, or that does not
         vary, is standardised as it was in training.
-
-        Raises
-        ------
-        ValueError
-            If fewer than two recordings are audible.
         """
         if self.normalisation != "fitted":
             return
@@ -177,19 +158,9 @@ class LearnedQualityScore(QualityMeasure):
     def find_outside(self, measurements: torch.Tensor) -> torch.Tensor:
         """Which recordings are unlike those that the score was learned from.
 
-        They have more than an eighth of their measurements outside the range of
-        98 % of those recordings. What the absolute score says of them is no
-        probability.
-
-        Arguments
-        ---------
-        measurements : torch.Tensor
-            ``[batch, measurement]``; NaN where missing.
-
-        Returns
-        -------
-        torch.Tensor
-            Boolean, ``[batch]``; False where the file states no ranges.
+        Of ``[batch, measurement]`` those, ``[batch]``, that have more than an
+        eighth outside the range of 98 % of those recordings, of which the
+        absolute score is no probability. None where the file states no ranges.
 
         Example
         -------
@@ -235,21 +206,17 @@ class LearnedQualityScore(QualityMeasure):
         relative_lengths: torch.Tensor | None = None,
         native_rates: torch.Tensor | None = None,
     ) -> list[Explanation]:
-        """Why a score is what it is.
+        """Why the score of each waveform is what it is.
 
-        Arguments
-        ---------
-        waveforms, relative_lengths, native_rates
-            See :meth:`QualityMeasure.measure`.
+        The arguments are those of :meth:`QualityMeasure.measure`.
 
         Returns
         -------
         list of dict
-            Per waveform: ``quality``, the score; ``silent_share``, which is
-            taken from it; ``intercept``; and ``measurements``, by name
-            ``value`` (NaN where missing) and ``contribution`` to the logit,
-            those that lower the score most first. Intercept and contributions
-            add up to the logit.
+            ``quality``, the score; ``silent_share``, which is taken from it;
+            ``intercept``; and ``measurements``, by name ``value`` (NaN where
+            missing) and ``contribution`` to the logit, those that lower the
+            score most first. Intercept and contributions add up to the logit.
 
         Example
         -------

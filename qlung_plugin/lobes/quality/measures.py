@@ -8,10 +8,14 @@ from collections.abc import Sequence
 
 import torch
 
-from qlung_plugin.lobes.quality.base import QualityMeasure
+from qlung_plugin.lobes.quality.base import (
+    NORMALISATIONS,
+    QualityMeasure,
+    Signal,
+    fitted_values,
+)
 from qlung_plugin.processing.quality import (
     USABLE,
-    average_with_silence,
     band_bins,
     blind_snr,
     clipping_ratio,
@@ -20,6 +24,7 @@ from qlung_plugin.processing.quality import (
     spectral_entropy,
     spectral_flatness,
 )
+from qlung_plugin.utils.choices import check_choice
 
 # What entropy and level can be; a level, in a file whose full scale is not 1.
 LARGEST = (1.0, 1e10)
@@ -82,20 +87,12 @@ class SpectralMeasure(QualityMeasure):
         )
 
     def spectrum(
-        self,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
+        self, signal: Signal
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Power, frames and bins as the functions of processing take them."""
+        _, centred, lengths, native_rates, silent = signal
         power, frames = power_frames(
-            centred,
-            lengths,
-            self.window,
-            self.hop_samples,
-            self.n_fft,
-            silent,
+            centred, lengths, self.window, self.hop_samples, self.n_fft, silent
         )
         power, bins = power[..., self.band], self.bins
         if native_rates is not None and self._any_limited(native_rates):
@@ -180,59 +177,31 @@ class AudioQualityScore(SpectralMeasure):
         super().__init__(
             sample_rate, f_min, f_max, window_length, hop_length, n_fft
         )
-        if normalisation not in ("absolute", "fitted"):
-            raise ValueError(
-                f"normalisation={normalisation!r} is neither absolute nor fitted"
-            )
-        if entropy not in ("frames", "spectrum"):
-            raise ValueError(
-                f"entropy={entropy!r} is neither frames nor spectrum"
-            )
+        check_choice("normalisation", normalisation, NORMALISATIONS)
+        check_choice("entropy", entropy, ("frames", "spectrum"))
         self.alpha, self.beta = alpha, beta
         self.normalisation, self.entropy = normalisation, entropy
         self.percentiles = tuple(percentiles)
         # Rows: entropy, level. Columns: low, high.
         self.register_buffer("ranges", torch.full((2, 2), torch.nan))
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """Entropy and level, ``[batch, 2]``."""
-        power, frames, bins = self.spectrum(
-            centred, lengths, native_rates, silent
-        )
-        entropy = spectral_entropy(power, frames, bins, self.entropy)
-        entropy = average_with_silence(entropy, 1.0, lengths, silent)
-        return torch.stack([entropy, rms_level(centred, lengths)], dim=-1)
+        entropy = spectral_entropy(*self.spectrum(signal), self.entropy)
+        level = rms_level(signal.centred, signal.lengths)
+        return torch.stack([signal.with_silence(entropy, 1.0), level], dim=-1)
 
     def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """The formula, on entropy and level as normalised."""
         if self.normalisation == "fitted":
-            ranges = self.ranges.to(measurements)
-            if ranges.isnan().any():
-                raise RuntimeError(
-                    "AudioQualityScore(normalisation='fitted') is not fitted:"
-                    " call fit on the measurements of the training set, or load"
-                    " a checkpoint"
-                )
+            ranges = fitted_values(self, self.ranges).to(measurements)
             low, high = ranges.unbind(dim=-1)
             measurements = (measurements - low) / (high - low)
         entropy, level = measurements.clamp(0, 1).unbind(dim=-1)
         return _or_zero(1 - self.alpha * entropy + self.beta * level)
 
     def fit(self, measurements: torch.Tensor) -> None:
-        """Ranges entropy and level; see :class:`QualityMeasure`.
-
-        Raises
-        ------
-        ValueError
-            If the measurements do not spread, as those of a single cycle.
-        """
+        """Ranges entropy and level; a ValueError if they do not spread."""
         if self.normalisation != "fitted":
             return
         valid = measurements[~measurements.isnan().any(dim=-1)].double()
@@ -282,19 +251,10 @@ class FlatnessScore(SpectralMeasure):
 
     names = ("spectral_flatness",)
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """Flatness, ``[batch, 1]``."""
-        spectrum = self.spectrum(centred, lengths, native_rates, silent)
-        flatness = spectral_flatness(*spectrum)
-        flatness = average_with_silence(flatness, 1.0, lengths, silent)
-        return flatness.unsqueeze(-1)
+        flatness = spectral_flatness(*self.spectrum(signal))
+        return signal.with_silence(flatness, 1.0).unsqueeze(-1)
 
     def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """One minus the flatness."""
@@ -340,19 +300,10 @@ class SNRScore(SpectralMeasure):
         )
         self.snr_range = tuple(snr_range)
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """Signal-to-noise ratio in dB, ``[batch, 1]``."""
-        spectrum = self.spectrum(centred, lengths, native_rates, silent)
-        ratio = blind_snr(*spectrum, floor=FLOOR)
-        ratio = average_with_silence(ratio, FLOOR, lengths, silent)
-        return ratio.unsqueeze(-1)
+        ratio = blind_snr(*self.spectrum(signal), floor=FLOOR)
+        return signal.with_silence(ratio, FLOOR).unsqueeze(-1)
 
     def score(self, measurements: torch.Tensor) -> torch.Tensor:
         """Position within the range."""
@@ -375,15 +326,9 @@ class ClippingScore(QualityMeasure):
 
     names = ("clipping_ratio",)
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """Share of clipped samples, ``[batch, 1]``."""
+        waveforms, _, lengths, _, silent = signal
         return clipping_ratio(waveforms, lengths, silent).unsqueeze(-1)
 
     def score(self, measurements: torch.Tensor) -> torch.Tensor:

@@ -11,11 +11,10 @@ from typing import TypeAlias
 
 import torch
 
-from qlung_plugin.lobes.quality.base import Measurements
+from qlung_plugin.lobes.quality.base import Measurements, Signal
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.processing.quality import (
     USABLE,
-    average_with_silence,
     band_bins,
     band_levels,
     band_matrix,
@@ -76,11 +75,8 @@ LEVEL_SHARES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 class Analysis:
     """What the measurements of a batch are made from, each part made once."""
 
-    waveforms: torch.Tensor  # [batch, time]
-    centred: torch.Tensor  # the same without DC, 0 in silence
-    lengths: torch.Tensor  # number of valid samples, [batch]
-    silent: torch.Tensor | None  # which of them hold no signal, or None
-    sample_rate: int  # of these, in Hz
+    signal: Signal
+    sample_rate: int  # of its waveforms, in Hz
     power: torch.Tensor  # [batch, frame, bin] at the rate of the analysis
     frames: torch.Tensor  # which frames count, boolean [batch, frame]
     highest: torch.Tensor  # end of each recording's own band, in Hz, [batch]
@@ -168,7 +164,7 @@ def _breathing(analysis: Analysis, bands: Sequence[Band]) -> torch.Tensor:
 
 def _faint_share(analysis: Analysis) -> torch.Tensor:
     share = faint_share(analysis.levels([SOUND])[..., 0], analysis.frames)
-    return average_with_silence(share, 1.0, analysis.lengths, analysis.silent)
+    return analysis.signal.with_silence(share, 1.0)
 
 
 # Measurements of one value per band, or per quantile: what makes them of an
@@ -208,10 +204,18 @@ SINGLE: dict[str, Callable[[Analysis], torch.Tensor]] = {
     "correlation_breathing": lambda a: _correlation(a, *BREATHING_PAIR),
     "faint_share": _faint_share,
     "burst_share": lambda a: burst_share(a.levels([SOUND])[..., 0], a.frames),
-    "crest_factor": lambda a: crest_factor(a.centred, a.lengths, a.silent),
-    "kurtosis": lambda a: log_kurtosis(a.centred, a.lengths, a.silent),
-    "clipping": lambda a: clipping_ratio(a.waveforms, a.lengths, a.silent),
-    "mains_hum": lambda a: mains_hum(a.centred, a.lengths, a.sample_rate),
+    "crest_factor": lambda a: crest_factor(
+        a.signal.centred, a.signal.lengths, a.signal.silent
+    ),
+    "kurtosis": lambda a: log_kurtosis(
+        a.signal.centred, a.signal.lengths, a.signal.silent
+    ),
+    "clipping": lambda a: clipping_ratio(
+        a.signal.waveforms, a.signal.lengths, a.signal.silent
+    ),
+    "mains_hum": lambda a: mains_hum(
+        a.signal.centred, a.signal.lengths, a.sample_rate
+    ),
 }
 
 
@@ -287,30 +291,24 @@ class RecordingMeasurements(Measurements):
         window = torch.hann_window(N_FFT)
         self.register_buffer("window", window, persistent=False)
 
-    def measure_valid(
-        self,
-        waveforms: torch.Tensor,
-        centred: torch.Tensor,
-        lengths: torch.Tensor,
-        native_rates: torch.Tensor | None,
-        silent: torch.Tensor | None,
-    ) -> torch.Tensor:
+    def measure_valid(self, signal: Signal) -> torch.Tensor:
         """The measurements by name, ``[batch, name]``."""
-        if native_rates is None:
-            native_rates = torch.full(
+        _, centred, lengths, rates, silent = signal
+        if rates is None:
+            rates = torch.full(
                 (len(centred),), self.sample_rate, device=centred.device
             )
+        if silent is not None:
+            silent = resample_mask(silent, self.sample_rate, RATE)
         power, frames = power_frames(
             resample(centred, self.sample_rate, RATE),
             lengths * RATE // self.sample_rate,
             self.window,
             HOP,
             N_FFT,
-            None
-            if silent is None
-            else resample_mask(silent, self.sample_rate, RATE),
+            silent,
         )
-        rates = native_rates.clamp(max=min(self.sample_rate, RATE))
+        highest = USABLE * rates.clamp(max=min(self.sample_rate, RATE))
         parts: dict[str, list] = {}
         for name in self.names:
             family, part = MEASUREMENTS[name]
@@ -324,14 +322,11 @@ class RecordingMeasurements(Measurements):
             for band in (wanted if name == "spread" else LEVELS.get(name, ()))
         ]
         analysis = Analysis(
-            waveforms,
-            centred,
-            lengths,
-            silent,
+            signal,
             self.sample_rate,
             power,
             frames,
-            USABLE * rates,
+            highest,
             bands=list(dict.fromkeys([*levels, *courses])),
             courses=list(dict.fromkeys(courses)),
         )

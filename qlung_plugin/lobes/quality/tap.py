@@ -29,22 +29,17 @@ class QualityTap(nn.Module):
     validation. Features that are augmented by copies behind it cannot be served.
 
     **Padding** is not measured. Lengths are those that the tap was called with,
-    else those that the cost was, which are of the same waveforms in SpeechBrain's
-    recipes (``compute_cost(predictions, targets, lens)``); that is why waveforms
-    are kept, and measured when the cost asks. Lengths go on to the features'
-    module if its ``forward`` takes them. Where nobody tells any, as inside
+    else those that the cost was; the features' module gets them if its
+    ``forward`` takes them. Where nobody tells any, as inside
     ``LogSoftmaxWrapper``, samples that are exactly zero at the end of a waveform
-    are taken for padding, which a warning says once: signal that ends in digital
-    silence loses it, and padding that an augmentation has filled, as SpeechBrain's
-    noise and reverberation do, is measured as if it were recorded.
+    are taken for padding, and a warning says so once: signal that ends in digital
+    silence loses it, and padding that an augmentation has filled is measured.
 
-    **One batch, one cost.** The quality is taken once, by the cost of the batch
-    that it is of. None, one that was taken before, or one of another number of
-    samples is an error; so are two passes in training before one cost, since
-    nobody can say which is meant. Without gradients or in evaluation mode, where
-    a cost is not always computed, the last pass counts. Between training and
-    validation (``train()`` and ``eval()``) everything is forgotten. Nothing is
-    shared between processes: in a distributed training each measures its own.
+    **One batch, one cost.** The cost of a batch takes its quality, once. None,
+    one of another number of samples, or two passes in training before one cost
+    are an error. Without gradients or in evaluation mode, where a cost is not
+    always computed, the last pass counts. Between training and validation
+    (``train()`` and ``eval()``) everything is forgotten.
 
     Arguments
     ---------
@@ -152,24 +147,11 @@ class QualityTap(nn.Module):
     def take(
         self, batch: int, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The quality of the batch that has passed, once.
+        """The quality ``[batch]`` of the batch that has passed, once.
 
-        Arguments
-        ---------
-        batch : int
-            The number of samples of which it is asked.
-        lengths : torch.Tensor, optional
-            Valid share of each, ``[batch]``, for waveforms that passed without.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch]`` in [0, 1], float32, without gradient.
-
-        Raises
-        ------
-        RuntimeError
-            If it is not that of this batch.
+        It is asked of a number of samples, and told their lengths, the valid
+        share of each, in case they passed without. If it is not that of this
+        batch, it is a RuntimeError.
         """
         kept, passes = self.kept, self.passes
         if self.lengths is not None:
@@ -198,18 +180,7 @@ class QualityTap(nn.Module):
         return self._measure(kept, lengths)
 
     def train(self, mode: bool = True) -> "QualityTap":
-        """Begins training or evaluation, with nothing left of before.
-
-        Arguments
-        ---------
-        mode : bool
-            Whether it is training.
-
-        Returns
-        -------
-        QualityTap
-            Itself.
-        """
+        """Begins training or evaluation, with nothing left of before."""
         self._forget()
         return super().train(mode)
 

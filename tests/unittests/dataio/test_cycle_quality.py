@@ -273,8 +273,8 @@ def test_one_cycle_in_two_manifests(manifests, tmp_path):
 class Loudness(QualityMeasure):
     """A measure of one's own needs to know of nothing else."""
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
-        return centred.abs().amax(dim=-1, keepdim=True).repeat(1, 3)
+    def measure_valid(self, signal):
+        return signal.centred.abs().amax(dim=-1, keepdim=True).repeat(1, 3)
 
     def score(self, measurements):
         return measurements.mean(dim=-1).clamp(0, 1).nan_to_num(nan=0.0)

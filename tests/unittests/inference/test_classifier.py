@@ -312,8 +312,8 @@ def test_probabilities_that_are_not_finite_are_no_class(recording):
 class Unnamed(QualityMeasure):
     """A measure of one's own, which names nothing."""
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
-        return torch.ones(len(waveforms), 3)
+    def measure_valid(self, signal):
+        return torch.ones(len(signal.waveforms), 3)
 
     def score(self, measurements):
         return measurements[:, 0] / 4

@@ -281,8 +281,8 @@ class TestManifestQuality:
 class Loudness(QualityMeasure):
     """A user's own measure, which does not say what it measures."""
 
-    def measure_valid(self, waveforms, centred, lengths, native_rates, silent):
-        return torch.stack([waveforms.abs().mean(-1)] * 2, dim=-1)
+    def measure_valid(self, signal):
+        return torch.stack([signal.waveforms.abs().mean(-1)] * 2, dim=-1)
 
     def score(self, measurements):
         return measurements[:, 0].clamp(0, 1)

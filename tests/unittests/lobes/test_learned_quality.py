@@ -364,7 +364,7 @@ class TestFitted:
             score.fit(rows)
 
     def test_unknown_normalisation(self, path):
-        with pytest.raises(ValueError, match="neither absolute nor fitted"):
+        with pytest.raises(ValueError, match="none of absolute, fitted"):
             LearnedQualityScore(RATE, path, normalisation="ranged")
 
 
