@@ -3,29 +3,14 @@
 Reference: S. Chen et al., "BEATs: audio pre-training with acoustic tokenizers",
 ICML 2023 (https://arxiv.org/abs/2212.09058).
 
-The network is written out here, since SpeechBrain's port
+The network is written out here. SpeechBrain's port
 (``speechbrain.lobes.models.beats``) computes the same where it computes, but
-
-* needs lengths: without, ``extract_features`` stops with UnboundLocalError;
-* does not freeze: ``extract_features`` gives parameters gradients, and
-  ``train()`` brings dropout and dropped layers back;
-* takes its architecture from a file of weights alone, with defaults that no
-  published model has (no relative positions, no deep norm), and any misspelt
-  field; of its activations, ``glu`` has no forward;
-* makes the features one waveform at a time, and inside autocast: rounded in
-  bfloat16, infinite in half precision;
-* masks padding by frequency instead of time where a patch is cut, and gives NaN
-  for a length of zero;
-* draws dropped layers from NumPy's generator, which neither ``torch.manual_seed``
-  nor a checkpoint's random state repeats, also in evaluation;
-* scales gradients as the file says: by 0.6 per layer for the fine-tuned models,
-  which leaves 0.2 % of them at the first;
-* returns all hidden states with time before the batch, against what it says,
-  and keeps them when they are not asked for;
-* holds the table of relative positions once per layer, the same memory twelve
-  times, which safetensors refuses to save;
-* writes attention out: on a CPU the whole takes twice as long in evaluation
-  and 1.3 times in training.
+neither works without lengths nor freezes; takes its architecture from a file of
+weights alone; makes features inside autocast, infinite in half precision; masks
+padding by frequency instead of time; draws dropped layers from NumPy's generator,
+which no seed of PyTorch repeats; and holds the table of relative positions once
+per layer, the same memory, which safetensors refuses to save. It takes twice as
+long in evaluation, its attention being written out.
 
 Authors
  * qlung_plugin contributors
@@ -280,7 +265,10 @@ def _own_tensors(
     for name, tensor in model.items():
         if name.endswith(BIAS_TABLE):
             if name != last:
-                _warn_if_another(name, tensor, model.get(last))
+                if not torch.equal(tensor, model.get(last, tensor)):
+                    logger.warning(
+                        "%s is not the last layer's, which is taken", name
+                    )
                 continue
             name = "encoder.relative_attention_bias.weight"
         # What PyTorch calls the weight's length and direction has changed.
@@ -288,10 +276,3 @@ def _own_tensors(
         name = name.replace("weight_v", "parametrizations.weight.original1")
         if not name.startswith("predictor."):
             yield name, tensor
-
-
-def _warn_if_another(
-    name: str, tensor: torch.Tensor, last: torch.Tensor | None
-) -> None:
-    if last is not None and not torch.equal(tensor, last):
-        logger.warning("%s is not the last layer's, which is taken", name)

@@ -30,10 +30,11 @@ def fetch_weights(
 ) -> Path | None:
     """The local path of weights, downloaded once if they are a published name.
 
-    None, if none are asked for. ``published`` has by name the address of a file and its SHA-256, or MD5, in
-    hexadecimal; None where neither is known. It is a FileNotFoundError if the
-    weights are neither a file nor a published name, a ConnectionError if they
-    cannot be downloaded, and a ValueError if they have another checksum.
+    None, if none are asked for. ``published`` has by name the address of a file
+    and its SHA-256, or MD5, in hexadecimal; None where neither is known. It is a
+    FileNotFoundError if the weights are neither a file nor a published name, a
+    ConnectionError if they cannot be downloaded, and a ValueError if they have
+    another checksum.
     """
     weights = asked_weights(pretrained_weights)
     if weights is None or os.path.isfile(weights):
