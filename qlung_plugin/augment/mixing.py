@@ -38,29 +38,8 @@ def mixed_loss(
     ``w * loss(targets) + (1 - w) * loss(targets of the others)``, both at the
     quality of the mixture, ``w * quality + (1 - w) * quality of the others``.
     Each label is thus held to the margin of its own class, and a good recording
-    mixed with a bad one to a margin between theirs.
-
-    Arguments
-    ---------
-    loss : torch.nn.Module
-        One of :mod:`qlung_plugin.nnet.losses`.
-    logits : torch.Tensor
-        ``[batch, class]`` of the mixed cycles.
-    cosines : torch.Tensor
-        ``[batch, class]``.
-    embeddings : torch.Tensor
-        ``[batch, dim]``.
-    targets : torch.Tensor
-        Class indices before the mixing, ``[batch]``.
-    quality : torch.Tensor
-        Quality before the mixing, ``[batch]``.
-    mixture : Mixture
-        What was mixed.
-
-    Returns
-    -------
-    torch.Tensor
-        A scalar.
+    mixed with a bad one to a margin between theirs. Logits, cosines and
+    embeddings are of the mixed cycles, targets and quality of before.
 
     Example
     -------

@@ -16,21 +16,7 @@ def fix_lengths(
     relative_lengths: torch.Tensor,
     fix_length: FixedLength,
 ) -> torch.Tensor:
-    """Brings each cycle of a padded batch to the fixed length.
-
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``, padded at the end.
-    relative_lengths : torch.Tensor
-        Valid share of each, ``[batch]``.
-    fix_length : qlung_plugin.dataio.cycles.FixedLength
-        Repeats and fades one cycle.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, fixed length]``.
+    """Brings each cycle of a batch, padded at the end, to the fixed length.
 
     Example
     -------

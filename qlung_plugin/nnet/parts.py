@@ -96,18 +96,7 @@ class ClassValues(ObjectivePart, ABC):
             self.fit(class_counts)
 
     def fit(self, class_counts: ClassCounts) -> None:
-        """Computes the values from the training set's class counts.
-
-        Arguments
-        ---------
-        class_counts : sequence of int or torch.Tensor
-            Training samples per class, ``[class]``.
-
-        Raises
-        ------
-        ValueError
-            If there is not one positive count per class.
-        """
+        """Computes the values; of one positive count per class, or ValueError."""
         counts = torch.as_tensor(class_counts, dtype=torch.float64).cpu()
         if counts.shape != self.values.shape:
             raise ValueError(
@@ -123,18 +112,7 @@ class ClassValues(ObjectivePart, ABC):
 
     @abstractmethod
     def values_of(self, counts: torch.Tensor) -> torch.Tensor:
-        """The values themselves, to be overridden.
-
-        Arguments
-        ---------
-        counts : torch.Tensor
-            Training samples per class, ``[class]``, float64.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[class]``.
-        """
+        """The values ``[class]`` from counts, ``[class]`` float64."""
 
     def check_fitted(self) -> None:
         """Raises a RuntimeError if there are no values yet; on the CPU only."""
@@ -146,15 +124,7 @@ class ClassValues(ObjectivePart, ABC):
 
 
 def check_targets(targets: torch.Tensor, num_classes: int) -> None:
-    """Raises a ValueError unless all targets are classes; on the CPU only.
-
-    Arguments
-    ---------
-    targets : torch.Tensor
-        Class indices, ``[batch]``.
-    num_classes : int
-        Number of classes.
-    """
+    """Raises a ValueError unless all targets are classes; on the CPU only."""
     if targets.device.type != "cpu" or targets.numel() == 0:
         return
     low, high = (extreme.item() for extreme in targets.aminmax())
@@ -166,47 +136,16 @@ def check_targets(targets: torch.Tensor, num_classes: int) -> None:
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in a precision that margins need.
+    """A tensor in the precision that margins need: float64 if it was, or float32.
 
     Half precision rounds cosines near 1 to 1. Autocast lowers nothing of what
     follows: it casts the inputs of matrix products, and there are none.
-
-    Arguments
-    ---------
-    tensor : torch.Tensor
-        Of any floating type.
-
-    Returns
-    -------
-    torch.Tensor
-        float64 if it was, else float32.
-
-    Example
-    -------
-    >>> at_least_float32(torch.ones(1, dtype=torch.bfloat16))
-    tensor([1.])
     """
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
-    """The sum over the processes of a distributed training, if it is one.
-
-    Arguments
-    ---------
-    tensor : torch.Tensor
-        Of one shape in all processes; it becomes the sum.
-
-    Returns
-    -------
-    torch.Tensor
-        The same tensor.
-
-    Example
-    -------
-    >>> sum_over_processes(torch.tensor([2, 1]))
-    tensor([2, 1])
-    """
+    """The tensor, made its sum over the processes of a distributed training."""
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(tensor)

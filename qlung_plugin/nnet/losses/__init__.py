@@ -16,7 +16,6 @@ from qlung_plugin.nnet.losses.angular import (
     MarginLoss,
     add_angle,
     angular_margin_cross_entropy,
-    target_cosine_cross_entropy,
 )
 from qlung_plugin.nnet.losses.cost import MarginCost
 from qlung_plugin.nnet.losses.cross_entropy import (
@@ -40,5 +39,4 @@ __all__ = [
     "WeightedCrossEntropyLoss",
     "add_angle",
     "angular_margin_cross_entropy",
-    "target_cosine_cross_entropy",
 ]

@@ -80,52 +80,13 @@ def angular_margin_cross_entropy(
     """
     cosines = _checked(cosines, targets)
     target_cosines = add_angle(
-        cosines.gather(1, targets.unsqueeze(1)).squeeze(1),
+        _of_targets(cosines, targets),
         _per_sample("margins", margins, cosines),
     )
     if cosine_margins is not None:
         target_cosines = target_cosines - _per_sample(
             "cosine_margins", cosine_margins, cosines
         )
-    return target_cosine_cross_entropy(
-        cosines, target_cosines, targets, scale, reduction
-    )
-
-
-def target_cosine_cross_entropy(
-    cosines: torch.Tensor,
-    target_cosines: torch.Tensor,
-    targets: torch.Tensor,
-    scale: float,
-    reduction: str = "mean",
-) -> torch.Tensor:
-    """Cross entropy of scaled cosines, those of the targets replaced.
-
-    Arguments
-    ---------
-    cosines : torch.Tensor
-        ``[batch, class]``, at least float32.
-    target_cosines : torch.Tensor
-        What replaces the target's cosine, ``[batch]``.
-    targets : torch.Tensor
-        Class indices, ``[batch]``.
-    scale : float
-        Factor of the cosines.
-    reduction : str
-        ``mean``, ``sum`` or ``none``.
-
-    Returns
-    -------
-    torch.Tensor
-        The loss, a scalar or ``[batch]``.
-
-    Example
-    -------
-    >>> cosines, targets = torch.tensor([[0.9, 0.1]]), torch.tensor([0])
-    >>> lower = torch.tensor([0.1])
-    >>> target_cosine_cross_entropy(cosines, lower, targets, scale=10.0)
-    tensor(0.6931)
-    """
     logits = _scaled(cosines, target_cosines, targets, scale)
     return F.cross_entropy(logits, targets, reduction=reduction)
 
@@ -140,6 +101,10 @@ def _scaled(
     return scale * cosines.scatter(
         1, targets.unsqueeze(1), target_cosines.unsqueeze(1)
     )
+
+
+def _of_targets(cosines: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    return cosines.gather(1, targets.unsqueeze(1)).squeeze(1)
 
 
 def _checked(cosines: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -169,20 +134,9 @@ def _per_sample(
 def add_angle(cosine: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
     """``cos(arccos(cosine) + margin)``, monotonic in both, without arccos.
 
-    How it goes on beyond pi and below 0 is told in
+    Of cosines, at least float32, and margins in [-pi, pi], ``[batch]`` each. How
+    it goes on beyond pi and below 0 is told in
     :func:`angular_margin_cross_entropy`.
-
-    Arguments
-    ---------
-    cosine : torch.Tensor
-        ``[batch]``, at least float32.
-    margin : torch.Tensor
-        ``[batch]``, in radians, in [-pi, pi].
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``.
 
     Example
     -------
@@ -229,9 +183,10 @@ class MarginLoss(ObjectivePart, ABC):
     Example
     -------
     >>> class HalvingLoss(MarginLoss):
-    ...     def target_cosine(self, cosines, targets, quality, embeddings):
-    ...         return cosines.gather(1, targets[:, None])[:, 0] / 2
-    >>> loss = HalvingLoss(margin=None, scale=10.0)
+    ...     def target_cosine(self, cosines, margins, embeddings):
+    ...         return cosines / (1 + margins)
+    >>> from qlung_plugin.nnet.margins import FixedMargin
+    >>> loss = HalvingLoss(FixedMargin(1.0), scale=10.0)
     >>> loss(None, torch.tensor([[0.2, 0.1]]), None, torch.tensor([0]))
     tensor(0.6931)
     """
@@ -245,27 +200,13 @@ class MarginLoss(ObjectivePart, ABC):
     def target_cosine(
         self,
         cosines: torch.Tensor,
-        targets: torch.Tensor,
-        quality: torch.Tensor | None,
+        margins: torch.Tensor,
         embeddings: torch.Tensor | None,
     ) -> torch.Tensor:
-        """What replaces the cosine of the target, to be overridden.
+        """What replaces the cosines of the targets, to be overridden.
 
-        Arguments
-        ---------
-        cosines : torch.Tensor
-            ``[batch, class]``, at least float32.
-        targets : torch.Tensor
-            Class indices, ``[batch]``.
-        quality : torch.Tensor or None
-            ``[batch]`` in [0, 1].
-        embeddings : torch.Tensor or None
-            ``[batch, dim]``.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch]``.
+        Of these, ``[batch]``, at least float32, their margins, ``[batch]``, and
+        the embeddings, ``[batch, dim]``.
         """
 
     def forward(
@@ -310,55 +251,15 @@ class MarginLoss(ObjectivePart, ABC):
 
         Their cross entropy is the loss. As what SpeechBrain's
         ``AdditiveAngularMargin`` returns, they are for the training alone.
-
-        Arguments
-        ---------
-        cosines : torch.Tensor
-            See :meth:`forward`, as for the others.
-        targets : torch.Tensor
-        quality : torch.Tensor, optional
-        embeddings : torch.Tensor, optional
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch, class]``.
         """
         cosines = _checked(cosines, targets)
+        margins = self.margin(targets, quality, embeddings)
         target_cosines = self.target_cosine(
-            cosines, targets, quality, embeddings
+            _of_targets(cosines, targets),
+            _per_sample("margins", margins, cosines),
+            embeddings,
         )
         return _scaled(cosines, target_cosines, targets, self.scale)
-
-    def margins(
-        self,
-        cosines: torch.Tensor,
-        targets: torch.Tensor,
-        quality: torch.Tensor | None,
-        embeddings: torch.Tensor | None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The margins in the cosines' type, and the cosines of the targets.
-
-        Arguments
-        ---------
-        cosines : torch.Tensor
-            See :meth:`target_cosine`, as for the others.
-        targets : torch.Tensor
-        quality : torch.Tensor or None
-        embeddings : torch.Tensor or None
-
-        Returns
-        -------
-        margins : torch.Tensor
-            ``[batch]``.
-        target_cosines : torch.Tensor
-            ``[batch]``.
-        """
-        margins = self.margin(targets, quality, embeddings)
-        return (
-            _per_sample("margins", margins, cosines),
-            cosines.gather(1, targets.unsqueeze(1)).squeeze(1),
-        )
 
 
 class AngularMarginLoss(MarginLoss):
@@ -389,15 +290,11 @@ class AngularMarginLoss(MarginLoss):
     def target_cosine(
         self,
         cosines: torch.Tensor,
-        targets: torch.Tensor,
-        quality: torch.Tensor | None,
+        margins: torch.Tensor,
         embeddings: torch.Tensor | None,
     ) -> torch.Tensor:
         """``cos(theta_y + m)``, ``[batch]``; see :func:`add_angle`."""
-        margins, target_cosines = self.margins(
-            cosines, targets, quality, embeddings
-        )
-        return add_angle(target_cosines, margins)
+        return add_angle(cosines, margins)
 
 
 class CosineMarginLoss(MarginLoss):
@@ -429,12 +326,8 @@ class CosineMarginLoss(MarginLoss):
     def target_cosine(
         self,
         cosines: torch.Tensor,
-        targets: torch.Tensor,
-        quality: torch.Tensor | None,
+        margins: torch.Tensor,
         embeddings: torch.Tensor | None,
     ) -> torch.Tensor:
         """``cos(theta_y) - m``, ``[batch]``."""
-        margins, target_cosines = self.margins(
-            cosines, targets, quality, embeddings
-        )
-        return target_cosines - margins
+        return cosines - margins

@@ -21,32 +21,12 @@ def read_class_counts(
     label_key: str | None = None,
     label_encoder: Path | str | None = None,
 ) -> list[int]:
-    """Reads the training samples per class.
+    """Reads the training samples per class, ``[class]``.
 
-    Arguments
-    ---------
-    path : str or Path
-        A manifest of SpeechBrain's kind, of the training set: in CSV (a name
-        that ends in ``.csv``) or JSON. Or a JSON list of the counts, in the
-        order of the classes' indices.
-    label_key : str, optional
-        The manifest's column or key of the label.
-    label_encoder : str or Path, optional
-        What ``CategoricalEncoder.save`` of SpeechBrain wrote, as its recipes do
-        to ``label_encoder.txt``: it says which label has which index.
-
-    Returns
-    -------
-    list of int
-        ``[class]``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is not there.
-    ValueError
-        If the file is neither, an entry has no label, or the encoder does not
-        know it.
+    Of a manifest of SpeechBrain's kind, in CSV (a name that ends in ``.csv``) or
+    JSON, whose labels are under a key, and have the indices of the file that
+    ``CategoricalEncoder.save`` wrote, the recipes' ``label_encoder.txt``. Or of a
+    JSON list of the counts.
 
     Example
     -------
@@ -78,7 +58,6 @@ def read_class_counts(
 
 
 def _checked(counts: list[int], path: Path | str) -> list[int]:
-    """The counts, if they are some."""
     wrong = [count for count in counts if type(count) is not int or count < 1]
     if wrong or not counts:
         raise ValueError(

@@ -40,20 +40,7 @@ class QualitySource(Protocol):
     def take(
         self, batch: int, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The quality of the batch that has passed, once.
-
-        Arguments
-        ---------
-        batch : int
-            Its number of samples; of another it is a RuntimeError.
-        lengths : torch.Tensor, optional
-            Valid share of each, ``[batch]`` in [0, 1].
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch]`` in [0, 1].
-        """
+        """The quality ``[batch]``, once; of another batch, a RuntimeError."""
 
 
 class MarginCost(nn.Module):
@@ -93,11 +80,9 @@ class MarginCost(nn.Module):
         since recipes write it after the YAML is loaded: the manifest of the
         training set in JSON or CSV, with the two arguments below, or a JSON list.
         Or ``running``: the training batches so far are counted, those of all
-        processes, on top of one sample per class, so that no class is ever
-        without. This begins with equal classes, is close after a fraction of an
-        epoch, if the data are shuffled, and goes on over the epochs. It counts
-        what is trained on, so copies by augmentation, and what a sampler draws:
-        behind one that balances the classes, they are equally frequent.
+        processes, on top of one sample per class. It counts what is trained on,
+        copies by augmentation included, and what a sampler draws: behind one
+        that balances the classes, they are equally frequent.
     scale : float, optional
         What predictions are multiplied by, to be logits. Required for a margin
         (30 in SpeechBrain's recipes), and for losses on logits, such as
@@ -167,25 +152,11 @@ class MarginCost(nn.Module):
         self.was_called = False
 
     def fit(self, class_counts: ClassCounts) -> None:
-        """Tells the class counts, for recipes of one's own; see the loss's.
-
-        Arguments
-        ---------
-        class_counts : sequence of int or torch.Tensor
-            Training samples per class, ``[class]``.
-        """
+        """Tells the class counts, for recipes of one's own; see the loss's."""
         self.loss.fit(class_counts)
 
     def set_progress(self, epoch: int, step: int) -> None:
-        """Tells where the training stands, for recipes of one's own.
-
-        Arguments
-        ---------
-        epoch : int
-            The current epoch, counted from 1.
-        step : int
-            Optimizer steps that were made.
-        """
+        """Tells where the training stands, for recipes of one's own."""
         self.loss.set_progress(epoch, step)
 
     def forward(

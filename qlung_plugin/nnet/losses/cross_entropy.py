@@ -22,34 +22,7 @@ def cross_entropy(
     weights: torch.Tensor | None = None,
     reduction: str = "mean",
 ) -> torch.Tensor:
-    """PyTorch's, in at least float32; a wrong target raises as with a margin.
-
-    Arguments
-    ---------
-    logits : torch.Tensor
-        ``[batch, class]``.
-    targets : torch.Tensor
-        Class indices, ``[batch]``.
-    weights : torch.Tensor, optional
-        Of the classes, ``[class]``.
-    reduction : str
-        ``mean``, ``sum`` or ``none``.
-
-    Returns
-    -------
-    torch.Tensor
-        A scalar or ``[batch]``.
-
-    Raises
-    ------
-    ValueError
-        If a target is no class; on the CPU only.
-
-    Example
-    -------
-    >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2]))
-    tensor(1.3863)
-    """
+    """PyTorch's, in at least float32; a wrong target raises as with a margin."""
     check_targets(targets, logits.shape[1])
     logits = at_least_float32(logits)
     if weights is not None:

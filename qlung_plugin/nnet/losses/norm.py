@@ -80,14 +80,10 @@ class AdaFaceLoss(MarginLoss):
     def target_cosine(
         self,
         cosines: torch.Tensor,
-        targets: torch.Tensor,
-        quality: torch.Tensor | None,
+        margins: torch.Tensor,
         embeddings: torch.Tensor | None,
     ) -> torch.Tensor:
         """``cos(theta_y - m * z) - (m * z + m)``, ``[batch]``."""
-        margins, target_cosines = self.margins(
-            cosines, targets, quality, embeddings
-        )
         norms = embedding_norms(embeddings, 0.001, 100.0).detach()
         if self.training:
             self.update(norms)
@@ -96,7 +92,7 @@ class AdaFaceLoss(MarginLoss):
         deviation = deviation.nan_to_num(nan=0.0)
         shares = (self.concentration * deviation).clamp(-1, 1).to(cosines)
         shifts = margins * shares
-        return add_angle(target_cosines, -shifts) - (shifts + margins)
+        return add_angle(cosines, -shifts) - (shifts + margins)
 
     @torch.no_grad()
     def update(self, norms: torch.Tensor) -> None:

@@ -24,29 +24,7 @@ class ClassMargin(ClassValues, Margin):
         quality: torch.Tensor | None = None,
         embeddings: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Margins of a batch.
-
-        Arguments
-        ---------
-        targets : torch.Tensor
-            Class indices, ``[batch]``.
-        quality : torch.Tensor, optional
-            Not used.
-        embeddings : torch.Tensor, optional
-            Not used.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[batch]``, in radians.
-
-        Raises
-        ------
-        RuntimeError
-            If the class counts are not known yet.
-        ValueError
-            If a target is no class.
-        """
+        """Margins ``[batch]``; a RuntimeError before the counts are known."""
         self.check_fitted()
         check_targets(targets, len(self.values))
         return self.values[targets]

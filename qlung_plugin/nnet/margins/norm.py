@@ -98,26 +98,10 @@ class MagFaceMargin(Margin):
 def embedding_norms(
     embeddings: torch.Tensor | None, lowest: float, highest: float
 ) -> torch.Tensor:
-    """Euclidean norms, clamped.
+    """Euclidean norms of embeddings ``[batch, dim]``, clamped, ``[batch]``.
 
-    Arguments
-    ---------
-    embeddings : torch.Tensor
-        ``[batch, dim]``.
-    lowest : float
-        Smaller norms become this.
-    highest : float
-        Larger norms become this.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``, at least float32: half precision overflows at 256.
-
-    Raises
-    ------
-    ValueError
-        If there are no embeddings.
+    At least float32: half precision overflows at 256. Without embeddings it is a
+    ValueError.
 
     Example
     -------

@@ -20,9 +20,8 @@ class MarginSchedule(Margin):
     Where nobody ever did, it counts steps by itself, each call in training with
     gradients being one (so a batch, where gradients of several are accumulated);
     epochs it cannot see, and says so by an error. Share and steps are part of
-    the state, so that a checkpoint holds them.
-    The idea of a margin that is raised step by step is that of the schedules in
-    speaker verification (wespeaker).
+    the state, so that a checkpoint holds them. Speaker verification ramps margins
+    likewise (wespeaker).
 
     Arguments
     ---------
@@ -85,15 +84,7 @@ class MarginSchedule(Margin):
         self.register_buffer("share", torch.tensor(float(initial)))
 
     def set_progress(self, epoch: int, step: int) -> None:
-        """Sets the share of the margin.
-
-        Arguments
-        ---------
-        epoch : int
-            The current epoch, counted from 1.
-        step : int
-            Optimizer steps that were made.
-        """
+        """Sets the share of the margin; see :class:`ObjectivePart`."""
         super().set_progress(epoch, step)
         self.own_steps = TOLD
         self._set_share(epoch - 1 if self.unit == "epoch" else step)

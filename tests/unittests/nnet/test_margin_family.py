@@ -342,11 +342,8 @@ def test_gradients_against_finite_differences(name):
 
 def test_a_loss_of_ones_own_overrides_one_method():
     class SquaredLoss(MarginLoss):
-        def target_cosine(self, cosines, targets, quality, embeddings):
-            margins, target_cosines = self.margins(
-                cosines, targets, quality, embeddings
-            )
-            return target_cosines - margins**2
+        def target_cosine(self, cosines, margins, embeddings):
+            return cosines - margins**2
 
     cosines, embeddings, targets = batch_of()
     quality = torch.linspace(0, 1, len(targets), dtype=torch.float64)
