@@ -132,8 +132,9 @@ def _classes(kind: Kind) -> Iterator[type]:
         for cls in vars(importlib.import_module(name)).values():
             if (
                 isinstance(cls, type)
-                and issubclass(cls, kind.base)
+                # Before issubclass: to Python 3.10, list[int] is a type, too.
                 and cls.__module__ == name
+                and issubclass(cls, kind.base)
                 and not cls.__name__.startswith("_")
                 and not (cls.__doc__ or "").startswith("Base class")
             ):
