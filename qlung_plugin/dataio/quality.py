@@ -4,7 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -72,6 +72,11 @@ def cycle_quality(
         rows = {cycle: row for row, cycle in enumerate(entries)}
         measure.fit(measurements[[rows[cycle] for cycle in fit_on]])
     return dict(zip(entries, measure.score(measurements).tolist()))
+
+
+def quality_tensor(quality: Mapping[str, float], cycle: str) -> torch.Tensor:
+    """The quality of one cycle, ``[1]``, as a batch is made of it."""
+    return torch.tensor([quality[cycle]])
 
 
 def _measure(

@@ -49,7 +49,8 @@ MAY_DIFFER = {
         "ckpt_interval_minutes ckpt_interval_steps"
     ),
     "how it is computed, as on another machine": (
-        "num_workers device distributed_backend find_unused_parameters"
+        "num_workers multiprocessing_context persistent_workers device"
+        " distributed_backend find_unused_parameters"
     ),
     "upwards: the epochs before are the same": " ".join(UPWARDS),
 }

@@ -12,6 +12,7 @@ Authors
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from qlung_plugin.dataio.partitions import (
     count_labels,
     with_labels,
 )
-from qlung_plugin.dataio.quality import cycle_quality
+from qlung_plugin.dataio.quality import cycle_quality, quality_tensor
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.trained_model import TrainedModel
 from qlung_plugin.nnet.classifiers import logits_and_cosines
@@ -310,31 +311,25 @@ def dataio_prep(hparams):
         args=[manifests.values(), process, hparams["cache_folder"]],
     )
 
-    @sb.utils.data_pipeline.takes("id")
-    @sb.utils.data_pipeline.provides("inputs")
-    def input_pipeline(cycle):
-        """Features, or the cycle at the backbone's rate."""
-        return stored_inputs[cycle]
-
-    @sb.utils.data_pipeline.takes("id")
-    @sb.utils.data_pipeline.provides("quality")
-    def quality_pipeline(cycle):
-        """Quality of the unpadded cycle."""
-        return torch.tensor([quality["quality"][cycle]])
-
     # The order of the labels is fixed, not that of their first appearance.
     label_encoder = CategoricalEncoder()
     label_encoder.expect_len(hparams["num_classes"])
     label_encoder.update_from_iterable(hparams["labels"], sequence_input=False)
 
-    @sb.utils.data_pipeline.takes("label")
-    @sb.utils.data_pipeline.provides("label_encoded")
-    def label_pipeline(label):
-        """Class index."""
-        return label_encoder.encode_label_torch(label)
-
-    for pipeline in (input_pipeline, quality_pipeline, label_pipeline):
-        sb.dataio.dataset.add_dynamic_item(datasets.values(), pipeline)
+    # Methods and functions of modules: a local function could not be sent to
+    # the processes of a loader, where they are not forked.
+    add_item = partial(sb.dataio.dataset.add_dynamic_item, datasets.values())
+    add_item(stored_inputs.__getitem__, takes="id", provides="inputs")
+    add_item(
+        partial(quality_tensor, quality["quality"]),
+        takes="id",
+        provides="quality",
+    )
+    add_item(
+        label_encoder.encode_label_torch,
+        takes="label",
+        provides="label_encoded",
+    )
     sb.dataio.dataset.set_output_keys(
         datasets.values(),
         ["id", "inputs", "sample_rate", "quality", "label_encoded"],

@@ -131,23 +131,18 @@ def dataio_prep(hparams, run):
     label_encoder.expect_len(len(run["labels"]))
     label_encoder.update_from_iterable(run["labels"], sequence_input=False)
 
-    @sb.utils.data_pipeline.takes("id")
-    @sb.utils.data_pipeline.provides("inputs")
-    def input_pipeline(piece):
-        """Features."""
-        return stored_inputs[piece]
-
-    @sb.utils.data_pipeline.takes("label")
-    @sb.utils.data_pipeline.provides("label_encoded")
-    def label_pipeline(label):
-        """Class index, in the run's order."""
-        return label_encoder.encode_label_torch(label)
-
-    dataset = DynamicItemDataset(
-        pieces,
-        dynamic_items=[input_pipeline, label_pipeline],
-        output_keys=["id", "inputs", "label_encoded"],
+    # Methods: a local function could not be sent to the processes of a loader,
+    # where they are not forked.
+    dataset = DynamicItemDataset(pieces)
+    dataset.add_dynamic_item(
+        stored_inputs.__getitem__, takes="id", provides="inputs"
     )
+    dataset.add_dynamic_item(
+        label_encoder.encode_label_torch,
+        takes="label",
+        provides="label_encoded",
+    )
+    dataset.set_output_keys(["id", "inputs", "label_encoded"])
     return dataset, manifest, quality
 
 
