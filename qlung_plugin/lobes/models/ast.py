@@ -172,7 +172,7 @@ class AST(Backbone):
             Log-mel features, ``[batch, time, mel]``, of ``frames`` frames; of
             another length or height, they are a ValueError.
         lengths : torch.Tensor, optional
-            Valid share of each item, ``[batch]``. Taken, and not used: all
+            Valid share of each item, ``[batch]``. Not used, as a warning says: all
             inputs are of one length, whose padding the published model attends
             to as well.
         mix_tokens : callable, optional
@@ -185,6 +185,7 @@ class AST(Backbone):
                 f" features, not {list(features.shape)}: pass frames="
                 f"{features.shape[1]}, or another duration to fix_length"
             )
+        self.see_padding(lengths)
         pool = POOLINGS[self.pooling]
         if mix_tokens is None:
             return self.shaped(pool(self.model(features).last_hidden_state))

@@ -4,8 +4,13 @@ Authors
  * qlung_plugin contributors
 """
 
+import logging
+
 import torch
 from torch import nn
+
+# Python's own: this module is imported without SpeechBrain.
+logger = logging.getLogger(__name__)
 
 
 class Backbone(nn.Module):
@@ -16,7 +21,8 @@ class Backbone(nn.Module):
     waveforms ``[batch, time]`` into embeddings ``[batch, embedding_dim]``, which
     it returns by :meth:`shaped`. The second argument of ``forward`` is
     ``lengths=None``, the valid share of each input, ``[batch]`` in [0, 1], as
-    recipes of SpeechBrain call it. It says whether it uses them.
+    recipes of SpeechBrain call it. It says whether it uses them; if not, it
+    calls :meth:`see_padding`.
 
     Arguments
     ---------
@@ -53,11 +59,24 @@ class Backbone(nn.Module):
     def __init__(self, keepdim: bool = False) -> None:
         super().__init__()
         self.keepdim = keepdim
-        self.freeze = False
+        self.freeze = self.has_warned = False
 
     def shaped(self, embeddings: torch.Tensor) -> torch.Tensor:
         """Embeddings ``[batch, embedding_dim]`` in the shape asked for."""
         return embeddings.unsqueeze(1) if self.keepdim else embeddings
+
+    def see_padding(self, lengths: torch.Tensor | None) -> None:
+        """Says once that lengths are not used, if any of them is below 1."""
+        if lengths is None or self.has_warned or not (lengths < 1).any():
+            return
+        logger.warning(
+            "%s sees padding as signal, and lengths below 1 were given, which it"
+            " does not use: have recordings of one length, cut or repeated to"
+            " it, or take a backbone that uses them (BEATs, or EmbeddingModel"
+            " with ECAPA-TDNN or x-vectors)",
+            type(self).__name__,
+        )
+        self.has_warned = True
 
     def freeze_if(self, freeze: bool) -> None:
         """Keeps the backbone as it is, if asked to.

@@ -145,7 +145,7 @@ class CLAP(Backbone):
             the model stretches fewer to 1024, as it was trained. Of another
             length or height, they are a ValueError.
         lengths : torch.Tensor, optional
-            Valid share of each item, ``[batch]``. Taken, and not used: the
+            Valid share of each item, ``[batch]``. Not used, as a warning says: the
             model stretches inputs, padding included, to one length.
         """
         if (
@@ -156,6 +156,7 @@ class CLAP(Backbone):
                 f"CLAP takes [batch, time, {self.n_mels}] features of up to"
                 f" {self.max_frames} frames, not {list(features.shape)}"
             )
+        self.see_padding(lengths)
         pooled = self.audio_model(features.unsqueeze(1)).pooler_output
         if self.projection is not None:
             pooled = self.projection(pooled)

@@ -132,10 +132,11 @@ class EfficientAT(Backbone):
             Log-mel features, ``[batch, time, mel]``, or what the first blocks
             made of them, ``[batch, time, mel * channel]``.
         lengths : torch.Tensor, optional
-            Valid share of each item, ``[batch]``. Taken, and not used: the
+            Valid share of each item, ``[batch]``. Not used, as a warning says: the
             blocks with squeeze and excitation average over the whole input,
             padding included, as in the training on clips of one length.
         """
+        self.see_padding(lengths)
         images = features.unflatten(2, (-1, self.channels)).permute(0, 3, 2, 1)
         return self.shaped(self.features(images).mean(dim=(2, 3)))
 

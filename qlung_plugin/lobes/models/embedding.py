@@ -108,6 +108,7 @@ class EmbeddingModel(Backbone):
         if lengths is not None and self.passes_lengths:
             embeddings = self.model(features, lengths)
         else:
+            self.see_padding(lengths)
             embeddings = self.model(features)
         if embeddings.dim() == 3 and embeddings.shape[1] == 1:
             embeddings = embeddings.squeeze(1)

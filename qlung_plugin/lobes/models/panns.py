@@ -140,7 +140,7 @@ class PANNs(Backbone):
             (16 for Cnn6 and Cnn10); shorter, or of another height, they are a
             ValueError.
         lengths : torch.Tensor, optional
-            Valid share of each item, ``[batch]``. Taken, and not used: the
+            Valid share of each item, ``[batch]``. Not used, as a warning says: the
             convolutions see padding whatever is pooled behind them, as in the
             training on clips of one length.
         """
@@ -150,6 +150,7 @@ class PANNs(Backbone):
                 f"PANNs take [batch, time, {self.n_mels}] features of {shortest}"
                 f" frames or more, not {list(features.shape)}"
             )
+        self.see_padding(lengths)
         maps = self.norm0(features.unsqueeze(1).transpose(1, 3)).transpose(1, 3)
         for number, block in enumerate(self.conv_blocks):
             pool = (2, 2) if number < self.halvings else (1, 1)

@@ -352,6 +352,19 @@ def test_backbone_is_called_as_speechbrains_recipes_do(backbone):
 
 
 @each_backbone
+def test_backbone_uses_lengths_or_says_that_it_does_not(backbone, caplog):
+    made, features = small_backbone(backbone)
+    whole = embeddings_of(made, features, torch.ones(len(features)))
+    assert not caplog.records
+    half = torch.full((len(features),), 0.5)
+    used = [embeddings_of(made, features, half) for _ in range(2)]
+    # SpeechBrain's ResNet takes lengths, and does nothing with them.
+    uses = getattr(made, "passes_lengths", not torch.equal(used[0], whole))
+    assert len(caplog.records) == (0 if uses else 1)
+    assert uses or "sees padding as signal" in caplog.text
+
+
+@each_backbone
 def test_backbone_learns(backbone):
     made, features = small_backbone(backbone)
     features.requires_grad_()
