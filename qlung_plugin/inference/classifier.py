@@ -232,7 +232,7 @@ class RespiratorySoundClassifier(Pretrained):
         """
         waveforms = _unpad(wavs, wav_lens)
         with self._inference():
-            return self._embed(waveforms, self.sample_rate)
+            return self._embed(waveforms, self.sample_rate).flatten(1)
 
     def classify_batch(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None

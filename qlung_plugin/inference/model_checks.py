@@ -25,9 +25,8 @@ from qlung_plugin.dataio.cycles import (
 )
 from qlung_plugin.inference.architecture import UNFIT
 from qlung_plugin.inference.safe_files import LARGEST_WEIGHTS
-from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.quality import QualityMeasure
-from qlung_plugin.nnet.classifiers import Classifier, logits_and_cosines
+from qlung_plugin.nnet.classifiers import logits_and_cosines
 
 # Bytes of what a step makes of one cycle, of which several are in memory at a
 # time: a backbone of 8 s has up to 25 MB, BEATs of 30 s has 102.
@@ -36,22 +35,18 @@ LARGEST_ACTIVATION = 2**27
 # default.
 MOST_POWERS = 2**21
 
-# The modules of a model, and what they have to be.
+# The modules of a model, and what they have to be. Of backbone and classifier
+# nothing but their forward is used.
 PARTS = {
     "quality": QualityMeasure,
     "cycle_features": CycleFeatures,
-    "backbone": Backbone,
-    "classifier": Classifier,
+    "backbone": nn.Module,
+    "classifier": nn.Module,
 }
-# Of which nothing but their forward is used.
-OWN_KINDS = (Backbone, Classifier)
 
 
-def check_kinds(model: dict[str, Any], own: bool = False) -> None:
+def check_kinds(model: dict[str, Any]) -> None:
     """Checks that all :data:`PARTS` of a model are there and of their kinds.
-
-    If there are components from outside the package (``own``), a part of
-    :data:`OWN_KINDS` may be any module.
 
     Example
     -------
@@ -61,10 +56,7 @@ def check_kinds(model: dict[str, Any], own: bool = False) -> None:
     ValueError: quality is missing, or is something else
     """
     for name, kind in PARTS.items():
-        part = model.get(name)
-        if not isinstance(part, kind) and not (
-            own and kind in OWN_KINDS and isinstance(part, nn.Module)
-        ):
+        if not isinstance(model.get(name), kind):
             raise ValueError(f"{name} is missing, or is something else")
     cycle_features = model["cycle_features"]
     if not (

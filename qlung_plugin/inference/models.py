@@ -174,7 +174,7 @@ def _open_folder(folder: Path, trust: str | Iterable[str]) -> dict[str, Any]:
     with _errors_naming(path):
         own = bool(own_modules(architecture))
         outline = build(architecture, "meta", trust)
-        check_kinds(outline, own)
+        check_kinds(outline)
         expected = nn.ModuleDict(outline).state_dict()
         check_size(outline)
     tensors = read_tensors(weights, folder, expected)

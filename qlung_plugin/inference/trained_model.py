@@ -25,6 +25,7 @@ from qlung_plugin.inference.model_checks import PARTS, check_kinds
 from qlung_plugin.inference.provenance import choose_data, read_settings
 from qlung_plugin.lobes.quality import LearnedQualityScore
 from qlung_plugin.lobes.quality.coefficients import plain_coefficients
+from qlung_plugin.nnet.scaled_cosines import ScaledCosines
 from qlung_plugin.runs.configuration import plain_scalar, yaml_tag
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS
 from qlung_plugin.utils.files import replacing, write_json
@@ -34,6 +35,7 @@ logger = get_logger(__name__)
 
 FORMAT_VERSION = 1  # of model.json
 
+SCALED_COSINES = f"{ScaledCosines.__module__}.{ScaledCosines.__name__}"
 NEW, APPLY, ATTRIBUTE = "!new:", "!apply:", "!apply:getattr"
 
 
@@ -50,7 +52,7 @@ class TrainedModel:
         self.architecture: dict | None = None
         try:
             architecture = describe_architecture(keys, hparams)
-            check_kinds(hparams, own=bool(own_modules(architecture)))
+            check_kinds(hparams)
             self.architecture = architecture
         except ValueError as error:
             logger.warning(
@@ -111,8 +113,15 @@ class ArchitectureReader:
         self.places: dict[int, str] = {}  # of objects, by their nodes
 
     def read(self, key: str) -> object:
-        """What a key of the YAML says."""
-        return self._value(self.keys[key], key)
+        """What a key of the YAML says, and what the training put around it."""
+        made = self.objects.get(key)
+        if not isinstance(made, ScaledCosines) or (
+            yaml_tag(self.keys[key]) == f"{NEW}{SCALED_COSINES}"
+        ):
+            return self._value(self.keys[key], key)
+        classifier = self._value(self.keys[key], f"{key}.classifier")
+        arguments = {"classifier": classifier, "scale": made.scale}
+        return {"class": SCALED_COSINES, "arguments": arguments}
 
     def _value(self, node: object, place: str) -> object:
         tag = yaml_tag(node)

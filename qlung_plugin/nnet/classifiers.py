@@ -4,7 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,9 +28,9 @@ class Classifier(nn.Module):
     Arguments
     ---------
     return_cosines : bool
-        Whether to return both, as a :class:`ClassifierOutput`, which the recipes
-        of this package need; or the logits alone, as a recipe of SpeechBrain
-        takes them.
+        Whether to return both, as a :class:`ClassifierOutput`, which margins in
+        the recipes of this package need; or the logits alone, as a recipe of
+        SpeechBrain takes them.
     """
 
     speechbrain_values: dict[str, object] = {"return_cosines": False}
@@ -49,19 +49,22 @@ class Classifier(nn.Module):
 
 
 def logits_and_cosines(output: object) -> ClassifierOutput:
-    """What a classifier has returned, if it fits the recipes of this package.
+    """What a classifier has returned, of this package or of SpeechBrain.
 
-    A plain tensor would be unpacked into its rows, silently if there are two.
+    A plain tensor, as of SpeechBrain's classifiers, is taken for both: logarithms
+    of probabilities are logits; whether they are cosines, is for those to know
+    who need some.
 
     Arguments
     ---------
-    output : ClassifierOutput
-        Or another pair of tensors, both ``[batch, class]``.
+    output : ClassifierOutput or torch.Tensor
+        Or another pair of tensors; each ``[batch, class]`` or ``[batch, 1,
+        class]``.
 
     Returns
     -------
     ClassifierOutput
-        The same.
+        Both ``[batch, class]``.
 
     Raises
     ------
@@ -75,12 +78,11 @@ def logits_and_cosines(output: object) -> ClassifierOutput:
     >>> logits.shape
     torch.Size([2, 4])
     """
-    if (
-        isinstance(output, tuple)
-        and len(output) == 2
-        and all(torch.is_tensor(part) and part.dim() == 2 for part in output)
-    ):
-        return ClassifierOutput(*output)
+    pair = (output, output) if torch.is_tensor(output) else output
+    if isinstance(pair, tuple) and len(pair) == 2:
+        both = [_without_frames(part) for part in pair]
+        if all(torch.is_tensor(part) and part.dim() == 2 for part in both):
+            return ClassifierOutput(*both)
     parts = output if isinstance(output, tuple) else (output,)
     told = [
         f"a tensor {list(part.shape)}"
@@ -89,11 +91,17 @@ def logits_and_cosines(output: object) -> ClassifierOutput:
         for part in parts
     ]
     raise ValueError(
-        "classifier: logits and cosines are needed, both [batch, class], but it"
-        f" returned {' and '.join(told) or 'nothing'}: take one of"
-        " qlung_plugin.nnet.classifiers, with return_cosines: True, behind a"
-        " backbone with keepdim: False"
+        "classifier: logits [batch, class] or [batch, 1, class] are needed, or a"
+        " pair of logits and cosines, but it returned"
+        f" {' and '.join(told) or 'nothing'}"
     )
+
+
+def _without_frames(part: Any) -> Any:
+    """Without the dimension that SpeechBrain has for frames, if there is one."""
+    if torch.is_tensor(part) and part.dim() == 3 and part.shape[1] == 1:
+        return part.squeeze(1)
+    return part
 
 
 class LinearClassifier(Classifier):

@@ -37,7 +37,7 @@ def embed_cycles(
         batch = torch.stack([features[key] for key in ids[i : i + BATCH]])
         embedding = backbone(batch.to(device).float())
         logits, _ = logits_and_cosines(classifier(embedding))
-        embeddings.append(embedding.float().cpu())
+        embeddings.append(embedding.flatten(1).float().cpu())
         probabilities.append(logits.float().softmax(-1).cpu())
     return torch.cat(embeddings).numpy(), torch.cat(probabilities).numpy()
 

@@ -21,6 +21,7 @@ import speechbrain as sb
 
 BASE = Path(__file__).with_name("base.yaml").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(\w+):.*\n(?:(?: .*)?\n)*", flags=re.M)
+README = Path(__file__).with_name("README.md")
 # Of the classes in training, in the order in which the encoder meets them.
 LABELS, COUNTS = ("hum", "hiss", "click"), (6, 4, 2)
 RATE = 16000
@@ -272,3 +273,14 @@ def dataio_prep(hparams, manifest):
         output_key="class_string",
     )
     return datasets
+
+
+def tables():
+    """The tables of README.md: of each its cells, row by row."""
+    text = README.read_text(encoding="utf-8")
+    for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.M):
+        yield [
+            [cell.strip() for cell in line.strip("| \n").split("|")]
+            for line in table.splitlines()
+            if "---" not in line
+        ]

@@ -40,6 +40,7 @@ from qlung_plugin.runs.results import write_run_results
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.training.checkpoints import find_checkpoint
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
+from qlung_plugin.training.parts import adapt_parts, check_parts
 from qlung_plugin.training.selection import CHECKPOINTS
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
@@ -93,7 +94,7 @@ class RespiratorySoundBrain(sb.Brain):
         logits, cosines = logits_and_cosines(
             self.modules.classifier(embeddings)
         )
-        return logits, cosines, embeddings, quality, mixture
+        return logits, cosines, embeddings.flatten(1), quality, mixture
 
     def compute_objectives(self, predictions, batch, stage):
         """The loss; outside training it is plain cross entropy.
@@ -359,6 +360,7 @@ if __name__ == "__main__":
     # that it names is beside the script, or the link to it
     sys.path.append(str(Path(__file__).absolute().parent))
     hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
+    adapt_parts(hparams)
 
     # Is a folder with results, or half a training, of the same data?
     prepare = hparams["prepare"]
@@ -390,6 +392,7 @@ if __name__ == "__main__":
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
+    check_parts(hparams, datasets["train"], brain.device)
     eval_options = {**hparams["eval_dataloader_options"], "ckpt_prefix": None}
     brain.test_loader = brain.make_dataloader(
         shard(datasets["test"]), sb.Stage.TEST, **eval_options

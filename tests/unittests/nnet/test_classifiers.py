@@ -135,13 +135,20 @@ def test_logits_and_cosines_are_what_fits():
     assert isinstance(logits_and_cosines(pair), ClassifierOutput)
 
 
+def test_a_plain_tensor_is_logits_and_may_be_cosines():
+    rows = torch.arange(8.0).reshape(2, 4)  # would unpack to two rows
+    for output in (rows, rows.unsqueeze(1), (rows.unsqueeze(1), rows)):
+        logits, cosines = logits_and_cosines(output)
+        assert torch.equal(logits, rows) and torch.equal(cosines, rows)
+
+
 @pytest.mark.parametrize(
     "output, told",
     [
-        (torch.zeros(2, 4), r"a tensor \[2, 4\]:"),  # would unpack to two rows
-        ((torch.zeros(2, 1, 4),) * 2, r"\[2, 1, 4\] and a tensor \[2, 1, 4\]:"),
-        ((torch.zeros(2, 4),), r"a tensor \[2, 4\]:"),
-        ((torch.zeros(2, 4), None), r"a tensor \[2, 4\] and a NoneType:"),
+        (torch.zeros(2, 3, 4), r"a tensor \[2, 3, 4\]$"),
+        ((torch.zeros(2, 4),), r"a tensor \[2, 4\]$"),
+        ((torch.zeros(2, 4), None), r"a tensor \[2, 4\] and a NoneType$"),
+        ((), "nothing$"),
     ],
 )
 def test_what_does_not_fit_is_refused(output, told):
