@@ -271,28 +271,3 @@ def test_a_model_of_two_classes_is_judged_by_its_own(evaluate, train, corpus):
         assert row.label == TWO_CLASSES[abnormal]
     report = (output / "report.txt").read_text()
     assert 'always "normal"' in report and "published, full" not in report
-
-
-@pytest.mark.slow
-def test_trained_on_sprsound_and_judged_on_icbhi(
-    sprsound_run, corpus, cache, tmp_path
-):
-    data = read_metrics(sprsound_run)["data"]
-    assert "trained on train, tested on inter" in data["protocol"]
-    recipe = SPRSOUND / "classification"
-    run_script(
-        recipe / "evaluate.py",
-        recipe / "hparams" / "evaluate_icbhi.yaml",
-        {
-            "data_folder": corpus,
-            "run_folder": sprsound_run,
-            "output_folder": tmp_path / "icbhi",
-            "cache_folder": cache,
-        },
-    )
-    metrics = read_metrics(tmp_path / "icbhi")
-    assert metrics["data"]["training"]["data"] == data
-    entries = json.loads((tmp_path / "icbhi" / "test.json").read_text())
-    table = read_predictions(tmp_path / "icbhi" / "predictions.csv")
-    assert set(table["id"]) == set(entries)
-    assert sum(metrics["last"]["counts"].values()) == len(entries)

@@ -115,36 +115,6 @@ def test_a_speechbrain_embedding_model_by_yaml_alone(options):
     assert embeddings.shape == (2, 192)
 
 
-@pytest.mark.slow
-def test_a_compiled_backbone_trains_the_same(options, monkeypatch):
-    compiled, compile_module = [], torch.compile
-
-    def eagerly(module, **settings):
-        # The default backend needs a C++ compiler, and a minute.
-        compiled.append(type(module).__name__)
-        return compile_module(module, backend="eager")
-
-    monkeypatch.setattr(torch, "compile", eagerly)
-    runs = [
-        options(base="qlung_ast.yaml", **TINY_AST, output=name, **extra)
-        for name, extra in (
-            ("plain", {}),
-            (
-                "compiled",
-                {"compile": "", "compile_module_keys": "backbone"},
-            ),
-        )
-    ]
-    assert compiled == ["AST"]
-    plain, other = (pd.read_csv(run / "predictions_last.csv") for run in runs)
-    for label in ("normal", "crackle", "wheeze", "both"):
-        assert other[f"p_{label}"].to_numpy() == pytest.approx(
-            plain[f"p_{label}"].to_numpy(), abs=1e-4
-        )
-    # The checkpoint is that of the bare backbone.
-    assert open_model(runs[1])["backbone"].embedding_dim == 32
-
-
 def test_a_margin_in_a_file_of_ones_own(
     corpus, train, icbhi_run, tmp_path, monkeypatch
 ):

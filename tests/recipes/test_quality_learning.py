@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 from recipes.SPRSound.quality.quality_figures import (
     calibration_figure,
-    coefficients_figure,
     precision_recall_figure,
 )
 from recipes.SPRSound.quality.quality_learning import (
@@ -384,22 +383,3 @@ def test_calibration_figure_shows_shares_of_usable_recordings(scores):
         [tenth["quality_logistic"].mean(), 1 - tenth["poor"].mean()]
     )
     assert len(curve) == 10
-
-
-def test_coefficients_figure_has_a_line_per_measurement():
-    coefficients = pd.DataFrame(
-        {
-            "coefficient": [-0.5, 0.3],
-            "low": [-0.9, 0.0],
-            "high": [-0.1, 0.6],
-            "chosen": [1.0, 0.45],
-        },
-        index=["flux", "breathing_200_400"],
-    )
-    figure = coefficients_figure(coefficients, "Generated")
-    figure.canvas.draw()
-    axes = figure.axes[0]
-    texts = [label.get_text() for label in axes.get_yticklabels()]
-    assert texts == ["flux (100 %)", "breathing 200 400 (45 %)"]
-    segments = axes.collections[0].get_segments()
-    assert [list(s[:, 0]) for s in segments] == [[-0.9, -0.1], [0.0, 0.6]]

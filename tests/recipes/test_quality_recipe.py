@@ -122,22 +122,6 @@ def test_written_values_are_those_of_the_measure(judged, children):
         assert table["flatness"][name] == pytest.approx(value.item(), abs=1e-5)
 
 
-def test_report_has_a_row_per_measure(judged):
-    metrics = json.loads((judged / "metrics.json").read_text())
-    report = (judged / "report.md").read_text()
-    for name, found in metrics["areas"].items():
-        low, high = found["interval"]
-        row = f"| {found['area']:.2f} ({low:.2f} to {high:.2f}) |"
-        line = next(
-            line
-            for line in report.splitlines()
-            if line.startswith(f"| {name.replace('_', ' ')} |")
-        )
-        assert line.endswith(row)
-    assert metrics["data"]["database"] in report
-    assert (judged / "figures" / "quality_roc.png").stat().st_size > 0
-
-
 def test_recording_without_annotation_is_left_out_and_said(
     children, tmp_path, caplog
 ):
@@ -282,8 +266,3 @@ def test_study_is_reproducible_and_complete(degrade):
     assert "inter partition, 10 of " in report and "test-selected" in report
     assert "| white noise | -5 dB SNR |" in report
     assert (first / "figures" / "degradation.png").stat().st_size > 0
-
-
-def test_run_folder_that_is_none(degrade):
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder"):
-        degrade(run_folder="nowhere")

@@ -13,7 +13,6 @@ import pytest
 from markupsafe import escape
 
 from qlung_plugin.inference.export import export_run
-from qlung_plugin.report import recordings as module
 from qlung_plugin.report.page import render_page
 from qlung_plugin.report.recordings import use_recordings
 from qlung_plugin.report.sources import find_runs
@@ -47,33 +46,6 @@ def test_run_is_shown_with_map_sounds_and_training(icbhi_run):
     places = json.loads(script)["runs"][0]["map"]
     assert {len(place) for place in places} == {2}
     assert 0 <= min(map(min, places)) and max(map(max, places)) <= 1
-
-
-def test_validation_is_shown_with_its_own_cycles(icbhi_run):
-    [run], recordings, _ = make([icbhi_run / "validation"], sounds=3)
-    validated = json.loads((icbhi_run / "valid.json").read_text())
-    assert set(run.predictions["id"]) == set(validated)
-    assert run.evaluation.partition.startswith("validation patients")
-    assert recordings.notes == [] and len(recordings.media) == 3
-    assert recordings.differences[run.name] < 1e-4
-
-
-def test_two_runs_compute_a_common_front_end_once(
-    icbhi_run, tmp_path, monkeypatch
-):
-    other = tmp_path / "other" / "2"
-    shutil.copytree(icbhi_run, other)
-    made = []
-    write = module.store_cycles
-    monkeypatch.setattr(
-        module,
-        "store_cycles",
-        lambda *given: made.append(write(*given).folder) or write(*given),
-    )
-    runs, recordings, page = make([icbhi_run, other], sounds=0)
-    assert len(recordings.maps) == len(made) == 2
-    assert len(set(made)) == 1
-    assert page.count('class="map"') == 2
 
 
 def test_another_model_than_that_of_the_predictions_is_told(
@@ -116,7 +88,9 @@ def evaluation(icbhi_run, sprsound_corpus, cache, tmp_path, monkeypatch):
     return folder
 
 
-def test_another_database_with_the_model_of_the_training(evaluation, icbhi_run):
+def test_another_database_with_the_model_of_the_training(
+    evaluation, icbhi_run, tmp_path
+):
     [run], recordings, page = make([evaluation], sounds=4)
     assert recordings.notes == []
     assert recordings.differences[run.name] < 1e-4
@@ -125,11 +99,7 @@ def test_another_database_with_the_model_of_the_training(evaluation, icbhi_run):
     assert name(evaluation) != trained
     assert f"{name(evaluation)}: " in page and f"trained on {trained}" in page
     assert f"2 epochs on {trained}" in page
-
-
-def test_another_database_with_an_exported_model(
-    evaluation, icbhi_run, tmp_path
-):
+    # So it is with an export of it.
     export_run(icbhi_run, tmp_path / "exported")
     path = evaluation / "metrics.json"
     metrics = json.loads(path.read_text())

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from tests.recipes.conftest import RECIPE, SPRSOUND, digest_tree, run_script
+from tests.recipes.conftest import RECIPE, digest_tree
 
 
 @pytest.fixture
@@ -21,11 +21,6 @@ def used(icbhi_run, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"test_fold": 1}, "- test_fold: it was 0, now it is 1"),
-        (
-            {"quality": "{normalisation: absolute}"},
-            "- quality.normalisation: it was fitted, now it is absolute",
-        ),
         (
             {"number_of_epochs": 3},
             "- number_of_epochs, lr_annealing.epoch_count, epoch_counter.limit:"
@@ -47,55 +42,6 @@ def test_another_configuration_changes_no_byte(
         "Give another --output_folder, or the options of before; or delete"
         " the folder",
     ]
-
-
-def test_other_cycles_are_refused(used, train, corpus, tmp_path):
-    """The options are the same, what they lead to is not."""
-    changed = shutil.copytree(corpus, tmp_path / "changed")
-    annotation = sorted(changed.rglob("9*_*.txt"))[0]
-    first, *rest = annotation.read_text().splitlines()
-    start, end, crackles, wheezes = first.split("\t")
-    line = "\t".join((start, end, str(1 - int(crackles)), wheezes))
-    annotation.write_text("\n".join((line, *rest)) + "\n")
-    before = digest_tree(used)
-    with pytest.raises(ValueError, match=r"\w+.json: it was [0-9a-f]{64}, now"):
-        train(changed)
-    assert digest_tree(used) == before
-
-
-@pytest.mark.slow
-def test_an_evaluation_spoils_neither_a_run_nor_another(
-    used, sprsound_corpus, cache, tmp_path
-):
-    recipe = SPRSOUND / "cross_dataset"
-
-    def evaluate(**options):
-        options = {
-            "data_folder": sprsound_corpus,
-            "cache_folder": cache,
-            "run_folder": used,
-            "checkpoint": "last",
-            "output_folder": tmp_path / "evaluation",
-            **options,
-        }
-        hparams = recipe / "hparams" / "cross_dataset.yaml"
-        run_script(recipe / "evaluate.py", hparams, options)
-
-    before = digest_tree(used)
-    with pytest.raises(ValueError, match="script: it was train.py, now it is"):
-        evaluate(output_folder=used)
-    assert digest_tree(used) == before
-    evaluate()
-    evaluate()
-    before = digest_tree(tmp_path / "evaluation")
-    other = shutil.copytree(used, tmp_path / "other")
-    for options, message in (
-        ({"partition": "intra"}, "partition: it was inter, now it is intra"),
-        ({"run_folder": other}, "run_folder: it was .*run, now it is .*other"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            evaluate(**options)
-    assert digest_tree(tmp_path / "evaluation") == before
 
 
 def test_what_changes_no_result_passes(

@@ -6,7 +6,6 @@ Authors
 
 import json
 import os
-import random
 import shutil
 from pathlib import Path
 
@@ -14,11 +13,9 @@ import pytest
 import soundfile
 
 from qlung_plugin.cli.main import main
-from qlung_plugin.inference.provenance import describe_results
 from qlung_plugin.report.recordings import use_recordings
 from qlung_plugin.report.sources import find_runs
 from qlung_plugin.runs.experiments import collect_evaluations
-from qlung_plugin.runs.folder import RunFolder
 from tests.unittests.report_runs import (
     render,
     write_configuration,
@@ -93,22 +90,6 @@ def alter(content, path, value):
     else:
         parent[path[-1]] = value
     return json.dumps(content).replace('"NaN"', "NaN")
-
-
-def damage_special(path, kind):
-    """Puts what is no ordinary file in the place of one."""
-    path.unlink()
-    if kind == "fifo":
-        os.mkfifo(path)
-    elif kind == "zero":
-        path.symlink_to("/dev/zero")
-    elif kind == "loop":
-        path.symlink_to(path.name)
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "huge":
-        with open(path, "wb") as file:
-            file.truncate(2**40)
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "experiment.json"])
@@ -197,41 +178,22 @@ def place(results, name):
     return results / ("ce" if first else "qlung") / "1" / name
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "fifo",
-        "folder",
-        *(pytest.param(k, marks=pytest.mark.slow) for k in ("zero", "loop")),
-        pytest.param("huge", marks=pytest.mark.slow),
-    ],
-)
 @pytest.mark.parametrize("name", [*RESULTS, "experiment.json", *OTHERS])
-def test_what_is_no_ordinary_file(results, capsys, name, kind):
-    path = place(results, name)
-    damage_special(path, kind)
-    code, said = report(results, capsys)
-    collect_evaluations(results)
-    if name in RESULTS:
-        assert code == 1 and Path(name).name in said
-        with pytest.raises((OSError, ValueError), match=Path(name).name):
-            describe_results(RunFolder(path.parent), "selected")
-
-
-@pytest.mark.parametrize("name", [*RESULTS, "experiment.json", *OTHERS])
-def test_bytes_that_are_cut_or_changed(results, capsys, name):
+def test_what_cannot_be_read(results, capsys, name):
+    """It is cut, in another encoding, nested too deeply, or hangs its reader."""
     path = place(results, name)
     content = path.read_bytes()
-    rng = random.Random(0)
-    damages = [content[:k] for k in (0, 1, len(content) // 2, -1)]
-    damages += [rng.randbytes(999), content.replace(b"a", b"\0")]
-    damages += [content.decode().encode("utf-16"), b"[" * 10**5]
-    for damaged in damages:
+    for damaged in (
+        b"",
+        content[: len(content) // 2],
+        content.decode().encode("utf-16"),
+        b"[" * 10**5,
+    ):
         path.write_bytes(damaged)
         evaluations, notes = collect_evaluations(results)
-        assert evaluations
-        if name in RESULTS and damaged != content[:-1]:
-            assert notes
+        assert evaluations and bool(notes) >= (name in RESULTS)
+    path.unlink()
+    os.mkfifo(path)
     code, said = report(results, capsys)
     assert code == (1 if name in (*RESULTS, "experiment.json") else 0)
     assert Path(name).name in said

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from qlung_plugin.cli import report as command
-from qlung_plugin.report.page import _enumerate, render_page
+from qlung_plugin.report.page import render_page
 from qlung_plugin.report.recordings import Recordings, use_recordings
 from qlung_plugin.report.sources import find_runs
 from qlung_plugin.runs.experiment_report import write_experiments
@@ -192,11 +192,6 @@ def test_the_same_folder_gives_the_same_page(page, results):
         runs, evaluations, notes, use_recordings(runs, method="none")
     )
     assert again == page[0]
-
-
-def test_names_are_enumerated_as_in_a_sentence():
-    assert _enumerate(["a"]) == "a"
-    assert _enumerate(["a", "b", "c"]) == "a, b and c"
 
 
 def test_names_from_the_data_are_text(tmp_path, data_folder):
