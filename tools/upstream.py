@@ -20,9 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from upstream_edits import LOSSES, MARGIN_EDITS, quality_edits
 from upstream_rules import (
-    apply_edits,
     choose_rows,
     drop_keys,
     fill_in,
@@ -56,9 +54,9 @@ SPRSOUND_OPTIONS = ("strict",)
 
 def margin(checkout: Path) -> Files:
     """Core: a margin for each sample in AdditiveAngularMargin."""
-    text = (checkout / LOSSES).read_text(encoding="utf-8")
-    edited = apply_edits(text, MARGIN_EDITS, LOSSES)
-    return {LOSSES: edited, **_templates("margin")}
+    patch = ["git", "apply", str(TEMPLATES / "margin.patch")]
+    subprocess.run(patch, cwd=checkout, check=True)
+    return _templates("margin")
 
 
 def quality(checkout: Path) -> Files:
@@ -83,11 +81,29 @@ def quality(checkout: Path) -> Files:
         str(spectrum),
     )
     template = TEMPLATES / "quality" / "audio_quality_score.py"
-    edits = quality_edits(
-        functions, read_definition(template, "AudioQualityScore")
-    )
+    module = read_definition(template, "AudioQualityScore")
+    before_function = "def spec_norm(value, spectrum, eps=1e-10):\n"
+    before_module = "def moving_average(features, dim=1, n=3):\n"
+    imports = "import torch\nimport torchaudio\n"
+    edits = {
+        "speechbrain/processing/vocal_features.py": {
+            imports: f"import math\n\n{imports}",
+            before_function: functions + before_function,
+        },
+        "speechbrain/lobes/features.py": {
+            "import torch\n\n": (
+                "import torch\nimport torch.nn.functional as F\n\n"
+            ),
+            "    compute_spectral_features,\n)\n": (
+                "    compute_spectral_entropy,\n"
+                "    compute_spectral_features,\n"
+                "    mean_over_frames,\n)\n"
+            ),
+            before_module: module + before_module,
+        },
+    }
     edited: Files = {
-        name: apply_edits((checkout / name).read_text("utf-8"), changes, name)
+        name: replace_all((checkout / name).read_text("utf-8"), changes, name)
         for name, changes in edits.items()
     }
     return {**edited, **_templates("quality/tests", "tests")}
@@ -253,23 +269,21 @@ def main() -> None:
     parser.add_argument("pull_request", choices=PULL_REQUESTS)
     arguments = parser.parse_args()
     checkout = arguments.checkout.resolve()
-    if not (checkout / LOSSES).is_file():
+    if not (checkout / "speechbrain" / "nnet" / "losses.py").is_file():
         parser.error(f"{checkout} is no checkout of speechbrain/speechbrain")
     status = ["git", "-C", str(checkout), "status", "--porcelain"]
     if subprocess.check_output(status):
         parser.error(f"{checkout} has changes: commit or stash them before")
     try:
         files = PULL_REQUESTS[arguments.pull_request](checkout)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         sys.exit(str(error))
     write(checkout, files)
     if any(name.endswith(REQUIREMENTS) for name in files):
         print(f"{REQUIREMENTS}: {_requirement()}")
         if "git+file:" in _requirement():
             print("Others cannot install that: write a public address there")
-    print(
-        f"{len(files)} files in {checkout}: git status and git diff show them"
-    )
+    print(f"Written to {checkout}: git status and git diff show what")
 
 
 if __name__ == "__main__":

@@ -13,47 +13,6 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
-
-
-class Edit(NamedTuple):
-    """Text to replace within one top-level definition of a file."""
-
-    within: str  # the first line of the definition; "" for the whole file
-    old: str  # occurs exactly once there
-    new: str
-
-
-def apply_edits(text: str, edits: Iterable[Edit], where: Path | str) -> str:
-    """Text with all edits made.
-
-    Example
-    -------
-    >>> text = "class A:\\n    x = 1\\n\\n\\nclass B:\\n    x = 1\\n"
-    >>> apply_edits(text, [Edit("class B:\\n", "x = 1", "x = 2")], "a.py")
-    'class A:\\n    x = 1\\n\\n\\nclass B:\\n    x = 2\\n'
-    """
-    for edit in edits:
-        begin, end = _find_block(text, edit.within, where)
-        block = text[begin:end]
-        if block.count(edit.old) != 1:
-            raise ValueError(
-                f"{where}: to be replaced in {edit.within.strip() or 'it'},"
-                f" found {block.count(edit.old)} times instead of once:"
-                f"\n{edit.old}"
-            )
-        text = text[:begin] + block.replace(edit.old, edit.new) + text[end:]
-    return text
-
-
-def _find_block(text: str, first: str, where: Path | str) -> tuple[int, int]:
-    if text.count(first) != 1 and first:
-        raise ValueError(f"{where}: not exactly one line {first.strip()!r}")
-    begin = text.index(first)
-    # The next line that begins with a letter or a decorator begins another one.
-    following = re.compile(r"^[\w@]", re.MULTILINE)
-    found = following.search(text, begin + len(first)) if first else None
-    return begin, found.start() if found else len(text)
 
 
 def replace_all(text: str, new_by_old: Mapping[str, str], where: str) -> str:
