@@ -23,6 +23,7 @@ setup(
     packages=find_packages(include=["qlung_plugin", "qlung_plugin.*"]),
     package_data={
         "qlung_plugin": ["py.typed"],
+        "qlung_plugin.inference": ["templates/*"],
         "qlung_plugin.lobes.quality": ["learned.json"],
         "qlung_plugin.report": ["templates/*"],
     },
