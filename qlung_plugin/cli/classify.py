@@ -20,7 +20,6 @@ from qlung_plugin.cli.recordings import (
     add_cycles,
     add_recordings,
     for_each,
-    is_missing,
 )
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.utils.text import printable
@@ -146,11 +145,9 @@ def csv_writer(file: TextIO) -> Writer:
 
     def write(path: Path, classification: "Classification") -> None:
         cycles, summary = classification
-        truncated = int(summary["truncated"])
-        table.write(
-            ["recording", *cycles.columns, "truncated"],
-            ([path, *row, truncated] for row in cycles.itertuples(index=False)),
-        )
+        rows = cycles.assign(truncated=int(summary["truncated"]))
+        rows.insert(0, "recording", str(path))
+        table.write(rows)
 
     return write
 
@@ -160,11 +157,9 @@ def json_writer(file: TextIO) -> Writer:
 
     def write(path: Path, classification: "Classification") -> None:
         cycles, summary = classification
-        rows = [
-            {name: None if is_missing(v) else v for name, v in row.items()}
-            for row in cycles.to_dict("records")
-        ]
-        json.dump({**summary, "cycles": rows}, file, allow_nan=False)
+        rows = cycles.astype(object).where(cycles.notna(), None)
+        told = {**summary, "cycles": rows.to_dict("records")}
+        json.dump(told, file, allow_nan=False)
         file.write("\n")
 
     return write

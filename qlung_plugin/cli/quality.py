@@ -84,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     See :func:`for_each`. If the histogram cannot be written, or cycles are given
     and not asked for, it is an OSError or a ValueError.
     """
+    import pandas as pd
+
     from qlung_plugin.inference.quality import (
         COLUMNS,
         MEASURES,
@@ -97,20 +99,17 @@ def run(arguments: argparse.Namespace) -> int:
             "--cycles needs --by cycle: whole recordings have none"
         )
     table = CsvTable(sys.stdout)
-    measured: list[tuple[Path, dict]] = []
+    measured: list[dict] = []
     fitted = arguments.normalisation == "fitted"
 
-    def write_rows(pairs: list[tuple[Path, dict]]) -> None:
-        table.write(
-            ["recording", *COLUMNS],
-            ([path, *(row[name] for name in COLUMNS)] for path, row in pairs),
-        )
+    def write_rows(rows: list[dict]) -> None:
+        table.write(pd.DataFrame(rows, columns=["recording", *COLUMNS]))
 
     def write(path: Path, rows: list[dict]) -> None:
-        pairs = [(path, row) for row in rows]
-        measured.extend(pairs)
-        if not fitted:
-            write_rows(pairs)
+        rows = [{"recording": str(path), **row} for row in rows]
+        measured.extend(rows)
+        if rows and not fitted:
+            write_rows(rows)
 
     function = partial(
         measure_recording,
@@ -121,19 +120,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.histogram:
         check_figure(arguments.histogram)
     code = for_each(arguments, function, make_measures, write)
-    rows = [row for _, row in measured]
     if fitted:
         try:
-            fit_scores(rows)
+            fit_scores(measured)
         except ValueError as error:
             raise ValueError(
                 f"--normalisation fitted needs more recordings: {error}"
             ) from error
-    write_rows(measured if fitted else [])  # the header alone, where all failed
+    if fitted or not measured:  # the header alone, where all failed
+        write_rows(measured)
     if not fitted:
-        note_outside(rows, arguments.by)
+        note_outside(measured, arguments.by)
     if arguments.histogram:
-        scores = {name: [row[name] for row in rows] for name in MEASURES}
+        scores = {name: [row[name] for row in measured] for name in MEASURES}
         draw(scores, arguments.by, arguments.histogram)
     return code
 

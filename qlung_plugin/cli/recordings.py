@@ -5,17 +5,19 @@ Authors
 """
 
 import argparse
-import csv
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
+from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from qlung_plugin.cli.arguments import whole_number
 from qlung_plugin.utils.text import print_traceback, printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 P = TypeVar("P")  # what is prepared
 R = TypeVar("R")  # a result
@@ -106,7 +108,7 @@ def for_each(
     for sentence in unreachable + repeated + notes:
         print_note(sentence)
     jobs = arguments.jobs or default_jobs(len(paths))
-    failed, sized = 0, _has_size(sys.stderr)
+    failed = 0
     progress = tqdm(
         over_files(
             partial(with_warnings, function),
@@ -118,9 +120,8 @@ def for_each(
         unit="recording",
         disable=None,  # no bar where nobody looks: in a file or a pipe
         # Of a terminal that does not know its size, tqdm would show nothing.
-        dynamic_ncols=sized,
-        ncols=None if sized else 80,
-        nrows=None if sized else 24,
+        ncols=80,
+        nrows=24,
     )
     for (path, _), outcome in progress:
         # The bar and the results may share a terminal.
@@ -151,29 +152,9 @@ def for_each(
     return int(bool(failed or unreachable))
 
 
-def _has_size(file: TextIO) -> bool:
-    """Whether it is a terminal that knows its size."""
-    try:
-        return os.get_terminal_size(file.fileno()).columns > 0
-    except (OSError, ValueError):
-        return False
-
-
 def print_note(message: str) -> None:
     """Prints a line on stderr in which nothing controls the terminal."""
     print(f"qlung: {printable(message)}", file=sys.stderr)
-
-
-class Messages(logging.Handler):
-    """The messages of what was logged, warnings and worse."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keeps a message."""
-        self.messages.append(record.getMessage())
 
 
 def with_warnings(
@@ -185,15 +166,17 @@ def with_warnings(
     is a recording's path, and where its cycles come from.
     """
     path, cycles = item
-    handler = Messages()
+    handler = BufferingHandler(sys.maxsize)
+    handler.setLevel(logging.WARNING)
     logger = logging.getLogger("qlung_plugin")
     propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
     try:
-        return function(prepared, path, cycles=cycles), handler.messages
+        result = function(prepared, path, cycles=cycles)
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
+    return result, [record.getMessage() for record in handler.buffer]
 
 
 def check_cycles(source: str, count: int) -> None:
@@ -222,33 +205,20 @@ class CsvTable:
     """Rows below a header; on a terminal, what is printed does not control it."""
 
     def __init__(self, file: TextIO) -> None:
-        self.rows = csv.writer(file, lineterminator="\n")
-        self.on_terminal = file.isatty()
-        self.has_header = False
+        self.file, self.header = file, True
 
-    def write(self, header: list[str], rows: Iterable[list]) -> None:
+    def write(self, table: "pd.DataFrame") -> None:
         """Writes rows, below the header if there are none yet."""
-        for row in rows if self.has_header else [header, *rows]:
-            fields = map(csv_field, row)
-            self.rows.writerow(
-                map(printable, fields) if self.on_terminal else fields
+        if self.file.isatty():
+            texts = table.select_dtypes(exclude="number")
+            table = table.assign(**texts.map(printable)).rename(
+                columns=printable
             )
-        self.has_header = True
-
-
-def is_missing(value: object) -> bool:
-    """Whether a value is NaN."""
-    return isinstance(value, float) and value != value
-
-
-def csv_field(value: object) -> object:
-    """A value for a table: six decimals, and nothing where it is missing.
-
-    Example
-    -------
-    >>> csv_field(0.25), csv_field(float("nan")), csv_field("normal")
-    ('0.250000', '', 'normal')
-    """
-    if is_missing(value):
-        return ""
-    return f"{value:.6f}" if isinstance(value, float) else value
+        table.to_csv(
+            self.file,
+            index=False,
+            header=self.header,
+            float_format="%.6f",
+            lineterminator="\n",
+        )
+        self.header = False

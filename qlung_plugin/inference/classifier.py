@@ -264,7 +264,8 @@ class RespiratorySoundClassifier(Pretrained):
         with self._inference():
             probabilities = self._classify(waveforms, self.sample_rate)
         score, index = probabilities.max(dim=-1)
-        return probabilities, score, index, self._text(index)
+        text = [self.labels[i] for i in index.tolist()]
+        return probabilities, score, index, text
 
     def classify_file(
         self,
@@ -308,8 +309,6 @@ class RespiratorySoundClassifier(Pretrained):
             cancel each other, a cycle ends past its end, the annotation does
             not fit, or a probability is not finite; the message names the file.
         """
-        if not shortest >= 0:
-            raise ValueError(f"shortest must be 0 s or more, not {shortest}")
         recording = Recording(path, channel, allow_truncated)
         times, source, confidence = find_cycles(recording, cycles)
         rows = []
@@ -373,9 +372,6 @@ class RespiratorySoundClassifier(Pretrained):
                 " damaged, or too large for this sound"
             )
         return probabilities
-
-    def _text(self, index: torch.Tensor) -> list[str]:
-        return [self.labels[i] for i in index.tolist()]
 
     def _classify_cycles(
         self,

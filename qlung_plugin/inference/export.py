@@ -36,44 +36,15 @@ def export_run(
     trust: str | Iterable[str] = (),
     convert: bool = False,
 ) -> dict:
-    """Exports the model of a training.
+    """Exports the model of a training to a folder that is new, or empty.
 
-    Arguments
-    ---------
-    run_folder : str or Path
-        The ``output_folder`` of the training.
-    out : str or Path
-        The folder to write, which does not exist, or is empty. It appears as a
-        whole or not at all.
-    checkpoint : str
-        ``selected``, ``last`` or ``test_selected``.
-    onnx : bool
-        Whether to write ``model.onnx``, too: EfficientAT only.
-    trust : str or iterable of str
-        Modules from outside whose classes the model may have, see
-        :func:`qlung_plugin.inference.models.open_model`.
-    convert : bool
-        Whether to read the files of an older version: YAML and checkpoints, for
-        which the run has to be one's own.
+    The folder appears as a whole or not at all. With ``onnx``, EfficientAT's
+    has ``model.onnx``, too; with ``convert``, the files of an older version are
+    read, YAML and checkpoints, for which the run has to be one's own. For the
+    rest, and errors, see :func:`qlung_plugin.inference.models.open_model`.
 
-    Returns
-    -------
-    dict
-        Of the model: ``checkpoint``, ``epoch``, ``labels``; and ``files``, the
-        names of what was written.
-
-    Raises
-    ------
-    FileExistsError
-        If ``out`` is a file, or a folder that is not empty.
-    FileNotFoundError
-        If the run folder is none, or lacks the checkpoint.
-    ValueError
-        If a file of the run is damaged, or of an older version and not to be
-        converted; if the model has a class that is not allowed, or its backbone
-        cannot be had in ONNX.
-    RuntimeError
-        If ``onnx`` is asked for and not installed.
+    It returns the ``checkpoint``, ``epoch`` and ``labels`` of the model, and the
+    names of the ``files`` that were written.
     """
     out, run = Path(out), RunFolder(run_folder)
     check_checkpoint(checkpoint)

@@ -98,15 +98,14 @@ def check_parts(outline: dict[str, Any], labels: list[str]) -> None:
 def _check_rates(cycle_features: CycleFeatures) -> None:
     """The front end has one rate, a whole number."""
     rates = {
-        f"cycle_features.{name}": module.sample_rate
+        name: module.sample_rate
         for name, module in cycle_features.named_modules()
         if hasattr(module, "sample_rate")
     }
-    if len({*rates.values()}) > 1 or not all(
-        type(rate) is int for rate in rates.values()
-    ):
-        listed = ", ".join(f"{rate} Hz of {k}" for k, rate in rates.items())
-        raise ValueError(f"sample_rate has to be one whole number: {listed}")
+    if len({*rates.values()}) > 1 or {*map(type, rates.values())} != {int}:
+        raise ValueError(
+            f"cycle_features: sample_rate has to be one whole number: {rates}"
+        )
 
 
 def _check_analyses(quality: QualityMeasure) -> None:
@@ -116,14 +115,15 @@ def _check_analyses(quality: QualityMeasure) -> None:
         rate = getattr(measure, "sample_rate", 1)
         if type(rate) is not int:
             raise ValueError(f"{where}: a sample_rate of {rate} Hz")
-        if hasattr(measure, "hop_samples"):
-            values = rate / measure.hop_samples * measure.n_fft
-            if values > MOST_POWERS:
-                raise ValueError(
-                    f"{where}: its sample_rate, n_fft (or window_length) and"
-                    f" hop_length make {values:.0f} values of a second, when"
-                    f" {MOST_POWERS} is the limit"
-                )
+        if not hasattr(measure, "hop_samples"):
+            continue
+        values = rate / measure.hop_samples * measure.n_fft
+        if values > MOST_POWERS:
+            raise ValueError(
+                f"{where}: its sample_rate, n_fft (or window_length) and"
+                f" hop_length make {values:.0f} values of a second, when"
+                f" {MOST_POWERS} is the limit"
+            )
 
 
 def _shape_of_logits(outline: dict[str, Any]) -> tuple[int, ...]:

@@ -94,15 +94,10 @@ def open_model(
 
 
 def find_checkpoints(source: str | Path, checkpoint: str) -> list[str]:
-    """The checkpoints to evaluate.
+    """The checkpoints to evaluate; see :func:`open_model`, also for errors.
 
-    Arguments
-    ---------
-    source : str or Path
-        See :func:`open_model`, also for errors.
-    checkpoint : str
-        One of them; or ``all`` that the source has: without a test pass per
-        epoch there is no ``test_selected``.
+    One by name; or ``all`` that the source has: without a test pass per epoch
+    there is no ``test_selected``.
     """
     if checkpoint != "all":
         check_checkpoint(checkpoint)

@@ -51,17 +51,9 @@ FITTED = ("audio_quality", "learned_quality")
 
 
 def make_measures(fitted: bool = False) -> dict[str, QualityMeasure]:
-    """All measures that need no model and no training set.
+    """All measures that need no model, by the names of their columns.
 
-    Arguments
-    ---------
-    fitted : bool
-        Whether those that can be are to be fitted, see :func:`fit_scores`.
-
-    Returns
-    -------
-    dict
-        QualityMeasure by the name of its column.
+    Those of :data:`FITTED` may be such as are to be fitted, by :func:`fit_scores`.
     """
     return {
         name: make(rate, normalisation="fitted")
@@ -81,37 +73,16 @@ def measure_recording(
 ) -> list[dict[str, Any]]:
     """Measures the quality of a recording, or of each of its cycles.
 
-    A recording longer than a minute is measured in equal stretches of at most
+    The ``unit`` is ``recording`` or ``cycle``; the other options are those of
+    :class:`qlung_plugin.dataio.recordings.Recording` and
+    :func:`qlung_plugin.dataio.cycle_sources.find_cycles`, also for errors. A
+    recording longer than a minute is measured in equal stretches of at most
     that, and the means of these are told, a silent one counting 0 in a score
     and not at all in a measurement.
 
-    Arguments
-    ---------
-    measures : dict
-        From :func:`make_measures`.
-    path : str or Path
-        The recording.
-    unit : str
-        ``recording`` or ``cycle``.
-    cycles : str, Path or list, optional
-        Where the cycles are, see
-        :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
-    channel, allow_truncated
-        See :class:`qlung_plugin.dataio.recordings.Recording`.
-
-    Returns
-    -------
-    list of dict
-        Per recording or cycle: ``start`` and ``end`` in seconds,
-        ``sample_rate`` in Hz, ``channels``, ``truncated`` (1 if the file holds
-        less than its header says, else 0), scores in [0, 1] under the names of
-        the measures, 1 being best, and measurements, NaN in silence; and under
-        ``measured`` all measurements of each measure, per stretch.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        See :class:`qlung_plugin.dataio.recordings.Recording`.
+    It returns per recording or cycle the values of :data:`COLUMNS`, scores in
+    [0, 1], 1 being best, and measurements, NaN in silence; and under
+    ``measured`` all measurements of each measure, per stretch.
 
     Example
     -------
@@ -142,6 +113,7 @@ def measure_recording(
     ]
 
 
+@torch.inference_mode()
 def _measure(
     measures: dict[str, QualityMeasure],
     recording: Recording,
@@ -158,11 +130,12 @@ def _measure(
         stretch = recording.read(first, first + length)
         part: dict[str, float] = {}
         for name, measure in measures.items():
-            part[name], values = _values(
-                measure, stretch, recording.sample_rate
+            score, values = measure_quality(
+                measure, [stretch], recording.sample_rate
             )
-            part.update(zip(measure.names, values))
-            measured[name].append(values)
+            part[name] = score.item()
+            part.update(zip(measure.names, values[0].tolist()))
+            measured[name] += values.tolist()
         parts.append(part)
     names = [name for name in COLUMNS if name in parts[0]]
     table = torch.tensor([[part[name] for name in names] for part in parts])
@@ -170,27 +143,10 @@ def _measure(
     return {**means, "measured": measured}
 
 
-@torch.inference_mode()
-def _values(
-    measure: QualityMeasure, stretch: torch.Tensor, native_rate: int
-) -> tuple[float, list[float]]:
-    """Score and measurements of a stretch."""
-    score, measurements = measure_quality(measure, [stretch], native_rate)
-    return score.item(), measurements[0].tolist()
-
-
 def fit_scores(rows: list[dict[str, Any]]) -> None:
-    """Scores recordings anew, relative to each other.
+    """Scores rows of :func:`measure_recording` anew, relative to each other.
 
-    Arguments
-    ---------
-    rows : list of dict
-        Of :func:`measure_recording`; scores of :data:`FITTED` are replaced.
-
-    Raises
-    ------
-    ValueError
-        If there are too few recordings, or too much alike.
+    Those of :data:`FITTED` are replaced; too few or too alike are a ValueError.
     """
     measures = make_measures(fitted=True)
     for name in FITTED:
@@ -202,18 +158,10 @@ def fit_scores(rows: list[dict[str, Any]]) -> None:
 
 
 def count_outside(rows: list[dict[str, Any]]) -> int:
-    """How many recordings are unlike those of the learned score.
+    """How many rows are unlike the recordings of the learned score.
 
-    Arguments
-    ---------
-    rows : list of dict
-        Of :func:`measure_recording`.
-
-    Returns
-    -------
-    int
-        Those of which more than half of the stretches lie outside; see
-        :meth:`qlung_plugin.lobes.quality.LearnedQualityScore.find_outside`.
+    More than half of their stretches lie outside; see
+    :meth:`qlung_plugin.lobes.quality.LearnedQualityScore.find_outside`.
     """
     score = LearnedQualityScore(MEASURES["learned_quality"][1])
     outside = (

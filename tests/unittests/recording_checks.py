@@ -34,10 +34,10 @@ from qlung_plugin.nnet.classifiers import LinearClassifier
 LABELS = ["normal", "abnormal"]
 
 
-def make_model(labels=LABELS):
+def make_modules(labels=LABELS, quality=None):
     torch.manual_seed(0)
-    modules = {
-        "quality": AudioQualityScore(16000),
+    return {
+        "quality": quality or AudioQualityScore(16000),
         "cycle_features": CycleFeatures(
             CycleResampler(32000),
             FixedLength(32000, duration=1.0),
@@ -46,6 +46,10 @@ def make_model(labels=LABELS):
         "backbone": EfficientAT(width_mult=0.1),
         "classifier": LinearClassifier(96, len(labels)),
     }
+
+
+def make_model(labels=LABELS, quality=None):
+    modules = make_modules(labels, quality)
     return RespiratorySoundClassifier(modules, {"labels": list(labels)})
 
 

@@ -80,10 +80,3 @@ def test_too_few_to_fit_to(recordings, capsys):
     )
     assert (code, rows) == (2, [])
     assert "--normalisation fitted needs more recordings" in err
-
-
-def test_none_to_fit_to(tmp_path, capsys):
-    (tmp_path / "bad.wav").write_text("no audio")
-    code = main(["quality", str(tmp_path), "--normalisation", "fitted"])
-    out = capsys.readouterr().out
-    assert (code, out) == (1, ",".join(["recording", *COLUMNS]) + "\n")

@@ -5,16 +5,12 @@ Authors
 """
 
 import csv
-import fcntl
 import json
 import os
 import pty
 import re
-import shutil
-import struct
 import subprocess
 import sys
-import termios
 from io import StringIO
 from pathlib import Path
 
@@ -29,14 +25,12 @@ from qlung_plugin.inference.quality import (
     make_measures,
     measure_recording,
 )
+from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.utils.text import printable
-from tests.unittests.inference.test_classifier import LABELS, make_model
+from tests.unittests.recording_checks import make_model
 
 RATE = 4000
 FOLDER = Path(__file__).parents[3]
-
-# A second process imports all that the first one has.
-JOBS = ["1", pytest.param("2", marks=pytest.mark.slow)]
 
 
 @pytest.fixture
@@ -56,9 +50,7 @@ def recordings(tmp_path):
 @pytest.fixture
 def tiny_model(monkeypatch):
     """The model that is loaded whatever --model says."""
-    from qlung_plugin.lobes.quality import AudioQualityScore
-
-    model = make_model(AudioQualityScore(16000))
+    model = make_model(LABELS)
     monkeypatch.setattr(classify, "load", lambda source, **options: model)
     return model
 
@@ -154,12 +146,11 @@ def test_table_has_a_summary(recordings, tiny_model, capsys):
     )
 
 
-@pytest.mark.parametrize("rows, text", [("", "0 cycles"), ("1,2", "1 cycle, ")])
-def test_table_of_hardly_a_cycle(recordings, tiny_model, capsys, rows, text):
-    (recordings / "a.csv").write_text(f"start,end\n{rows}\n")
+def test_table_of_no_cycle(recordings, tiny_model, capsys):
+    (recordings / "a.csv").write_text("start,end\n")
     code, out, _ = run(capsys, "classify", recordings / "a.wav", "--model", "m")
     assert code == 0
-    assert out.splitlines()[1].startswith(text)
+    assert out.splitlines()[1] == "0 cycles"
 
 
 def test_silence_is_null_and_empty(tmp_path, tiny_model, capsys):
@@ -197,8 +188,7 @@ def test_cycles_without_a_class_in_all_formats(recordings, tiny_model, capsys):
     assert "%" not in out
 
 
-@pytest.mark.parametrize("jobs", JOBS)
-def test_rows_of_no_recording_are_counted(recordings, capsys, jobs):
+def test_rows_of_no_recording_are_counted(recordings, capsys):
     (recordings / "b" / "bad.wav").unlink()
     table = recordings.parent / "cycles.csv"
     table.write_text(
@@ -206,7 +196,7 @@ def test_rows_of_no_recording_are_counted(recordings, capsys, jobs):
         "c.wav,1,2\nother.wav,0,1\nother.wav,1,2\n/x/d.wav,0,1\nc,3,5\n"
     )
     command = "quality", recordings, "--by", "cycle", "--cycles", table
-    code, out, err = run(capsys, *command, "--jobs", jobs)
+    code, out, err = run(capsys, *command)
     assert code == 0
     assert err.startswith(
         f"qlung: {table}: 3 of 6 rows name no recording given: other.wav,"
@@ -216,7 +206,7 @@ def test_rows_of_no_recording_are_counted(recordings, capsys, jobs):
     found = [(Path(r["recording"]).name, float(r["end"])) for r in rows]
     assert found == [("a.wav", 2), ("c.wav", 2), ("c.wav", 5)]
     table.write_text("recording,start,end\nc.wav,0,1\nc.wav,0,x\n")
-    code, out, err = run(capsys, *command, "--jobs", jobs)
+    code, out, err = run(capsys, *command)
     assert code == 1
     assert "cycles.csv has no cycle of a.wav\n" in err
     assert "cycles.csv:3: 'x' is not a number" in err
@@ -259,7 +249,8 @@ def test_truncated_fails_or_is_marked(recordings, tiny_model, capsys):
     assert (row["truncated"], float(row["end"])) == ("1", 3)
 
 
-@pytest.mark.parametrize("jobs", JOBS)
+# A second process imports all that the first one has.
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_channels_that_differ_are_told_in_their_place(recordings, jobs, capsys):
     generator = np.random.default_rng(0)
     for name in ("c", "d"):
@@ -325,37 +316,6 @@ def test_names_are_printed_escaped_and_kept_in_data(
     assert row["recording"] == str(path)
 
 
-@pytest.mark.parametrize(
-    "encoding",
-    [
-        "cp1252",
-        pytest.param("utf-8", marks=pytest.mark.slow),
-        pytest.param("ascii", marks=pytest.mark.slow),
-    ],
-)
-def test_names_that_a_terminal_cannot_show_stop_nothing(recordings, encoding):
-    latin = os.fsdecode(b"\xfcbung.wav")
-    for name in (latin, "\u547c\u5438.wav"):
-        shutil.copy(recordings / "a.wav", recordings / name)
-    output = subprocess.run(
-        [
-            *(sys.executable, "-m", "qlung_plugin.cli.main"),
-            *("quality", str(recordings)),
-        ],
-        capture_output=True,
-        cwd=FOLDER,
-        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"},
-    )
-    assert output.returncode == 1
-    assert b"Traceback" not in output.stderr
-    assert b"qlung: 1 of 5 recordings failed" in output.stderr.splitlines()
-    rows = list(csv.DictReader(StringIO(output.stdout.decode(encoding))))
-    assert len(rows) == 4
-    assert rows[-1]["recording"].endswith("\\udcfcbung.wav") or (
-        rows[-2]["recording"].endswith("\\udcfcbung.wav")
-    )
-
-
 def test_debug_tells_where_a_recording_failed(recordings, tiny_model, capsys):
     bad = recordings / "b" / "bad.wav"
     code, _, err = run(capsys, "classify", bad, "--model", "m", "--debug")
@@ -386,10 +346,7 @@ def test_checkpoint_that_an_export_has_not(recordings, originals, capsys):
     code, out, err = run(capsys, *command, model, "--checkpoint", "last")
     assert (code, out) == (2, "")
     assert f"{model} is the model of the selected checkpoint alone" in err
-    assert err.count("\n") == 1
     assert run(capsys, *command, model)[0] == 0
-    options = "--checkpoint", "last"
-    assert run(capsys, *command, originals / "run", *options)[0] == 0
 
 
 def test_cycles_that_are_wrong_for_all_are_told_once(recordings, capsys):
@@ -398,12 +355,14 @@ def test_cycles_that_are_wrong_for_all_are_told_once(recordings, capsys):
     assert (code, out) == (2, "")
     assert err.startswith("qlung: window does not exist: --cycles is")
     assert err.count("\n") == 1
-    for suffix in (".txt", ".JSON"):
-        one = recordings / f"a{suffix}"
-        one.write_text("")
-        code, out, err = run(capsys, *command, recordings, "--cycles", one)
-        assert (code, out) == (2, "")
-        assert err.startswith(f"qlung: {one} annotates one recording, not 3")
+    one = recordings / "a.JSON"
+    one.write_text("")
+    code, out, err = run(capsys, *command, recordings, "--cycles", one)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"qlung: {one} annotates one recording, not 3")
+    code, out, err = run(capsys, "quality", recordings, "--cycles", "windows")
+    assert (code, out) == (2, "")
+    assert "--by cycle" in err and err.count("\n") == 1
 
 
 def test_cycles_of_several_recordings(recordings, tiny_model, capsys):
@@ -419,14 +378,6 @@ def test_cycles_of_several_recordings(recordings, tiny_model, capsys):
         last = list(csv.DictReader(StringIO(out)))[-1]
         assert last["recording"] == str(recordings / "c.wav")
         assert (float(last["start"]), float(last["end"])) == (3, 4)
-
-
-def test_cycles_of_whole_recordings(recordings, capsys):
-    code, out, err = run(
-        capsys, "quality", recordings, "--cycles", "segmentation"
-    )
-    assert (code, out) == (2, "")
-    assert "--by cycle" in err and err.count("\n") == 1
 
 
 def test_failure_names_the_recording_and_one_is_not_counted(
@@ -452,17 +403,6 @@ def test_quality_of_recordings(recordings, capsys):
         assert float(rows[0][name]) == pytest.approx(expected[name], abs=1e-6)
 
 
-def test_quality_of_cycles(recordings, capsys):
-    path = recordings / "a.wav"
-    _, out, _ = run(capsys, "quality", path, "--by", "cycle")
-    rows = list(csv.DictReader(StringIO(out)))
-    assert [float(row["end"]) for row in rows] == [2, 5]
-    _, out, _ = run(
-        capsys, "quality", path, "--by", "cycle", "--cycles", "windows"
-    )
-    assert len(list(csv.DictReader(StringIO(out)))) == 1
-
-
 def test_table_of_quality_has_columns_if_nothing_else(recordings, capsys):
     code, out, err = run(capsys, "quality", recordings / "b")
     assert (code, out) == (1, ",".join(["recording", *COLUMNS]) + "\n")
@@ -477,23 +417,18 @@ def test_histogram(recordings, tmp_path, capsys):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("name", ["quality.csv", "quality", "png"])
 def test_histogram_that_is_no_figure_is_told_first(
-    recordings, tmp_path, name, capsys
+    recordings, tmp_path, capsys
 ):
-    path = tmp_path / name
+    path = tmp_path / "quality.csv"
     code, out, err = run(capsys, "quality", recordings, "--histogram", path)
     assert (code, out) == (2, "")
     assert str(path) in err and ".png" in err
 
 
-@pytest.mark.parametrize(
-    "size", [(0, 0), pytest.param((24, 60), marks=pytest.mark.slow)]
-)
-def test_progress_is_shown_on_a_terminal(recordings, size):
+def test_progress_is_shown_on_a_terminal(recordings):
     """Also on one that does not know its size; the table goes elsewhere."""
     terminal, end = pty.openpty()
-    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     run = subprocess.run(
         [
             *(sys.executable, "-m", "qlung_plugin.cli.main"),

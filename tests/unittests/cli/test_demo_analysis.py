@@ -152,27 +152,6 @@ def test_too_long_is_told_before_anything_is_decoded(sound, monkeypatch):
         analyse(None, path)
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [(b"", "not readable"), (b"I am a text.", "not readable as audio")],
-)
-def test_no_audio(content, reason, tmp_path):
-    path = tmp_path / "text.wav"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"text.wav.* {reason}"):
-        analyse(None, path)
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_no_number(model, tmp_path, value):
-    samples = np.zeros(RATE)
-    samples[7] = value
-    path = tmp_path / "hole.wav"
-    soundfile.write(path, samples, RATE, subtype="FLOAT")
-    with pytest.raises(ValueError, match="hole.wav holds NaN or infinite"):
-        analyse(model, path, "windows")
-
-
 def heard(player):
     """The samples of a player, in its rate."""
     code = re.search('src="data:audio/mpeg;base64,([^"]+)"', player)[1]

@@ -12,52 +12,26 @@ import pytest
 import soundfile
 import torch
 
-from qlung_plugin.dataio.cycles import (
-    CycleFeatures,
-    CycleResampler,
-    FixedLength,
-)
 from qlung_plugin.inference.classifier import (
     BATCH,
     UNUSABLE,
     RespiratorySoundClassifier,
 )
-from qlung_plugin.lobes.features import EfficientATFeatures
-from qlung_plugin.lobes.models.efficientat import EfficientAT
 from qlung_plugin.lobes.quality import (
-    AudioQualityScore,
     ConstantQuality,
     ManifestQuality,
     QualityMeasure,
 )
-from qlung_plugin.nnet.classifiers import AngularClassifier
+from qlung_plugin.scores.icbhi_score import LABELS
+from tests.unittests.recording_checks import make_model, make_modules
 
 RATE = 32000  # of the model
 NATIVE = 4000  # of the recordings
-LABELS = ["normal", "crackle", "wheeze", "both"]
-
-
-def make_modules(quality):
-    torch.manual_seed(0)
-    return {
-        "quality": quality,
-        "cycle_features": CycleFeatures(
-            CycleResampler(RATE),
-            FixedLength(RATE, duration=1.0),
-            EfficientATFeatures(),
-        ),
-        "backbone": EfficientAT(width_mult=0.1),
-        "classifier": AngularClassifier(96, 4),
-    }
-
-
-def make_model(quality):
-    return RespiratorySoundClassifier(make_modules(quality), {"labels": LABELS})
 
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model(AudioQualityScore(16000))
+    return make_model(LABELS)
 
 
 def noise(*shape, seed=0):
@@ -105,13 +79,6 @@ def test_padding_is_not_seen(model):
     assert torch.equal(model.classify_batch(wavs, lengths)[0], expected)
 
 
-def test_one_cycle_without_a_batch(model):
-    wav = noise(RATE)
-    expected = model.encode_batch(wav[None], torch.ones(1))
-    assert torch.equal(model.encode_batch(wav), expected)
-    assert expected.shape == (1, 96)
-
-
 @pytest.mark.parametrize(
     "wavs, lengths",
     [
@@ -129,7 +96,7 @@ def test_batches_that_are_none(model, wavs, lengths):
 
 def test_folded_norms_change_no_probability():
     """Those of a backbone with statistics, in training mode as it came."""
-    modules = make_modules(AudioQualityScore(16000))
+    modules = make_modules(LABELS)
     backbone = modules["backbone"].train()
     with torch.no_grad():
         for _ in range(20):
@@ -263,20 +230,6 @@ def test_cycles_with_hardly_any_sound_have_no_class(
     assert unusable(cycles) == [expected, expected]
 
 
-def test_shortest_of_no_length(model, recording):
-    with pytest.raises(ValueError, match="shortest must be 0 s or more"):
-        model.classify_file(recording, shortest=-1)
-
-
-@pytest.mark.parametrize("times", [[(0, 100)], [(0, 2), (19, 20.2)]])
-def test_cycles_beyond_the_end_are_refused(model, recording, times):
-    with pytest.raises(ValueError, match="ends past the end") as raised:
-        model.classify_file(recording, times)
-    assert str(recording) in str(raised.value)
-    cycles, _ = model.classify_file(recording, [(18, 20.05)])
-    assert list(cycles["end"]) == [20.0]
-
-
 def test_what_is_left_of_a_truncated_recording(model, recording, caplog):
     recording.write_bytes(recording.read_bytes()[: -4 * NATIVE * 15])
     times = [(0, 2), (3, 8), (9, 10)]
@@ -293,7 +246,7 @@ def test_what_is_left_of_a_truncated_recording(model, recording, caplog):
 
 def overflowing():
     """A model of finite weights whose probabilities are not."""
-    modules = make_modules(AudioQualityScore(16000))
+    modules = make_modules(LABELS)
     with torch.no_grad():
         for parameter in modules["backbone"].parameters():
             parameter.mul_(1e30)
@@ -329,7 +282,7 @@ class Unnamed(QualityMeasure):
     ids=lambda value: type(value).__name__,
 )
 def test_other_measures(recording, quality, expected, further):
-    model = make_model(quality)
+    model = make_model(LABELS, quality)
     cycles, summary = model.classify_file(recording, [(0, 1)])
     assert cycles.columns.tolist() == [
         *("start", "end", "prediction"),

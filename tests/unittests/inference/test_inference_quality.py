@@ -121,8 +121,3 @@ def test_count_of_those_outside(measures, tmp_path):
     row = {"measured": {"learned_quality": [[*usual, 0.0]]}}
     assert count_outside([*rows, row, row]) == 1
     assert count_outside([]) == 0
-
-
-def test_unknown_unit(measures, tmp_path):
-    with pytest.raises(ValueError, match="recording, cycle"):
-        measure_recording(measures, tmp_path / "a.wav", "file")

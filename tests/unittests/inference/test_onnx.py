@@ -15,7 +15,6 @@ from hypothesis import (
     strategies as st,
 )
 
-from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.inference import onnx_export
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
@@ -88,28 +87,6 @@ def test_it_answers_as_pytorch_does(tmp_path, runtime, backbone):
     time = torch.arange(20000) / RATE
     odd = [torch.zeros(9000), torch.ones(9000), torch.sin(2000 * time)]
     assert_equal(classifier, session, odd)
-
-
-@pytest.mark.slow
-def test_it_answers_on_recordings_as_pytorch_does(tmp_path, runtime, real_data):
-    paths = sorted(real_data.glob("icbhi_original/**/*.wav"))[:6]
-    assert paths
-    run = make_run(tmp_path / "run")
-    export_run(run, tmp_path / "out", onnx=True)
-    classifier = RespiratorySoundClassifier.from_hparams(run)
-    session = runtime.InferenceSession(tmp_path / "out" / "model.onnx")
-    resampler = classifier.mods.cycle_features.resampler
-    cycles = [
-        resampler(
-            read_cycle(
-                {"file": str(path), "start": start, "stop": start + 9000}
-            ),
-            4000,
-        )
-        for path in paths
-        for start in (0, 12000)
-    ]
-    assert_equal(classifier, session, cycles)
 
 
 @settings(max_examples=25, deadline=None)
