@@ -22,10 +22,7 @@ LABEL = 10.5  # points
 
 
 def stack_panels(figure: Figure, panel_height: float = PANEL) -> Figure:
-    """Puts the panels of a figure below each other, for a narrow screen.
-
-    The title goes: the page has a caption of its own. Heights are in inches.
-    """
+    """Puts the panels of a figure below each other, without its title."""
     figure.suptitle("").set_in_layout(False)
     height = panel_height * len(figure.axes)
     for legend in list(figure.legends):
@@ -56,19 +53,9 @@ def _replace(legend: Legend, parent: Any, **layout: Any) -> None:
 
 
 def svg(figure: Figure, name: str) -> Markup:
-    """A figure as an SVG element to be put into a page.
+    """A figure as an SVG element of a page, in the page's colours of text.
 
-    Text stays text, and is escaped, the ground is the page's, and black is the
-    page's colour of text, so that it can be read in a dark page, too. The name
-    is unlike those of the other figures of the page.
-
-    Example
-    -------
-    >>> from qlung_plugin.figures.results import confusion_matrix_figure
-    >>> figure = confusion_matrix_figure([[9, 1], [2, 3]], ["normal", "<b>"])
-    >>> element = svg(figure, "example")
-    >>> element.startswith("<svg"), "<b>" in element, "&lt;b&gt;" in element
-    (True, False, True)
+    The name is unlike those of the other figures of the page.
     """
     file = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

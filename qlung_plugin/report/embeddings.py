@@ -25,10 +25,7 @@ def embed_cycles(
     ids: list[str],
     device: str = "cpu",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings ``[cycle, dim]`` and probabilities ``[cycle, class]``.
-
-    The model has a ``backbone`` and a ``classifier``; the features are by id.
-    """
+    """Embeddings ``[cycle, dim]`` and probabilities ``[cycle, class]``."""
     backbone, classifier = (
         model[name].to(device).eval() for name in ("backbone", "classifier")
     )
@@ -45,11 +42,9 @@ def embed_cycles(
 def project(embeddings: np.ndarray, method: str = "tsne") -> np.ndarray:
     """A map ``[cycle, 2]`` in [0, 1] with similar embeddings near each other.
 
-    Similar is what has a small angle between it. The same embeddings give the
-    same map. The method is ``tsne`` (van der Maaten and Hinton, "Visualizing
-    data using t-SNE", JMLR 2008) or ``umap`` (McInnes et al., 2018, arXiv
-    1802.03426), which needs the package umap-learn. Too few cycles, what is not
-    finite, and embeddings that are all the same, are a ValueError.
+    Similar is what has a small angle between it. The method is ``tsne`` (van der
+    Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008) or ``umap``
+    (McInnes et al., 2018, arXiv 1802.03426).
     """
     count = len(embeddings)
     if count < FEWEST:

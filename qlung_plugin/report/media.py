@@ -30,9 +30,7 @@ def encode_sound(
 ) -> tuple[bytes, float]:
     """A cycle ``[time]`` as MP3 of 16 kHz, as loud as it gets without clipping.
 
-    Beside it, by how much it was made louder, in dB; 0 for silence. A sample
-    that is not finite, and a libsndfile that cannot write MP3, are a
-    ValueError.
+    Beside it, by how much it was made louder, in dB; 0 for silence.
     """
     if not waveform.isfinite().all():
         raise ValueError("it holds NaN or infinite samples")
@@ -50,11 +48,7 @@ def encode_sound(
 
 
 def log_mel(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """The log-mel spectrogram ``[mel, frame]`` that is drawn.
-
-    It is in dB below the loudest point, -60 and lower being -60: 64 bands from
-    50 Hz to 4 kHz (HTK's scale), a frame per 10 ms.
-    """
+    """The log-mel spectrogram ``[mel, frame]``, in dB below the loudest point."""
     level = mel_levels(waveform, sample_rate, HOP, F_MIN, F_MAX)
     return (level - level.max()).clamp(min=-RANGE)
 

@@ -43,11 +43,7 @@ def render_page(
     recordings: Recordings,
     method: str = "tsne",
 ) -> str:
-    """The page as HTML that loads nothing.
-
-    The runs, of the same cycles, are shown in detail, the evaluations are
-    compared, the notes are what the reader has to know besides, in sentences.
-    """
+    """The page as HTML that loads nothing: runs in detail, evaluations compared."""
     environment = Environment(
         loader=PackageLoader("qlung_plugin.report"),
         autoescape=True,

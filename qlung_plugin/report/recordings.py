@@ -63,11 +63,7 @@ def use_recordings(
 ) -> Recordings:
     """Makes what needs the recordings, as far as they are there.
 
-    The data folder is by default where it was when it was evaluated; one that
-    is given and is not there, or holds no recording, is a FileNotFoundError. So
-    many cycles as ``sounds`` says get a sound and a picture at most. The maps
-    are made by a method of :mod:`qlung_plugin.report.embeddings`; ``trust``
-    names modules from outside whose classes a model may have.
+    A data folder that is given has to hold them, or it is a FileNotFoundError.
     """
     recordings = Recordings()
     try:
@@ -186,8 +182,7 @@ def _readable(manifest: Manifest, root: Path, notes: list[str]) -> Manifest:
 def _sample_rate(name: str, root: Path) -> int:
     """Of a recording, which has to be under the data folder.
 
-    A manifest may be a stranger's: a page that is passed on holds no other
-    sound of this machine.
+    A stranger's manifest puts no other sound of this machine into a page.
     """
     path = Path(name.replace("{data_root}", str(root))).resolve()
     if not path.is_relative_to(Path(root).resolve()):

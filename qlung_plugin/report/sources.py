@@ -56,18 +56,9 @@ def find_runs(
 ) -> tuple[list[Run], list[Evaluation], list[str]]:
     """The runs to be shown, the evaluations to be compared, and notes.
 
-    A folder is the output folder of a training or of an evaluation (also
-    ``validation`` of a training), which is shown; or it holds several, of which
-    the first seed of each configuration is shown. Where that was trained in
-    folds, their pooled results are compared and the first fold is shown. The
-    predictions that are shown are of a checkpoint.
-
-    The runs were judged on the same cycles; none at all, or one twice, is a
-    ValueError, and a folder that does not exist a FileNotFoundError. The
-    evaluations are all that there are, the first configuration being what the
-    others are compared with. The notes are what the reader has to know besides,
-    in sentences: of what is left out because it is damaged, or was not judged
-    on the same cycles as most, :class:`qlung_plugin.runs.evaluations.Damage`.
+    A folder is that of a run, which is shown; or it holds several, of which the
+    first seed of each configuration is, and of pooled folds the first. The runs
+    that are shown were judged on the same cycles, which most were.
     """
     evaluations: list[Evaluation] = []
     notes: list[str] = []
@@ -227,10 +218,7 @@ def _find_run(
 
 
 def _is_within(place: Path, folder: Path) -> bool:
-    """Whether a place is of a run whose own results are above it.
-
-    Those may be damaged: others are not shown in their stead.
-    """
+    """Whether a place is of a run whose own results, maybe damaged, are above."""
     top = RunFolder(place).top
     above = (p for p in top.path.parents if p.is_relative_to(folder))
     return top.fold is None and any(RunFolder(p).has_results for p in above)

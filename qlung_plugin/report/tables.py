@@ -16,12 +16,7 @@ from qlung_plugin.training.selection import CHECKPOINTS
 
 
 def score_tables(runs: list[Run]) -> list[dict[str, Any]]:
-    """The scores of runs on every database that they were judged on.
-
-    Each has a ``title``, and ``rows`` with ``run``, ``checkpoint``, ``epoch``
-    and ``scores``: per score its ``key``, ``name``, ``value``, ``low`` and
-    ``high``. The first table is of what is shown.
-    """
+    """The scores of runs on every database; the first table is what is shown."""
     tables: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         shown = run.evaluation
@@ -57,13 +52,7 @@ class Axis(NamedTuple):
     high: int
 
     def place(self, value: float) -> float:
-        """Where a value is, in percent of the axis' length.
-
-        Example
-        -------
-        >>> Axis(40, 60).place(45)
-        25.0
-        """
+        """Where a value is, in percent of the axis' length."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
@@ -87,10 +76,7 @@ def score_axis(score_tables: list[dict[str, Any]]) -> Axis:
 def comparison_tables(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     """How configurations compare over seeds, as ``results.md`` has it.
 
-    Per database and partition ``title``, ``baseline``, and ``rows``, see
-    :func:`qlung_plugin.runs.comparison.comparison_rows`. There is none
-    if there is only one run, which is in :func:`score_tables`, unless its folds
-    were pooled.
+    There is none of a single run, unless its folds were pooled.
     """
     runs = {(e.configuration, e.seed) for e in evaluations}
     if len(runs) < 2 and not any(e.fold for e in evaluations):
@@ -114,11 +100,7 @@ def comparison_tables(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
 
 
 def confusion_table(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    """The confusion matrix of an evaluation, with shares.
-
-    Per true class ``label``, ``count``, and ``cells`` with ``count`` and
-    ``share`` in [0, 1], None for a class without a cycle.
-    """
+    """The confusion matrix of an evaluation, with shares, None of no cycle."""
     return [
         {
             "label": label,
@@ -135,11 +117,7 @@ def confusion_table(figures: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def strata_tables(runs: list[Run]) -> list[dict[str, Any]]:
-    """Scores of runs in parts of the cycles, side by side.
-
-    Per kind of part its ``kind``, and ``rows`` with ``name``, ``cycles``,
-    ``patients`` and ``scores``, per run a dict of the metrics of strata.
-    """
+    """Scores of runs in parts of the cycles, side by side."""
     tables = []
     for kind, groups in runs[0].figures["strata"].items():
         others = [run.figures["strata"].get(kind, {}) for run in runs]

@@ -33,11 +33,7 @@ def find_training(run: "Run") -> RunFolder | None:
 
 
 def read_training(run: "Run") -> pd.DataFrame | None:
-    """The statistics of a run's training, a row per epoch, where it is there.
-
-    A file that is damaged is an OSError or a ValueError, whose message names
-    it.
-    """
+    """The statistics of a run's training, a row per epoch, where it is there."""
     training = find_training(run)
     history = training.read_history() if training is not None else []
     curves = [
@@ -56,10 +52,7 @@ def find_recordings_of(
 ) -> tuple[dict[str, Any], Path]:
     """The manifest of the cycles of a run, and the folder of their recordings.
 
-    By default they are where they were when it was evaluated. If there is no
-    manifest, or no such folder, it is a FileNotFoundError. If the manifest is
-    damaged, or of other cycles, or the run names a folder in which the user's
-    home is, too, it is a ValueError.
+    By default they are where they were when it was evaluated.
     """
     place = RunFolder(run.folder)
     home, partition = place.top, "valid" if place.is_validation else "test"

@@ -17,11 +17,8 @@ from speechbrain.utils.distributed import is_distributed_initialized
 def shard(dataset: DynamicItemDataset) -> DynamicItemDataset:
     """The part of a dataset that this process evaluates.
 
-    SpeechBrain shards the training set alone: everything else would be
-    evaluated on every process. Of n processes each has every n-th item, so that
-    no metric counts one twice; :meth:`RespiratoryScore.gather
-    <qlung_plugin.scores.icbhi_score.RespiratoryScore.gather>` collects the
-    predictions. A single process has the whole.
+    SpeechBrain shards the training set alone. ``RespiratoryScore.gather`` collects
+    the predictions, of which no metric counts one twice.
     """
     if not is_distributed_initialized():
         return dataset

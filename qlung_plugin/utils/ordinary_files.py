@@ -44,12 +44,7 @@ def ordinary_size(path: Path | str, largest: int) -> int:
 def read_ordinary(
     path: Path | str, largest: int = LARGEST_TEXT, errors: str = "strict"
 ) -> str:
-    """Reads a text in UTF-8, with or without a byte order mark.
-
-    What is no text, no ordinary file or larger is a ValueError. With ``errors``
-    as ``replace``, bytes that are no UTF-8 become characters that no field may
-    contain.
-    """
+    """Reads a text in UTF-8, with or without a byte order mark."""
     ordinary_size(path, largest)
     content = Path(path).read_bytes()
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -66,10 +61,7 @@ def read_json(path: Path | str, largest: int = LARGEST_TEXT) -> Any:
 
 
 def parse_json(text: str, origin: Path | str) -> Any:
-    """Parses JSON strictly; ``origin`` is where it comes from, for the message.
-
-    What is nested too deeply, repeats a key, or holds NaN, an infinite number
-    or an integer of more than 20 digits is a ValueError, too.
+    """Parses JSON strictly: no key twice, no NaN, nothing without bounds.
 
     Example
     -------

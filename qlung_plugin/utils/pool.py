@@ -50,31 +50,11 @@ def over_files(
 ) -> Iterator[tuple[F, R | Exception]]:
     """Applies a function to files, of which some may be bad.
 
-    Results come in the order of the files, each as soon as it and those before
-    it are there. No more than a few wait at a time, so that memory does not
-    grow with the number of files.
-
-    Arguments
-    ---------
-    function : callable
-        ``function(prepared, file)``; of a module, to be found by its name.
-    files : iterable
-        What it is called with.
-    prepare : callable
-        Called once per process, without arguments; what it returns goes to
-        each call of the function. Of a module, too.
-    jobs : int
-        Number of processes. With 1 all is done in this one, on all its
-        threads; else each works on one thread.
-
-    Yields
-    ------
-    tuple
-        The file; and the result, or the exception (of :data:`FILE_ERRORS`) that
-        the function raised. What ``prepare`` raises is raised. If a process is
-        killed, what was at work is tried again, one file at a time: one that
-        gets its process killed again has failed, with a ChildProcessError,
-        which is raised if it happens before a process comes to a file.
+    Each file comes, in order, with its result or an exception of
+    :data:`FILE_ERRORS`. What ``prepare`` returns, once per process, goes to each
+    call; with one job all is done in this process, on all its threads. A file that
+    kills its process, and again when it is alone, has failed. A few files wait at a
+    time, so that memory does not grow with their number.
 
     Example
     -------

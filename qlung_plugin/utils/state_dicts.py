@@ -50,11 +50,7 @@ ARRAYS: list[Any] = [
 def read_state_dict(
     path: Path | str, entry: str | None = None
 ) -> dict[str, torch.Tensor]:
-    """Reads named tensors to the CPU; nothing in the file is executed.
-
-    The file is what ``torch.save(module.state_dict(), path)`` wrote, or has the
-    state dict under an entry. What is damaged or anything else is a ValueError.
-    """
+    """Reads named tensors, or those of an entry, to the CPU; see read_file."""
     state = read_file(path)
     if entry is not None:
         if not isinstance(state, dict) or entry not in state:
@@ -69,11 +65,7 @@ def read_state_dict(
 
 
 def read_file(path: Path | str) -> Any:
-    """Reads tensors, arrays and plain values that ``torch.save`` wrote.
-
-    Nothing in the file is executed. What is damaged or anything else is a
-    ValueError.
-    """
+    """Reads tensors, arrays and plain values; nothing in the file is executed."""
     try:
         with torch.serialization.safe_globals(ARRAYS):
             return torch.load(path, map_location="cpu", weights_only=True)

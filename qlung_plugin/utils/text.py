@@ -17,28 +17,18 @@ _refuse = argparse.ArgumentParser.error
 
 
 def printable(text: object) -> str:
-    r"""A text in one line in which nothing controls a terminal.
-
-    Names of files and what stands in them may hold sequences that clear the
-    screen, set the title, or turn the order of letters round. What is not
-    printable is written as Python writes it; bytes of a file name that are no
-    text in the system's encoding, too.
-    """
+    """A text in one line in which nothing controls a terminal."""
     return _escape(" ".join(str(text).split()))
 
 
 def printable_lines(text: str) -> str:
-    r"""A text of several lines, as :func:`printable`: breaks and blanks stay."""
+    """A text of several lines, as :func:`printable`: breaks and blanks stay."""
     return "\n".join(map(_escape, text.split("\n")))
 
 
 def guard_terminal() -> None:
-    """From now on, what this process says on its own controls no terminal.
-
-    To be called where a program starts, and in the processes that it starts.
-    What is logged, warned of, raised and not caught, or refused on a command
-    line may quote names and files of strangers, whoever writes it: libraries
-    do, too. What is printed is left to whoever prints it.
+    """From now on, what this process, or a library in it, logs, warns of, refuses
+    or does not catch controls no terminal, whatever names of files it quotes.
     """
     logging.setLogRecordFactory(_PrintableRecord)
     warnings.formatwarning = _printable_warning
