@@ -15,7 +15,12 @@ import pandas as pd
 
 from qlung_plugin.report.trainings import read_training
 from qlung_plugin.runs.evaluations import Damage, Evaluation, read_evaluations
-from qlung_plugin.runs.experiments import FOLDS, collect_evaluations, in_order
+from qlung_plugin.runs.experiments import (
+    FOLDS,
+    collect_evaluations,
+    in_order,
+    merge,
+)
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.utils.ordinary_files import read_ordinary
 
@@ -71,7 +76,7 @@ def find_runs(
             remarks = [Damage(text)]
         notes += remarks
         here = _ordered(here, folder, notes)
-        _add(evaluations, here)
+        evaluations = merge([*evaluations, *here])
         if RunFolder(folder).has_results:
             runs += _find_run(here, folder, checkpoint, notes)
             continue
@@ -100,20 +105,6 @@ def find_runs(
             f" {'; '.join(seeds)}."
         )
     return runs, evaluations, notes
-
-
-def _add(evaluations: list[Evaluation], further: list[Evaluation]) -> None:
-    """Adds what is not there; another folder of the same run is refused."""
-    for evaluation in further:
-        other = next((e for e in evaluations if _same(evaluation, e)), None)
-        if other is None:
-            evaluations.append(evaluation)
-        elif other.folder.resolve() != evaluation.folder.resolve():
-            raise ValueError(
-                f"{other.folder} and {evaluation.folder} are both"
-                f" {evaluation.configuration}, seed {evaluation.seed}: rename"
-                " one"
-            )
 
 
 def _collect(
@@ -187,11 +178,6 @@ def _ordered(
         except (KeyError, OSError, ValueError) as error:
             notes.append(f"The order is that of the names: {path}: {error}.")
     return in_order(evaluations, order)
-
-
-def _same(evaluation: Evaluation, other: Evaluation) -> bool:
-    names = ("configuration", "seed", "database", "partition", "checkpoint")
-    return all(getattr(evaluation, k) == getattr(other, k) for k in names)
 
 
 def _find_run(

@@ -55,7 +55,7 @@ def collect_evaluations(
                 f" {', '.join(map(str, finished))} finished, so that the"
                 " seed is left out"
             )
-    _check_once(evaluations)
+    evaluations = merge(evaluations)
     if not evaluations and not notes:
         raise FileNotFoundError(
             f"{folder} holds no result: no folder in it has a {METRICS}"
@@ -131,17 +131,18 @@ def _read_runs(
     return {key: folds for key, folds in runs.items() if folds}
 
 
-def _check_once(evaluations: list[Evaluation]) -> None:
-    """Refuses two results for the same thing."""
-    places: dict[tuple[str, ...], Path] = {}
+def merge(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
+    """Each evaluation once; two folders with the same one are refused."""
+    merged: dict[tuple[str, ...], Evaluation] = {}
     for e in evaluations:
         key = (e.configuration, e.seed, e.database, e.partition)
-        place = places.setdefault((*key, e.checkpoint), e.folder)
-        if place != e.folder:
+        other = merged.setdefault((*key, e.checkpoint), e)
+        if other.folder.resolve() != e.folder.resolve():
             raise ValueError(
-                f"{place} and {e.folder} are both of {', '.join(key)}:"
-                " collect them apart"
+                f"{other.folder} and {e.folder} are both of {', '.join(key)}:"
+                " rename one, or collect them apart"
             )
+    return list(merged.values())
 
 
 def _pool(part: str, folds: list[list[Evaluation]]) -> list[Evaluation]:

@@ -129,24 +129,6 @@ def test_figures_are_those_of_the_written_scores(studied):
     assert gain["flatness_p95"] < 1e-3
 
 
-@pytest.mark.slow
-def test_another_seed_chooses_others_and_the_same_does_not(
-    studied, sprsound_corpus, tmp_path
-):
-    results = study(sprsound_corpus, tmp_path)
-    for name in ("degradation.csv", "report.md"):
-        assert (results / name).read_bytes() == (studied / name).read_bytes()
-    (tmp_path / "other").mkdir()
-    results = study(
-        sprsound_corpus, tmp_path / "other", seed=1, max_recordings=3
-    )
-    other = set(pd.read_csv(results / "degradation.csv")["recording"])
-    assert len(other) == 3
-    assert not other <= set(
-        pd.read_csv(studied / "degradation.csv")["recording"]
-    )
-
-
 def test_recordings_that_are_all_poor(sprsound_corpus, tmp_path):
     folder = tmp_path / "SPRSound"
     shutil.copytree(sprsound_corpus, folder)

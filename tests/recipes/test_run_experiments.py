@@ -477,13 +477,10 @@ def test_each_run_has_one_gpu(monkeypatch, visible, jobs_at_once, expected):
     "call, message",
     [
         (CALL[3:], "--hparams is missing"),
-        (CALL[:-4], "--output is missing"),
         (call("--jobs", "0"), "--jobs must be 1 or more"),
-        (call("--seeds", "1", "1"), "different"),
         (call("--hparams", "a.yaml", "./a.yaml"), "different"),
         (call("--hparams", "c.yaml"), "c.yaml is no file"),
         (call("--icbhi", "nowhere"), "nowhere is no folder"),
-        ([*CALL, "--seed", "3"], "--seed is set by this script"),
         ([*CALL, "--seed=3"], "--seed=3 is set by this script"),
         (
             [*CALL, "--folds", "patients", "--split", "official"],

@@ -104,7 +104,7 @@ def test_folders_that_are_no_results(tmp_path, results, data_folder):
     with pytest.raises(ValueError, match="is given twice: ce/1, ce/1"):
         find_runs([results / "ce/1", results / "ce/1"])
     folder = write_run(tmp_path / "ce" / "1", data_folder)
-    with pytest.raises(ValueError, match="are both ce, seed 1: rename one"):
+    with pytest.raises(ValueError, match="are both of ce, 1, .*: rename one"):
         find_runs([results / "ce/1", folder])
     metrics = json.loads((folder / "metrics.json").read_text())
     (folder / "metrics.json").write_text(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qlung_plugin.runs.folder import RunFolder, find_run_folders
+from qlung_plugin.runs.folder import RunFolder
 
 
 @pytest.mark.parametrize("made", ["save", "model"])
@@ -18,38 +18,6 @@ def test_a_training_is_known_by_its_checkpoints_or_its_model(tmp_path, made):
     assert not run.is_training
     (tmp_path / made).mkdir()
     assert run.is_training
-
-
-def test_runs_and_the_places_in_them(tmp_path):
-    places = [
-        "ce/1",
-        "ce/1/sprsound",
-        "ce/1/validation",
-        "ce/2/fold_0",
-        "ce/2/fold_0/validation",
-    ]
-    for place in places:
-        (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "metrics.json").write_text("{}")
-    (tmp_path / "ce/2/fold_1").mkdir()
-    (tmp_path / "ce/2/fold_1/experiment.json").write_text("{}")
-    results = {
-        run.path.relative_to(tmp_path).as_posix(): [
-            place.path.relative_to(tmp_path).as_posix() for place in inside
-        ]
-        for run, inside in find_run_folders(tmp_path)
-    }
-    assert results == {
-        "ce/1": places[:3],
-        "ce/2/fold_0": places[3:],
-        "ce/2/fold_1": ["ce/2/fold_1"],
-    }
-    run = RunFolder(tmp_path / "ce" / "1")
-    assert [part.path for part in run.parts()] == [
-        tmp_path / place for place in places[:3]
-    ]
-    [part] = RunFolder(tmp_path / "ce" / "2").parts()
-    assert part.fold == 0
 
 
 def test_a_link_that_leads_nowhere_is_a_damaged_result(tmp_path):

@@ -73,11 +73,3 @@ def test_report_says_what_it_is_of_and_all_figures(table):
     # A line per measure and quartile.
     quartiles = text.split("\n\n")[-2].splitlines()[1:]
     assert len(quartiles) == 4 * len(analysis)
-
-
-def test_equal_tables_give_equal_files(table, tmp_path):
-    for name in ("a", "b"):
-        write_quality_analysis(table, RunFolder(tmp_path / name), ABOUT)
-    for name in ("quality_analysis.json", "quality_analysis.txt"):
-        first, second = (tmp_path / k / name for k in ("a", "b"))
-        assert first.read_bytes() == second.read_bytes()

@@ -69,13 +69,6 @@ def test_no_metadata_at_all():
     assert metrics["strata"] == {}
 
 
-def test_unknown_patient_and_empty_table(table):
-    with pytest.raises(ValueError, match="300 cycles name no patient"):
-        evaluate_predictions(table.assign(patient=None), LABELS, 10)
-    with pytest.raises(ValueError, match="no predictions"):
-        evaluate_predictions(table.head(0), LABELS, 10)
-
-
 def test_report_names_what_it_is_of(table):
     metrics = evaluate_predictions(table, LABELS, 200)
     lines = format_report("QLung", metrics, DATA).splitlines()

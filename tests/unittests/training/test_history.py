@@ -41,11 +41,3 @@ def test_history_is_a_json_file(tmp_path):
         {"epoch": 1, "train_loss": 1.5},
         {"epoch": 2, "train_loss": 0.25},
     ]
-
-
-def test_history_without_epochs(tmp_path):
-    Checkpointer(tmp_path, {"history": TrainingHistory()}).save_checkpoint()
-    history = TrainingHistory()
-    history.append(epoch=1)
-    Checkpointer(tmp_path, {"history": history}).recover_if_possible()
-    assert len(history.table()) == 0

@@ -50,22 +50,3 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_figure(Breaking(), path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["figure.png"]
-
-
-def test_whoever_reads_the_old_file_meanwhile_keeps_it(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with open(path, encoding="utf-8") as reader:
-        write_json({"a": 2}, path)
-        assert reader.read() == "old"
-    assert path.read_text() != "old"
-
-
-@pytest.mark.parametrize(
-    "suffix, magic", [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")]
-)
-def test_figure_in_the_format_of_its_name(tmp_path, suffix, magic):
-    path = tmp_path / "figures" / f"a.{suffix}"
-    write_figure(Figure(), str(path))
-    assert path.read_bytes().startswith(magic)
-    assert os.listdir(path.parent) == [path.name]

@@ -13,7 +13,6 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 import pytest
-import soundfile
 
 from qlung_plugin.utils.text import guard_terminal, printable, printable_lines
 from speechbrain.utils.logger import get_logger
@@ -131,31 +130,3 @@ def test_whatever_a_program_says_is_printable(start, error):
     assert f"UserWarning: {SAID}" in said
     assert f"{error}: {SAID}" in said
     assert said.count("Traceback") == 2
-
-
-@pytest.mark.slow
-def test_recordings_with_odd_names_in_a_process(tmp_path):
-    for name in (NAME, f"2{NAME}"):
-        (tmp_path / name).write_bytes(b"RIFF\x1b]0;title\x07")
-        (tmp_path / name).with_suffix(".txt").write_text("0 \x1b[2J 0 0\n")
-    options = ["--by", "cycle", "--jobs", "2", "--debug"]
-    command = ["-m", "qlung_plugin.cli.main", "quality"]
-    said = run(*command, str(tmp_path), *options)
-    assert "ValueError: " in said and "2 of 2 recordings failed" in said
-    assert said.count(f"qlung: {tmp_path}/{printable(NAME)}") == 1
-
-
-@pytest.mark.slow
-def test_a_recipe_with_odd_names_in_a_process(tmp_path):
-    data = tmp_path / "data"
-    data.mkdir()
-    recording = data / "101_1b1_Al_sc_Meditron.wav"
-    soundfile.write(recording, [0.0, 0.1] * 4000, 4000)
-    recording.with_suffix(".txt").write_text("0\t1\t0\t0\n")
-    split = data / "ICBHI_challenge_train_test.txt"
-    split.write_text(f"{recording.stem}\t{NAME}\n", newline="")
-    command = ["train.py", "hparams/ce.yaml", "--data_folder", str(data)]
-    command += ["--output_folder", str(tmp_path / "out")]
-    said = run(*command, "--pretrained_weights", "none", "--debug")
-    assert said.splitlines()[-1].startswith("Error: ")
-    assert r":1: side is '\x1b[2J\x07'," in said and "Traceback" in said
