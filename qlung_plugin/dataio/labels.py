@@ -6,5 +6,29 @@ Authors
  * qlung_plugin contributors
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from speechbrain.dataio.encoder import CategoricalEncoder
+
 LABELS = ("normal", "crackle", "wheeze", "both")
 TWO_CLASSES = ("normal", "abnormal")
+
+
+def make_label_encoder(labels: Sequence[str]) -> CategoricalEncoder:
+    """An encoder of labels in this order, not in that of their appearance.
+
+    Example
+    -------
+    >>> make_label_encoder(LABELS).encode_label("wheeze")
+    2
+    """
+    from speechbrain.dataio.encoder import CategoricalEncoder
+
+    encoder = CategoricalEncoder()
+    encoder.expect_len(len(labels))
+    encoder.update_from_iterable(labels, sequence_input=False)
+    return encoder

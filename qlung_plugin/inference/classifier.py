@@ -230,7 +230,7 @@ class RespiratorySoundClassifier(Pretrained):
         ValueError
             If a cycle has no sample.
         """
-        waveforms = _unpad(wavs, wav_lens)
+        waveforms = unpad(wavs, wav_lens)
         with self._inference():
             return self._embed(waveforms, self.sample_rate).flatten(1)
 
@@ -260,7 +260,7 @@ class RespiratorySoundClassifier(Pretrained):
         ValueError
             If a probability is not finite.
         """
-        waveforms = _unpad(wavs, wav_lens)
+        waveforms = unpad(wavs, wav_lens)
         with self._inference():
             probabilities = self._classify(waveforms, self.sample_rate)
         score, index = probabilities.max(dim=-1)
@@ -366,11 +366,7 @@ class RespiratorySoundClassifier(Pretrained):
         embeddings = self._embed(waveforms, native_rate)
         logits, _ = logits_and_cosines(self.mods.classifier(embeddings))
         probabilities = logits.float().softmax(dim=-1)
-        if not probabilities.isfinite().all():
-            raise ValueError(
-                "the model's probabilities are not finite: its weights are"
-                " damaged, or too large for this sound"
-            )
+        check_probabilities(probabilities)
         return probabilities
 
     def _classify_cycles(
@@ -434,7 +430,16 @@ def _sounding_samples(waveform: torch.Tensor, sample_rate: int) -> int:
     return len(waveform) - int(silent.sum())
 
 
-def _unpad(
+def check_probabilities(probabilities: torch.Tensor) -> None:
+    """Raises a ValueError unless all are finite."""
+    if not probabilities.isfinite().all():
+        raise ValueError(
+            "the model's probabilities are not finite: its weights are"
+            " damaged, or too large for this sound"
+        )
+
+
+def unpad(
     wavs: torch.Tensor, wav_lens: torch.Tensor | None
 ) -> list[torch.Tensor]:
     """The cycles of a padded batch, each of its own length."""

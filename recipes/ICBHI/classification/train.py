@@ -22,6 +22,7 @@ from hyperpyyaml import load_hyperpyyaml
 import speechbrain as sb
 from qlung_plugin.augment.mixing import mixed_loss
 from qlung_plugin.augment.waveforms import fix_lengths
+from qlung_plugin.dataio.labels import make_label_encoder
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import (
     check_manifests,
@@ -43,7 +44,6 @@ from qlung_plugin.training.distribution import shard, wrap_on_cpu
 from qlung_plugin.training.parts import adapt_parts, check_parts
 from qlung_plugin.training.selection import CHECKPOINTS
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
 
@@ -312,11 +312,6 @@ def dataio_prep(hparams):
         args=[manifests.values(), process, hparams["cache_folder"]],
     )
 
-    # The order of the labels is fixed, not that of their first appearance.
-    label_encoder = CategoricalEncoder()
-    label_encoder.expect_len(hparams["num_classes"])
-    label_encoder.update_from_iterable(hparams["labels"], sequence_input=False)
-
     # Methods and functions of modules: a local function could not be sent to
     # the processes of a loader, where they are not forked.
     add_item = partial(sb.dataio.dataset.add_dynamic_item, datasets.values())
@@ -327,7 +322,7 @@ def dataio_prep(hparams):
         provides="quality",
     )
     add_item(
-        label_encoder.encode_label_torch,
+        make_label_encoder(hparams["labels"]).encode_label_torch,
         takes="label",
         provides="label_encoded",
     )

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
-from qlung_plugin.dataio.labels import LABELS
+from qlung_plugin.dataio.labels import LABELS, make_label_encoder
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels, with_labels
 from qlung_plugin.dataio.quality import cycle_quality
@@ -36,7 +36,6 @@ from qlung_plugin.scores.icbhi_score import RespiratoryScore
 from qlung_plugin.scores.published import PUBLISHED
 from qlung_plugin.training.distribution import shard
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process, run_on_main
 
 
@@ -127,10 +126,6 @@ def dataio_prep(hparams, run):
         for name, measure in measures.items()
     }
 
-    label_encoder = CategoricalEncoder()
-    label_encoder.expect_len(len(run["labels"]))
-    label_encoder.update_from_iterable(run["labels"], sequence_input=False)
-
     # Methods: a local function could not be sent to the processes of a loader,
     # where they are not forked.
     dataset = DynamicItemDataset(pieces)
@@ -138,7 +133,7 @@ def dataio_prep(hparams, run):
         stored_inputs.__getitem__, takes="id", provides="inputs"
     )
     dataset.add_dynamic_item(
-        label_encoder.encode_label_torch,
+        make_label_encoder(run["labels"]).encode_label_torch,
         takes="label",
         provides="label_encoded",
     )
