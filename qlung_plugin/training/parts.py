@@ -18,6 +18,7 @@ from qlung_plugin.nnet.classifiers import Classifier, logits_and_cosines
 from qlung_plugin.nnet.losses import MarginCost, MarginLoss
 from qlung_plugin.nnet.parts import ObjectivePart, at_least_float32
 from qlung_plugin.nnet.scaled_cosines import ScaledCosines
+from qlung_plugin.training.learning_rate import LearningRate
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.nnet.schedulers import ScheduledLoss
 from speechbrain.utils.logger import get_logger
@@ -85,9 +86,16 @@ def adapt_parts(hparams: dict[str, Any]) -> None:
     The scale of a cost becomes the classifier's: probabilities, of the
     training's own evaluation as of the exported model, need it.
     """
+    hparams["lr_annealing"] = LearningRate(hparams["lr_annealing"])
+    hparams["checkpointer"].add_recoverable(
+        "lr_annealing", hparams["lr_annealing"]
+    )
+    if not isinstance(hparams["loss"], ObjectivePart):
+        _adapt_cost(hparams)
+
+
+def _adapt_cost(hparams: dict[str, Any]) -> None:
     loss = hparams["loss"]
-    if isinstance(loss, ObjectivePart):
-        return
     parts = loss.modules() if isinstance(loss, nn.Module) else [loss]
     if any(isinstance(part, MarginCost) for part in parts):
         raise ValueError(
@@ -121,18 +129,22 @@ def _replace(hparams: dict[str, Any], slot: str, part: nn.Module) -> None:
 
 @torch.no_grad()
 def check_parts(
-    hparams: dict[str, Any], dataset: DynamicItemDataset, device: str
+    hparams: dict[str, Any],
+    datasets: dict[str, DynamicItemDataset],
+    device: str,
 ) -> None:
-    """Sends two cycles through a model before its training, and the loss.
+    """Sends two training cycles through a model, and its loss.
 
     What does not fit is a ValueError that names its slot. Nothing is learned,
     and no random number drawn.
     """
+    hparams["lr_annealing"].check_validation("valid" in datasets)
     slots = "compute_features", "backbone", "classifier", "loss"
     front_end, backbone, classifier, loss = (
         hparams["modules"][slot].eval() for slot in slots
     )
-    cycles = [dataset[i]["inputs"] for i in range(min(2, len(dataset)))]
+    train = datasets["train"]
+    cycles = [train[i]["inputs"] for i in range(min(2, len(train)))]
     if hparams["cache_features"]:
         inputs = torch.stack(cycles).float().to(device)
     else:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import speechbrain as sb
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs.predictions import read_predictions
@@ -63,6 +64,39 @@ classifier: !new:speechbrain.lobes.models.Xvector.Classifier
     lin_neurons: 8
     out_neurons: !ref <num_classes>
 """
+# Of each scheduler its arguments; the training has five steps.
+RATES = {
+    "NewBobScheduler": "{initial_value: 0.001}",
+    "ReduceLROnPlateau": "{dont_halve_until_epoch: 0}",
+    "LinearScheduler": "{initial_value: 0.001, final_value: 0, epoch_count: 2}",
+    "StepScheduler": "{initial_value: 0.001}",
+    "NoamScheduler": "{lr_initial: 0.001, n_warmup_steps: 3}",
+    "NoamIntervalScheduler": "{lr_initial: 0.001, n_warmup_steps: 3,"
+    " anneal_steps: [4], anneal_rates: [0.5]}",
+    "LinearNoamScheduler": "{lr_initial: 0.001, n_warmup_steps: 3,"
+    " n_keep_steps: 1}",
+    "CyclicCosineScheduler": "{n_warmup_steps: 3, lr_initial: 0.001,"
+    " total_steps: 5}",
+    "LinearWarmupScheduler": "{initial_value: 0.001, num_warmup_steps: 3,"
+    " num_training_steps: 5}",
+    "WarmAndExpDecayLRSchedule": "{lr: 0.001, n_warmup_steps: 3,"
+    " total_steps: 5}",
+    "IntervalScheduler": "{intervals: [{steps: 3, lr: 0.0005}]}",
+    "InverseSquareRootScheduler": "{warmup_steps: 10000}",
+    "WarmCoolDecayLRSchedule": "{lr: 0.001, warmup: 3, cooldown: 1,"
+    " total_steps: 5}",
+    "TriStageLRSchedule": "{lr: 0.001, warmup_steps: 2, hold_steps: 1,"
+    " decay_steps: 2, total_steps: 5}",
+    "CyclicLRScheduler": "{base_lr: 0.0001, max_lr: 0.001, step_size: 3}",
+}
+
+
+def annealing(name):
+    """A scheduler of SpeechBrain's, with its arguments."""
+    scheduler = f"!new:speechbrain.nnet.schedulers.{name}"
+    return f"lr_annealing: {scheduler} {RATES[name]}\n"
+
+
 NLL = "loss: !name:speechbrain.nnet.losses.nll_loss\n"
 # By slot and name in the table.
 PARTS = {
@@ -81,6 +115,7 @@ PARTS = {
     ("classifier", "`Xvector.Classifier`"): LOG_PROBABILITIES,
     ("classifier", "`Xvector.Classifier`, with `nll_loss`"): LOG_PROBABILITIES
     + NLL,
+    **{("lr_annealing", f"`{name}`"): annealing(name) for name in RATES},
 }
 # What a model of these may be made of.
 TRUST = ["speechbrain.lobes", "speechbrain.processing"]
@@ -206,7 +241,7 @@ loss: !new:qlung_plugin.nnet.losses.MarginCost
 """
 BARE_MARGIN = "loss: !new:speechbrain.nnet.losses.AngularMargin\n"
 SCHEDULED = """\
-loss: !new:speechbrain.nnet.schedulers.ScheduledLoss
+SLOT: !new:speechbrain.nnet.schedulers.ScheduledLoss
     schedule:
         - loss_fn: !name:speechbrain.nnet.losses.nll_loss
 """
@@ -219,7 +254,18 @@ REFUSED = {
         BARE_MARGIN,
         r"loss: a number .* AngularMargin returned a tensor",
     ),
-    "no state": (SCHEDULED, "loss: ScheduledLoss .* one cost .* is needed"),
+    "no state": (
+        SCHEDULED.replace("SLOT", "loss"),
+        "loss: ScheduledLoss .* one cost .* is needed",
+    ),
+    "no rates": (
+        SCHEDULED.replace("SLOT", "lr_annealing"),
+        "lr_annealing: a scheduler is needed .* not ScheduledLoss",
+    ),
+    "no validation loss": (
+        annealing("NewBobScheduler") + "valid_fraction: 0\n",
+        "lr_annealing: NewBobScheduler needs the loss of a validation set",
+    ),
     "for pairs": (
         "loss: !name:speechbrain.nnet.losses.bce_loss\n",
         r"loss: bce_loss cannot take .*\[2, 4\]",
@@ -251,6 +297,27 @@ def test_what_cannot_work_is_refused_before_the_training(case, train, tmp_path):
     with pytest.raises(ValueError, match=f"^{message}"):
         train(blocks)
     assert not list(tmp_path.rglob("CKPT*"))
+
+
+def test_an_interrupted_training_goes_on_with_its_rates(train, monkeypatch):
+    name = "InverseSquareRootScheduler"  # which cannot load what it saves
+    options = {"number_of_epochs": 2, "ckpt_interval_steps": 2}
+    options["ckpt_interval_minutes"] = 0
+    whole = train(annealing(name), "whole", **options)
+    fit_batch, calls = sb.Brain.fit_batch, iter(range(100))
+
+    def interrupted(brain, batch):
+        if next(calls) == 8:  # in the second epoch
+            raise KeyboardInterrupt
+        return fit_batch(brain, batch)
+
+    monkeypatch.setattr(sb.Brain, "fit_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train(annealing(name), "half", **options)
+    monkeypatch.setattr(sb.Brain, "fit_batch", fit_batch)
+    half = train(annealing(name), "half", **options)
+    for file in ("predictions_last.csv", "train_log.txt"):
+        assert (half / file).read_bytes() == (whole / file).read_bytes()
 
 
 def test_cosines_without_a_scale_are_told(train):

@@ -130,6 +130,13 @@ class RespiratorySoundBrain(sb.Brain):
             self.hparams.epoch_counter.current, self.optimizer_step
         )
 
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Learning rate of the next step, if it follows the steps."""
+        if should_step:
+            self.hparams.lr_annealing.after_step(
+                self.optimizer, self.optimizer_step
+            )
+
     def optimizers_step(self):
         """A step, after which weights may be averaged with those before."""
         averaging = self.hparams.weight_averaging
@@ -189,8 +196,9 @@ class RespiratorySoundBrain(sb.Brain):
         valid_stats : dict or None
             ``loss`` and ``score``; None without a validation set.
         """
-        old_lr, new_lr = self.hparams.lr_annealing(epoch)
-        sb.nnet.schedulers.update_learning_rate(self.optimizer, new_lr)
+        lr = self.hparams.lr_annealing.after_epoch(
+            self.optimizer, epoch, valid_stats and valid_stats["loss"]
+        )
         meta, test_stats = {"epoch": epoch}, None
         if valid_stats is not None:
             meta["score"] = float(valid_stats["score"])
@@ -199,13 +207,13 @@ class RespiratorySoundBrain(sb.Brain):
             meta["test_score"] = test_stats["score"]
         self.hparams.history.append(
             epoch=epoch,
-            lr=old_lr,
+            lr=lr,
             train_loss=float(self.train_stats["loss"]),
             **{f"valid_{k}": float(v) for k, v in (valid_stats or {}).items()},
             **{f"test_{k}": float(v) for k, v in (test_stats or {}).items()},
         )
         self.hparams.train_logger.log_stats(
-            stats_meta={"epoch": epoch, "lr": old_lr},
+            stats_meta={"epoch": epoch, "lr": lr},
             train_stats=self.train_stats,
             valid_stats=valid_stats,
             test_stats=test_stats,
@@ -387,7 +395,7 @@ if __name__ == "__main__":
         run_opts=run_opts,
         checkpointer=hparams["checkpointer"],
     )
-    check_parts(hparams, datasets["train"], brain.device)
+    check_parts(hparams, datasets, brain.device)
     eval_options = {**hparams["eval_dataloader_options"], "ckpt_prefix": None}
     brain.test_loader = brain.make_dataloader(
         shard(datasets["test"]), sb.Stage.TEST, **eval_options
