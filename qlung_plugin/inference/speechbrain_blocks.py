@@ -59,6 +59,15 @@ ON_LOGITS = (
     " of ECAPA's, they are made by a larger scale, such as 30."
 )
 
+# What has a state goes into the checkpoints of the recipe's own checkpointer.
+STATEFUL = ("compute_features", "compute_cost")
+RECOVERABLE = """\
+# Saved in checkpoints, for a training that is interrupted
+__recover_{key}: !apply:speechbrain.utils.checkpoints.Checkpointer.add_recoverable
+    - !ref <checkpointer>
+    - {key}
+    - !ref <{key}>"""
+
 # Why a kind cannot go there.
 NOWHERE = {
     "mixing": (
@@ -94,6 +103,12 @@ def speechbrain_block(name: str, components: dict[str, Component]) -> str:
         loss: !new:qlung_plugin.nnet.margins.FixedMargin
             # In radians.
             margin: 0.2
+    <BLANKLINE>
+    # Saved in checkpoints, for a training that is interrupted
+    __recover_compute_cost: !apply:speechbrain.utils.checkpoints.Checkpointer.add_recoverable
+        - !ref <checkpointer>
+        - compute_cost
+        - !ref <compute_cost>
     """
     component = components[name]
     reason = NOWHERE.get(component.kind) or getattr(
@@ -107,13 +122,18 @@ def speechbrain_block(name: str, components: dict[str, Component]) -> str:
         other: candidate._replace(values=_values(candidate))
         for other, candidate in components.items()
     }
+    blocks = _blocks(component, there)
     texts = [
-        "\n".join(entry(key, value, 0, there))
-        for key, value in _blocks(component, there).items()
+        "\n".join(entry(key, value, 0, there)) for key, value in blocks.items()
     ]
     note = NOTES.get(component.kind, "")
     if component.kind == "loss" and "\n    scale: 1.0\n" in texts[-1]:
         note = ON_LOGITS
+    texts += [
+        RECOVERABLE.format(key=key)
+        for key in blocks
+        if key in STATEFUL and component.kind != "compute_features"
+    ]
     lines = [*comment(component.description, 0), *comment(note, 0)]
     return _with_references("\n".join([*lines, "\n\n".join(texts)]))
 

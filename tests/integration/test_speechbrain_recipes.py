@@ -300,6 +300,38 @@ def test_the_printed_block_trains(name, seconds, tmp_path):
     assert pydoc.locate(COMPONENTS[name].path) in map(type, used)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["MarginSchedule"],
+        ["ClassImbalanceMargin"],
+        ["QualityMargin", "LearnedQualityScore"],
+    ],
+)
+def test_the_printed_block_goes_on_after_an_interruption(names, data, tmp_path):
+    blocks = "\n\n".join(speechbrain_block(n, COMPONENTS) for n in names)
+    blocks = blocks.replace("duration: 1000", "duration: 8")
+    # Random augmentation would begin anew; the rate knows the last epoch.
+    steady = {
+        "wav_augment": {"augment_prob": 0.0},
+        "lr_annealing": {"final_value": 0.001},
+    }
+    whole = train("SpeakerId", tmp_path / "whole", data, blocks, **steady)
+    for epochs in (1, 2):
+        brain = train(
+            "SpeakerId",
+            tmp_path / "interrupted",
+            data,
+            blocks,
+            number_of_epochs=epochs,
+            **steady,
+        )
+    assert brain.losses == whole.losses[2:]
+    named = set(re.findall(r"__recover_(\w+)", blocks))
+    files = (tmp_path / "interrupted/save").glob("CKPT*/*.ckpt")
+    assert "compute_cost" in named <= {file.stem for file in files}
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_go_there_says_why(name):
     with pytest.raises(ValueError, match=f"^{name} cannot .*{REFUSED[name]}"):
