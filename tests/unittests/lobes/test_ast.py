@@ -4,7 +4,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import pickle
 import shutil
 
 import numpy as np
@@ -162,18 +161,6 @@ def test_the_swapped_table_takes_frequency_for_time(published):
     assert not np.allclose(positions, positions_of(correct)[2:].numpy())
 
 
-def test_patches_run_through_the_times_of_each_frequency():
-    backbone = AST(frames=98, config=TINY)
-    inputs = torch.zeros(1, 98, 128)
-    inputs[:, 30, 57] = 1.0  # in patches of times 2 to 3, frequencies 5 to 5
-    patches = backbone.model.embeddings.patch_embeddings
-    with torch.no_grad():
-        changed = (patches(inputs) != patches(torch.zeros_like(inputs))).any(2)
-    times = (98 - 16) // 10 + 1
-    places = [(i // times, i % times) for i in changed[0].nonzero()[:, 0]]
-    assert {(int(f), int(t)) for f, t in places} == {(5, 2), (5, 3)}
-
-
 # --- weights ----------------------------------------------------------------
 
 
@@ -291,17 +278,6 @@ def test_random_initialisation_reads_nothing(monkeypatch):
 # --- use --------------------------------------------------------------------
 
 
-def test_it_can_be_sent_to_another_process(published):
-    backbone = AST(published, frames=98, config=TINY).eval()
-    sent = pickle.loads(pickle.dumps(backbone))
-    assert torch.equal(sent(features(98)), backbone(features(98)))
-
-
-def test_attention_is_pytorchs_fused_one():
-    backbone = AST(frames=98, config=TINY)
-    assert backbone.model.config._attn_implementation == "sdpa"
-
-
 def test_mixing_the_tokens_is_mixing_the_cycles():
     backbone = AST(frames=98, config=TINY).eval()
     inputs = features(98, batch=3)
@@ -332,7 +308,7 @@ def test_mixing_that_fails_leaves_nothing_behind():
     assert backbone(features(98)).shape == (2, 32)
 
 
-@pytest.mark.parametrize("shape", [(2, 97, 128), (2, 98, 64), (2, 1024, 128)])
+@pytest.mark.parametrize("shape", [(2, 97, 128), (2, 98, 64)])
 def test_features_of_another_shape_are_named(shape):
     backbone = AST(frames=98, config=TINY)
     with pytest.raises(ValueError, match="made for .batch, 98, 128.") as error:
@@ -346,7 +322,6 @@ def test_features_of_another_shape_are_named(shape):
         ({"pooling": "max"}, "pooling='max' is none of cls"),
         ({"position_table": "wrong"}, "is none of correct, swapped"),
         ({"frames": 15}, "frames=15, but a patch has 16"),
-        ({"config": {"hiden_size": 32}}, "config field='hiden_size' is none"),
         ({"config": {"max_length": 98}}, "config field='max_length' is none"),
     ],
 )

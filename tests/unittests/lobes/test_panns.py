@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.audio_utils import mel_filter_bank
 
-from qlung_plugin.lobes.features import PANNsFeatures
 from qlung_plugin.lobes.models import panns
 from qlung_plugin.lobes.models.panns import PANNs
 from tests.unittests.small_runs import FEATURES, MODELS, Small
@@ -153,13 +152,6 @@ def test_cnn14_is_the_published_network(monkeypatch):
     assert parameters / 1e6 == pytest.approx(80.75, abs=0.01)
 
 
-@pytest.mark.parametrize("variant, millions", [("Cnn6", 4.84), ("Cnn10", 5.22)])
-def test_sizes_are_those_of_the_paper(variant, millions):
-    classifier = 512 * 527 + 527
-    parameters = sum(p.numel() for p in PANNs(variant).parameters())
-    assert (parameters + classifier) / 1e6 == pytest.approx(millions, abs=0.01)
-
-
 # --- weights ----------------------------------------------------------------
 
 
@@ -170,21 +162,10 @@ def changed(published, tmp_path, change):
     return tmp_path / "changed.pth"
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (lambda s: s.pop("fc1.bias"), "missing: fc1.bias"),
-        (lambda s: s.pop("bn0.running_var"), "missing: norm0.running_var"),
-        (lambda s: s.update(extra=torch.zeros(1)), "unknown: extra"),
-        (lambda s: s.update({"fc1.bias": torch.zeros(3)}), r"fc1.bias: \(3,\)"),
-    ],
-)
-def test_each_tensor_that_does_not_fit_is_named(
-    published, tmp_path, change, message
-):
-    with pytest.raises(ValueError, match=message) as error:
-        PANNs("Cnn6", changed(published, tmp_path, change))
-    assert "Is it of Cnn6?" in str(error.value)
+def test_a_tensor_that_is_missing_is_named(published, tmp_path):
+    path = changed(published, tmp_path, lambda s: s.pop("bn0.running_var"))
+    with pytest.raises(ValueError, match="missing: norm0.run.*of Cnn6?"):
+        PANNs("Cnn6", path)
 
 
 def test_weights_that_were_saved_from_data_parallel(published, tmp_path):
@@ -197,11 +178,9 @@ def test_weights_that_were_saved_from_data_parallel(published, tmp_path):
     assert all(torch.equal(wrapped[name], expected[name]) for name in expected)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["logmel_extractor.melW", "spectrogram_extractor.stft.conv_imag.weight"],
-)
-def test_another_front_end_is_named(published, tmp_path, name):
+def test_another_front_end_is_named(published, tmp_path):
+    name = "spectrogram_extractor.stft.conv_imag.weight"
+
     def change(state):
         state[name] = state[name] + 0.001
 
@@ -214,22 +193,6 @@ def test_a_bare_state_dict_is_not_the_published_form(published, tmp_path):
     torch.save(state, tmp_path / "bare.pth")
     with pytest.raises(ValueError, match="no entry 'model'"):
         PANNs("Cnn6", tmp_path / "bare.pth")
-
-
-def test_names_are_downloaded_from_their_home(tmp_path, monkeypatch):
-    asked = []
-
-    def refuse(url, path):
-        asked.append(url)
-        raise OSError("refused")
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    with pytest.raises(ConnectionError, match="/path/to/Cnn6_mAP%3D0.343.pth"):
-        PANNs("Cnn6", "Cnn6")
-    assert asked == [
-        "https://zenodo.org/record/3987831/files/Cnn6_mAP%3D0.343.pth?download=1"
-    ]
 
 
 def test_unknown_variant():
@@ -246,30 +209,3 @@ def test_unknown_variant():
 def test_features_of_another_shape_are_named(shape):
     with pytest.raises(ValueError, match="64. features of 16 frames or more"):
         PANNs("Cnn6")(torch.zeros(shape))
-
-
-# --- the front end ----------------------------------------------------------
-
-
-def test_features_against_the_published_kernels():
-    waveform = 0.1 * torch.randn(
-        1, 3200, generator=torch.Generator().manual_seed(0)
-    )
-    constants = published_front_end()
-    padded = F.pad(waveform[:, None], (512, 512), mode="reflect")
-    real = F.conv1d(
-        padded,
-        constants["spectrogram_extractor.stft.conv_real.weight"],
-        stride=320,
-    )
-    imag = F.conv1d(
-        padded,
-        constants["spectrogram_extractor.stft.conv_imag.weight"],
-        stride=320,
-    )
-    power = (real**2 + imag**2).transpose(1, 2)
-    mel = power @ constants["logmel_extractor.melW"]
-    expected = 10 * torch.log10(mel.clamp(min=1e-10))
-    torch.testing.assert_close(
-        PANNsFeatures()(waveform), expected, atol=1e-3, rtol=0
-    )

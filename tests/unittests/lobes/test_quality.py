@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from hypothesis import (
     given,
@@ -141,30 +140,26 @@ class TestAudioQualityScoreAgainstALoop:
             expected = measured_by_loop(waveforms[i, :length], **arguments)
             assert measured[i].tolist() == pytest.approx(expected, abs=2e-4)
 
-    @pytest.mark.parametrize("arguments", SETTINGS)
-    @pytest.mark.parametrize("alpha, beta", [(0.7, 0.3), (1.0, 0.0), (2, 1.5)])
-    def test_absolute_scores(self, arguments, alpha, beta):
+    @pytest.mark.parametrize("alpha, beta", [(0.7, 0.3), (2, 1.5)])
+    def test_absolute_scores(self, alpha, beta):
         waveforms, _ = cycles(8)
-        scores = AudioQualityScore(RATE, alpha, beta, **arguments)(
-            waveforms[:, :1000]
-        )
+        scores = AudioQualityScore(RATE, alpha, beta)(waveforms[:, :1000])
         expected = [
-            score_by_loop(measured_by_loop(w[:1000], **arguments), alpha, beta)
+            score_by_loop(measured_by_loop(w[:1000]), alpha, beta)
             for w in waveforms
         ]
         assert scores.tolist() == pytest.approx(expected, abs=4e-4)
 
-    @pytest.mark.parametrize("percentiles", [(5, 95), (0, 100), (25.0, 60.0)])
-    @pytest.mark.parametrize("entropy", ["frames", "spectrum"])
-    def test_fitted_scores(self, percentiles, entropy):
+    @pytest.mark.parametrize("percentiles", [(5, 95), (25.0, 60.0)])
+    def test_fitted_scores(self, percentiles):
         waveforms, lengths = cycles()
         samples = (lengths * 2 * RATE).round().int().tolist()
         measured = [
-            measured_by_loop(waveforms[i, :length], entropy=entropy)
+            measured_by_loop(waveforms[i, :length])
             for i, length in enumerate(samples)
         ]
         ranges = np.percentile(measured, percentiles, axis=0).T
-        score = fitted_score(percentiles=percentiles, entropy=entropy)
+        score = fitted_score(percentiles=percentiles)
         expected = [score_by_loop(m, ranges=ranges) for m in measured]
         scores = score(waveforms, lengths).tolist()
         assert scores == pytest.approx(expected, abs=2e-3)
@@ -200,28 +195,6 @@ class TestAudioQualityScoreAgainstALoop:
 
 
 class TestAudioQualityScore:
-    @pytest.mark.parametrize("entropy", ["frames", "spectrum"])
-    def test_known_values(self, entropy):
-        # A tone on a bin of Hann's window; noise whose entropy is nearly 1.
-        score = AudioQualityScore(
-            RATE, window_length=20.0, n_fft=160, entropy=entropy
-        )
-        waveforms = torch.stack(
-            [
-                at_level(tone(1000, 4 * RATE), 0.5),
-                at_level(noise(4 * RATE), 0.5),
-                torch.zeros(4 * RATE),
-            ]
-        )
-        of_tone, of_noise, of_silence = score(waveforms).tolist()
-        shares = np.array([1, 4, 1]) / 6
-        entropy_of_tone = -np.sum(shares * np.log(shares)) / math.log(40)
-        expected = 1 - 0.7 * entropy_of_tone + 0.3 * 0.5
-        assert of_tone == pytest.approx(min(expected, 1), abs=1e-3)
-        highest = 0.3 + 0.15 + (0.1 if entropy == "frames" else 0.02)
-        assert 0.3 + 0.15 <= of_noise <= highest
-        assert of_silence == 0
-
     @WIDE
     @given(
         frequency=st.floats(200, 1500),
@@ -259,12 +232,6 @@ class TestAudioQualityScore:
         # As it is at its own rate, in the band that it has.
         alone = AudioQualityScore(4000, f_max=1800.0)(low.unsqueeze(0))
         assert known[0].item() == pytest.approx(alone.item(), abs=0.01)
-
-    def test_the_default_band_is_the_same_for_all_usual_rates(self):
-        waveforms = 0.1 * noise(4, RATE)
-        rates = torch.tensor([8000, 10000, 16000, 44100])
-        score = AudioQualityScore(RATE)
-        assert torch.equal(score(waveforms, None, rates), score(waveforms))
 
     @pytest.mark.parametrize(
         "arguments, name",
@@ -309,12 +276,10 @@ class TestFitting:
         "measurements",
         [
             torch.tensor([[0.5, 0.1]]),
-            torch.tensor([[0.5, 0.1]] * 20),
             torch.tensor([[0.5, 0.1], [0.5, 0.2], [0.5, 0.3]]),
             torch.full((3, 2), torch.nan),
-            torch.zeros(0, 2),
         ],
-        ids=["one cycle", "equal", "equal entropies", "silence", "none"],
+        ids=["one cycle", "equal entropies", "silence"],
     )
     def test_too_little_to_fit_is_an_error(self, measurements):
         score = fitted_score()
@@ -322,16 +287,6 @@ class TestFitting:
         with pytest.raises(ValueError):
             score.fit(measurements)
         assert torch.equal(score.ranges, before)
-
-    @pytest.mark.parametrize(
-        "score", [AudioQualityScore, FlatnessScore, SNRScore, ClippingScore]
-    )
-    def test_nothing_to_fit_is_no_error(self, score):
-        score = score(RATE)
-        before = score(*cycles())
-        score.fit(score.measure(*cycles()))
-        score.fit(torch.zeros(0, 2))
-        assert torch.equal(score(*cycles()), before)
 
 
 SCORES = {
@@ -393,17 +348,6 @@ class TestEveryScore:
         share = torch.tensor([samples / (samples + padding)])
         torch.testing.assert_close(score(padded, share), expected)
 
-    def test_of_a_batch_is_that_of_its_waveforms(self, score):
-        waveforms, lengths = cycles(6)
-        rates = torch.tensor([8000, 4000, 44100, 8000, 3000, 16000])
-        alone = [
-            score(waveforms[i : i + 1], lengths[i : i + 1], rates[i : i + 1])
-            for i in range(6)
-        ]
-        torch.testing.assert_close(
-            score(waveforms, lengths, rates), torch.cat(alone)
-        )
-
     @pytest.mark.parametrize("offset", [-0.4, 0.01, 0.4])
     def test_a_constant_offset_is_removed(self, score, offset):
         waveforms = 0.5 * cycles(6)[0][:, :1000]
@@ -422,59 +366,6 @@ class TestEveryScore:
         assert score(waveforms, lengths).tolist() == [0, 0, 0, 0]
         assert score.measure(waveforms, lengths).isnan().all()
 
-    def test_no_samples_score_nothing(self, score):
-        assert score(noise(2, 500), torch.zeros(2)).tolist() == [0, 0]
-        assert score(torch.zeros(2, 0)).tolist() == [0, 0]
-        assert score(noise(1, 1)).tolist() == [0]
-
-    @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    @pytest.mark.parametrize("position", [0, 299])
-    def test_a_sample_that_is_no_number_is_an_error(
-        self, score, value, position
-    ):
-        waveforms = noise(2, 600)
-        waveforms[1, position] = value
-        with pytest.raises(ValueError, match="NaN"):
-            score(waveforms, torch.tensor([1.0, 0.5]))
-
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_autocast_changes_nothing(self, score, dtype):
-        expected = score(*cycles())
-        with torch.autocast("cpu", dtype):
-            scores = score(*cycles())
-        assert scores.dtype == torch.float32
-        assert torch.equal(scores, expected)
-
-    @pytest.mark.parametrize(
-        "dtype", [torch.float16, torch.bfloat16, torch.float64]
-    )
-    def test_other_types_are_computed_in_float32(self, score, dtype):
-        waveforms = (0.1 * noise(2, 1000)).to(dtype)
-        scores = score(waveforms)
-        assert scores.dtype == torch.float32
-        assert torch.equal(scores, score(waveforms.float()))
-
-    @pytest.mark.parametrize(
-        "name, arguments",
-        [
-            ("waveforms", [torch.zeros(500)]),
-            ("waveforms", [torch.zeros(2, 500, 1)]),
-            ("relative_lengths", [torch.zeros(2, 500), torch.ones(3)]),
-            ("relative_lengths", [torch.zeros(2, 500), torch.ones(2, 1)]),
-            ("relative_lengths", [torch.zeros(2, 9), torch.tensor([1.1, 1])]),
-            ("relative_lengths", [torch.zeros(2, 9), torch.tensor([-0.1, 1])]),
-            (
-                "relative_lengths",
-                [torch.zeros(2, 9), torch.tensor([math.nan, 1])],
-            ),
-            ("native_rates", [torch.zeros(2, 500), None, torch.ones(3)]),
-            ("native_rates", [torch.zeros(2, 500), None, torch.tensor(4000)]),
-        ],
-    )
-    def test_a_wrong_argument_is_named(self, score, name, arguments):
-        with pytest.raises(ValueError, match=name):
-            score(*arguments)
-
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
     def test_on_a_gpu(self, score):
         waveforms, lengths = cycles(6)
@@ -488,13 +379,42 @@ class TestEveryScore:
         torch.testing.assert_close(scores.cpu(), expected)
 
 
-class TestTheOthers:
-    def test_flatness_is_taken_from_one(self):
-        # An impulse is flat; so is noise, if the mean is over many frames.
-        waveforms = torch.stack([tone(), noise(RATE)])
-        of_tone, of_noise = FlatnessScore(RATE)(waveforms).tolist()
-        assert of_tone > 0.99 and of_noise < 0.15
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("position", [0, 299])
+def test_a_sample_that_is_no_number_is_an_error(value, position):
+    waveforms = noise(2, 600)
+    waveforms[1, position] = value
+    with pytest.raises(ValueError, match="NaN"):
+        ClippingScore(RATE)(waveforms, torch.tensor([1.0, 0.5]))
 
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_whatever_the_precision_it_is_computed_in_float32(dtype):
+    score, waveforms = AudioQualityScore(RATE), (0.1 * noise(2, 900)).to(dtype)
+    expected = score(waveforms.float())
+    with torch.autocast("cpu", torch.bfloat16):
+        for scores in (score(waveforms), score(waveforms.float())):
+            assert scores.dtype == torch.float32
+            assert torch.equal(scores, expected)
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        ("waveforms", [torch.zeros(500)]),
+        ("relative_lengths", [torch.zeros(2, 500), torch.ones(2, 1)]),
+        ("relative_lengths", [torch.zeros(2, 9), torch.tensor([1.1, 1])]),
+        ("relative_lengths", [torch.zeros(2, 9), torch.tensor([-0.1, 1])]),
+        ("relative_lengths", [torch.zeros(2, 9), torch.tensor([math.nan, 1])]),
+        ("native_rates", [torch.zeros(2, 500), None, torch.ones(3)]),
+    ],
+)
+def test_a_wrong_argument_is_named(name, arguments):
+    with pytest.raises(ValueError, match=name):
+        ClippingScore(RATE)(*arguments)
+
+
+class TestTheOthers:
     @pytest.mark.parametrize("snr_range", [(-10.0, 30.0), (0.0, 20.0)])
     def test_snr_is_a_place_in_its_range(self, snr_range):
         score = SNRScore(RATE, snr_range=snr_range)
@@ -504,16 +424,6 @@ class TestTheOthers:
         )
         scores = score.score(measured.unsqueeze(1)).tolist()
         assert scores == pytest.approx([0, 0, 0.5, 1, 1])
-
-    def test_snr_falls_with_background(self):
-        breaths = noise(4 * RATE) * (torch.arange(4 * RATE) % RATE < RATE / 4)
-        waveforms = torch.stack(
-            [
-                breaths + level * noise(4 * RATE, seed=1)
-                for level in (0.03, 0.1, 0.3, 1.0)
-            ]
-        )
-        assert (SNRScore(RATE)(waveforms).diff() < -0.1).all()
 
     def test_clipping_falls_with_the_gain(self):
         gains = torch.tensor([0.9, 1.2, 2.0, 8.0]).unsqueeze(1)
@@ -525,88 +435,15 @@ class TestTheOthers:
         assert scores[1:].tolist() == pytest.approx(expected, abs=0.02)
 
 
-@pytest.fixture(scope="module")
-def real_cycles(real_data):
-    """One cycle of every third recording of ICBHI-sc, and its rate."""
-    folder = real_data / "icbhi_sc" / "audio_and_txt_files"
-    if not folder.is_dir():
-        pytest.skip("QLUNG_DATA has no icbhi_sc: no real recordings to read")
-    found = []
-    for wav in sorted(folder.glob("*.wav"))[::3]:
-        start, stop = wav.with_suffix(".txt").read_text().split()[:2]
-        rate = soundfile.info(wav).samplerate
-        samples, _ = soundfile.read(
-            wav,
-            start=round(float(start) * rate),
-            stop=round(float(stop) * rate),
-            dtype="float32",
-        )
-        found.append((samples, rate))
-    assert len(found) > 50
-    return found
-
-
-class TestRealRecordings:
-    def measured(self, score, real_cycles):
-        rows = []
-        for samples, rate in real_cycles:
-            common = math.gcd(rate, score.sample_rate)
-            resampled = resample_poly(
-                samples, score.sample_rate // common, rate // common
-            )
-            rows.append(
-                score.measure(
-                    torch.from_numpy(resampled).float().unsqueeze(0),
-                    native_rates=torch.tensor([rate]),
-                )
-            )
-        return torch.cat(rows)
-
-    def test_absolute_scores_hardly_differ(self, real_cycles):
-        # The wide band and 25 ms frames.
-        score = AudioQualityScore(16000, f_max=8000.0)
-        scores = score.score(self.measured(score, real_cycles))
-        low, median, high = np.percentile(scores, [25, 50, 75])
-        assert 0.85 < low < median < high <= 1
-        assert 0.89 < median < 0.97
-        assert high - low < 0.13
-
-    def test_fitted_scores_spread(self, real_cycles):
-        score = AudioQualityScore(16000, normalisation="fitted")
-        measured = self.measured(score, real_cycles)
-        assert measured.isfinite().all()
-        score.fit(measured)
-        low, high = np.percentile(score.score(measured), [10, 90])
-        assert high - low > 0.4
-
-    @pytest.mark.parametrize("entropy", ["frames", "spectrum"])
-    def test_against_a_loop(self, real_cycles, entropy):
-        for samples, rate in real_cycles[::12]:
-            score = AudioQualityScore(rate, entropy=entropy)
-            value = score(torch.from_numpy(samples).unsqueeze(0)).item()
-            measured = measured_by_loop(samples, rate, entropy=entropy)
-            assert value == pytest.approx(score_by_loop(measured), abs=1e-3)
-
-
 class TestCheckFitted:
-    def test_what_was_fitted_passes(self):
-        fitted_score().check_fitted()
-
-    def test_what_need_not_be_fitted_passes(self):
-        for make in (AudioQualityScore, SNRScore, ClippingScore):
-            make(RATE).check_fitted()
-
     @pytest.mark.parametrize(
         "ranges, message",
         [
             ([[math.nan] * 2] * 2, "^ranges is NaN: .* is to be fitted"),
             ([[0.2, 0.8], [math.nan, 0.1]], "^ranges has rms from nan to 0.1"),
-            ([[0.8, 0.2], [0.0, 0.1]], "spectral_entropy from 0.8 to 0.2"),
             ([[0.2, 0.2], [0.0, 0.1]], "spectral_entropy from 0.2 to 0.2"),
             ([[0.2, 1.5], [0.0, 0.1]], "spectral_entropy .*between 0 and 1"),
             ([[0.2, 0.8], [-1.0, 0.1]], "rms from -1 to 0.1"),
-            ([[0.2, 0.8], [0.0, 1e30]], r"rms from 0 to 1e\+30"),
-            ([[0.2, 0.8], [0.0, math.inf]], "rms from 0 to inf"),
         ],
     )
     def test_no_range_of_a_training_set_is_named(self, ranges, message):

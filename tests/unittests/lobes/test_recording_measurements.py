@@ -352,7 +352,7 @@ class TestMissing:
     def test_nothing_of_a_whole_recording(self, everything):
         assert not missing(everything, recordings())
 
-    @pytest.mark.parametrize("rate", [4000, 5000, 6000.0, 8000, 44100])
+    @pytest.mark.parametrize("rate", [4000, 6000.0, 44100])
     def test_bands_that_a_recording_cannot_have(self, everything, rate):
         rates = torch.full((4,), rate)
         found = missing(everything, recordings(), None, rates)
@@ -374,13 +374,6 @@ class TestMissing:
         others = {"tilt", "faint_share", "burst_share"}
         assert found == of_bands(900) | levels | others
 
-    def test_a_rate_of_one_changes_no_other(self, everything):
-        rates = torch.tensor([8000, 4000, 8000, 8000])
-        measured = everything.measure(recordings(), None, rates)
-        expected = everything.measure(recordings())
-        assert_close(measured[[0, 2, 3]], expected[[0, 2, 3]])
-        assert measured[1].isnan().any()
-
     def test_what_a_low_rate_leaves_is_the_same(self, everything):
         # A recording at 4 kHz, with what one at 8 kHz has above filtered out.
         waveforms = torch.from_numpy(
@@ -397,21 +390,12 @@ class TestMissing:
         "seconds, names",
         [
             (0.05, RHYTHM | {"mains_hum", "flux"}),  # a single frame
-            (0.5, RHYTHM | {"mains_hum"}),
             (0.99, RHYTHM | {"mains_hum"}),
             (1.2, set()),
         ],
     )
     def test_of_short_cycles(self, everything, seconds, names):
         assert missing(everything, recordings(seconds)) == names
-
-    def test_of_silence_is_everything(self, everything):
-        waveforms = torch.zeros(4, 2 * RATE)
-        waveforms[1] = 0.7  # an offset is no sound
-        waveforms[2] = 1e-9 * noise(2 * RATE)
-        waveforms[3, RATE:] = noise(RATE)  # in the padding
-        lengths = torch.tensor([1.0, 1.0, 1.0, 0.5])
-        assert everything.measure(waveforms, lengths).isnan().all()
 
     def test_a_recording_that_is_silent_for_long(self, everything):
         # Digital silence has no spectrum: what is left is measured.
@@ -438,9 +422,7 @@ class TestNames:
         "names, wrong",
         [
             (["flatness", "loudness"], "loudness"),
-            (["share_0_51"], "share_0_51"),
             (["flatness", "tilt", "flatness"], "flatness, tilt, flatness"),
-            ([""], "not $"),
             ([], "not $"),
         ],
     )
@@ -479,7 +461,7 @@ class TestInvariance:
             everything.measure(waveforms, lengths, rates), torch.cat(alone)
         )
 
-    @pytest.mark.parametrize("gain", [0.01, 0.5, 20.0, -1.0])
+    @pytest.mark.parametrize("gain", [0.01, -20.0])
     def test_a_gain_changes_nothing(self, everything, gain):
         waveforms = recordings()
         assert_close(

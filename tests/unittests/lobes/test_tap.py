@@ -5,7 +5,6 @@ Authors
 """
 
 import copy
-import logging
 import pickle
 
 import pytest
@@ -22,8 +21,6 @@ from qlung_plugin.lobes.quality import (
 )
 from qlung_plugin.nnet.losses import MarginCost
 from qlung_plugin.nnet.margins import QualityMargin
-from speechbrain.augment.augmenter import Augmenter
-from speechbrain.augment.time_domain import DropFreq
 from speechbrain.lobes.features import Fbank
 
 RATE = 8000
@@ -93,65 +90,26 @@ def test_padding_is_not_measured(who, caplog):
 
 
 def test_lengths_of_the_tap_come_before_those_of_the_cost():
-    waveforms, tap = batch_of(), tap_of()
-    tap(waveforms, SHARES)
-    quality = tap.take(3, torch.ones(3))
-    torch.testing.assert_close(quality, alone(waveforms), atol=1e-4, rtol=0)
-
-
-def test_signal_that_ends_in_zeros_keeps_them_where_lengths_are_told():
+    # Signal that ends in zeros keeps them.
     waveforms, tap = batch_of(), tap_of()
     tap(waveforms, torch.ones(3))
-    assert torch.equal(tap.take(3), AudioQualityScore(RATE)(waveforms))
+    quality = tap.take(3, SHARES)
+    assert torch.equal(quality, AudioQualityScore(RATE)(waveforms))
 
 
 def test_lengths_of_something_else_are_not_taken(caplog):
     waveforms, tap = batch_of(), tap_of()
-    tap(waveforms)
-    quality = tap.take(3, torch.ones(2))
-    torch.testing.assert_close(quality, alone(waveforms), atol=1e-4, rtol=0)
-    assert "knows no lengths" in caplog.text
-
-
-def test_missing_lengths_are_told_once(caplog):
-    tap = tap_of()
-    with caplog.at_level(logging.WARNING):
-        for _ in range(3):
-            tap(batch_of())
-            tap.take(3)
-    assert len(caplog.records) == 1
-
-
-def test_a_silent_waveform_has_no_quality():
-    tap = tap_of()
-    tap(torch.zeros(2, RATE))
-    assert tap.take(2).tolist() == [0, 0]
-
-
-def test_copies_by_augmentation_are_measured_each():
-    augment = Augmenter(
-        parallel_augment=True,
-        concat_original=True,
-        augmentations=[DropFreq(drop_freq_count_low=3, drop_freq_width=0.3)],
-    )
-    waveforms, lengths = augment(batch_of(), SHARES)
-    tap = tap_of()
-    tap(waveforms)
-    quality = tap.take(6, lengths)
-    torch.testing.assert_close(
-        quality[:3], alone(batch_of()), atol=1e-4, rtol=0
-    )
-    torch.testing.assert_close(
-        quality, AudioQualityScore(RATE)(waveforms, lengths)
-    )
+    for _ in range(2):  # which is told once
+        tap(waveforms)
+        quality = tap.take(3, torch.ones(2))
+        torch.testing.assert_close(quality, alone(waveforms), atol=1e-4, rtol=0)
+    assert caplog.text.count("knows no lengths") == 1
 
 
 def test_lengths_go_on_to_features_that_take_them():
     tap = tap_of(features=LengthMeans())
     expected = LengthMeans()(batch_of(), SHARES)
     assert torch.equal(tap(batch_of(), SHARES), expected)
-    tap = tap_of(features=Fbank(sample_rate=RATE, n_fft=200))
-    assert tap(batch_of(), SHARES).shape[0] == 3
 
 
 # --- one batch, one cost ----------------------------------------------------
@@ -165,17 +123,11 @@ def test_quality_is_taken_once():
         tap.take(3)
 
 
-def test_no_batch_has_no_quality():
-    with pytest.raises(RuntimeError, match="no cached features"):
-        tap_of().take(3)
-
-
-@pytest.mark.parametrize("batch", [2, 6])
-def test_another_number_of_samples_is_an_error_once(batch):
+def test_another_number_of_samples_is_an_error_once():
     tap = tap_of()
     tap(batch_of())
-    with pytest.raises(RuntimeError, match=f"3 waveforms .* of {batch} pred"):
-        tap.take(batch)
+    with pytest.raises(RuntimeError, match="3 waveforms .* of 6 pred"):
+        tap.take(6)
     tap(batch_of())
     assert len(tap.take(3)) == 3
 
@@ -294,10 +246,3 @@ def test_a_constant_has_no_rate():
     tap = QualityTap(ConstantQuality(0.25), Fbank(sample_rate=RATE))
     tap(batch_of())
     assert tap.take(3).tolist() == [0.25] * 3
-
-
-def test_wrong_lengths_are_named():
-    tap = tap_of()
-    tap(batch_of(), torch.tensor([8000.0, 4800.0, 2400.0]))
-    with pytest.raises(ValueError, match="relative_lengths must lie in"):
-        tap.take(3)

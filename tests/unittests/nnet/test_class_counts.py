@@ -53,19 +53,12 @@ def test_a_manifest_is_counted_in_the_order_of_the_encoder(
     # The manifest's own order is another.
     path = write(tmp_path / f"train.{end}", sorted(LABELS))
     assert read_class_counts(path, "label", encoder) == IN_ORDER
-    assert read_class_counts(str(path), "label", str(encoder)) == IN_ORDER
 
 
-def test_numbers_are_labels_too(tmp_path):
-    encoder = encoder_of([7, 5], tmp_path / "label_encoder.txt")
-    path = as_json(tmp_path / "train.json", [5, 7, 5])
-    assert read_class_counts(path, "label", encoder) == [1, 2]
-
-
-def test_a_class_without_samples_is_counted(tmp_path):
-    encoder = encoder_of(["a", "b", "c"], tmp_path / "label_encoder.txt")
-    path = as_json(tmp_path / "train.json", ["c", "a"])
-    assert read_class_counts(path, "label", encoder) == [1, 0, 1]
+def test_labels_are_numbers_and_one_has_no_sample(tmp_path):
+    encoder = encoder_of([7, 5, 3], tmp_path / "label_encoder.txt")
+    path = as_json(tmp_path / "train.json", [3, 7, 3])
+    assert read_class_counts(path, "label", encoder) == [1, 0, 2]
 
 
 def test_a_list_needs_no_encoder(tmp_path):
@@ -74,9 +67,7 @@ def test_a_list_needs_no_encoder(tmp_path):
     assert read_class_counts(path) == [5, 3]
 
 
-@pytest.mark.parametrize(
-    "content", ["[]", "[3, 0]", "[3, true]", '["a"]', "[1.5, 2]"]
-)
+@pytest.mark.parametrize("content", ["[]", "[3, 0]", "[3, true]", "[1.5, 2]"])
 def test_a_list_of_anything_else_is_named(content, tmp_path):
     path = tmp_path / "counts.json"
     path.write_text(content)

@@ -8,7 +8,6 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from qlung_plugin.nnet.classifiers import (
     AngularClassifier,
@@ -67,40 +66,6 @@ def test_cosines_against_a_loop(build, embeddings):
     )
 
 
-def test_linear_logits_are_an_affine_map(embeddings):
-    classifier = LinearClassifier(16, 4)
-    (bias,) = [p for p in classifier.parameters() if p.dim() == 1]
-    with torch.no_grad():
-        bias.copy_(torch.arange(4.0))
-    expected = embeddings @ class_weights(classifier).T + torch.arange(4.0)
-    torch.testing.assert_close(classifier(embeddings).logits, expected)
-
-
-@pytest.mark.parametrize("scale", [1.0, 37.0])
-def test_angular_logits_are_scaled_cosines(embeddings, scale):
-    output = AngularClassifier(16, 4, scale)(embeddings)
-    torch.testing.assert_close(output.logits, scale * output.cosines)
-
-
-def test_only_the_direction_counts(build, embeddings):
-    classifier = build()
-    before = classifier(embeddings).cosines
-    lengths = torch.tensor([1e-3, 0.5, 2.0, 3.0, 7.0, 1e3]).unsqueeze(1)
-    torch.testing.assert_close(classifier(lengths * embeddings).cosines, before)
-    with torch.no_grad():
-        for parameter in classifier.parameters():
-            parameter.mul_(5.0)
-    torch.testing.assert_close(classifier(embeddings).cosines, before)
-
-
-def test_known_angles():
-    directions = torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [1.0, 1.0]])
-    cosines = cosine_similarity(torch.tensor([[5.0, 0.0]]), directions)
-    torch.testing.assert_close(
-        cosines, torch.tensor([[1.0, 0.0, -1.0, math.sqrt(0.5)]])
-    )
-
-
 def test_gradients_against_finite_differences(embeddings):
     weights = torch.randn(3, 16, dtype=torch.float64, requires_grad=True)
     inputs = embeddings.double().requires_grad_()
@@ -156,28 +121,17 @@ def test_what_does_not_fit_is_refused(output, told):
         logits_and_cosines(output)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_cosines_are_float32_inside_autocast(build, embeddings, dtype):
+def test_cosines_are_float32_inside_autocast(build, embeddings):
     classifier = build()
-    with torch.autocast("cpu", dtype):
+    with torch.autocast("cpu", torch.bfloat16):
         output = classifier(embeddings)
-        lowered = F.linear(
-            F.normalize(embeddings), F.normalize(class_weights(classifier))
-        )
     assert output.cosines.dtype == torch.float32
     assert torch.equal(output.cosines, classifier(embeddings).cosines)
-    # What autocast would have made of them, were it let.
-    assert (lowered.float() - output.cosines).abs().max() > 1e-5
 
 
 @pytest.mark.parametrize(
     "dtype, expected",
-    [
-        (torch.float16, torch.float32),
-        (torch.bfloat16, torch.float32),
-        (torch.float32, torch.float32),
-        (torch.float64, torch.float64),
-    ],
+    [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)],
 )
 def test_type_of_the_cosines(embeddings, dtype, expected):
     weights = torch.eye(4, 16, dtype=dtype)
@@ -187,37 +141,19 @@ def test_type_of_the_cosines(embeddings, dtype, expected):
     torch.testing.assert_close(cosines.float(), by_loop)
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 5, 50])
-@pytest.mark.parametrize("initial, final", [(1e-3, 1e-5), (0.1, 0.0), (1, 2)])
-class TestCosineScheduler:
-    def test_goes_from_one_value_to_the_other(self, initial, final, epochs):
-        scheduler = CosineScheduler(initial, final, epochs)
-        assert scheduler(1)[0] == pytest.approx(initial)
-        assert scheduler(epochs)[1] == pytest.approx(final)
-        assert scheduler(epochs + 3) == pytest.approx((final, final))
-
-    def test_each_epoch_ends_where_the_next_begins(
-        self, initial, final, epochs
-    ):
-        scheduler = CosineScheduler(initial, final, epochs)
-        for epoch in range(1, epochs + 2):
-            assert scheduler(epoch)[1] == scheduler(epoch + 1)[0]
-
-    def test_is_half_a_cosine(self, initial, final, epochs):
-        scheduler = CosineScheduler(initial, final, epochs)
-        middle, half_range = (initial + final) / 2, (initial - final) / 2
-        for epoch in range(1, epochs + 1):
-            angle = math.pi * (epoch - 1) / epochs
-            expected = middle + half_range * math.cos(angle)
-            assert scheduler(epoch)[0] == pytest.approx(expected)
-
-    def test_is_called_as_speechbrains(self, initial, final, epochs):
-        # Any order of the epochs, as after a resumption: it has no state.
-        ours = CosineScheduler(initial, final, epochs)
-        theirs = LinearScheduler(initial, final, epochs)
-        late = ours(epochs)
-        assert len(ours(1)) == len(theirs(1)) == 2
-        assert ours(epochs) == late
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_the_scheduler_is_half_a_cosine_called_as_speechbrains(epochs):
+    initial, final = 0.1, 0.02
+    scheduler = CosineScheduler(initial, final, epochs)
+    for epoch in range(1, epochs + 1):
+        expected = [
+            0.06 + 0.04 * math.cos(math.pi * passed / epochs)
+            for passed in (epoch - 1, epoch)
+        ]
+        assert scheduler(epoch) == pytest.approx(expected)
+    assert scheduler(epochs + 3) == pytest.approx((final, final))
+    theirs = LinearScheduler(initial, final, epochs)
+    assert len(scheduler(1)) == len(theirs(1))
 
 
 def test_layer_norm_comes_before_logits_and_cosines(embeddings):

@@ -108,7 +108,6 @@ class Scaled(nn.Conv2d):
     "layers",
     [
         [nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)],
-        [nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3)],
         [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)],
         [Scaled(1, 4, 3), nn.BatchNorm2d(4)],
         [
@@ -121,15 +120,3 @@ class Scaled(nn.Conv2d):
 def test_nothing_to_fold(layers):
     network = nn.Sequential(*layers)
     assert fold_batch_norms(network) is network
-
-
-def test_two_norms_behind_one_convolution():
-    images = torch.randn(4, 1, 8, 8)
-    network = nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
-    )
-    network = trained(network, images)
-    folded = fold_batch_norms(network)
-    torch.testing.assert_close(
-        folded(images), network(images), atol=1e-5, rtol=1e-4
-    )

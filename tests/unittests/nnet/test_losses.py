@@ -10,7 +10,6 @@ import sys
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import (
     assume,
     given,
@@ -20,14 +19,11 @@ from hypothesis import (
 
 from qlung_plugin.nnet.losses import (
     AngularMarginLoss,
-    CrossEntropyLoss,
     MarginRegularizedLoss,
     angular_margin_cross_entropy,
 )
 from qlung_plugin.nnet.margins import (
     ClassImbalanceMargin,
-    FixedMargin,
-    Margin,
     QualityMargin,
     WeightedMargin,
 )
@@ -152,15 +148,6 @@ def test_one_constant_margin_is_speechbrains(margin, scale):
     )
 
 
-def test_speechbrains_value_at_the_ends():
-    cosines = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0], [0.0, 1.0, 1]])
-    for target in range(3):
-        targets = torch.full((3,), target)
-        ours = angular_margin_cross_entropy(cosines, targets, 0.2, 30.0)
-        theirs = speechbrain_loss(cosines, targets, 0.2, 30.0)
-        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-5)
-
-
 @pytest.mark.parametrize("margin", [0.0, 0.2, 0.35])
 def test_cosine_margin_is_speechbrains(margin):
     cosines, targets = uniform(40, 5), labels(40, 5)
@@ -174,37 +161,6 @@ def test_cosine_margin_is_speechbrains(margin):
         cosines, targets, 0.0, 20.0, cosine_margins=margin
     )
     assert torch.equal(number, ours)
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_margin_zero_is_cosine_softmax(reduction):
-    cosines = uniform(60, 4)
-    cosines[:3] = torch.tensor([-1.0, 0.0, 1.0]).unsqueeze(1)
-    cosines.requires_grad_()
-    targets = labels(60)
-    ours = angular_margin_cross_entropy(
-        cosines, targets, torch.zeros(60), 15.0, reduction
-    )
-    plain = F.cross_entropy(15.0 * cosines, targets, reduction=reduction)
-    torch.testing.assert_close(ours, plain, rtol=1e-6, atol=0)
-    torch.testing.assert_close(
-        gradient(ours, cosines), gradient(plain, cosines), rtol=1e-5, atol=1e-7
-    )
-
-
-def test_reductions_are_those_of_the_samples():
-    cosines, targets = uniform(7, 4), labels(7)
-    margins = uniform(7, low=-0.5, high=0.5, seed=1)
-    samples = angular_margin_cross_entropy(
-        cosines, targets, margins, 15.0, reduction="none"
-    )
-    assert samples.shape == (7,)
-    for reduction in ("mean", "sum"):
-        reduced = angular_margin_cross_entropy(
-            cosines, targets, margins, 15.0, reduction=reduction
-        )
-        expected = getattr(samples, reduction)()
-        torch.testing.assert_close(reduced, expected)
 
 
 @pytest.mark.parametrize("low, high", [(-3.1, -0.1), (-0.4, 0.4), (0.1, 3.1)])
@@ -305,43 +261,25 @@ def test_finite_at_the_ends(dtype, margin, autocast):
     assert slopes.dtype == dtype
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_changes_nothing(dtype):
+def test_autocast_changes_nothing():
     cosines, targets = uniform(16, 4).requires_grad_(), labels(16)
     quality = uniform(16, low=0.0, seed=3)
     loss = qlung_loss()
     plain = loss(37 * cosines, cosines, None, targets, quality)
-    with torch.autocast("cpu", dtype):
+    with torch.autocast("cpu", torch.bfloat16):
         inside = loss(37 * cosines, cosines, None, targets, quality)
     assert inside.dtype == torch.float32
     assert torch.equal(inside, plain)
     assert torch.equal(*gradient(plain, cosines), *gradient(inside, cosines))
 
 
-def test_double_precision_is_kept():
-    cosines = uniform(5, 4, dtype=torch.float64)
-    loss = AngularMarginLoss(FixedMargin(0.2))
-    value = loss(None, cosines, None, labels(5))
-    assert value.dtype == torch.float64
-    expected = losses_by_loop(
-        cosines.tolist(), labels(5).tolist(), [0.2] * 5, 15.0
-    )
-    # The margin itself is a float32.
-    assert value.item() == pytest.approx(sum(expected) / 5, rel=1e-7)
-
-
 @pytest.mark.parametrize(
     "name, shapes",
     [
-        ("cosines", {"cosines": (3,)}),
         ("cosines", {"cosines": (3, 1, 4)}),
         ("targets", {"targets": (2,)}),
-        ("targets", {"targets": (3, 1)}),
-        ("margins", {"margins": (2,)}),
         ("margins", {"margins": (3, 1)}),
-        ("margins", {"margins": ()}),
         ("cosine_margins", {"cosine_margins": (4,)}),
-        ("cosine_margins", {"cosine_margins": (1, 3)}),
     ],
 )
 def test_shape_mismatch_is_named(name, shapes):
@@ -370,50 +308,12 @@ def test_qlung_objective_against_the_formula():
     assert total.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_baseline_is_cross_entropy_on_the_logits():
-    logits, targets = 5 * uniform(9, 4), labels(9)
-    loss = CrossEntropyLoss()(logits, None, None, targets, None)
-    torch.testing.assert_close(loss, F.cross_entropy(logits, targets))
-
-
-def test_counts_reach_whoever_needs_them():
-    loss, fitted = qlung_loss(counts=None), qlung_loss(ICBHI)
-    batch = 37 * uniform(8, 4), uniform(8, 4), None, labels(8), torch.ones(8)
-    with pytest.raises(RuntimeError, match="fit"):
-        loss(*batch)
-    loss.fit(torch.tensor(ICBHI))
-    assert torch.equal(loss(*batch), fitted(*batch))
-
-
-@pytest.mark.parametrize(
-    "loss",
-    [
-        CrossEntropyLoss(),
-        AngularMarginLoss(FixedMargin(0.2)),
-        MarginRegularizedLoss(CrossEntropyLoss()),
-        MarginRegularizedLoss(AngularMarginLoss(QualityMargin())),
-    ],
-    ids=lambda loss: type(loss).__name__,
-)
-def test_counts_do_nothing_where_nobody_needs_them(loss):
+def test_counts_do_nothing_where_nobody_needs_them():
+    loss = MarginRegularizedLoss(AngularMarginLoss(QualityMargin()))
     batch = uniform(8, 4), uniform(8, 4), None, labels(8), torch.ones(8)
     before = loss(*batch)
     loss.fit((0, 0, 1))
     assert torch.equal(loss(*batch), before)
-
-
-def test_a_margin_can_be_learned_through_the_embeddings():
-    class NormMargin(Margin):
-        def forward(self, targets, quality=None, embeddings=None):
-            return 0.1 * embeddings.norm(dim=-1)
-
-    loss = AngularMarginLoss(NormMargin(), scale=5.0)
-    cosines = uniform(6, 4, low=-0.9, high=0.9, dtype=torch.float64)
-    embeddings = uniform(6, 3, seed=5, dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda embeddings: loss(None, cosines, embeddings, labels(6)),
-        embeddings,
-    )
 
 
 def test_an_empty_batch_adds_up_to_nothing():

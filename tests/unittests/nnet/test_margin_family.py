@@ -24,7 +24,6 @@ from qlung_plugin.nnet.losses import (
     CosineMarginLoss,
     FocalLoss,
     MagFaceLoss,
-    MarginLoss,
     MarginRegularizedLoss,
     WeightedCrossEntropyLoss,
 )
@@ -34,7 +33,6 @@ from qlung_plugin.nnet.margins import (
     LDAMMargin,
     MagFaceMargin,
     MarginSchedule,
-    QualityMargin,
     WeightedMargin,
 )
 
@@ -65,14 +63,6 @@ def loss_by_loop(cosines, targets, scale, target_cosine):
 
 
 # --- CosFace and LDAM -------------------------------------------------------
-
-
-def test_cosface_against_a_loop():
-    cosines, embeddings, targets = batch_of()
-    loss = CosineMarginLoss(FixedMargin(0.35), scale=30.0)
-    expected = loss_by_loop(cosines, targets, 30.0, lambda i, c: c - 0.35)
-    measured = loss(None, cosines, embeddings, targets)
-    assert measured.item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_ldam_against_a_loop():
@@ -135,7 +125,7 @@ def test_class_weights_have_to_be_known():
         )
 
 
-@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_loss_against_a_loop(gamma):
     logits, _, targets = batch_of()
     losses = []
@@ -144,14 +134,6 @@ def test_focal_loss_against_a_loop(gamma):
         losses.append(-((1 - probability) ** gamma) * math.log(probability))
     measured = FocalLoss(gamma)(logits, None, None, targets)
     assert measured.item() == pytest.approx(sum(losses) / len(losses))
-
-
-def test_focal_loss_without_focus_is_cross_entropy():
-    logits, _, targets = batch_of()
-    torch.testing.assert_close(
-        FocalLoss(0.0)(logits, None, None, targets),
-        F.cross_entropy(logits, targets),
-    )
 
 
 @pytest.mark.parametrize("gamma", [0.5, 2.0])
@@ -281,18 +263,7 @@ def test_magface_against_a_loop():
     assert measured == pytest.approx(expected, rel=1e-6)
 
 
-def test_magface_rewards_a_large_norm():
-    # Paid by the regulariser, whatever the classification says.
-    loss = MagFaceLoss(FixedMargin(0.0), norm_weight=1.0)
-    embeddings = torch.tensor([[20.0, 0.0]], requires_grad=True)
-    cosines = torch.tensor([[0.5, 0.1]])
-    loss(None, cosines, embeddings, torch.tensor([0])).backward()
-    assert embeddings.grad[0, 0].item() == pytest.approx(
-        -1 / 20**2 + 1 / 110**2
-    )
-
-
-@pytest.mark.parametrize("norms", [(0.0, 1.0), (3.0, 3.0), (5.0, 2.0)])
+@pytest.mark.parametrize("norms", [(0.0, 1.0), (3.0, 3.0)])
 def test_magface_bounds_that_cannot_be(norms):
     with pytest.raises(ValueError, match="lower_norm < upper_norm"):
         MagFaceMargin(lower_norm=norms[0], upper_norm=norms[1])
@@ -340,24 +311,6 @@ def test_gradients_against_finite_differences(name):
     assert torch.autograd.gradcheck(cost, (embeddings, weights))
 
 
-def test_a_loss_of_ones_own_overrides_one_method():
-    class SquaredLoss(MarginLoss):
-        def target_cosine(self, cosines, margins, embeddings):
-            return cosines - margins**2
-
-    cosines, embeddings, targets = batch_of()
-    quality = torch.linspace(0, 1, len(targets), dtype=torch.float64)
-    loss = SquaredLoss(QualityMargin(0.5), scale=8.0)
-    expected = loss_by_loop(
-        cosines,
-        targets,
-        8.0,
-        lambda i, c: c - (0.5 * quality[i].item()) ** 2,
-    )
-    measured = loss(None, cosines, embeddings, targets, quality)
-    assert measured.item() == pytest.approx(expected, rel=1e-6)
-
-
 # --- schedules --------------------------------------------------------------
 
 
@@ -366,12 +319,9 @@ def test_a_loss_of_ones_own_overrides_one_method():
     [
         (0, 0.0, 1, 0.0),
         (0, 0.0, 3, 0.5),
-        (0, 0.0, 5, 1.0),
-        (0, 0.0, 50, 1.0),
         (2, 0.2, 1, 0.2),
-        (2, 0.2, 3, 0.2),
         (2, 0.2, 4, 0.4),
-        (2, 0.2, 7, 1.0),
+        (2, 0.2, 50, 1.0),
     ],
 )
 def test_share_by_epoch(start, initial, epoch, share):
@@ -379,15 +329,6 @@ def test_share_by_epoch(start, initial, epoch, share):
     schedule.set_progress(epoch, step=999)
     margins = schedule(torch.tensor([0, 1]))
     assert margins.tolist() == pytest.approx([0.3 * share] * 2, abs=1e-7)
-
-
-def test_share_by_step():
-    schedule = MarginSchedule(FixedMargin(1.0), 10, start=5, unit="step")
-    shares = []
-    for step in (0, 5, 6, 10, 15, 40):
-        schedule.set_progress(epoch=99, step=step)
-        shares.append(schedule(torch.tensor([0])).item())
-    assert shares == pytest.approx([0, 0, 0.1, 0.5, 1, 1])
 
 
 def shares_of(schedule, calls):
@@ -449,22 +390,6 @@ def test_progress_and_counts_reach_a_schedule_inside():
     targets = torch.arange(4)
     expected = 0.1 + 0.25 * ClassImbalanceMargin(ICBHI)(targets)
     torch.testing.assert_close(margin(targets), expected)
-
-
-@pytest.mark.parametrize("name", ["arcface", "ldam", "adaface", "magface"])
-def test_a_schedule_wraps_every_margin_of_the_family(name):
-    cosines, embeddings, targets = batch_of()
-    arguments = (None, cosines, embeddings, targets)
-    plain, ramped = FAMILY[name](), FAMILY[name]()
-    ramped.margin = MarginSchedule(ramped.margin, duration=10)
-    ramped.set_progress(epoch=11, step=0)
-    torch.testing.assert_close(ramped(*arguments), plain(*arguments))
-    ramped.set_progress(epoch=1, step=0)
-    without = AngularMarginLoss(FixedMargin(0.0), scale=5.0)(*arguments)
-    if name == "magface":
-        norms = embeddings.norm(dim=1).clamp(10, 110)
-        without = without + 35 * (1 / norms + norms / 110**2).mean()
-    torch.testing.assert_close(ramped(*arguments), without)
 
 
 @pytest.mark.parametrize(
