@@ -63,7 +63,8 @@ ON_LOGITS = (
 STATEFUL = ("compute_features", "compute_cost")
 RECOVERABLE = """\
 # Saved in checkpoints, for a training that is interrupted
-__recover_{key}: !apply:speechbrain.utils.checkpoints.Checkpointer.add_recoverable
+__recover_{key}:
+    !apply:speechbrain.utils.checkpoints.Checkpointer.add_recoverable
     - !ref <checkpointer>
     - {key}
     - !ref <{key}>"""
@@ -105,7 +106,8 @@ def speechbrain_block(name: str, components: dict[str, Component]) -> str:
             margin: 0.2
     <BLANKLINE>
     # Saved in checkpoints, for a training that is interrupted
-    __recover_compute_cost: !apply:speechbrain.utils.checkpoints.Checkpointer.add_recoverable
+    __recover_compute_cost:
+        !apply:speechbrain.utils.checkpoints.Checkpointer.add_recoverable
         - !ref <checkpointer>
         - compute_cost
         - !ref <compute_cost>
