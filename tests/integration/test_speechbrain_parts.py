@@ -144,6 +144,7 @@ def train(tmp_path, corpus, cache, monkeypatch):
         hparams = tmp_path / f"{output}.yaml"
         hparams.write_text(BASE + blocks)
         options = {**TINY, "number_of_epochs": 1, "data_folder": corpus}
+        del options["test_each_epoch"]
         options |= {"output_folder": tmp_path / output, "cache_folder": cache}
         run_train(hparams, options | overrides)
         return tmp_path / output

@@ -34,8 +34,10 @@ RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
 SPRSOUND = ROOT / "recipes" / "SPRSound"
 KAUH = ROOT / "recipes" / "KAUH" / "cross_dataset"
 
-# A backbone and an input small enough for two epochs in a few seconds.
+# A backbone and an input small enough for two epochs in a few seconds, and the
+# three checkpoints of the published protocol.
 TINY = {
+    "test_each_epoch": "True",
     "pretrained_weights": "none",
     "number_of_epochs": "2",
     "batch_size": "8",

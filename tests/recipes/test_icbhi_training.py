@@ -134,7 +134,7 @@ def test_test_labels_change_neither_weights_nor_selection(
     permuted = train(
         corpus, "permuted", manifest_folder=manifests, skip_prep=True
     )
-    untested = train(corpus, "untested", test_each_epoch=False)
+    untested = train(corpus, "untested", test_each_epoch=None)
     expected = read_metrics(run)["selected"]
     before = pd.read_csv(run / "predictions.csv")
     after = pd.read_csv(permuted / "predictions.csv")
@@ -152,6 +152,7 @@ def test_test_labels_change_neither_weights_nor_selection(
             )
     with pytest.raises(FileNotFoundError, match="test_selected"):
         open_model(untested, "test_selected")
+    assert not (untested / "predictions_test_selected.csv").exists()
 
 
 def test_cached_waveforms_give_what_cached_features_give(train, corpus):
