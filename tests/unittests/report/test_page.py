@@ -60,6 +60,7 @@ def two(value):
 
 
 def test_scores_and_intervals_are_those_of_metrics_json(page, results):
+    assert "<h1>ce/1 and qlung/1</h1>" in page[0]
     [table] = page[1].tables["scores"]
     rows = {(row[0], row[1].split()[0]): row for row in table[1:]}
     assert len(rows) == len(table) - 1 == 6

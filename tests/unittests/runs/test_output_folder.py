@@ -170,6 +170,13 @@ def test_what_broke_before_any_result_binds_nobody(start):
     assert known["options"]["lr"] == 0.2
 
 
+def test_it_goes_on_with_the_threads_of_its_start(start):
+    start(threads=2)
+    folder = start(threads=3).path
+    known = json.loads((folder / "configuration.json").read_text())
+    assert known["threads"] == 2
+
+
 def test_with_more_epochs_it_is_not_finished(start):
     assert (start().path / "metrics.json").is_file()
     folder = start("number_of_epochs", "3", results=False).path

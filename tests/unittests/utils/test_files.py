@@ -50,3 +50,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_figure(Breaking(), path)
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["figure.png"]
+
+
+def test_whoever_reads_the_old_file_meanwhile_keeps_it(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with open(path, encoding="utf-8") as reader:
+        write_json({"a": 2}, path)
+        assert reader.read() == "old"
+    assert path.read_text() != "old"
