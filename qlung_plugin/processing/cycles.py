@@ -1,6 +1,6 @@
 """From a respiratory cycle of any length to the input of a backbone.
 
-Pure functions on the last dimension of a waveform.
+Pure functions on the last dimension of a waveform, ``[..., time]``.
 
 Authors
  * qlung_plugin contributors
@@ -41,24 +41,10 @@ def _resample_odd_rates(
 def resample(
     waveforms: torch.Tensor, native_rate: int, sample_rate: int
 ) -> torch.Tensor:
-    """Changes the sample rate by band-limited interpolation.
+    """Changes the sample rate, in Hz, by band-limited interpolation.
 
     Rates that have hardly a common divisor, such as 44,101 and 32,000 Hz, are
     left to SciPy: torchaudio would make a kernel of gigabytes for them.
-
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[..., time]``.
-    native_rate : int
-        Present rate, in Hz.
-    sample_rate : int
-        Rate to change to, in Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
 
     Example
     -------
@@ -81,21 +67,7 @@ def resample(
 def fade(
     waveforms: torch.Tensor, samples: int, fade_in: bool = True
 ) -> torch.Tensor:
-    """Linear fade-in and fade-out.
-
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[..., time]``.
-    samples : int
-        Length of each ramp; bounded by half of the waveform.
-    fade_in : bool
-        Whether the beginning is faded, too, or the end alone.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
+    """Linear fade-in, if asked for, and fade-out, of at most half the waveform.
 
     Example
     -------
@@ -114,24 +86,7 @@ def fade(
 
 
 def cyclic_pad(waveforms: torch.Tensor, length: int) -> torch.Tensor:
-    """Repeats what is too short, and cuts, to a fixed length.
-
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[..., time]`` of at least one sample.
-    length : int
-        Samples to return.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., length]``.
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to repeat.
+    """Repeats what is too short, and cuts, to a fixed length in samples.
 
     Example
     -------
@@ -154,25 +109,9 @@ def fix_length(
 ) -> torch.Tensor:
     """Cyclic padding and fades, in either order.
 
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[..., time]``.
-    length : int
-        Samples to return.
-    fade_samples : int
-        Length of the ramps.
-    fade_first : bool
-        Whether the cycle is faded before it is repeated, so that there is a
-        soft seam at each repetition, instead of after it, so that only the
-        ends of the result are soft.
-    fade_in : bool
-        Whether the beginning is faded, too, or the end alone.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., length]``.
+    With ``fade_first``, the cycle is faded before it is repeated, so that there
+    is a soft seam at each repetition, instead of after it, so that only the
+    ends of the result are soft.
 
     Example
     -------

@@ -183,30 +183,10 @@ def degrade(
     degree: float,
     seed: int = 0,
 ) -> torch.Tensor:
-    """Degrades a waveform by the name of the kind.
+    """Degrades a waveform by a kind of ``DEGRADATIONS``, to a degree in its unit.
 
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[..., time]``.
-    sample_rate : int
-        Its rate, in Hz.
-    kind : str
-        A key of ``DEGRADATIONS``.
-    degree : float
-        In the unit that ``DEGRADATIONS`` names.
-    seed : int
-        Of what is drawn.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``.
-
-    Raises
-    ------
-    ValueError
-        If the kind is unknown, or the degree impossible.
+    What is drawn is drawn from the seed. An unknown kind, or an impossible
+    degree, is a ValueError.
 
     Example
     -------

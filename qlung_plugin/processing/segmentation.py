@@ -63,51 +63,29 @@ CHUNK = 4096  # frames of which all possible cycles are in memory
 
 
 class Segmentation(NamedTuple):
-    """The breath cycles of a recording.
+    """The breath cycles of a recording, each of which starts where one ends.
 
-    Arguments
-    ---------
-    starts, ends : list of float
-        In seconds. Each cycle starts where the one before it ends.
-    confidence : float
-        In [0, 1], how well the cycles are heard: 1 - exp(-worth), from what a
-        second of them is worth to the search. It is no share of right
-        boundaries. Its scale is that of their F1 at 0.25 s on the recordings
-        that it was made with; on others it goes with the F1 only weakly and is
-        higher on average, most of all where expiration is the louder one.
-        White noise has 0.2; where nothing varies it is 0.
+    The confidence, in [0, 1], is how well the cycles are heard: 1 -
+    exp(-worth), from what a second of them is worth to the search. It is no
+    share of right boundaries. Its scale is that of their F1 at 0.25 s on the
+    recordings that it was made with; on others it goes with the F1 only weakly
+    and is higher on average, most of all where expiration is the louder one.
+    White noise has 0.2; where nothing varies it is 0.
     """
 
-    starts: list
-    ends: list
+    starts: list  # s
+    ends: list  # s
     confidence: float
 
 
 def breath_envelope(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
-    """The level of breath sounds.
+    """The level of breath sounds, in dB relative to full scale, 25 per second.
 
     Mean power between 200 and 800 Hz (or the Nyquist frequency, if that is
     lower), in windows of 40 ms one after the other; the last ends with the
-    waveform. Blocks of whole seconds give the same as the whole recording, but
-    for the window that ends a recording.
-
-    Arguments
-    ---------
-    waveform : torch.Tensor
-        ``[time]``, full scale at 1.
-    sample_rate : int
-        In Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        In dB relative to full scale, ``[frame]``, 25 per second; minus infinity
-        where there is silence.
-
-    Raises
-    ------
-    ValueError
-        If the rate is below 800 Hz.
+    waveform ``[time]``. Silence has minus infinity. Blocks of whole seconds
+    give the same as the whole recording, but for the window that ends a
+    recording. A rate below 800 Hz is a ValueError.
 
     Example
     -------
@@ -140,28 +118,15 @@ def breath_envelope(waveform: torch.Tensor, sample_rate: int) -> torch.Tensor:
 
 
 def segment_envelope(envelope: torch.Tensor) -> Segmentation:
-    """Cuts a recording into breath cycles.
+    """Cuts a recording, by its :func:`breath_envelope`, into breath cycles.
 
     Silence at either end is left out, and so is less than 0.6 s before the
-    first boundary or after the last; all else belongs to a cycle, also silence
-    in between and what is no breath. Of a recording without anything to go by,
-    the cycles have some length and confidence 0: it can be classified, and its
-    cycles mean nothing. One shorter than 0.6 s is one cycle of confidence 0.
-
-    Arguments
-    ---------
-    envelope : torch.Tensor
-        From :func:`breath_envelope`.
-
-    Returns
-    -------
-    Segmentation
-        Cycles of 0.6 to 8 s.
-
-    Raises
-    ------
-    ValueError
-        If the envelope is empty, or NaN or plus infinity somewhere.
+    first boundary or after the last; all else belongs to a cycle of 0.6 to 8 s,
+    also silence in between and what is no breath. Of a recording without
+    anything to go by, the cycles have some length and confidence 0: it can be
+    classified, and its cycles mean nothing. One shorter than 0.6 s is one cycle
+    of confidence 0. An envelope that is empty, or NaN or plus infinity
+    somewhere, is a ValueError.
 
     Example
     -------

@@ -4,6 +4,22 @@ Pure functions from a batch of waveforms or power spectra to one number per
 waveform. Nothing here is normalised or learned: what turns a measurement into
 a score between 0 and 1 is in :mod:`qlung_plugin.lobes.quality`.
 
+Arguments of one name are the same everywhere:
+
+* ``waveforms``, ``[batch, time]``, full scale at 1, and ``centred``, the same
+  without DC (:func:`remove_dc`). ``lengths`` is their number of valid samples,
+  ``[batch]``: whatever lies behind them changes nothing. ``silent`` tells which
+  of them hold no signal, boolean ``[batch, time]`` (:func:`constant_runs`);
+  without it all do.
+* ``power``, ``[batch, frame, bin]``, and ``frames``, which of its frames count,
+  boolean ``[batch, frame]`` (:func:`power_frames`). ``bins`` tells which of its
+  bins count, boolean ``[batch, bin]`` (:func:`band_bins`).
+* ``levels``, in dB, ``[batch, frame, band]`` (:func:`band_levels`), or
+  ``[batch, frame]`` of a single band.
+
+What is returned is ``[batch]``, and NaN where nothing counts, unless it is said
+otherwise.
+
 Authors
  * qlung_plugin contributors
 """

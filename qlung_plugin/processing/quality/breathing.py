@@ -24,21 +24,9 @@ def smooth(
 ) -> torch.Tensor:
     """Gaussian moving average over the frames that count.
 
-    Arguments
-    ---------
-    values : torch.Tensor
-        ``[batch, frame, band]``.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``. The others have no
-        weight: at the ends, and around a gap, the average is over what there
-        is.
-    width : float
-        Standard deviation of the Gaussian, in frames.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, frame, band]``; any value in frames that do not count.
+    Of values ``[batch, frame, band]``, with a standard deviation of ``width``
+    frames. Frames that do not count have no weight, and any value afterwards:
+    at the ends, and around a gap, the average is over what there is.
 
     Example
     -------
@@ -72,23 +60,8 @@ def breathing_course(
 
     Between a fast and a slow Gaussian average, whose responses fall to a half
     at 1.7 Hz and at 0.25 Hz: 15 to 100 breaths a minute, those of infants
-    included.
-
-    Arguments
-    ---------
-    levels : torch.Tensor
-        ``[batch, frame, band]``, in dB.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    frame_rate : float
-        Frames per second.
-
-    Returns
-    -------
-    breathing : torch.Tensor
-        ``[batch, frame, band]``, in dB around 0.
-    faster : torch.Tensor
-        What is faster than breathing, alike.
+    included. ``frame_rate`` is in frames per second. Returned are that part and
+    what is faster than breathing, both ``[batch, frame, band]`` in dB around 0.
 
     Example
     -------
@@ -112,18 +85,9 @@ def breathing_share(
 ) -> torch.Tensor:
     """Share of a level's changes that has the pace of breathing.
 
-    Arguments
-    ---------
-    breathing, faster : torch.Tensor
-        See :func:`breathing_course`.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, band]`` in [0, 1], a ratio of variances: 1 where the level
-        only breathes; 0 where it does not change; NaN where no frame counts.
+    A ratio of variances of what :func:`breathing_course` returns, ``[batch,
+    band]`` in [0, 1]: 1 where the level only breathes, 0 where it does not
+    change.
 
     Example
     -------
@@ -148,20 +112,9 @@ def breathing_periodicity(
     a lag is a correlation coefficient of the pairs of frames at that distance;
     a lag needs pairs from two fifths of the duration.
 
-    Arguments
-    ---------
-    breathing : torch.Tensor
-        ``[batch, frame, band]``; see :func:`breathing_course`.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    frame_rate : float
-        Frames per second.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, band]``, about 0 (no rhythm) to 2 (a sine); NaN below a
-        duration of a second, where no breath could repeat itself.
+    ``breathing`` is from :func:`breathing_course`. The result is ``[batch,
+    band]``, about 0 (no rhythm) to 2 (a sine); NaN below a duration of a
+    second, where no breath could repeat itself.
 
     Example
     -------

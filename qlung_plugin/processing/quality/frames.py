@@ -1,8 +1,5 @@
 """The frames of an auscultation recording that its quality is measured on.
 
-Every function takes ``lengths``, the number of valid samples of each waveform,
-and gives the same value whatever lies in the padding behind them.
-
 Authors
  * qlung_plugin contributors
 """
@@ -21,19 +18,7 @@ USABLE = 0.45
 
 
 def sample_mask(waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Marks the valid samples of a padded batch.
-
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-
-    Returns
-    -------
-    torch.Tensor
-        Boolean, ``[batch, time]``.
+    """Marks the valid samples of a padded batch, boolean ``[batch, time]``.
 
     Example
     -------
@@ -48,19 +33,9 @@ def sample_mask(waveforms: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 def clear_padding(
     waveforms: torch.Tensor, lengths: torch.Tensor
 ) -> torch.Tensor:
-    """Zeroes the padding.
+    """Zeroes the padding, whatever it holds, NaN included.
 
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``; anything in the padding, NaN included.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, time]``; the waveforms themselves where none is padded.
+    Where none is padded, the waveforms themselves are returned.
 
     Example
     -------
@@ -81,20 +56,6 @@ def count_signal(
 ) -> torch.Tensor:
     """Number of the valid samples that are signal.
 
-    Arguments
-    ---------
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    silent : torch.Tensor, optional
-        Which of them hold no signal, boolean ``[batch, time]``; see
-        :func:`qlung_plugin.processing.quality.constant_runs`. None, if not
-        given.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``.
-
     Example
     -------
     >>> count_signal(torch.tensor([2]), torch.tensor([[True, False, False]]))
@@ -111,22 +72,8 @@ def average_with_silence(
 ) -> torch.Tensor:
     """Mean over time of what was measured on the signal, and of silence.
 
-    Arguments
-    ---------
-    values : torch.Tensor
-        Measured on the signal, ``[batch]``.
-    in_silence : float
-        What silence counts as: the worst, or a recording would look the better
-        for its gaps.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    silent : torch.Tensor, optional
-        Which of them hold no signal, boolean ``[batch, time]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``; NaN where the values are.
+    The latter counts as ``in_silence``: the worst, or a recording would look
+    the better for its gaps.
 
     Example
     -------
@@ -149,20 +96,7 @@ def remove_dc(
 ) -> torch.Tensor:
     """Subtracts the mean of the signal, and zeroes padding and silence.
 
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    silent : torch.Tensor, optional
-        Which of them hold no signal, boolean ``[batch, time]``. They have no
-        part in the mean, which would be left in them.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, time]``.
+    Silence has no part in the mean, which would be left in it.
 
     Example
     -------
@@ -186,36 +120,14 @@ def power_frames(
     n_fft: int,
     silent: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Short-time power spectra of the signal.
+    """Short-time power spectra of the signal, and which of their frames count.
 
     Frames are not centred, and only those that lie wholly within the valid
     samples and outside silence count, so that neither padding nor the edge of a
-    gap can enter one. A waveform shorter than a window gives one frame,
-    zero-padded.
-
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``; see :func:`remove_dc`.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    window : torch.Tensor
-        Analysis window, ``[window]``.
-    hop_length : int
-        Samples between the starts of two frames.
-    n_fft : int
-        FFT size, at least the length of the window.
-    silent : torch.Tensor, optional
-        Which samples hold no signal, boolean ``[batch, time]``.
-
-    Returns
-    -------
-    power : torch.Tensor
-        ``[batch, frame, bin]``, normalised by the energy of the window: a
-        white noise has its variance in every bin.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``. A frame without energy
-        does not.
+    gap can enter one; a frame without energy does not count either. A waveform
+    shorter than the ``window`` gives one frame, zero-padded. The power is
+    normalised by the energy of the window: a white noise has its variance in
+    every bin.
 
     Example
     -------
@@ -260,32 +172,12 @@ def band_bins(
     f_max: float,
     native_rates: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Which FFT bins a recording can have content in.
+    """Which FFT bins a recording can have content in, ``[1 or batch, bin]``.
 
-    Arguments
-    ---------
-    n_fft : int
-        FFT size.
-    sample_rate : int
-        Rate of the analysed waveforms, in Hz.
-    f_min : float
-        Lowest frequency of the band, in Hz.
-    f_max : float
-        Highest frequency of the band, in Hz; bounded by the Nyquist frequency.
-    native_rates : torch.Tensor, optional
-        The rate at which each waveform was recorded, in Hz, ``[batch]``. Bins
-        above 0.9 of a recording's own Nyquist frequency are left out, where a
-        resampler has its transition band.
-
-    Returns
-    -------
-    torch.Tensor
-        Boolean, ``[1, bin]`` or ``[batch, bin]``.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two bins are left.
+    Those between ``f_min`` and ``f_max``, in Hz. With ``native_rates``, the
+    rates at which the waveforms were recorded, bins above 0.9 of a recording's
+    own Nyquist frequency are left out, where a resampler has its transition
+    band. That fewer than two bins are left is a ValueError.
 
     Example
     -------
@@ -341,19 +233,7 @@ def quantile_over_frames(
 ) -> torch.Tensor:
     """Quantile over the frames that count, interpolated between two of them.
 
-    Arguments
-    ---------
-    values : torch.Tensor
-        ``[batch, frame]``; anything in the frames that do not count.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    share : float
-        Of the frames below the quantile, in [0, 1].
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``; NaN where no frame counts.
+    Of values ``[batch, frame]``; ``share`` is that of the frames below it.
 
     Example
     -------

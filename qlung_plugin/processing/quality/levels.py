@@ -1,7 +1,6 @@
 """Quality from the levels of a recording, over frames and bands.
 
-Levels are in dB per frame and band, from :func:`band_levels`. They are relative
-to the recording itself: a gain moves no measurement.
+Levels are relative to the recording itself: a gain moves no measurement.
 
 Authors
  * qlung_plugin contributors
@@ -24,22 +23,10 @@ FLOOR = 80.0
 def band_matrix(
     edges: Sequence[tuple[float, float]], n_fft: int, sample_rate: int
 ) -> torch.Tensor:
-    """Which FFT bins belong to which band.
+    """Which FFT bins belong to which band, zeros and ones, ``[bin, band]``.
 
-    Arguments
-    ---------
-    edges : sequence of tuple
-        Lowest (inclusive) and highest frequency (exclusive) of each band, in
-        Hz.
-    n_fft : int
-        FFT size.
-    sample_rate : int
-        Rate of the waveforms, in Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        Zeros and ones, ``[bin, band]``.
+    The ``edges`` are the lowest (inclusive) and highest frequency (exclusive)
+    of each band, in Hz.
 
     Example
     -------
@@ -56,23 +43,10 @@ def band_matrix(
 def band_levels(
     power: torch.Tensor, frames: torch.Tensor, bands: torch.Tensor
 ) -> torch.Tensor:
-    """Level per frame and band, relative to the recording.
+    """Level per frame and band of a :func:`band_matrix`, ``[batch, frame, band]``.
 
-    Arguments
-    ---------
-    power : torch.Tensor
-        ``[batch, frame, bin]``; see
-        :func:`qlung_plugin.processing.quality.power_frames`.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    bands : torch.Tensor
-        ``[bin, band]``; see :func:`band_matrix`.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, frame, band]``, in dB relative to the mean power of all bins;
-        nothing is below minus 80 dB. Any value in the frames that do not count.
+    In dB relative to the mean power of all bins; nothing is below minus 80 dB.
+    Frames that do not count have any value.
 
     Example
     -------
@@ -91,17 +65,9 @@ def band_levels(
 def band_shares(
     power: torch.Tensor, frames: torch.Tensor, bands: torch.Tensor
 ) -> torch.Tensor:
-    """Energy of each band relative to the total.
+    """Energy of each band relative to the total, ``[batch, band]`` in dB.
 
-    Arguments
-    ---------
-    power, frames, bands
-        See :func:`band_levels`.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, band]``, in dB, not below minus 80; NaN where no frame counts.
+    Nothing is below minus 80.
 
     Example
     -------
@@ -120,20 +86,7 @@ def band_shares(
 def spread_over_frames(
     values: torch.Tensor, frames: torch.Tensor
 ) -> torch.Tensor:
-    """Standard deviation over the frames that count.
-
-    Arguments
-    ---------
-    values : torch.Tensor
-        ``[batch, frame, ...]``.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, ...]`` in the unit of the values, biased (over the number of
-        frames); NaN where no frame counts.
+    """Standard deviation over the frames that count, biased, ``[batch, ...]``.
 
     Example
     -------
@@ -147,21 +100,9 @@ def spread_over_frames(
 def spectral_flux(levels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
     """How much the bands' levels change from one frame to the next.
 
-    Source of the idea: E. Scheirer and M. Slaney, "Construction and evaluation
-    of a robust multifeature speech/music discriminator", ICASSP 1997.
-
-    Arguments
-    ---------
-    levels : torch.Tensor
-        ``[batch, frame, band]``, in dB.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``, mean absolute change in dB; NaN where no two neighbouring
-        frames count.
+    The mean absolute change of neighbouring frames in dB. Source of the idea: E.
+    Scheirer and M. Slaney, "Construction and evaluation of a robust
+    multifeature speech/music discriminator", ICASSP 1997.
 
     Example
     -------
@@ -176,20 +117,9 @@ def spectral_flux(levels: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
 def level_correlation(
     first: torch.Tensor, second: torch.Tensor, frames: torch.Tensor
 ) -> torch.Tensor:
-    """Correlation between the courses of two bands' levels.
+    """Pearson's correlation of the courses of two bands' levels.
 
-    Arguments
-    ---------
-    first, second : torch.Tensor
-        ``[batch, frame]``, in dB.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-
-    Returns
-    -------
-    torch.Tensor
-        Pearson's coefficient, ``[batch]``; 0 where a level does not change, NaN
-        where no frame counts.
+    0 where a level does not change.
 
     Example
     -------
@@ -211,22 +141,9 @@ def faint_share(
 ) -> torch.Tensor:
     """Share of the time in which next to nothing is heard.
 
-    Where the stethoscope has lost contact, or a transmission has dropped out.
-
-    Arguments
-    ---------
-    levels : torch.Tensor
-        ``[batch, frame]``, in dB.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    below : float
-        How far under the level that a twentieth of the frames exceed, in dB:
-        what was recorded may be the smaller part.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]`` in [0, 1]; NaN where no frame counts or levels are missing.
+    Where the stethoscope has lost contact, or a transmission has dropped out: a
+    level ``below`` dB under the one that a twentieth of the frames exceed, as
+    what was recorded may be the smaller part. NaN where levels are missing, too.
 
     Example
     -------
@@ -244,19 +161,8 @@ def burst_share(
 ) -> torch.Tensor:
     """Share of the time that is far louder than the rest.
 
-    Arguments
-    ---------
-    levels : torch.Tensor
-        ``[batch, frame]``, in dB.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    above : float
-        How far over the median level, in dB.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]`` in [0, 1]; NaN where no frame counts or levels are missing.
+    By more than ``above`` dB than the median level. NaN where levels are
+    missing, too.
 
     Example
     -------

@@ -20,22 +20,11 @@ SHORTEST_SILENCE = 0.02
 def constant_runs(
     waveforms: torch.Tensor, lengths: torch.Tensor, shortest: int
 ) -> torch.Tensor:
-    """Marks samples in runs of exactly the same value.
+    """Marks samples in runs of exactly the same value, boolean ``[batch, time]``.
 
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``, as recorded: a resampler leaves ripples on what was
-        constant, if it was not 0.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``. Padding is part of no run.
-    shortest : int
-        Samples of a run, at least 2.
-
-    Returns
-    -------
-    torch.Tensor
-        Boolean, ``[batch, time]``.
+    Of at least ``shortest`` samples, two or more. The waveforms are those that
+    were recorded: a resampler leaves ripples on what was constant, if it was
+    not 0. Padding is part of no run.
 
     Example
     -------
@@ -64,23 +53,10 @@ def constant_runs(
 def resample_mask(
     mask: torch.Tensor, native_rate: int, sample_rate: int
 ) -> torch.Tensor:
-    """The mask of a resampled waveform.
+    """The mask ``[..., time]`` of a resampled waveform, of rates in Hz.
 
-    Arguments
-    ---------
-    mask : torch.Tensor
-        ``[..., time]``.
-    native_rate : int
-        Present rate, in Hz.
-    sample_rate : int
-        Rate to change to, in Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[..., time]``, as long as what
-        :func:`qlung_plugin.processing.cycles.resample` makes. Of each sample,
-        what the last one at or before its time had.
+    As long as what :func:`qlung_plugin.processing.cycles.resample` makes. Of
+    each sample, what the last one at or before its time had.
 
     Example
     -------

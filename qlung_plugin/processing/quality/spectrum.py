@@ -21,26 +21,8 @@ def spectral_entropy(
 
     ``H = -sum_k p_k log p_k / log K`` with ``p_k`` the share of bin ``k`` in
     the power of the ``K`` bins. Source: H. Misra et al., "Spectral entropy
-    based feature for robust ASR", ICASSP 2004.
-
-    Arguments
-    ---------
-    power : torch.Tensor
-        ``[batch, frame, bin]``; see
-        :func:`qlung_plugin.processing.quality.power_frames`.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    bins : torch.Tensor
-        Which bins count, boolean ``[batch, bin]``; see
-        :func:`qlung_plugin.processing.quality.band_bins`.
-    average : str
-        ``frames``: the mean of the frames' entropies. ``spectrum``: the entropy
-        of the mean spectrum.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]`` in [0, 1]; NaN where no frame counts.
+    based feature for robust ASR", ICASSP 2004. By ``average``, it is the mean
+    of the ``frames``' entropies or the entropy of the mean ``spectrum``.
 
     Example
     -------
@@ -94,26 +76,11 @@ def entropy_of_frames(power: torch.Tensor, bins: torch.Tensor) -> torch.Tensor:
 def spectral_flatness(
     power: torch.Tensor, frames: torch.Tensor, bins: torch.Tensor
 ) -> torch.Tensor:
-    """Geometric over arithmetic mean of the mean power spectrum.
+    """Geometric over arithmetic mean of the mean power spectrum, in [0, 1].
 
-    Source: A. Gray and J. Markel, "A spectral-flatness measure for studying
-    the autocorrelation method of linear prediction of speech analysis", IEEE
-    Trans. ASSP 1974.
-
-    Arguments
-    ---------
-    power : torch.Tensor
-        ``[batch, frame, bin]``; see
-        :func:`qlung_plugin.processing.quality.power_frames`.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    bins : torch.Tensor
-        Which bins count, boolean ``[batch, bin]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]`` in [0, 1], 1 for a flat spectrum; NaN where no frame counts.
+    1 for a flat spectrum. Source: A. Gray and J. Markel, "A spectral-flatness
+    measure for studying the autocorrelation method of linear prediction of
+    speech analysis", IEEE Trans. ASSP 1974.
 
     Example
     -------
@@ -142,33 +109,14 @@ def blind_snr(
 ) -> torch.Tensor:
     """Signal-to-noise ratio with the noise estimated from the quietest frames.
 
-    In every bin the noise power is taken from a low quantile of the frames'
+    In every bin the noise power is taken from a low ``quantile`` of the frames'
     power, corrected for the bias that this quantile has for stationary
     Gaussian noise, whose power is exponentially distributed: the quantile
     ``q`` of such a power is ``-log(1 - q)`` of its mean. What exceeds the
     noise is signal. Breathing and its sounds come and go; a stationary
     background stays. Source of the idea: R. Martin, "Noise power spectral
     density estimation based on optimal smoothing and minimum statistics", IEEE
-    Trans. SAP 2001.
-
-    Arguments
-    ---------
-    power : torch.Tensor
-        ``[batch, frame, bin]``; see
-        :func:`qlung_plugin.processing.quality.power_frames`.
-    frames : torch.Tensor
-        Which frames count, boolean ``[batch, frame]``.
-    bins : torch.Tensor
-        Which bins count, boolean ``[batch, bin]``.
-    quantile : float
-        The quantile over frames.
-    floor, ceiling : float
-        Bounds of the result, in dB.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``, in dB; NaN where no frame counts.
+    Trans. SAP 2001. In dB, between ``floor`` and ``ceiling``.
 
     Example
     -------

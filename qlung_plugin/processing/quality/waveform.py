@@ -22,22 +22,7 @@ def rms_level(
     lengths: torch.Tensor,
     silent: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Root mean square of the valid samples.
-
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``, full scale at 1.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    silent : torch.Tensor, optional
-        Which of them hold no signal, boolean ``[batch, time]``, and are left
-        out. Without it they count as what stands there.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``, relative to full scale; 0 where nothing counts.
+    """Root mean square of the signal, relative to full scale; 0 without any.
 
     Example
     -------
@@ -56,31 +41,16 @@ def clipping_ratio(
     lengths: torch.Tensor,
     silent: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Share of the signal that lies on a plateau at an extreme.
+    """Share of the signal that lies on a plateau at an extreme; 0 for silence.
 
     A sample is clipped where it is at least 0.98 of half the waveform's range
     away from the middle of it and a neighbour differs by less than 1e-4 of
     that. The first alone would count the crests of low tones, the second alone
-    silence. A constant offset changes nothing.
+    silence. A constant offset changes nothing. A resampler rounds plateaus off:
+    the value is exact at the rate of the recording.
 
     What is constant for long at an extreme is clipped; elsewhere, or at
     exactly 0, it is silence, and not counted at all.
-
-    Arguments
-    ---------
-    waveforms : torch.Tensor
-        ``[batch, time]``. A resampler rounds plateaus off: the value is exact
-        at the rate of the recording.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    silent : torch.Tensor, optional
-        Which of them are constant for long, boolean ``[batch, time]``; see
-        :func:`qlung_plugin.processing.quality.constant_runs`.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]`` in [0, 1]; 0 for silence.
 
     Example
     -------
@@ -114,22 +84,9 @@ def crest_factor(
     lengths: torch.Tensor,
     silent: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Peak over root mean square: how impulsive a waveform is.
+    """Peak over root mean square, in dB: how impulsive a waveform is.
 
-    Arguments
-    ---------
-    centred : torch.Tensor
-        ``[batch, time]``; see
-        :func:`qlung_plugin.processing.quality.remove_dc`.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    silent : torch.Tensor, optional
-        Which of them hold no signal, boolean ``[batch, time]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``, in dB: 3 for a sine; NaN for silence.
+    3 for a sine.
 
     Example
     -------
@@ -147,27 +104,11 @@ def log_kurtosis(
     lengths: torch.Tensor,
     silent: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Logarithm of the kurtosis of the samples.
+    """Natural logarithm of the kurtosis of the samples: log 3 for Gaussian noise.
 
     Impulses make the distribution of the samples long-tailed; a steady sound of
     many parts is Gaussian. Source: R. Dwyer, "Detection of non-Gaussian signals
     by frequency domain kurtosis estimation", ICASSP 1983.
-
-    Arguments
-    ---------
-    centred : torch.Tensor
-        ``[batch, time]``; see
-        :func:`qlung_plugin.processing.quality.remove_dc`.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    silent : torch.Tensor, optional
-        Which of them hold no signal, boolean ``[batch, time]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``, natural logarithm: log 3 for Gaussian noise; NaN for
-        silence.
 
     Example
     -------
@@ -192,37 +133,17 @@ def mains_hum(
     """How far a line at the mains frequency stands out of its surroundings.
 
     Power of the whole waveform, Hann-windowed, at the frequency, over its mean
-    power 4, 6 and 8 Hz to either side. Heartbeats have energy there too, but no
-    line.
-
-    Arguments
-    ---------
-    centred : torch.Tensor
-        ``[batch, time]``; see
-        :func:`qlung_plugin.processing.quality.remove_dc`.
-    lengths : torch.Tensor
-        Number of valid samples, ``[batch]``.
-    sample_rate : int
-        Rate of the waveforms, in Hz.
-    mains : sequence of float
-        Frequencies that mains have, in Hz.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch]``, in dB, the larger over the frequencies; NaN below a second,
-        which does not resolve 2 Hz, and for silence.
+    power 4, 6 and 8 Hz to either side, in dB, the larger over the ``mains``.
+    Heartbeats have energy there too, but no line. NaN below a second, which
+    does not resolve 2 Hz.
 
     Example
     -------
     >>> time = torch.arange(16000) / 8000
     >>> hum = torch.sin(2 * torch.pi * 50 * time)
     >>> noise = torch.randn(16000, generator=torch.Generator().manual_seed(0))
-    >>> waveforms, lengths = (
-    ...     torch.stack([hum + noise, noise]),
-    ...     torch.full((2,), 16000),
-    ... )
-    >>> (mains_hum(waveforms, lengths, 8000) > 15).tolist()
+    >>> waveforms = torch.stack([hum + noise, noise])
+    >>> (mains_hum(waveforms, torch.tensor([16000] * 2), 8000) > 15).tolist()
     [True, False]
     """
     offsets = torch.tensor([0.0, -8.0, -6.0, -4.0, 4.0, 6.0, 8.0])
