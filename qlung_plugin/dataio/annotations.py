@@ -36,16 +36,6 @@ def annotation_beside(recording: Path) -> Path | None:
     That is a file of its name that is an annotation by its content: the first
     of :data:`ANNOTATIONS`. If there are more, a warning names them, and one
     that nearly is.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "breath.wav"
-    >>> path.with_suffix(".json").write_text('{"cough_detected": 0.9}')
-    23
-    >>> annotation_beside(path)
-    >>> _ = path.with_suffix(".csv").write_text("start,end\\n0.5,2\\n")
-    >>> annotation_beside(path).name
-    'breath.csv'
     """
     annotations = []
     for suffix in ANNOTATIONS:
@@ -78,8 +68,8 @@ def annotation_beside(recording: Path) -> Path | None:
 def annotation_in(folder: Path, recording: Path) -> Path:
     """The annotation of a recording in a folder, or at any depth in it.
 
-    That there is none is a FileNotFoundError. That there are several, none of
-    which lies directly in the folder, is a ValueError.
+    That there is none, or several of which none lies directly in the folder, is
+    an error.
     """
     beside = annotation_beside(folder / recording.name)
     if beside is not None:
@@ -161,11 +151,7 @@ def _like_table(text: str) -> tuple[bool, str | None]:
 
 
 def read_times(path: Path, recording: Path) -> list[tuple[float, float]]:
-    """Reads the cycles of a recording: start and end, in seconds.
-
-    It is an OSError or a ValueError if it cannot be read, or is of other
-    recordings only.
-    """
+    """Reads the cycles of a recording: start and end, in seconds."""
     suffix = path.suffix.lower()
     if suffix == ".txt":
         cycles = icbhi_tables.read_annotation(path)

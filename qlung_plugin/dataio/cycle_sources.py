@@ -180,11 +180,7 @@ class Windows(Sequence[tuple[float, float]]):
 
 
 def segment_recording(recording: Recording) -> Cycles:
-    """The breaths of a recording, read block by block.
-
-    With the segmentation's confidence. For errors, see
-    :meth:`qlung_plugin.dataio.recordings.Recording.blocks`.
-    """
+    """The breaths of a recording, read block by block."""
     block = round(BLOCK * recording.sample_rate)
     envelope = torch.cat(
         [
@@ -204,11 +200,7 @@ def segment_recording(recording: Recording) -> Cycles:
 def check_times(
     times: Iterable[Sequence[float]], recording: Recording, where: Path | str
 ) -> list[tuple[float, float]]:
-    """Cycles, in seconds, clipped to their recording.
-
-    ``where`` they come from is for messages; for errors, see
-    :func:`find_cycles`.
-    """
+    """Cycles, in seconds, clipped to their recording, or an error that says where."""
     checked, lost = [], 0
     for number, cycle in enumerate(times, start=1):
         try:

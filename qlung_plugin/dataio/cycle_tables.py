@@ -59,23 +59,13 @@ class CycleTable(NamedTuple):
     def assign(
         self, recordings: Sequence[Path]
     ) -> tuple[dict[Path, CycleRows], list[str]]:
-        r"""The rows of each recording, and the names that mean none of them.
+        """The rows of each recording, and the names that mean none of them.
 
-        A name means the recording whose path ends in it, with or without
-        suffix. As tables come from other computers, a name may have other
-        folders, or letter case, if it is the only one like the recording and
-        the other way round, or the folders that agree tell which is meant.
-        Without names, all rows are of each recording. There is a name of no
-        recording for each row of its. That a name means several recordings is a
-        ValueError.
-
-        Example
-        -------
-        >>> rows = [(2, r"D:\lungs\A.WAV", "0", "2"), (3, "b.wav", "0", "1")]
-        >>> table = CycleTable(Path("cycles.csv"), rows, named=True)
-        >>> assigned, strangers = table.assign([Path("/data/a.wav")])
-        >>> assigned[Path("/data/a.wav")].times(), strangers
-        ([(0.0, 2.0)], ['b.wav'])
+        A name means the recording whose path ends in it, with or without suffix.
+        As tables come from other computers, a name may have other folders, or
+        letter case, if it is the only one like the recording and the other way
+        round, or the folders that agree tell which is meant. Without names, all
+        rows are of each recording.
         """
         if not self.named:
             rows = [(line, start, end) for line, _, start, end in self.rows]
@@ -100,11 +90,9 @@ class CycleTable(NamedTuple):
 
 
 def read_table(path: Path) -> CycleTable:
-    """Reads a table of cycles, in CSV.
+    """Reads a table of cycles, in CSV, with the columns start and end.
 
-    It has the columns :data:`COLUMNS`, and ``recording`` if it is of several
-    recordings. It is an OSError or a ValueError if it cannot be read or lacks a
-    column, or is what `qlung` printed of recordings.
+    And recording, if it is of several.
     """
     # Bytes that are no UTF-8 are those of the file system's names, if any.
     text = read_ordinary(path, LARGEST_TABLE, errors="surrogateescape")
@@ -140,9 +128,7 @@ def share_out(
 
     If the source, see :func:`qlung_plugin.dataio.cycle_sources.find_cycles`, is
     a table, these are the rows of each recording; else the source. Also returns
-    what is to be said: how many rows name none of the recordings. A table that
-    cannot be read, has no names for several recordings, or one that means
-    several of them, is an OSError or a ValueError.
+    what is to be said: how many rows name none of the recordings.
     """
     path = Path(source)
     if path.suffix.lower() != ".csv" or path.is_dir():

@@ -239,20 +239,7 @@ class CycleMeasurements(nn.Module):
     def batch(
         self, waveforms: list[torch.Tensor], native_rates: list[int]
     ) -> torch.Tensor:
-        """Measurements of several cycles at once, which is faster.
-
-        Arguments
-        ---------
-        waveforms : list of torch.Tensor
-            ``[time]`` each.
-        native_rates : list of int
-            In Hz.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[cycle, measurement]``.
-        """
+        """Measurements of several cycles at once, which is faster."""
         return self.quality.measure_recorded(waveforms, native_rates)
 
 
@@ -261,30 +248,9 @@ def measure_quality(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Quality of cycles that no manifest has, as of those of a manifest.
 
-    Arguments
-    ---------
-    measure : qlung_plugin.lobes.quality.QualityMeasure
-        The score.
-    waveforms : list of torch.Tensor
-        ``[time]`` each, unpadded. They are measured one at a time: padded to
-        the longest of them they would take longer.
-    native_rate : int
-        Of all, in Hz.
-
-    Returns
-    -------
-    scores : torch.Tensor
-        ``[cycle]`` in [0, 1].
-    measurements : torch.Tensor
-        ``[cycle, measurement]``.
-
-    Example
-    -------
-    >>> import torch
-    >>> from qlung_plugin.lobes.quality import ClippingScore
-    >>> tone = torch.sin(torch.arange(4000.0))
-    >>> measure_quality(ClippingScore(4000), [tone], 4000)
-    (tensor([1.]), tensor([[0.]]))
+    Scores ``[cycle]`` in [0, 1], and measurements ``[cycle, measurement]``, of
+    waveforms ``[time]``, unpadded. They are measured one at a time: padded to
+    the longest of them they would take longer.
     """
     measure_cycle = CycleMeasurements(measure)
     measurements = torch.stack(

@@ -19,16 +19,7 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def quantity(text: str, where: str) -> float:
-    """A finite number, not negative, in plain digits; else a ValueError.
-
-    Its place, ``where``, is for the message.
-
-    Example
-    -------
-    >>> quantity("-1", where="a.txt:3")
-    Traceback (most recent call last):
-    ValueError: a.txt:3: '-1' is not a number of 0 or more
-    """
+    """A finite number, not negative, in plain digits; else an error at its place."""
     known = NUMBER.fullmatch(text.strip())
     value = float(text) if known else math.nan
     if not 0 <= value < math.inf:

@@ -36,17 +36,8 @@ def find_recordings(paths: Iterable[Path | str]) -> FoundRecordings:
 
     Files are taken as they are; in folders, files are looked for by their
     suffix, at any depth, but for what is hidden. Links to folders are not
-    followed. A path that does not exist is a FileNotFoundError, and so is a
-    folder that has no recording, nor anything that cannot be reached.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / ".trash").mkdir()
-    >>> for name in ("b.wav", "a.m4a", "a.txt", "._b.wav", ".trash/c.wav"):
-    ...     (folder / name).touch()
-    >>> [path.name for path in find_recordings([folder]).recordings]
-    ['a.m4a', 'b.wav']
+    followed. A folder that has no recording, nor anything that cannot be
+    reached, is a FileNotFoundError.
     """
     result = FoundRecordings([], [], [])
     names: dict[tuple[int, int], Path] = {}  # the first one of each file

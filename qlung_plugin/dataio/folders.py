@@ -14,18 +14,7 @@ SEARCH_DEPTH = 8  # folders below the data folder, which may hold link loops
 
 
 class Warnings(list[str]):
-    """What is odd but usable, as sentences with counts.
-
-    If strict, what is reported is a ValueError instead.
-
-    Example
-    -------
-    >>> warnings = Warnings()
-    >>> problems = {"files without sound": ["a.wav"], "odd files": []}
-    >>> warnings.report(problems, "data")
-    >>> warnings
-    ['data: 1 files without sound: a.wav']
-    """
+    """What is odd but usable, as sentences with counts; errors if strict."""
 
     def __init__(self, strict: bool = False):
         super().__init__()
@@ -48,8 +37,7 @@ def check_folders(
 ) -> tuple[Path, Path]:
     """The two folders as absolute paths; data are never written to.
 
-    Links in the data folder are kept, since manifests are relative to it. An
-    output folder within it is a ValueError.
+    Links in the data folder are kept, since manifests are relative to it.
     """
     check_outside(data_folder, {"output_folder": output_folder})
     return Path(os.path.abspath(data_folder)), Path(output_folder).resolve()
@@ -68,14 +56,7 @@ def check_outside(
 
 
 def check_data_folder(data_folder: Path | str) -> None:
-    """Refuses a data folder that holds no recording, before what takes time.
-
-    Example
-    -------
-    >>> check_data_folder("/nowhere")
-    Traceback (most recent call last):
-    FileNotFoundError: data_folder /nowhere does not exist
-    """
+    """Refuses a data folder that holds no recording, before what takes time."""
     if not Path(data_folder).is_dir():
         state = (
             "is no folder" if Path(data_folder).exists() else "does not exist"
@@ -95,9 +76,8 @@ def walk_folders(
 ) -> Iterator[tuple[Path, list[str]]]:
     """Goes through a folder and those in it, links to folders included.
 
-    Yields each folder, to some depth, and its files, sorted. A root that does
-    not exist has none; that it cannot be read is an OSError. Other folders that
-    cannot be read are a sentence in the warnings, or an error if strict.
+    Yields each folder, to some depth, and its files, sorted. That the root
+    cannot be read is an error; other folders are a sentence in the warnings.
     """
     unread = []
 
@@ -125,9 +105,8 @@ def only_copy(
 ) -> Path:
     """The folder to read of those that hold the same: the nearest to the root.
 
-    What each holds is in a form that can be compared. Different contents are a
-    ValueError that names the argument which may point at one of them. The
-    warnings gain a sentence per folder that is not read.
+    What each holds is in a form that can be compared. Different contents are an
+    error that names the argument which may point at one of them.
     """
     first, *others = sorted(contents, key=lambda path: (len(path.parts), path))
     for other in others:

@@ -106,23 +106,6 @@ def read_extent(path: Path | str) -> Extent:
     """Reads how far the sound of a file is to go, and goes.
 
     What says nothing of a length, of any kind, is complete.
-
-    Example
-    -------
-    >>> import soundfile
-    >>> path = getfixture("tmp_path") / "a.wav"
-    >>> soundfile.write(path, [0.0] * 100, 4000)
-    >>> extent = read_extent(path)
-    >>> extent.promised, extent.held, extent.behind
-    (200, 200, 0)
-    >>> content = path.read_bytes()
-    >>> _ = path.write_bytes(content[:-50])
-    >>> extent = read_extent(path)
-    >>> extent.promised, extent.held, extent.frames(75)
-    (200, 150, 100.0)
-    >>> _ = path.write_bytes(2 * content)
-    >>> read_extent(path).behind
-    244
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:

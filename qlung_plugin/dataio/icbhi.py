@@ -62,12 +62,10 @@ def read_corpus(
 ) -> tuple[list[Cycle], str, list[str]]:
     """Reads annotations, split and demographics; opens no audio.
 
-    The arguments are those of the preparation of the recipe. If strict, what is
-    odd but usable, such as a recording without annotation, is an error.
-
-    Returns the annotated cycles, sorted by ``id``, whose ``side`` is "train" or
-    "test", and whose ``wav`` is None where the audio is missing; the split in
-    words; and what was odd but usable, as sentences with counts.
+    The arguments are those of the preparation of the recipe. Returns the
+    annotated cycles, sorted by ``id``, whose ``side`` is "train" or "test", and
+    whose ``wav`` is None where the audio is missing; the split in words; and
+    what was odd but usable.
     """
     if split not in ("official", "patient_folds"):
         raise ValueError(f"split is '{split}', not official or patient_folds")

@@ -1,7 +1,6 @@
 """Reads the text files of ICBHI 2017: annotations, split, folds, people.
 
-A file that cannot be read is an OSError or a ValueError, and so is a malformed
-line, unless said otherwise.
+A malformed line is a ValueError, unless said otherwise.
 
 Authors
  * qlung_plugin contributors
@@ -35,13 +34,7 @@ class Person(TypedDict):
 
 
 def parse_recording_name(name: str) -> dict[str, str]:
-    """A recording's "patient", "index", "location", "mode" and "device".
-
-    Example
-    -------
-    >>> parse_recording_name("101_1b1_Al_sc_Meditron")["device"]
-    'Meditron'
-    """
+    """A recording's "patient", "index", "location", "mode" and "device"."""
     match = RECORDING.fullmatch(name)
     if match is None:
         raise ValueError(
@@ -53,15 +46,7 @@ def parse_recording_name(name: str) -> dict[str, str]:
 def read_annotation(path: Path | str) -> list[tuple[str, float, float, str]]:
     """Reads the cycles of one recording, from lines `start end crackle wheeze`.
 
-    Returns the place of each, as "file:line", its start and end in seconds, and
-    its label.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "101_1b1_Al_sc_Meditron.txt"
-    >>> _ = path.write_text("0.036\\t0.579\\t0\\t0\\n0.579\\t2.45\\t1\\t0\\n")
-    >>> [cycle[1:] for cycle in read_annotation(path)]
-    [(0.036, 0.579, 'normal'), (0.579, 2.45, 'crackle')]
+    Of each its place, as "file:line", its start and end in seconds, its label.
     """
     cycles = []
     for where, (start, end, crackle, wheeze) in _read_fields(path, 4):
@@ -104,13 +89,6 @@ def read_demographics(path: Path | str) -> tuple[dict[str, Person], list[str]]:
 
     Also returns the places, as "file:line", of lines that are not understood,
     or say of a patient what a line before them does not.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "demographic_info.txt"
-    >>> _ = path.write_text("Patient,Age,Sex,BMI\\n101,3,F,NULL\\n102,,m,\\n")
-    >>> read_demographics(path)
-    ({'101': {'age': 3.0, 'sex': 'F'}, '102': {'age': None, 'sex': 'M'}}, [])
     """
     people: dict[str, Person] = {}
     odd: list[str] = []

@@ -26,8 +26,7 @@ def read_headers(
 ) -> dict[Path, Recording]:
     """Looks into mono recordings, no further than to a sound.
 
-    A file that is no audio, not mono or empty is a ValueError. The warnings
-    gain how many are truncated, or have no sound, which is an error if strict.
+    The warnings gain how many are truncated, or have no sound.
     """
     wavs = sorted(set(wavs))
     progress = tqdm(wavs, desc="Reading audio headers", disable=None)
@@ -75,22 +74,7 @@ def locate_cycles(
     The warnings gain how many cycles were clipped, and how many left out
     because nothing of them lies in the recording, it has no sound, or the
     stretch is annotated twice: one of them stays, none if their labels differ.
-    The last two are an error if strict. ``noun`` is what the database calls its
-    cycles.
-
-    Example
-    -------
-    >>> import soundfile
-    >>> wav, warnings = getfixture("tmp_path") / "a.wav", Warnings()
-    >>> soundfile.write(wav, [0.0, 0.5] * 4000, 4000)
-    >>> cycle = {"wav": wav, "start": 0.5, "end": 2.1, "where": "a.txt:1"}
-    >>> recordings = read_headers([wav], warnings)
-    >>> located = locate_cycles([cycle], recordings, warnings)
-    >>> located[0]["stop"]
-    8000
-    >>> warnings
-    ['1 cycles clipped that end past the end of their recording, by up to \
-100.0 ms (a.txt:1)']
+    ``noun`` is what the database calls its cycles.
     """
     located: dict[tuple[Path, int, int], Cycle] = {}
     excess, unusable, silent, repeated, contrary = [], [], [], [], set()

@@ -26,12 +26,10 @@ def make_manifest(
     data_folder: Path,
     facts: Collection[str],
 ) -> Entries:
-    """The manifest's entries of cycles, which were located.
+    """The manifest's entries of cycles, which were located, by id.
 
-    Each has ``wav`` (``file``, in which ``{data_root}`` stands for the data
-    folder, and ``start``, ``stop`` in samples), ``sample_rate`` (Hz),
-    ``duration`` (seconds) and those keys of the cycle that are facts to be told
-    as they are.
+    The facts are the keys of a cycle that are told as they are; ``{data_root}``
+    stands for the data folder.
     """
     facts = tuple(facts)
     return {cycle["id"]: _entry(cycle, data_folder, facts) for cycle in cycles}
@@ -59,11 +57,7 @@ def write_manifests(
     summary_name: str,
     summary: dict[str, Any],
 ) -> None:
-    """Writes manifests and the summary of a preparation, and logs the latter.
-
-    The manifests are entries by id, by file name. Each file is replaced at
-    once.
-    """
+    """Writes manifests, by file name, and the summary, which is logged."""
     # The summary comes last: it must not describe manifests yet to be written.
     for name, content in {**manifests, summary_name: summary}.items():
         write_json(content, output_folder / name)
@@ -71,11 +65,7 @@ def write_manifests(
 
 
 def log_summary(summary: dict[str, Any]) -> None:
-    """Logs what was prepared, and what was odd about it.
-
-    The summary has ``database``, ``recordings``, ``subset``, ``protocol``,
-    ``partitions``, ``warnings`` and, if any, ``patients_on_both_sides``.
-    """
+    """Logs what was prepared, and what was odd about it."""
     subset = summary["subset"] or f"{summary['recordings']} recordings"
     logger.info("%s: %s, %s", summary["database"], subset, summary["protocol"])
     for name, count in summary["partitions"].items():
@@ -90,10 +80,7 @@ def log_summary(summary: dict[str, Any]) -> None:
 def read_summary(
     output_folder: Path | str, manifests: Iterable[str], summary_name: str
 ) -> dict[str, Any]:
-    """The summary of an earlier call, if its manifests are there.
-
-    That a file is missing is a FileNotFoundError.
-    """
+    """The summary of an earlier call, if its manifests are there."""
     output_folder = Path(output_folder).resolve()
     names = (*manifests, summary_name)
     missing = [name for name in names if not (output_folder / name).exists()]
@@ -105,33 +92,7 @@ def read_summary(
 
 
 def read_manifest(path: Path | str, data_folder: Path | str) -> Entries:
-    """The entries of a manifest, with the data's folder in their paths.
-
-    Arguments
-    ---------
-    path : str or pathlib.Path
-        JSON as `write_manifests` writes it.
-    data_folder : str or pathlib.Path
-        What ``{data_root}`` stands for.
-
-    Returns
-    -------
-    dict
-        Entries by id.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it cannot be read or is no manifest.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "test.json"
-    >>> entry = {"wav": {"file": "{data_root}/a.wav", "start": 0, "stop": 8}}
-    >>> write_json({"a_0": entry}, path)
-    >>> read_manifest(path, "/data")["a_0"]["wav"]["file"]
-    '/data/a.wav'
-    """
+    """The entries of a manifest, with the data's folder in their paths."""
     # Here, because annotations are read without it, and it takes seconds.
     from speechbrain.dataio.dataio import load_data_json
 

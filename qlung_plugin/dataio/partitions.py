@@ -26,8 +26,7 @@ def draw_patients(
 ) -> set[str]:
     """The patients of one of several folds, stratified by the label.
 
-    Every patient is in exactly one of the folds. Fewer patients than folds are
-    a ValueError.
+    Every patient is in exactly one of the folds.
     """
     # Here, because annotations are read without it, and it takes a second.
     from sklearn.model_selection import StratifiedGroupKFold
@@ -64,14 +63,6 @@ def hold_out_patients(
     in words. ``valid_fraction`` is a share of the training side, 0 to 0.5, and
     with 0 there is no validation; else ``valid_fold`` is one of the ``round(1 /
     valid_fraction)`` folds, drawn with ``split_seed``.
-
-    Example
-    -------
-    >>> cycles = [{"patient": str(i), "label": "normal"} for i in range(4)]
-    >>> cycles = [{**cycle, "side": "train"} for cycle in cycles]
-    >>> partitions, validation = hold_out_patients(cycles, 0.5, 0, 1)
-    >>> len(partitions["valid"]), validation
-    (2, 'validation on fold 0 of 2 of the training patients (split seed 1)')
     """
     if not 0 <= valid_fraction <= 0.5:
         raise ValueError(f"valid_fraction is {valid_fraction}, not in 0 to 0.5")
@@ -118,18 +109,7 @@ def check_published(
     expected: Mapping[str, Mapping[str, object]],
     found: Mapping[str, Mapping[str, object]],
 ) -> None:
-    """Refuses data whose counts are not the published ones.
-
-    Counts are by part of the database and fact; of those found there may be
-    more.
-
-    Example
-    -------
-    >>> expected = {"test": {"recordings": 381}}
-    >>> check_published("ICBHI", expected, {"test": {"recordings": 96}})
-    Traceback (most recent call last):
-    ValueError: not the published ICBHI: test recordings: expected 381, found 96
-    """
+    """Refuses data whose counts, by part and fact, are not the published ones."""
     differences = [
         f"{part} {fact}: expected {value}, found {found[part][fact]}"
         for part, facts in expected.items()
@@ -151,15 +131,9 @@ def name_data(
 ) -> dict[str, Any]:
     """What the summary says of the data's origin and completeness.
 
-    That is ``database``, ``recordings``, ``recordings_published`` (found, and
-    in the published database) and ``subset``, None if complete. ``is_patient``
-    tells whether the database can have a patient of that number: a result on
-    others (generated ones, say) must not look like one on the database.
-
-    Example
-    -------
-    >>> name_data("ICBHI 2017", 188, 920, ["101"], str.isdigit)["subset"]
-    '188 of 920 recordings'
+    ``subset`` is None if complete. ``is_patient`` tells whether the database
+    can have a patient of that number: a result on others (generated ones, say)
+    must not look like one on the database.
     """
     subset = f"{found} of {published} recordings"
     complete = found == published
@@ -178,18 +152,7 @@ def name_data(
 def check_manifests(
     manifests: Mapping[str, Entries], labels: Sequence[str] = LABELS
 ) -> None:
-    """Refuses partitions on which training or its scores would be undefined.
-
-    They are ``train``, ``valid``, which may be empty, and ``test``; the labels
-    are in order, normal first.
-
-    Example
-    -------
-    >>> normal = {"a": {"label": "normal"}}
-    >>> check_manifests({"train": normal, "valid": {}, "test": {}})
-    Traceback (most recent call last):
-    ValueError: no cycle is in the test manifest
-    """
+    """Refuses partitions on which training or its scores would be undefined."""
     for name in ("train", "test"):
         if not manifests[name]:
             raise ValueError(f"no cycle is in the {name} manifest")
@@ -220,17 +183,7 @@ def class_labels(num_classes: int) -> list[str]:
 
 
 def check_labels(labels: Sequence[str], origin: str) -> None:
-    """Refuses a model whose labels are not those that a manifest can have.
-
-    Example
-    -------
-    >>> check_labels(["wheeze", "normal"], "the run ce/1")
-    Traceback (most recent call last):
-    ...
-    ValueError: the run ce/1 has the labels ['wheeze', 'normal']: a database is \
-prepared with ('normal', 'crackle', 'wheeze', 'both') or ('normal', 'abnormal'), \
-in this order
-    """
+    """Refuses a model whose labels are not those that a manifest can have."""
     if tuple(labels) not in (LABELS, TWO_CLASSES):
         raise ValueError(
             f"{origin} has the labels {list(labels)}: a database is prepared"
@@ -242,12 +195,6 @@ def with_labels(manifest: Entries, labels: Sequence[str]) -> Entries:
     """A manifest of four classes with the labels of the problem at hand.
 
     If these are normal and abnormal, crackle, wheeze and both become abnormal.
-    A label that is neither among them nor to be merged is a ValueError.
-
-    Example
-    -------
-    >>> with_labels({"a": {"label": "wheeze"}}, ["normal", "abnormal"])
-    {'a': {'label': 'abnormal'}}
     """
     merged = {label: label for label in labels}
     if tuple(labels) == TWO_CLASSES:
@@ -266,12 +213,6 @@ def with_labels(manifest: Entries, labels: Sequence[str]) -> Entries:
 def count_labels(
     manifest: Entries, labels: Sequence[str] = LABELS
 ) -> list[int]:
-    """Number of cycles per label, in the order of the labels.
-
-    Example
-    -------
-    >>> count_labels({"a": {"label": "wheeze"}})
-    [0, 0, 1, 0]
-    """
+    """Number of cycles per label, in the order of the labels."""
     counts = Counter(entry["label"] for entry in manifest.values())
     return [counts[label] for label in labels]

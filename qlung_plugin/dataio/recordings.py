@@ -55,20 +55,6 @@ class Recording:
         Whether a file that holds less than its header says is read as far as
         it goes.
 
-    Attributes
-    ----------
-    sample_rate : int
-        In Hz.
-    frames : int
-        Its length, in samples.
-    channels : int
-        How many the file has.
-    promised : float
-        The length that its header says, in samples; ``frames``, if it says less
-        or none.
-    truncated : bool
-        Whether it holds less than its header says, or is damaged.
-
     Raises
     ------
     FileNotFoundError
@@ -234,20 +220,10 @@ class Recording:
         return True
 
     def locate(self, start: float, end: float) -> tuple[int, int]:
-        """The samples of a stretch, clipped to the recording.
+        """The samples of a stretch in seconds, clipped to the recording.
 
-        The preparation of a database and whoever uses a recording have their
-        cycles from here.
-
-        Arguments
-        ---------
-        start, end : float
-            In seconds.
-
-        Returns
-        -------
-        tuple of int
-            First sample, and the one after the last.
+        First sample, and the one after the last. The preparation of a database and
+        whoever uses a recording have their cycles from here.
         """
         first, stop = (
             round(min(max(time, 0.0), self.duration) * self.sample_rate)
@@ -256,42 +232,16 @@ class Recording:
         return first, stop
 
     def excess(self, end: float) -> float:
-        """How far a time lies past the end, in seconds.
-
-        Arguments
-        ---------
-        end : float
-            In seconds.
-
-        Returns
-        -------
-        float
-            0 if nothing is lost: up to half a sample.
-        """
+        """How far a time lies past the end, in seconds; 0 up to half a sample."""
         excess = end - self.duration
         return excess if excess * self.sample_rate > 0.5 else 0.0
 
     def read(self, start: float, end: float) -> torch.Tensor:
-        """Reads a stretch.
+        """Reads a stretch in seconds, ``[time]`` in float32, full scale at 1.
 
-        Of what can only be read from its start, the file stays open, and
-        stretches in their order are read in one go.
-
-        Arguments
-        ---------
-        start, end : float
-            In seconds.
-
-        Returns
-        -------
-        torch.Tensor
-            ``[time]``, float32, full scale at 1.
-
-        Raises
-        ------
-        ValueError
-            If nothing of it lies in the recording, or samples are missing,
-            damaged, not finite, or beyond all scales.
+        Of what can only be read from its start, the file stays open, and stretches
+        in their order are read in one go. Samples that are missing, damaged, not
+        finite, or beyond all scales are a ValueError.
         """
         first, stop = self.locate(start, end)
         if stop <= first:
@@ -305,18 +255,7 @@ class Recording:
             return stretches.read(first, stop)
 
     def blocks(self, samples: int) -> Iterator[torch.Tensor]:
-        """Reads everything, a block at a time.
-
-        Arguments
-        ---------
-        samples : int
-            Length of a block; the last may be shorter.
-
-        Yields
-        ------
-        torch.Tensor
-            ``[time]``, as :meth:`read` returns it, with its errors.
-        """
+        """Reads everything, so many samples at a time, as :meth:`read` does."""
         with self._open() as stretches:
             for first in range(0, self.frames, samples):
                 yield stretches.read(first, min(first + samples, self.frames))

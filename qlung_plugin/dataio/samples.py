@@ -21,20 +21,9 @@ SHORTEST = 0.1
 def check_samples(
     waveform: "torch.Tensor", path: Path | str, first: int, sample_rate: int
 ) -> None:
-    """Refuses a stretch that holds what no recording does.
+    """Refuses a stretch ``[time]`` that holds what no recording does.
 
-    A sample that is NaN, infinite, or above :data:`LARGEST` is a ValueError
-    that names the file and the time of the first one. The stretch ``[time]``
-    begins at the sample ``first``.
-
-    Example
-    -------
-    >>> import torch
-    >>> check_samples(torch.tensor([0.5, -1.0]), "a.wav", 0, 4000)
-    >>> check_samples(torch.tensor([0.5, torch.nan]), "a.wav", 8000, 4000)
-    Traceback (most recent call last):
-    ...
-    ValueError: a.wav holds NaN or infinite samples, the first at 2.00025 s
+    NaN, infinite, or above :data:`LARGEST`; ``first`` is where it begins.
     """
     # The energy shows it, much faster, unless there is very much of it.
     if waveform.dot(waveform) < LARGEST**2:

@@ -72,14 +72,10 @@ def read_corpus(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Reads the annotations of some partitions; opens no audio.
 
-    The partitions are of "train", "inter" and "intra". If strict, a recording
-    without annotation, or the reverse, is an error.
-
     Returns the annotated recordings that have audio, sorted by name: what
     :func:`parse_recording_name` says, ``recording``, ``device`` (None),
     ``partition``, ``wav``, and what :func:`read_annotation` gives as
-    ``annotation`` and ``events``. And what was odd but usable, as sentences
-    with counts.
+    ``annotation`` and ``events``. And what was odd but usable.
     """
     data_folder = Path(os.path.abspath(data_folder))
     warnings = Warnings(strict)
@@ -134,12 +130,6 @@ def parse_recording_name(name: str) -> dict[str, Any]:
     """A recording's "patient", "age" in years, "sex" (M or F) and "location".
 
     The last is in words where the database gives any.
-
-    Example
-    -------
-    >>> parse_recording_name("40638274_9.7_1_p1_1696")
-    {'patient': '40638274', 'age': 9.7, 'sex': 'F', 'location': \
-'left posterior'}
     """
     match = RECORDING.fullmatch(name)
     if match is None:
@@ -157,25 +147,12 @@ def parse_recording_name(name: str) -> dict[str, Any]:
 def read_annotation(
     path: Path | str,
 ) -> tuple[str | None, list[dict[str, Any]]]:
-    """Reads the annotation of one recording, and its events.
-
-    The former is such as "Poor Quality", or None.
+    """Reads the annotation of one recording, such as "Poor Quality", and events.
 
     The JSON has `record_annotation` (or `recording_annotation`, or neither) and
     the list `event_annotation` of `start` and `end` in milliseconds, as texts
     or as numbers, and `type`. The events have ``type``, ``start`` and ``end``
-    in seconds, and ``where``, their place. What is malformed is a ValueError.
-
-    Example
-    -------
-    >>> import json
-    >>> path = getfixture("tmp_path") / "40638274_9.7_1_p1_1696.json"
-    >>> event = {"start": "342", "end": "2515", "type": "Normal"}
-    >>> content = {"record_annotation": "Normal", "event_annotation": [event]}
-    >>> _ = path.write_text(json.dumps(content))
-    >>> annotation, events = read_annotation(path)
-    >>> annotation, events[0]["end"]
-    ('Normal', 2.515)
+    in seconds, and ``where``, their place.
     """
     content = read_json(path)
     content = content if isinstance(content, dict) else {}

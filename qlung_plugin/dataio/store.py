@@ -45,20 +45,11 @@ NAMED = 5  # damaged cycles, in a warning
 
 
 class CycleStore:
-    """Tensors by cycle id, memory-mapped from a folder.
+    """Tensors by cycle id, memory-mapped from a folder of :func:`store_cycles`.
 
-    The first dimension may differ between cycles, the others not.
-
-    Arguments
-    ---------
-    folder : str or Path
-        What :func:`store_cycles` wrote.
-
-    Raises
-    ------
-    ValueError
-        If the index is not as it was written, or the values are missing or of
-        another size. Whether they are the same, :meth:`find_damaged` tells.
+    The first dimension may differ between cycles, the others not. An index that
+    is not as it was written, or values that are missing or of another size, are
+    a ValueError. Whether they are the same, :meth:`find_damaged` tells.
     """
 
     def __init__(self, folder: Path | str):
@@ -101,15 +92,10 @@ class CycleStore:
         return CycleStore, (self.folder,)
 
     def find_damaged(self) -> list[str]:
-        """Reads all values and compares their checksums.
+        """The cycles whose values are not what was written, by their checksums.
 
         At four gigabytes a second on one core, and the first epoch finds them in
         memory.
-
-        Returns
-        -------
-        list of str
-            The cycles whose values are not what was written.
         """
         return [
             cycle

@@ -59,9 +59,8 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
     That is the class, attributes, and digests of tensors, recursively.
     Persistent buffers are left out: what was fitted after construction is
-    there, see :class:`qlung_plugin.dataio.cycles.CycleMeasurements`. Of an
-    attribute that is no plain data, only the class is there, or its name if it
-    has one.
+    there. Of an attribute that is no plain data, only the class is there, or
+    its name if it has one.
     """
     skipped = set(vars(nn.Module())) | {"training"}
     saved = module.state_dict()

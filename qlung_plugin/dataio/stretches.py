@@ -22,27 +22,10 @@ from qlung_plugin.dataio.samples import check_samples
 class Stretches:
     """A file of sound, open to read stretches of it as one channel.
 
-    Where nothing can be looked for, what was read of the last stretch is kept:
-    the next one may overlap it.
-
-    Arguments
-    ---------
-    path : str or Path
-        The file. It is opened when it is read, or by ``with``; for errors, see
-        :func:`qlung_plugin.dataio.decoders.open_decoder`.
-    frames : int
-        Its length in samples, or how much of it is to be read.
-    chosen : sequence of int
-        The channels, from 0, of which the mean is read.
-
-    Example
-    -------
-    >>> import soundfile
-    >>> path = getfixture("tmp_path") / "a.wav"
-    >>> soundfile.write(path, [0.0, 0.5, 0.25], 4000)
-    >>> with Stretches(path, 3) as stretches:
-    ...     stretches.read(1, 3)
-    tensor([0.5000, 0.2500])
+    It is opened when it is read, or by ``with``. ``frames`` is its length in
+    samples, or how much of it is to be read; of the ``chosen`` channels, from 0,
+    the mean is read. Where nothing can be looked for, what was read of the last
+    stretch is kept: the next one may overlap it.
     """
 
     def __init__(
@@ -78,11 +61,7 @@ class Stretches:
         self._first = self._place = place
 
     def read(self, first: int, stop: int) -> torch.Tensor:
-        """Samples ``[time]`` of a stretch, float32, full scale at 1.
-
-        If samples are missing, damaged, not finite, or beyond all scales, there
-        is a ValueError.
-        """
+        """Samples ``[time]`` of a stretch, float32, full scale at 1."""
         waveform = torch.from_numpy(self.samples(first, stop))
         check_samples(waveform, self.path, first, self.decoder.sample_rate)
         return waveform
