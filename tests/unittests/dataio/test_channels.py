@@ -5,19 +5,15 @@ Authors
 """
 
 import logging
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from qlung_plugin.dataio.recordings import LOOKS, Recording
-from tests.unittests.recording_checks import breaths, make_model
+from tests.unittests.recording_checks import breaths
 
 RATE = 4000
-CASES = Path(os.environ.get("QLUNG_DATA", "/nowhere")).parent / "cases"
 
 
 def noise(seconds, seed):
@@ -51,23 +47,14 @@ def test_copies_are_averaged_without_a_word(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("silence", ["zero", "constant", "hum"])
+@pytest.mark.parametrize("silence", [0.0, 0.5, 1e-3 * noise(10, 1)])
 def test_a_silent_channel_takes_nothing_from_the_other(
     tmp_path, sound, silence, caplog
 ):
     """Half the level would be another quality."""
-    other = {
-        "zero": 0 * sound,
-        "constant": 0 * sound + 0.5,
-        "hum": 1e-3 * noise(10, 1),
-    }[silence]
-    path = write(tmp_path / "a.wav", other, sound)
+    path = write(tmp_path / "a.wav", 0 * sound + silence, sound)
     assert np.allclose(Recording(path).read(0, 10), sound, atol=1e-6)
-    assert not caplog.records
-
-
-def test_silence_of_all_channels_is_silence(tmp_path, sound, caplog):
-    path = write(tmp_path / "a.wav", 0 * sound, 0 * sound)
+    write(path, 0 * sound, 0 * sound)
     assert not Recording(path).read(0, 10).any()
     assert not caplog.records
 
@@ -79,15 +66,11 @@ def test_channels_that_cancel_are_refused(tmp_path, sound, suffix, rest):
     other = -sound + rest * noise(10, 1)
     path = tmp_path / f"a.{suffix}"
     write(path, sound, other, subtype="PCM_16")
-    model = make_model()
-    with pytest.raises(ValueError, match="cancel.*--channel N") as raised:
-        model.classify_file(path, "windows")
-    assert str(path) in str(raised.value)
+    with pytest.raises(ValueError, match=f"{path}.*cancel.*--channel N"):
+        Recording(path)
     for channel, expected in ((1, sound), (2, other)):
         read = Recording(path, channel=channel).read(0, 10)
         assert np.allclose(read, expected, atol=1e-4)
-    summary = model.classify_file(path, "windows", channel=2).summary
-    assert summary["channel"] == 2 and summary["unusable_count"] == 0
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac"])
@@ -135,21 +118,3 @@ def test_long_recordings_are_looked_at_all_over(tmp_path, monkeypatch, caplog):
     Recording(path)
     assert len(sizes) == LOOKS and sum(sizes) == LOOKS * RATE
     assert len(caplog.records) == 1
-
-
-def test_what_is_not_finite_is_told_where_it_is_read(tmp_path, sound):
-    other = sound.copy()
-    other[100] = np.nan
-    path = write(tmp_path / "a.wav", sound, other)
-    with pytest.raises(ValueError, match="NaN or infinite samples.*0.025 s"):
-        Recording(path).read(0, 10)
-    assert Recording(path, channel=1).read(0, 10).isfinite().all()
-
-
-@pytest.mark.skipif(not CASES.is_dir(), reason="needs the cases")
-def test_case():
-    path = CASES / "stereo_inverted.wav"
-    with pytest.raises(ValueError, match="stereo_inverted.wav.*cancel"):
-        Recording(path)
-    left, right = (Recording(path, channel=c).read(0, 20) for c in (1, 2))
-    assert torch.equal(left, -right) and left.any()

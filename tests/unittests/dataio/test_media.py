@@ -11,11 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from qlung_plugin.cli.main import main
 from qlung_plugin.dataio.decoders import MEDIA
-from qlung_plugin.dataio.finding import find_recordings
+from qlung_plugin.dataio.finding import SUFFIXES
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.quality import make_measures, measure_recording
 from tests.unittests.recording_checks import breaths
 
 # Codec and rate in Hz by suffix; None: lossless.
@@ -61,11 +59,6 @@ def encode(path, codec, rate, samples):
     return path
 
 
-@pytest.fixture
-def without_av(monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-
-
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_what_phones_and_browsers_write(tmp_path, suffix):
     codec, rate, delay = FORMATS[suffix]
@@ -86,8 +79,6 @@ def test_what_phones_and_browsers_write(tmp_path, suffix):
         level = whole[: 8 * rate].reshape(32, -1).square().mean(1).sqrt()
         expected = samples[: 8 * rate].reshape(32, -1).std(axis=1)
         assert np.corrcoef(level, expected)[0, 1] > 0.8
-    (row,) = measure_recording(make_measures(), path)
-    assert row["end"] == recording.duration
 
 
 def test_stereo_of_a_phone(tmp_path):
@@ -125,15 +116,13 @@ def test_truncated_media_are_named(tmp_path):
     assert rest.truncated and 4 < rest.duration < 5
 
 
-@pytest.mark.parametrize("suffix", [".m4a", ".webm", ".amr", ".wma", ".mp4"])
 @pytest.mark.parametrize("content", [b"", b"no sound" * 100, bytes(5000)])
-def test_media_that_are_none(tmp_path, suffix, content):
+def test_media_that_are_none(tmp_path, content):
     pytest.importorskip("av")
-    path = tmp_path / f"a{suffix}"
+    path = tmp_path / "a.m4a"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is not readable as audio") as raised:
+    with pytest.raises(ValueError, match=f"{path} is not readable as audio"):
         Recording(path)
-    assert str(path) in str(raised.value)
 
 
 def test_film_without_sound(tmp_path):
@@ -166,33 +155,24 @@ def test_no_other_file_is_opened(tmp_path):
             Recording(path)
 
 
-def test_what_to_install_is_said(tmp_path, without_av, capsys):
+def test_what_to_install_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
     path = tmp_path / "breath.m4a"
     path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
-    with pytest.raises(
-        ValueError, match=r'pip install "qlung_plugin\[media\]"'
-    ):
+    with pytest.raises(ValueError, match=r'install "qlung_plugin\[media\]"'):
         Recording(path)
     # What soundfile reads, it reads; and what is no media needs no decoder.
     soundfile.write(tmp_path / "b.wav", breaths(2, 4000), 4000)
+    assert Recording(tmp_path / "b.wav").duration == 2
     (tmp_path / "c.wav").write_text("no audio")
-    assert main(["quality", str(tmp_path)]) == 1
-    out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 2
-    assert err.count("qlung_plugin[media]") == 1
-    assert "qlung: 2 of 3 recordings failed" in err.splitlines()
+    with pytest.raises(ValueError, match=r"audio \((?!.*install)"):
+        Recording(tmp_path / "c.wav")
 
 
 @pytest.mark.parametrize("name", ["breath.zsa", "breath.E4K"])
 def test_what_only_its_maker_reads(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(bytes(range(256)) * 10)
-    assert find_recordings([tmp_path]).recordings == [path]
+    assert {path.suffix.lower()} | MEDIA <= SUFFIXES
     with pytest.raises(ValueError, match="3M Littmann.*export it as WAV"):
         Recording(path)
-
-
-def test_folders_are_searched_for_all_that_is_read(tmp_path):
-    for suffix in MEDIA:
-        (tmp_path / f"a{suffix}").touch()
-    assert len(find_recordings([tmp_path]).recordings) == len(MEDIA)

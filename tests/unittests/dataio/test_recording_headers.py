@@ -12,9 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from qlung_plugin.dataio.folders import Warnings
 from qlung_plugin.dataio.headers import read_extent
-from qlung_plugin.dataio.locating import read_headers
 from qlung_plugin.dataio.recordings import Recording
 from tests.unittests.recording_checks import breaths
 
@@ -60,11 +58,9 @@ def test_every_format(tmp_path, kind, subtype):
         if kind in WITHOUT_LENGTH:
             assert Recording(path).duration < 0.95 * intact.duration
             continue
-        with pytest.raises(
-            ValueError, match="is truncated|not readable as audio"
-        ) as raised:
+        message = f"{path} is (truncated|not readable as audio)"
+        with pytest.raises(ValueError, match=message) as raised:
             Recording(path)
-        assert str(path) in str(raised.value)
         if "can be read" in str(raised.value) and share > 0.25:
             assert "allow_truncated=True" in str(raised.value)
             rest = Recording(path, allow_truncated=True)
@@ -155,39 +151,17 @@ def test_more_than_two_gigabytes(tmp_path, suffix, size):
     assert f"header says {size / 2 / RATE:,.6g} s" in str(raised.value)
 
 
-def test_more_than_four_gigabytes(tmp_path):
+@pytest.mark.parametrize("size", [5 * 2**30, 2**63 + 2**40])
+def test_more_than_four_gigabytes(tmp_path, size):
     path = tmp_path / "a.rf64"
     content = write(path, subtype="PCM_16")
     old = (2 * RATE * SECONDS).to_bytes(8, "little")
     assert content.count(old) == 1
-    path.write_bytes(content.replace(old, (5 * 2**30).to_bytes(8, "little")))
-    with pytest.raises(ValueError, match=r"header says 335,544 s, and 6 s"):
-        Recording(path)
-
-
-def test_more_than_any_file_has(tmp_path):
-    path = tmp_path / "a.rf64"
-    content = write(path, subtype="PCM_16")
-    old = (2 * RATE * SECONDS).to_bytes(8, "little")
-    path.write_bytes(
-        content.replace(old, (2**63 + 2**40).to_bytes(8, "little"))
-    )
+    path.write_bytes(content.replace(old, size.to_bytes(8, "little")))
     extent = read_extent(path)
-    assert extent.promised == 2**63 + 2**40 and extent.held < len(content)
+    assert extent.promised == size and extent.held < len(content)
     with pytest.raises(ValueError, match=r"a\.rf64 "):
         Recording(path)
-
-
-def test_a_preparation_tells_too(tmp_path):
-    """Corpora of speech call NIST files .wav."""
-    path = tmp_path / "a.wav"
-    content = write(path, format="NIST")
-    warnings = Warnings()
-    read_headers([path], warnings)
-    assert not warnings
-    cut(path, content, 0.5)
-    assert read_headers([path], warnings)[path].promised == SECONDS * RATE
-    assert "truncated" in str(warnings)
 
 
 @pytest.mark.parametrize("name", ["a.raw", "a.RAW"])
