@@ -21,12 +21,10 @@ from qlung_plugin.lobes.quality import (
     FlatnessScore,
     LearnedQualityScore,
     ManifestQuality,
-    QualityMeasure,
     SNRScore,
     WeightedQuality,
 )
 from qlung_plugin.processing.cycles import resample
-from qlung_plugin.training.checkpoints import CompleteCheckpointer
 from speechbrain.dataio.dataio import load_data_json
 
 RATE = 4000
@@ -176,51 +174,31 @@ def test_as_a_recipe_asks(block, build, manifests, expected, tmp_path):
     )
     assert list(quality) == [f"{r}_{i}" for r in "ab" for i in range(4)]
     assert quality == pytest.approx(expected[block], abs=1e-4)
-    patients = None
-    if block == "weighted":
-        patients = sorted(LEARNED.supervision["patients"])
-    supervision = hparams["quality"].supervision or {"patients": None}
-    assert supervision["patients"] == patients
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_a_training_goes_on_with_its_quality(block, build, manifests, tmp_path):
-    hparams = build(block)
+def test_a_training_goes_on_with_its_quality(build, manifests, tmp_path):
+    hparams = build("weighted")
     arguments = manifests.values(), tmp_path / "cache"
     before = cycle_quality(
         hparams["quality"], *arguments, fit_on=manifests["train"]
     )
-    assert isinstance(hparams["checkpointer"], CompleteCheckpointer)
     hparams["checkpointer"].save_checkpoint(meta={"epoch": 1})
-    again = build(block)
+    again = build("weighted")
     again["checkpointer"].recover_if_possible()
     assert cycle_quality(again["quality"], *arguments) == before
 
 
-def test_weights_are_overridden_as_any_argument(build, tmp_path):
-    build("weighted")
-    text = (tmp_path / "train.yaml").read_text()
-    weights = "quality: {weights: [0, 3, 1]}"
-    assert load_hyperpyyaml(text, weights)["quality"].weights == (0, 0.75, 0.25)
-
-
 def test_each_measure_is_stored_once(manifests, tmp_path):
+    cache = tmp_path / "cache"
+
     def score(*measures):
-        weights = [1] * len(measures)
-        cycle_quality(
-            WeightedQuality(list(measures), weights),
-            [*manifests.values()],
-            cache,
-        )
+        measure = WeightedQuality(list(measures), [1] * len(measures))
+        cycle_quality(measure, manifests.values(), cache)
         return {path.name for path in cache.glob("CycleMeasurements-*")}
 
-    cache = tmp_path / "cache"
     first = score(SNRScore(8000), ClippingScore(8000))
     assert len(first) == 2
-    assert (
-        score(ClippingScore(8000), SNRScore(8000), FlatnessScore(8000)) > first
-    )
-    assert len(score(FlatnessScore(8000))) == 3
+    assert len(score(ClippingScore(8000), FlatnessScore(8000)) - first) == 1
 
 
 @pytest.mark.parametrize("block", ["constant", "column"])
@@ -232,58 +210,16 @@ def test_no_waveform_is_read(block, build, manifests, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_entries_without_the_column(manifests, tmp_path):
-    del (
-        manifests["test"]["b_1"]["expert_mark"],
-        manifests["test"]["b_2"]["label"],
-    )
-    manifests["test"]["b_3"]["expert_mark"] = 1.5
-    message = "2 of 8 .* as 'expert_mark': b_1 has None"
-    with pytest.raises(ValueError, match=message):
-        cycle_quality(
-            ManifestQuality("expert_mark"), manifests.values(), tmp_path
-        )
-
-
 def test_a_measure_that_is_not_fitted(manifests, tmp_path):
     measure = AudioQualityScore(8000, normalisation="fitted")
     with pytest.raises(RuntimeError, match="not fitted"):
         cycle_quality(measure, manifests.values(), tmp_path)
 
 
-@pytest.mark.parametrize("key", ["expert_mark", "sample_rate"])
-@pytest.mark.parametrize(
-    "measure", [ManifestQuality("expert_mark"), ClippingScore(8000)]
-)
-def test_two_cycles_of_one_name(measure, key, manifests, tmp_path):
-    entry = manifests["train"]["a_0"]
-    manifests["test"]["a_0"] = {**entry, key: 0.75}
+def test_two_cycles_of_one_name(manifests, tmp_path):
+    entry, measure = manifests["train"]["a_0"], ManifestQuality("expert_mark")
+    manifests["test"]["a_0"] = entry
+    assert len(cycle_quality(measure, manifests.values(), tmp_path)) == 8
+    manifests["test"]["a_0"] = {**entry, "expert_mark": 0.75}
     with pytest.raises(ValueError, match="two cycles a_0"):
         cycle_quality(measure, manifests.values(), tmp_path)
-
-
-def test_one_cycle_in_two_manifests(manifests, tmp_path):
-    manifests["test"]["a_0"] = manifests["train"]["a_0"]
-    quality = cycle_quality(
-        ManifestQuality("expert_mark"), manifests.values(), tmp_path
-    )
-    assert len(quality) == 8
-
-
-class Loudness(QualityMeasure):
-    """A measure of one's own needs to know of nothing else."""
-
-    def measure_valid(self, signal):
-        return signal.centred.abs().amax(dim=-1, keepdim=True).repeat(1, 3)
-
-    def score(self, measurements):
-        return measurements.mean(dim=-1).clamp(0, 1).nan_to_num(nan=0.0)
-
-
-def test_a_measure_of_ones_own(manifests, heard, tmp_path):
-    measure = WeightedQuality([SNRScore(8000), Loudness(8000)], [1, 3])
-    ratio, loudness = heard(SNRScore(8000)), heard(Loudness(8000))
-    quality = cycle_quality(measure, manifests.values(), tmp_path / "cache")
-    assert quality == pytest.approx(
-        {c: 0.25 * ratio[c] + 0.75 * loudness[c] for c in ratio}, abs=1e-6
-    )
