@@ -111,25 +111,19 @@ def test_a_csv_as_programs_write_it(recording, annotate, content):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", "", "needs the columns start and end"),
         ("a.csv", "start;end\n1;2\n", "separated by commas"),
-        ("a.csv", "begin,end\n1,2\n", "needs the columns start and end"),
+        ("a.csv", "start,end,start\n1,2,3\n", "several columns start"),
         ("a.csv", "start,end\n1\n", "a.csv:2: start or end is missing"),
         ("a.csv", "start,end\n1,2\n1,x\n", "a.csv:3: 'x' is not a number"),
-        ("a.csv", "start,end\nnan,2\n", "a.csv:2: 'nan' is not a number"),
         ("a.csv", "start,end\n\xe9,2\n".encode("latin-1"), "a.csv:2"),
         ("a.csv", "recording,start,end\nb,1,2\n", "no cycle of 101_1b1"),
         ("a.csv", f"start,end\n1,{'2' * 200_000}\n", "not readable as CSV"),
-        ("a.csv", f"start,{'end' * 50_000}", "not readable as CSV"),
-        ("a.txt", "0.5 2.0\n", "a.txt:1: 2 fields, not 4"),
-        ("a.json", "[]", "no list 'event_annotation'"),
         ("a.xml", "<a/>", "is no annotation: expected is .txt, .json, .csv"),
         ("a.csv", "start,end\n2,2\n", "cycle 1: from 2 to 2 s is no stretch"),
         ("a.csv", "start,end\n1,2\n3,1\n", "cycle 2: from 3 to 1 s is no"),
         ("a.csv", "start,end\n10,12\n", "has no sample of .*10 s long"),
         ("a.csv", "start,end\n1,1.00001\n", "has no sample of"),
         ("a.csv", "start,end\n9,10.2\n", "ends past the end of .*10 s long"),
-        ("a.csv", "start,end\n0,99\n", "ends past the end of .*10 s long"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(
@@ -181,34 +175,33 @@ def test_times_may_be_given(recording):
 
 
 @pytest.mark.parametrize(
-    "cycle",
-    [(1, math.nan), (math.nan, 1), (1, math.inf), (-1, 2), (2, 1), (99, 100)],
+    "cycle, message",
+    [
+        ((1, math.nan), "no stretch of time"),
+        ((1, math.inf), "no stretch of time"),
+        ((-1, 2), "no stretch of time"),
+        (3.0, "no start and end in seconds"),
+        ((1, 2, 3), "no start and end in seconds"),
+        (("a", 2), "no start and end in seconds"),
+    ],
 )
-def test_times_that_are_none_are_refused(recording, cycle):
-    with pytest.raises(ValueError, match="the cycles given, cycle 2"):
+def test_times_that_are_none_are_refused(recording, cycle, message):
+    with pytest.raises(ValueError, match=f"given, cycle 2: .* is {message}"):
         find_cycles(recording, [(0, 1), cycle])
 
 
-@pytest.mark.parametrize("cycle", [3.0, (1,), (1, 2, 3), ("a", 2), None])
-def test_what_is_no_pair_of_times_is_refused(recording, cycle):
-    with pytest.raises(ValueError, match="is no start and end in seconds"):
-        find_cycles(recording, [cycle])
-
-
-@pytest.mark.parametrize("cycles", [None, "auto"])
 @pytest.mark.parametrize(
     "suffix, content",
-    [(".txt", ICBHI), (".json", sprsound(TIMES)), (".csv", CSV)],
+    [(".TXT", ICBHI), (".json", sprsound(TIMES)), (".csv", CSV)],
 )
-@pytest.mark.parametrize("change", [str.lower, str.upper])
-def test_the_annotation_beside_a_recording(
-    recording, cycles, suffix, content, change
-):
-    path = recording.path.with_suffix(change(suffix))
+def test_the_annotation_beside_a_recording(recording, suffix, content):
+    path = recording.path.with_suffix(suffix)
     path.write_text(content)
-    found = find_cycles(recording, cycles)
+    found = find_cycles(recording)
     assert found.times == TIMES
     assert found.source == str(path)
+    assert find_cycles(recording, "auto") == found
+    assert find_cycles(recording, "segmentation").source == "segmentation"
 
 
 def test_a_name_with_dots(tmp_path):
@@ -226,36 +219,21 @@ def test_without_annotation_it_is_segmented(recording):
     assert found == find_cycles(recording, "segmentation")
 
 
-def test_segmentation_may_be_asked_for(recording):
-    recording.path.with_suffix(".csv").write_text(CSV)
-    assert find_cycles(recording, "segmentation").source == "segmentation"
-
-
-def test_a_folder_of_annotations(recording, annotate, tmp_path):
-    annotate(CSV, f"annotations/{NAME}.csv")
-    annotate("start,end\n1,2\n", f"annotations/x{NAME}.csv")
-    assert find_cycles(recording, tmp_path / "annotations").times == TIMES
-
-
-def test_a_folder_is_searched_at_any_depth(recording, annotate, tmp_path):
+def test_a_folder_is_searched_at_any_depth(annotate, tmp_path):
+    """Also for a name that looks like a pattern."""
+    recording = make_recording(tmp_path, "a[1]*.wav")
     folder = tmp_path / "annotations"
-    path = annotate(ICBHI, f"annotations/a/b/{NAME}.txt")
-    annotate("no annotation", f"annotations/a/{NAME}.log")
-    annotate("start,end\n1,2\n", f"annotations/c/{NAME}.old.csv")
+    path = annotate(ICBHI, "annotations/a/b/a[1]*.txt")
+    annotate("no annotation", "annotations/a/a[1]*.log")
+    annotate("start,end\n1,2\n", "annotations/c/a[1]*.old.csv")
+    annotate("start,end\n1,2\n", "annotations/c/a1.csv")
     assert find_cycles(recording, folder).source == str(path)
     # The one that lies directly in it comes first; others are not chosen from.
-    annotate(ICBHI, f"annotations/d/{NAME}.txt")
+    annotate(ICBHI, "annotations/d/a[1]*.txt")
     with pytest.raises(ValueError, match="2 annotations of .*; name one"):
         find_cycles(recording, folder)
-    direct = annotate(CSV, f"annotations/{NAME}.csv")
+    direct = annotate(CSV, "annotations/a[1]*.csv")
     assert find_cycles(recording, folder).source == str(direct)
-
-
-def test_a_name_that_looks_like_a_pattern(tmp_path, annotate):
-    recording = make_recording(tmp_path, "a[1]*.wav")
-    annotate("start,end\n1,2\n", "annotations/deep/a1.csv")
-    annotate(CSV, "annotations/deep/a[1]*.csv")
-    assert find_cycles(recording, tmp_path / "annotations").times == TIMES
 
 
 def test_what_is_not_there(recording, tmp_path):
@@ -286,12 +264,6 @@ def test_windows_cover_a_recording(duration, length, hop):
     assert (starts[1:] <= ends[:-1] + 1e-9).all()
 
 
-def test_windows_of_whole_hops_are_not_repeated():
-    assert list(Windows(16)) == [(0, 8), (4, 12), (8, 16)]
-    assert list(Windows(8)) == [(0, 8)]
-    assert list(Windows(3)) == [(0, 3)]
-
-
 def test_windows_of_a_million_years_are_not_made_before_they_are_read():
     years = Windows(1e6 * 365 * 86400)
     assert years[0] == (0, 8)
@@ -301,7 +273,7 @@ def test_windows_of_a_million_years_are_not_made_before_they_are_read():
         years[len(years)]
 
 
-@pytest.mark.parametrize("rate", [4000, 7919, 11025])
+@pytest.mark.parametrize("rate", [4000, 7919])
 def test_segmentation_does_not_depend_on_the_blocks(
     tmp_path, monkeypatch, rate
 ):
@@ -313,13 +285,10 @@ def test_segmentation_does_not_depend_on_the_blocks(
     assert blocks.times == whole.times
     assert blocks.confidence == pytest.approx(whole.confidence, abs=1e-6)
     assert whole.times[-1][1] <= recording.duration
-
-
-def test_a_block_of_a_few_samples(tmp_path, monkeypatch):
-    monkeypatch.setattr(cycle_sources, "BLOCK", 2.0)
-    recording = make_recording(tmp_path, seconds=4.0005, rate=4000)
-    found = segment_recording(recording)
-    assert 4 - 0.6 < found.times[-1][1] <= recording.duration
+    # The last block may be a few samples.
+    recording = make_recording(tmp_path, seconds=7.0005, rate=rate)
+    end = segment_recording(recording).times[-1][1]
+    assert 7 - 0.6 < end <= recording.duration
 
 
 @pytest.mark.parametrize("samples", [1, 10, 3000])
@@ -347,12 +316,11 @@ def test_annotations_are_read_without_speechbrain(recording, annotate):
     paths = [
         annotate(CSV),
         annotate(sprsound(TIMES), "a.json"),
-        annotate("0.5 2 0 0\n2 3 1 0\n", "a.txt"),
-        "windows",
+        annotate(ICBHI, "a.txt"),
     ]
     command = [sys.executable, "-c", script, recording.path, *paths]
     output = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert output.stdout.split() == ["2", "2", "2", "2", "set()"]
+    assert output.stdout.split() == ["2", "2", "2", "set()"]
 
 
 def test_real_annotations_of_icbhi(real_data):
@@ -366,30 +334,17 @@ def test_real_annotations_of_icbhi(real_data):
         assert np.array(cycles.times) == pytest.approx(expected, abs=0.1)
 
 
-def test_real_annotations_of_sprsound(real_data):
-    folder = real_data / "sprsound"
-    annotations = folder / "test_json"
-    paths = sorted((folder / "test_wav").glob("*.wav"))[:40]
-    for path in paths:
-        file = annotations / "intra_test_json" / f"{path.stem}.json"
-        events = json.loads(file.read_text("utf-8"))["event_annotation"]
-        # The folder above it is searched.
-        found = find_cycles(Recording(path), annotations)
-        expected = [float(event["start"]) / 1000 for event in events]
-        assert [start for start, _ in found.times] == pytest.approx(expected)
-
-
 def test_real_breaths_are_counted(real_data):
     """On the side that the segmentation was made with: no worse than then.
 
     Without the period the number of cycles is off by 2.8, and by 4.2 if all
     have the median length.
     """
-    errors = []
     cycles, _, _ = read_corpus(real_data / "icbhi_sc")
     counts = Counter(c["wav"] for c in cycles if c["side"] == "train")
-    for path, annotated in counts.items():
-        found = find_cycles(Recording(path), "segmentation")
-        errors.append(abs(len(found.times) - annotated))
+    errors = [
+        abs(len(segment_recording(Recording(path)).times) - annotated)
+        for path, annotated in counts.items()
+    ]
     assert len(errors) == 92
     assert np.mean(errors) < 2.2

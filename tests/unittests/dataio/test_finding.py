@@ -25,12 +25,13 @@ def names(found, folder):
 
 
 def test_what_may_be_audio_is_found(folder):
+    """But for what is hidden; files are taken as they are."""
+    (folder / ".trash").mkdir()
+    (folder / ".trash" / "c.wav").touch()
+    (folder / "._b.wav").touch()
     found = find_recordings([folder])
     assert names(found, folder) == ["a.M4A", "b.wav", "deep/c.zsa"]
     assert found.unreachable == found.repeated == []
-
-
-def test_files_are_taken_as_they_are(folder):
     found = find_recordings([folder / "notes.txt", str(folder / "b.wav")])
     assert names(found, folder) == ["notes.txt", "b.wav"]
 

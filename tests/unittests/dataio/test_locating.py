@@ -4,8 +4,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import os
-
 import numpy as np
 import pytest
 import soundfile
@@ -45,8 +43,9 @@ def stretches(cycles):
     return [(c["start"] / RATE, c["stop"] / RATE) for c in cycles]
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac"])
-@pytest.mark.parametrize("rate", [4000, 11025, 44100])
+@pytest.mark.parametrize(
+    "suffix, rate", [("wav", 4000), ("flac", 11025), ("wav", 44100)]
+)
 def test_training_and_use_cut_alike(tmp_path, suffix, rate):
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, breaths(SECONDS, rate), rate)
@@ -74,42 +73,15 @@ def test_what_ends_within_a_page_is_counted(tmp_path):
     recording = read_headers([path], warnings)[path]
     assert recording.truncated and recording.frames < 9 * 8000
     (warning,) = warnings
-    assert f"{path} ({recording.duration:.4g}" in warning
-    assert "truncated" in warning
-    with pytest.raises(ValueError, match="1 recordings truncated"):
-        read_headers([path], Warnings(strict=True))
-
-
-@pytest.mark.parametrize("rate", [400, 200_000])
-def test_rates_of_no_stethoscope_are_refused(tmp_path, rate):
-    """As they are in use: a model trained on them could never be used."""
-    path = tmp_path / "a.wav"
-    soundfile.write(path, breaths(1, rate), rate)
-    with pytest.raises(ValueError, match=f"{path} has {rate} Hz"):
-        read_headers([path], Warnings())
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>not found</html>", b"RIFF" + bytes(100)]
-)
-def test_what_is_no_audio_is_named(wav, content):
-    wav.write_bytes(content)
-    with pytest.raises(ValueError, match=f"{wav} is not readable as audio"):
-        read_headers([wav], Warnings())
+    assert f"truncated or damaged: {path} ({recording.duration:.4g}" in warning
 
 
 def test_what_is_no_mono_recording_is_named(wav):
-    """A FIFO is not waited for."""
-    content = wav.read_bytes()
-    wav.write_bytes(content[:44])
-    with pytest.raises(ValueError, match=f"{wav} holds no sample"):
-        read_headers([wav], Warnings())
     soundfile.write(wav, np.full((4000, 2), [0.5, 0.1]), RATE)
     with pytest.raises(ValueError, match=f"{wav}: 2 channels, mix down"):
         read_headers([wav], Warnings())
-    wav.unlink()
-    os.mkfifo(wav)
-    with pytest.raises(FileNotFoundError, match=f"{wav} is no file"):
+    wav.write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match=f"{wav} is not readable as audio"):
         read_headers([wav], Warnings())
 
 
