@@ -13,7 +13,6 @@ import pytest
 import soundfile
 
 from qlung_plugin.dataio.icbhi import read_corpus
-from qlung_plugin.dataio.icbhi_tables import read_demographics
 from qlung_plugin.dataio.partitions import count_cycles
 from qlung_plugin.processing.segmentation import LOWEST_RATE
 from recipes.ICBHI.icbhi_prepare import prepare_icbhi
@@ -23,18 +22,12 @@ LABELS = ("normal", "crackle", "wheeze", "both")
 
 @pytest.fixture
 def subset(real_data):
-    return existing(real_data / "icbhi_sc")
+    return real_data / "icbhi_sc"
 
 
 @pytest.fixture
 def annotations(real_data):
-    return existing(real_data / "icbhi_annotations")
-
-
-def existing(path):
-    if not path.exists():
-        pytest.skip(f"there is no {path}")
-    return path
+    return real_data / "icbhi_annotations"
 
 
 def read_manifest(output, name):
@@ -45,18 +38,6 @@ def count(cycles, side):
     found = count_cycles([c for c in cycles if c["side"] == side])
     counts = tuple(found["counts"][label] for label in LABELS)
     return found["recordings"], found["patients"], counts
-
-
-def test_demographics_with_commas(real_data):
-    cases = real_data.parent / "cases"
-    path = existing(cases / "demographic_info_commas.txt")
-    assert read_demographics(path) == (
-        {
-            "101": {"age": 3.0, "sex": "F"},
-            "102": {"age": 0.75, "sex": "F"},
-        },
-        [],
-    )
 
 
 # The single-channel subset

@@ -37,9 +37,7 @@ def test_a_recording_name_has_five_parts():
 @pytest.mark.parametrize(
     "name",
     [
-        "",
         "filename_format",
-        "226_1b1_Pl_mc",
         "226_1b1_Pl_xc_LittC2SE",
         "226_1b1_Pl_mc_LittC2SE.wav",
         "._226_1b1_Pl_mc_LittC2SE",
@@ -61,18 +59,9 @@ def test_the_label_is_crackle_plus_twice_wheeze(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"0.5 1.5 1 0\n",
-        b"\n  \n0.5\t1.5\t1\t0",
-        b"0.5\t1.5\t1\t0\r\n\r\n",
-        b"\xef\xbb\xbf0.5\t1.5\t1\t0\n",
-    ],
-)
-def test_blank_lines_and_line_ends_do_not_matter(tmp_path, content):
+def test_blank_lines_and_line_ends_do_not_matter(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_bytes(content)
+    path.write_bytes(b"\xef\xbb\xbf\r\n  \r\n0.5 1.5\t1\t0\r\n\n")
     ((_, *cycle),) = read_annotation(path)
     assert cycle == [0.5, 1.5, "crackle"]
 
@@ -81,23 +70,16 @@ def test_blank_lines_and_line_ends_do_not_matter(tmp_path, content):
     "read, good, bad",
     [
         (read_annotation, "0 0.5 0 0", "0.5 1.5 1"),
-        (read_annotation, "0 0.5 0 0", "start end crackle wheeze"),
         (read_annotation, "0 0.5 0 0", "0,5 1,5 1 0"),
         (read_annotation, "0 0.5 0 0", "0.5 1.5 2 0"),
-        (read_annotation, "0 0.5 0 0", "0.5 1.5 1 -1"),
         (read_annotation, "0 0.5 0 0", "-0.5 1.5 0 0"),
         (read_annotation, "0 0.5 0 0", "nan 1.5 0 0"),
-        (read_annotation, "0 0.5 0 0", "0.5 inf 0 0"),
-        (read_annotation, "0 0.5 0 0", "0.5 1.5 0 \u00b9"),
+        (read_annotation, "0 0.5 0 0", "0.5 1e999 0 0"),
         (read_annotation, "0 0.5 0 0", "0.5 1_0.5 0 0"),
         (read_annotation, "0 0.5 0 0", "0.5 \uff11.5 0 0"),  # full width
-        (read_split, f"{TRAIN[0]} train", TRAIN[1]),
         (read_split, f"{TRAIN[0]} train", f"{TRAIN[1]} validation"),
-        (read_split, f"{TRAIN[0]} train", "recording train"),
         (read_split, f"{TRAIN[0]} train", f"{TRAIN[1]}.wav train"),
         (read_split, f"{TRAIN[0]} train", f"{TRAIN[0]} test"),  # again
-        (read_folds, "201 0", "999"),
-        (read_folds, "201 0", "999 x"),
         (read_folds, "201 0", "999 -1"),
         (read_folds, "201 0", "201 0"),  # again
     ],
@@ -163,7 +145,6 @@ def test_demographics_as_they_go_round(tmp_path, content):
         "302 3",
         "302 old F NA 19 99",
         "302 -3 F NA 19 99",
-        "302 1_0 F NA 19 99",
         "302 3 X NA 19 99",
         "0 302 3 F NA 19 99",  # a column before
         "x302 3 F",

@@ -102,7 +102,6 @@ def test_any_draw_keeps_patients_apart(seed, fraction, data):
     assert again == partitions
 
 
-
 def test_the_seed_changes_the_draw():
     draws = {frozenset(held_out(uneven(), 0.2, 0, seed)) for seed in range(8)}
     assert len(draws) > 1
