@@ -46,15 +46,11 @@ def prepare(tmp_path):
     [
         ("N", "normal"),
         ("E W", "wheeze"),
-        ("I E W", "wheeze"),
+        (" I  E W ", "wheeze"),
         ("C", "crackle"),
         ("Crep", "crackle"),
         ("I C E W", "both"),
-        (" E  W ", "wheeze"),
         ("I C", None),
-        ("I C B", None),
-        ("Bronchial", None),
-        ("W", None),
     ],
 )
 def test_the_label_is_the_sound_in_the_name(sound, label):
@@ -83,8 +79,6 @@ def test_what_else_a_name_tells():
         "BP12_Asthma,E W,P L L,50",  # no sex
         "BP12_Asthma,E W,P L L,old,F",
         "FP12_Asthma,E W,P L L,50,F",  # no such mode
-        "B12_Asthma,E W,P L L,50,F",
-        "101_1b1_Al_sc_Meditron",
     ],
 )
 def test_what_is_no_name_of_a_recording(name):
@@ -143,15 +137,11 @@ def test_what_is_neither_is_left_out_and_counted(write, prepare):
     assert summary["recordings"] == 6
 
 
-def test_others_do_not_look_like_the_database(write, prepare):
+def test_only_the_published_database_is_called_so(write, prepare):
     write("BP113_N,N,P L U,30,F.wav")
     _, summary = prepare()
     assert "not KAUH 2021's" in summary["database"]
     assert summary["subset"] is None
-
-
-def test_only_the_published_database_is_complete(write, prepare):
-    write("BP1_N,N,P L U,30,F.wav")
     with pytest.raises(ValueError, match="recordings: expected 336, found 1"):
         prepare(strict=True)
 
@@ -159,8 +149,7 @@ def test_only_the_published_database_is_complete(write, prepare):
 @pytest.mark.parametrize(
     "names, kind, message",
     [
-        ([], FileNotFoundError, "holds no recording of KAUH, named <B"),
-        (["a.wav"], FileNotFoundError, "holds no recording of KAUH"),
+        (["a.wav"], FileNotFoundError, "holds no recording of KAUH, named <B"),
         (
             ["BP1_N,N,P L U,30,F.wav", "copy/BP1_N,N,P L U,30,F.wav"],
             ValueError,
@@ -186,8 +175,6 @@ def test_an_earlier_manifest_is_kept(write, prepare, tmp_path):
 
 
 def test_the_real_recordings(real_data, tmp_path):
-    if not (real_data / "kauh").is_dir():
-        pytest.skip("QLUNG_DATA holds no kauh")
     summary = prepare_kauh(real_data / "kauh", tmp_path)
     assert summary["subset"] == "168 of 336 recordings"
     assert summary["partitions"]["test"] == {
@@ -200,15 +187,9 @@ def test_the_real_recordings(real_data, tmp_path):
     assert warning.startswith("9 recordings left out")
     assert warning.endswith("I C (3), I C B (6)")
     entries = json.loads((tmp_path / "test.json").read_text())
-    patients = {e["patient"] for e in entries.values()}
-    assert len(patients) == 53
-    for patient in patients:
-        own = [e for e in entries.values() if e["patient"] == patient]
-        assert {e["device"].split()[0] for e in own} == {
-            "bell",
-            "diaphragm",
-            "extended",
-        }
-        assert len({(e["label"], e["age"], e["sex"]) for e in own}) == 1
+    # Each in the three modes, of one label.
+    labels = {(e["patient"], e["label"]) for e in entries.values()}
+    modes = {(e["patient"], e["device"]) for e in entries.values()}
+    assert (len(labels), len(modes)) == (53, 3 * 53)
     lengths = [entry["duration"] for entry in entries.values()]
     assert 5 <= min(lengths) and max(lengths) <= 30

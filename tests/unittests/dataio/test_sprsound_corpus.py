@@ -5,7 +5,6 @@ Authors
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +47,13 @@ def names(recordings):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("root", ["data", "SPRSound-main", "."])
-@pytest.mark.parametrize("wav, text", [(".wav", ".json"), (".WAV", ".JSON")])
+@pytest.mark.parametrize(
+    "root, wav, text", [(".", ".wav", ".json"), ("SPRSound", ".WAV", ".JSON")]
+)
 def test_every_layout_is_found(tmp_path, layout, root, wav, text):
     """Named is the folder itself, or one that holds it unpacked in another."""
     data = tmp_path / "data"
-    place = data if root == "data" else data / root
+    place = data / root
     write_corpus(place, Path.touch, layout, wav, text)
     recordings, warnings = read_corpus(data, NAMES)
     assert names(recordings) == sorted(sum(NAMES.values(), []))
@@ -65,27 +65,14 @@ def test_every_layout_is_found(tmp_path, layout, root, wav, text):
         assert [event["type"] for event in recording["events"]] == [*TYPES]
 
 
-@pytest.mark.parametrize("layout", ["later", "between", "newest"])
-def test_the_release_itself_may_be_named(tmp_path, layout):
-    write_corpus(tmp_path, Path.touch, layout)
-    (release,) = tmp_path.iterdir()
-    assert names(read_corpus(release, ["inter"])[0]) == NAMES["inter"]
-
-
 def test_a_missing_partition_names_the_layouts(data):
     for path in (data / "test_json" / "inter_test_json").iterdir():
         path.unlink()
     (data / "test_json" / "inter_test_json").rmdir()
-    with pytest.raises(
-        FileNotFoundError, match="no partition 'inter'"
-    ) as error:
+    message = f"{data} holds no partition 'inter'.*found: train, intra"
+    with pytest.raises(FileNotFoundError, match=message) as error:
         read_corpus(data, ["intra", "inter"])
-    assert str(data) in str(error.value)
-    assert "(found: train, intra)" in str(error.value)
-    for _, annotations in (LAYOUTS[name]["inter"] for name in LAYOUTS):
-        # Within the release's folder.
-        expected = annotations.split("Classification/")[-1]
-        assert expected.split("BioCAS2022/")[-1] in str(error.value)
+    assert "test2022_json/inter_test_json" in str(error.value)
     assert names(read_corpus(data, ["intra"])[0]) == NAMES["intra"]
     with pytest.raises(FileNotFoundError, match="absent does not exist"):
         read_corpus(data / "absent", ["intra"])
@@ -138,13 +125,10 @@ def test_a_recording_name_says_patient_and_place():
 @pytest.mark.parametrize(
     "name",
     [
-        "",
-        "40000001_5.1_1_p1",
         "40000001_5.1_2_p1_7",
         "40000001_5.1_1_p9_7",
         "40000001_x_1_p1_7",
         "40000001_5.1_1_p1_7.wav",
-        "101_1b1_Al_sc_Meditron",
     ],
 )
 def test_other_names_are_refused(name):
@@ -211,36 +195,17 @@ def test_numbers_and_the_documented_key_are_read_too(path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("", "char 0"),
         ('{"event_annotation": [}', "column 23"),
-        ("\xff", "position 0"),
         ('{"event_annotation": [], "event_annotation": []}', "there twice"),
         ("[]", "holds no list 'event_annotation'"),
-        ("{}", "holds no list 'event_annotation'"),
         ('{"event_annotation": {}}', "holds no list 'event_annotation'"),
         (as_json([], "poor quality"), "annotation is 'poor quality', not one"),
     ],
 )
 def test_a_malformed_annotation_is_named(path, content, message):
-    path.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match=message) as error:
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f"^{path}.*{message}"):
         read_annotation(path)
-    assert str(error.value).startswith(str(path))
-
-
-def test_an_annotation_that_is_no_file_is_named(path):
-    os.mkfifo(path)
-    with pytest.raises(ValueError, match=f"{path} is no ordinary file"):
-        read_annotation(path)
-
-
-@pytest.mark.parametrize("kind", ["wheeze", "No Event", "", None, ["Normal"]])
-def test_an_unknown_type_is_named_with_its_file(path, kind):
-    path.write_text(as_json([(0, 900, "Normal"), (1000, 1900, kind)]))
-    with pytest.raises(ValueError, match="type is") as error:
-        read_annotation(path)
-    assert f"{path}: event_annotation[1]: type is '{kind}'" in str(error.value)
-    assert "Wheeze+Crackle" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -249,18 +214,17 @@ def test_an_unknown_type_is_named_with_its_file(path, kind):
         "x",
         {"start": "0", "end": "900"},
         {"start": "x", "end": "900", "type": "Normal"},
-        {"start": "-1", "end": "900", "type": "Normal"},
-        {"start": "0", "end": "nan", "type": "Normal"},
         {"start": "0", "end": None, "type": "Normal"},
         {"start": True, "end": "900", "type": "Normal"},
-        {"start": ["0"], "end": "900", "type": "Normal"},
+        {"start": "0", "end": "900", "type": "wheeze"},
+        {"start": "0", "end": "900", "type": ["Normal"]},
     ],
 )
 def test_a_malformed_event_is_named(path, event):
-    path.write_text(json.dumps({"event_annotation": [event]}))
-    with pytest.raises(ValueError) as error:
+    good = {"start": 0, "end": 1, "type": "Normal"}
+    path.write_text(json.dumps({"event_annotation": [good, event]}))
+    with pytest.raises(ValueError, match=rf"^{path}: event_annotation\[1\]: "):
         read_annotation(path)
-    assert str(error.value).startswith(f"{path}: event_annotation[0]: ")
 
 
 VALUES = st.recursive(
