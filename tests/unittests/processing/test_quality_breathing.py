@@ -64,36 +64,17 @@ class TestSmooth:
                 smoothed[i, frames[i]], expected, atol=1e-4
             )
 
-    def test_a_constant_stays(self):
-        # At both ends and around gaps.
-        frames = some_frames()
-        smoothed = smooth(torch.full((4, 90, 2), -17.0), frames, 5.0)
-        torch.testing.assert_close(
-            smoothed[frames], torch.full_like(smoothed[frames], -17.0)
-        )
-
     def test_of_nothing(self):
         for shape in ((0, 9, 3), (2, 0, 3)):
             values = torch.zeros(shape)
             assert smooth(values, all_of(values), 2.0).shape == shape
 
-    def test_an_impulse_becomes_a_gaussian(self):
-        values = torch.zeros(1, 81, 1)
-        values[0, 40] = 1
-        row = smooth(values, all_of(values), 4.0)[0, :, 0]
-        for distance in (2, 4, 12):
-            expected = math.exp(-0.5 * (distance / 4) ** 2)
-            ratios = row[[40 - distance, 40 + distance]] / row[40]
-            assert ratios.tolist() == pytest.approx([expected] * 2, rel=1e-4)
-        beyond = torch.cat([row[:28], row[53:]])  # of three deviations
-        assert beyond.abs().max() < 1e-6
-
 
 class TestBreathingCourse:
     """Away from the ends, where a sine is not averaged as a sine."""
 
-    def gains(self, frequency, seconds=60.0):
-        levels = sine(frequency, seconds)
+    def gains(self, frequency):
+        levels = sine(frequency, 100.0)
         courses = breathing_course(levels, all_of(levels), FRAME_RATE)
         inner = slice(round(5 * FRAME_RATE), -round(5 * FRAME_RATE))
         return [
@@ -101,46 +82,13 @@ class TestBreathingCourse:
             for course in courses
         ]
 
-    @pytest.mark.parametrize("frequency", [0.25, 1.7])
-    def test_falls_to_a_half(self, frequency):
-        breathing, _ = self.gains(frequency)
-        # At the lower end, what the faster average takes away is known too.
-        lost = 1 - 0.5 ** ((0.25 / 1.7) ** 2) if frequency == 0.25 else 0
-        assert breathing == pytest.approx(0.5 - lost, abs=0.01)
-
-    def test_what_is_faster_has_the_other_half(self):
-        assert self.gains(1.7)[1] == pytest.approx(0.5, abs=0.01)
-
-    @pytest.mark.parametrize(
-        "frequency", [0.05, 0.1, 0.25, 0.4, 0.6, 1.0, 1.7, 2.5, 5.0]
-    )
+    @pytest.mark.parametrize("frequency", [0.05, 0.25, 0.6, 1.7, 5.0])
     def test_has_the_response_of_gaussians(self, frequency):
         # exp(-(2 pi f s)^2 / 2), a half at one frequency, is 0.5 ** (f / f0)^2.
         fast, slow = (0.5 ** ((frequency / end) ** 2) for end in (1.7, 0.25))
-        breathing, faster = self.gains(frequency, 100.0)
+        breathing, faster = self.gains(frequency)
         assert breathing == pytest.approx(fast - slow, abs=0.01)
         assert faster == pytest.approx(1 - fast, abs=0.01)
-
-    def test_passes_the_paces_of_breathing_alone(self):
-        # Of adults and infants; a drift and a heart of 150 a minute.
-        assert all(self.gains(f)[0] > 0.8 for f in (0.45, 0.6, 0.8))
-        assert self.gains(0.02)[0] < 0.01 and self.gains(2.5)[0] < 0.25
-
-    def test_a_level_that_stays_has_none(self):
-        levels = torch.full((1, 300, 2), -33.3)
-        for course in breathing_course(levels, all_of(levels), FRAME_RATE):
-            assert course.abs().max() < 1e-4
-
-    def test_is_linear(self):
-        slow, fast = sine(0.5, 20.0, 4.0), sine(6.0, 20.0)
-        frames = all_of(slow)
-        both = breathing_course(slow + fast, frames, FRAME_RATE)
-        for whole, *parts in zip(
-            both,
-            breathing_course(slow, frames, FRAME_RATE),
-            breathing_course(fast, frames, FRAME_RATE),
-        ):
-            torch.testing.assert_close(whole, sum(parts), rtol=0, atol=1e-4)
 
 
 class TestBreathingShare:
@@ -148,9 +96,7 @@ class TestBreathingShare:
         "breathing, faster, expected",
         [
             ([3, -3], [1, -1], 0.9),
-            ([1, -1], [1, -1], 0.5),
             ([2, -2], [0, 0], 1),
-            ([0, 0], [5, -5], 0),
             ([7, 7], [1, -1], 0),  # it does not change
             ([4, 4], [9, 9], 0),
         ],
@@ -164,16 +110,6 @@ class TestBreathingShare:
             torch.ones(1, 2).bool(),
         )
         assert share.item() == pytest.approx(expected, abs=1e-6)
-
-    @pytest.mark.parametrize("frequency", [0.4, 0.8, 1.7, 3.0])
-    def test_of_a_sine(self, frequency):
-        levels = sine(frequency, depth=6.0)
-        frames = all_of(levels)
-        courses = breathing_course(levels, frames, FRAME_RATE)
-        share = breathing_share(*courses, frames).item()
-        fast, slow = (0.5 ** ((frequency / end) ** 2) for end in (1.7, 0.25))
-        variances = (fast - slow) ** 2, (1 - fast) ** 2
-        assert share == pytest.approx(variances[0] / sum(variances), abs=0.02)
 
     def test_against_numpy(self):
         breathing, faster = some_levels(), noise(4, 90, 3)
@@ -189,10 +125,9 @@ class TestBreathingShare:
 
 class TestPeriodicity:
     @pytest.mark.parametrize("seconds", [1.1, 3.0, 9.7])
-    @pytest.mark.parametrize("seed", range(3))
-    def test_against_a_loop(self, seconds, seed):
+    def test_against_a_loop(self, seconds):
         count = round(seconds * FRAME_RATE)
-        course = noise(1, count, 2, seed=seed).cumsum(dim=1)
+        course = noise(1, count, 4).cumsum(dim=1)
         values = breathing_periodicity(course, all_of(course), FRAME_RATE)
         expected = [
             periodicity_by_loop(row, FRAME_RATE)
@@ -200,20 +135,12 @@ class TestPeriodicity:
         ]
         assert values[0].tolist() == pytest.approx(expected, abs=1e-3)
 
-    @pytest.mark.parametrize("period", [0.7, 1.5, 3.0, 3.9])
-    @pytest.mark.parametrize("depth", [0.5, 20.0])
-    def test_of_a_sine_is_2(self, period, depth):
+    @pytest.mark.parametrize("period", [0.7, 3.9])
+    def test_of_a_sine_is_2(self, period):
         # It repeats itself after a period and is turned over after half a one.
-        course = sine(1 / period, depth=depth)
+        course = sine(1 / period, depth=20.0)
         value = breathing_periodicity(course, all_of(course), FRAME_RATE)
         assert value.item() == pytest.approx(2, abs=0.02)
-
-    def test_a_second_breath_alike_is_enough(self):
-        # Two breaths of three seconds each, and one and a third.
-        for seconds, low, high in ((6.0, 1.9, 2.0), (4.0, 0.0, 1.7)):
-            course = sine(1 / 3, seconds)
-            value = breathing_periodicity(course, all_of(course), FRAME_RATE)
-            assert low < value.item() <= high
 
     def test_falls_with_irregularity(self):
         regular, irregular = sine(0.5, 30.0), noise(1, 1875, 1)

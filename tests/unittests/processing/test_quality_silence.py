@@ -4,8 +4,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import math
-
 import pytest
 import torch
 from hypothesis import (
@@ -59,14 +57,6 @@ class TestConstantRuns:
         found = constant_runs(waveforms, torch.full((2,), samples), 4)
         assert found.shape == (2, samples) and not found.any()
 
-    def test_of_no_waveform(self):
-        none = torch.zeros(0, 9)
-        assert constant_runs(none, torch.zeros(0), 4).shape == (0, 9)
-
-    def test_nan_is_no_run(self):
-        waveforms = torch.full((1, 9), math.nan)
-        assert not constant_runs(waveforms, torch.tensor([9]), 4).any()
-
     @pytest.mark.parametrize(
         "native_rate", [800, 4000, 4001, 8000, 11025, 44100]
     )
@@ -109,15 +99,6 @@ class TestFunctions:
         clear = (starts + 20 <= 40) | (starts >= 50)
         assert frames[0].tolist() == clear.tolist()
 
-    @pytest.mark.parametrize("offset", [0.0, 0.5])
-    def test_silence_is_not_clipped(self, offset):
-        waveform = offset + 0.3 * breath()
-        silent = torch.zeros(len(waveform)).bool()
-        silent[4000:8000] = True
-        gap = waveform.masked_fill(silent, 0.0)[None]
-        length = torch.tensor([len(waveform)])
-        assert clipping_ratio(gap, length, silent[None]).item() < 1e-3
-
     def test_what_is_held_at_an_extreme_is_clipped(self):
         waveform = breath().clamp(-0.2, 0.2)
         waveform[4000:8000] = 0.2
@@ -128,11 +109,13 @@ class TestFunctions:
         found = clipping_ratio(waveform[None], length, silent)
         assert found.item() == expected.item() > 4000 / len(waveform)
 
-    def test_share_of_clipped_samples_is_of_the_signal(self):
-        waveform = breath().clamp(-0.2, 0.2)[None]
+    @pytest.mark.parametrize("held", [0.0, 0.45])
+    def test_share_of_clipped_samples_is_of_the_signal(self, held):
+        """Beside a constant offset, 0 is no extreme."""
+        waveform = 0.5 + breath().clamp(-0.2, 0.2)[None]
         length = torch.tensor([waveform.shape[1]])
         expected = clipping_ratio(waveform, length)
-        gap = torch.cat([waveform, torch.zeros(1, 8000)], dim=1)
+        gap = torch.cat([waveform, torch.full((1, 8000), held)], dim=1)
         silent = constant_runs(gap, length + 8000, 80)
         found = clipping_ratio(gap, length + 8000, silent)
         torch.testing.assert_close(found, expected)

@@ -26,7 +26,6 @@ from tests.unittests.processing.signals import (
     frames_by_loop,
     noise,
     spectrum,
-    tone,
 )
 
 
@@ -52,31 +51,6 @@ class TestEntropy:
             expected = np.mean([entropy_by_loop(row) for row in rows])
             assert values[i].item() == pytest.approx(expected, abs=1e-5)
 
-    @pytest.mark.parametrize("average", ["frames", "spectrum"])
-    def test_tone(self, average):
-        # On a bin, an unweighted window leaks nothing, and Hann's lets two
-        # neighbours have a quarter of its amplitude squared: 1/6, 2/3, 1/6.
-        waveforms = tone(1000).unsqueeze(0)
-        flat = spectral_entropy(
-            *spectrum(waveforms, "boxcar", n_fft=160), average
-        )
-        assert flat.item() == pytest.approx(0, abs=1e-4)
-        hann = spectral_entropy(
-            *spectrum(waveforms, "hann", n_fft=160), average
-        )
-        shares = np.array([1, 4, 1]) / 6
-        expected = -np.sum(shares * np.log(shares)) / math.log(79)
-        assert hann.item() == pytest.approx(expected, abs=1e-4)
-
-    @pytest.mark.parametrize("tones", [2, 4, 8])
-    def test_tones_of_equal_strength(self, tones):
-        waveforms = sum(tone(400 * (i + 1)) for i in range(tones))
-        value = spectral_entropy(
-            *spectrum(waveforms.unsqueeze(0), "boxcar", n_fft=160)
-        )
-        expected = math.log(tones) / math.log(79)
-        assert value.item() == pytest.approx(expected, abs=1e-4)
-
     def test_impulse_is_flat(self):
         waveforms = torch.zeros(1, WINDOW)
         waveforms[0, 90] = 1
@@ -88,29 +62,18 @@ class TestEntropy:
         ):
             assert value.item() == pytest.approx(1, abs=1e-5)
 
-    @pytest.mark.parametrize("n_fft", [64, 160, 512])
-    def test_white_noise(self, n_fft):
+    def test_white_noise(self):
         # The powers of K bins are independent and exponentially distributed,
         # their shares uniform on the simplex, whose mean entropy is known.
         power, frames, bins = spectrum(
-            noise(1, 40 * RATE), "boxcar", n_fft, hop=n_fft
+            noise(1, 40 * RATE), "boxcar", n_fft=160, hop=160
         )
-        count = n_fft // 2 - 1
+        count = 79
         expected = (digamma(count + 1) - digamma(2)) / math.log(count)
         value = spectral_entropy(power, frames, bins)
         assert value.item() == pytest.approx(expected, abs=0.005)
         mean = spectral_entropy(power, frames, bins, "spectrum")
         assert mean.item() == pytest.approx(1, abs=0.005)
-
-    def test_only_the_band_counts(self):
-        low, high = tone(500), noise(RATE)
-        power, frames, bins = spectrum(torch.stack([low, low + tone(3000)]))
-        bins[:, 64:] = False
-        values = spectral_entropy(power, frames, bins)
-        assert values[0].item() == pytest.approx(values[1].item(), abs=0.02)
-        power, frames, _ = spectrum(torch.stack([low, low + high]))
-        values = spectral_entropy(power, frames, bins)
-        assert values[1] > values[0] + 0.1
 
     def test_unknown_average_is_named(self):
         with pytest.raises(ValueError, match="'mean'"):
@@ -128,14 +91,6 @@ class TestEntropyOfFrames:
             expected = scipy_entropy(inside, axis=1, base=inside.shape[1])
             np.testing.assert_allclose(values[i], expected, atol=1e-5)
 
-    @pytest.mark.parametrize("lines", [1, 2, 4, 16])
-    def test_of_lines_of_equal_power(self, lines):
-        power = torch.zeros(1, 3, 16)
-        power[..., :lines] = 5.0
-        values = entropy_of_frames(power, torch.ones(1, 16).bool())
-        expected = math.log(lines) / math.log(16)
-        assert values.tolist() == [pytest.approx([expected] * 3, abs=1e-6)]
-
     def test_of_a_frame_without_energy_is_nan(self):
         power = torch.ones(1, 3, 8)
         power[0, 1] = 0
@@ -144,12 +99,11 @@ class TestEntropyOfFrames:
         values = entropy_of_frames(power, bins)[0]
         assert values.isnan().tolist() == [False, True, True]
 
-    @pytest.mark.parametrize("value", [math.nan, math.inf, 1e30])
-    def test_only_the_band_counts(self, value):
+    def test_only_the_band_counts(self):
         power = noise(2, 6, 12).square()
         bins = torch.arange(12).expand(2, 12) < 9
         expected = entropy_of_frames(power, bins)
-        power[..., 9:] = value
+        power[..., 9:] = math.nan
         torch.testing.assert_close(entropy_of_frames(power, bins), expected)
 
 
@@ -173,13 +127,9 @@ class TestFlatness:
         expected = math.exp(digamma(1))
         assert values.mean().item() == pytest.approx(expected, abs=0.01)
 
-    def test_of_a_tone_is_near_zero(self):
-        value = spectral_flatness(*spectrum(tone(1000).unsqueeze(0)))
-        assert 0 <= value.item() < 0.01
-
 
 class TestSNR:
-    @pytest.mark.parametrize("decibels", [0, 5, 10, 20, 30])
+    @pytest.mark.parametrize("decibels", [0, 10, 30])
     @pytest.mark.parametrize("share, low", [(0.1, -1.5), (0.5, -6.0)])
     def test_finds_what_was_mixed(self, decibels, share, low):
         # Breaths of white noise on a stationary background. The more of the
@@ -191,9 +141,6 @@ class TestSNR:
         mixed = (background + breaths).unsqueeze(0)
         error = blind_snr(*spectrum(mixed)).item() - decibels
         assert low < error < 1.5
-
-    def test_stationary_noise_has_none(self):
-        assert blind_snr(*spectrum(noise(1, 20 * RATE))).item() < -5
 
     def test_stays_within_its_bounds(self):
         waveforms = noise(3, 2000) * torch.tensor([[1e-3], [1.0], [1.0]])

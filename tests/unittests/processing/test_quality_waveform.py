@@ -37,11 +37,6 @@ from tests.unittests.processing.signals import (
 
 
 class TestLevel:
-    @pytest.mark.parametrize("frequency", [50, 440, 1999])
-    def test_of_a_sine(self, frequency):
-        level = single(rms_level, tone(frequency, amplitude=0.8))
-        assert level == pytest.approx(0.8 / math.sqrt(2), rel=1e-5)
-
     def test_against_a_loop(self):
         waveforms = coloured()
         levels = rms_level(waveforms, LENGTHS).tolist()
@@ -52,33 +47,24 @@ class TestLevel:
 
 
 class TestClipping:
-    @pytest.mark.parametrize("frequency", [40, 110, 333])
-    @pytest.mark.parametrize("level", [0.2, 0.5, 0.9])
-    def test_clipped_sine(self, frequency, level):
-        waveforms = tone(frequency).clamp(-level, level).unsqueeze(0)
+    @pytest.mark.parametrize("offset", [0.0, 0.3])
+    @pytest.mark.parametrize("low, high", [(-0.2, 0.2), (-1, 0.5), (-0.3, 1)])
+    def test_clipped_sine(self, low, high, offset):
+        """On both sides, or on one."""
+        waveforms = offset + tone(110).clamp(low, high).unsqueeze(0)
         value = clipping_ratio(waveforms, full(waveforms))
-        expected = 1 - 2 / math.pi * math.asin(level)
+        expected = 1 - (math.asin(-low) + math.asin(high)) / math.pi
         # Towards the shoulder the last sample can be alone.
         assert value.item() == pytest.approx(expected, abs=0.03)
 
-    @pytest.mark.parametrize("offset", [-0.4, 0.0, 0.3])
-    @pytest.mark.parametrize("low, high", [(-1.0, 0.5), (-0.3, 1.0)])
-    def test_clipped_on_one_side(self, low, high, offset):
-        waveforms = offset + tone(110).clamp(low, high).unsqueeze(0)
-        value = clipping_ratio(waveforms, full(waveforms))
-        expected = 0.5 - math.asin(min(-low, high)) / math.pi
-        assert value.item() == pytest.approx(expected, abs=0.03)
-
-    @pytest.mark.parametrize("frequency", [40, 110, 333, 1999])
+    @pytest.mark.parametrize("frequency", [40, 1999])
     def test_unclipped_sine(self, frequency):
         waveforms = tone(frequency).unsqueeze(0)
         assert clipping_ratio(waveforms, full(waveforms)).item() < 0.02
 
-    def test_noise_silence_and_nothing(self):
-        waveforms = torch.stack([noise(1000), torch.zeros(1000), noise(1000)])
-        lengths = torch.tensor([1000, 1000, 0])
-        assert clipping_ratio(waveforms, lengths).tolist() == [0, 0, 0]
-        assert clipping_ratio(waveforms[:, :0], 0 * lengths).tolist() == [0] * 3
+    def test_of_nothing(self):
+        nothing = torch.zeros(3, 0)
+        assert clipping_ratio(nothing, full(nothing)).tolist() == [0] * 3
 
     def test_against_a_loop(self):
         waveforms = (1.5 * noise(1, 500)).clamp(-1, 1).round(decimals=1)
@@ -94,22 +80,6 @@ class TestClipping:
 
 
 class TestCrestFactor:
-    @pytest.mark.parametrize("amplitude", [1e-4, 0.3, 1.0])
-    @pytest.mark.parametrize("frequency", [50, 400, 1000])
-    def test_of_a_sine(self, frequency, amplitude):
-        value = single(crest_factor, tone(frequency, amplitude=amplitude))
-        assert value == pytest.approx(10 * math.log10(2), abs=0.01)
-
-    def test_of_a_square_wave_is_0(self):
-        assert single(crest_factor, torch.tensor([0.4, -0.4] * 50)) == 0
-
-    @pytest.mark.parametrize("samples", [10, 100, 10000])
-    def test_of_an_impulse(self, samples):
-        impulse = torch.zeros(samples)
-        impulse[samples // 3] = -0.7
-        value = single(crest_factor, impulse)
-        assert value == pytest.approx(10 * math.log10(samples), rel=1e-5)
-
     def test_against_numpy(self):
         waveforms = noise(3, 700)
         lengths = torch.tensor([700, 300, 1])
@@ -123,35 +93,6 @@ class TestCrestFactor:
 
 
 class TestLogKurtosis:
-    @pytest.mark.parametrize(
-        "waveform, expected",
-        [
-            (tone(50), math.log(1.5)),
-            (tone(50, amplitude=1e-4), math.log(1.5)),
-            (torch.tensor([0.4, -0.4] * 50), 0.0),
-            (torch.linspace(-1, 1, 8001), math.log(9 / 5)),  # uniform
-            (noise(40 * RATE), math.log(3)),
-            (
-                torch.distributions.Laplace(0, 1).icdf(
-                    (torch.arange(80000) + 0.5) / 80000
-                ),
-                math.log(6),
-            ),
-        ],
-        ids=["sine", "faint sine", "square", "uniform", "noise", "Laplace"],
-    )
-    def test_known_values(self, waveform, expected):
-        assert single(log_kurtosis, waveform) == pytest.approx(
-            expected, abs=0.02
-        )
-
-    @pytest.mark.parametrize("samples", [10, 1000])
-    def test_of_an_impulse(self, samples):
-        impulse = torch.zeros(samples)
-        impulse[3] = 0.2
-        value = single(log_kurtosis, impulse)
-        assert value == pytest.approx(math.log(samples), rel=1e-5)
-
     @WIDE
     @given(st.integers(20, 900), st.floats(0.5, 4.0), st.integers(0, 1000))
     def test_against_scipy(self, samples, power, seed):
@@ -185,7 +126,7 @@ def hum_by_periodogram(waveform, rate=RATE, mains=(50, 60)):
 
 class TestMainsHum:
     @pytest.mark.parametrize("line", [50, 60])
-    @pytest.mark.parametrize("decibels", [0, 10, 30])
+    @pytest.mark.parametrize("decibels", [0, 30])
     def test_of_known_lines(self, line, decibels):
         # The surroundings hold lines, too: what stands out is their ratio.
         waveform = tone(line, 4 * RATE, 0.01 * 10 ** (decibels / 20))
@@ -194,8 +135,7 @@ class TestMainsHum:
         value = single(mains_hum, waveform, RATE, [line])
         assert value == pytest.approx(decibels, abs=0.05)
 
-    @pytest.mark.parametrize("seconds", [1, 2, 7])
-    @pytest.mark.parametrize("rate", [4000, 8000, 44100])
+    @pytest.mark.parametrize("seconds, rate", [(1, 44100), (7, 4000)])
     def test_against_scipy(self, seconds, rate):
         samples = seconds * rate
         waveform = noise(samples) + tone(60, samples, 0.3, rate)
@@ -203,27 +143,10 @@ class TestMainsHum:
         expected = hum_by_periodogram(waveform.double().numpy(), rate)
         assert value == pytest.approx(expected, abs=0.05)
 
-    def test_of_noise_is_about_0(self):
-        waveforms = noise(400, RATE)
-        values = mains_hum(waveforms, full(waveforms), RATE, [50.0])
-        # The mean logarithm of an exponentially distributed power is that of
-        # its mean less Euler's constant; six surroundings are less so.
-        expected = 10 * (-np.euler_gamma + 1 / 12) / math.log(10)
-        assert values.mean().item() == pytest.approx(expected, abs=0.9)
-
-    def test_rises_with_the_hum(self):
-        levels = (0.0, 0.05, 0.2, 1.0)
-        values = [
-            single(mains_hum, noise(4 * RATE) + tone(50, 4 * RATE, v), RATE)
-            for v in levels
-        ]
-        assert values == sorted(values) and values[-1] > 30
-
-    @pytest.mark.parametrize("rate_of_beats", [60, 75, 120])
-    def test_a_heartbeat_is_no_hum(self, rate_of_beats):
+    def test_a_heartbeat_is_no_hum(self):
         # Decaying pulses of 50 Hz at intervals that vary as a heart's do: by a
         # twentieth. At equal ones, their harmonics would be lines.
-        intervals = RATE * 60 / rate_of_beats * (1 + 0.05 * noise(12))
+        intervals = 0.8 * RATE * (1 + 0.05 * noise(12))
         heart = torch.zeros(12 * RATE)
         for start in intervals.cumsum(dim=0).long().tolist():
             room = len(heart[start : start + 2000])
@@ -233,14 +156,6 @@ class TestMainsHum:
         of_heart = single(mains_hum, heart + quiet, RATE)
         of_hum = single(mains_hum, tone(50, 12 * RATE, 0.1) + quiet, RATE)
         assert of_heart < 12 < 30 < of_hum
-
-    def test_takes_the_larger(self):
-        waveform = noise(2 * RATE) + tone(60, 2 * RATE)
-        at_50, at_60, both = (
-            single(mains_hum, waveform, RATE, mains)
-            for mains in ([50], [60], [50, 60])
-        )
-        assert both == at_60 > at_50
 
     def test_is_missing_below_a_second(self):
         waveforms = noise(3, 2 * RATE)
