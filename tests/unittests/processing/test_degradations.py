@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qlung_plugin.lobes.quality import ClippingScore, FlatnessScore
+from qlung_plugin.lobes.quality import ClippingScore
 from qlung_plugin.processing.degradations import (
     DEGRADATIONS,
     clip,
@@ -43,12 +43,9 @@ def level_after(frequency, cutoff, **options):
     return decibels(filtered[middle].var() / tone(frequency)[middle].var())
 
 
-def test_low_pass_is_3_db_down_at_the_cutoff():
-    assert level_after(1000, 1000) == pytest.approx(-3.01, abs=0.02)
-
-
 def test_low_pass_keeps_what_is_below_and_falls_by_its_order():
     assert level_after(500, 1000) == pytest.approx(0, abs=0.01)
+    assert level_after(1000, 1000) == pytest.approx(-3.01, abs=0.02)
     for order in (4, 8):
         # The analogue prototype at the frequencies that the bilinear
         # transformation maps these two to.
@@ -61,13 +58,6 @@ def test_low_pass_keeps_what_is_below_and_falls_by_its_order():
 @pytest.mark.parametrize("cutoff", [4000, 5000])
 def test_low_pass_from_the_nyquist_frequency_on_changes_nothing(cutoff):
     assert low_pass(tone(200), cutoff, RATE).equal(tone(200))
-
-
-def test_low_pass_of_a_batch_is_that_of_each():
-    waveforms = torch.stack([tone(200), tone(1500)])
-    each = torch.stack([low_pass(w, 500, RATE) for w in waveforms])
-    assert low_pass(waveforms, 500, RATE).equal(each)
-    assert low_pass(waveforms[:, :3], 500, RATE).shape == (2, 3)
 
 
 # Clipping, gain, bit depth
@@ -95,7 +85,7 @@ def test_gain_scales_and_saturates():
     assert gain(waveform, 0).equal(waveform)
 
 
-@pytest.mark.parametrize("bits", [1, 4, 8, 12])
+@pytest.mark.parametrize("bits", [1, 12])
 def test_quantised_samples_are_the_integers_of_so_many_bits(bits):
     ramp = torch.linspace(-1, 1, 20001)
     steps = (quantise(ramp, bits) * 2 ** (bits - 1)).double()
@@ -107,41 +97,22 @@ def test_quantised_samples_are_the_integers_of_so_many_bits(bits):
     assert error <= 2.0**-bits + 1e-6
 
 
-def test_16_bit_samples_survive_16_bits():
-    samples = torch.arange(-(2**15), 2**15) / 2**15
-    assert quantise(samples, 16).equal(samples)
-
-
 # Dropouts, lost contact
 
 
-def zero_runs(waveform):
-    """Lengths of the stretches of zeros, one sample at a time."""
-    runs, length = [], 0
-    for sample in [*waveform.tolist(), 1.0]:
-        if sample == 0:
-            length += 1
-        elif length:
-            runs.append(length)
-            length = 0
-    return runs
-
-
-@pytest.mark.parametrize("share", [0.01, 0.1, 0.5, 0.95])
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.95])
 def test_dropouts_have_the_share_of_the_time(share):
-    for seed in range(3):
-        left = dropouts(torch.ones(20 * RATE), RATE, share, generator(seed))
-        assert set(left.tolist()) == {0.0, 1.0}
-        lost = 1 - left.mean().item()
-        assert share - 1e-6 <= lost < share + 0.2 / 20
-
-
-def test_dropouts_are_short():
-    left = dropouts(torch.ones(60 * RATE), RATE, 0.03, generator())
-    runs = [run / RATE for run in zero_runs(left)]
-    assert len(runs) > 9
-    assert 0.02 <= min(runs) and max(runs) <= 2 * 0.2  # two can meet
-    assert sum(run > 0.2 for run in runs) <= 2
+    """At the same places of all waveforms, in stretches of 20 to 200 ms."""
+    waveforms = torch.stack([tone(200, 20) + 1, tone(300, 20) + 1])
+    left = dropouts(waveforms, RATE, share, generator())
+    lost = left == 0
+    assert lost[0].equal(lost[1])
+    assert left[~lost].equal(waveforms[~lost])
+    assert share - 1e-6 <= lost[0].double().mean() < share + 0.2 / 20
+    edges = torch.nn.functional.pad(lost[0], (1, 1)).int().diff().nonzero()
+    lengths = edges[1::2] - edges[::2]
+    assert lengths.min() >= 0.02 * RATE
+    assert share > 0.01 or lengths.max() <= 2 * 0.2 * RATE  # two can meet
 
 
 def test_dropouts_of_a_larger_share_hold_those_of_a_smaller_one():
@@ -153,14 +124,6 @@ def test_dropouts_of_a_larger_share_hold_those_of_a_smaller_one():
     for fewer, more in zip(lost, lost[1:]):
         assert not (fewer & ~more).any()
         assert more.sum() > fewer.sum()
-
-
-def test_dropouts_of_a_batch_are_at_the_same_places():
-    waveforms = torch.stack([tone(200) + 1, tone(300) + 1])
-    left = dropouts(waveforms, RATE, 0.4, generator())
-    lost = left == 0
-    assert lost[0].equal(lost[1])
-    assert left[~lost].equal(waveforms[~lost])
 
 
 def test_lost_contact_leaves_the_sensors_noise_at_the_end():
@@ -175,35 +138,22 @@ def test_lost_contact_leaves_the_sensors_noise_at_the_end():
         assert noise.mean() == pytest.approx(0.1, abs=1e-3)
 
 
-def test_contact_that_is_lost_earlier_is_lost_alike():
-    early, late = (
-        lost_contact(tone(200), share, generator(2)) for share in (0.5, 0.2)
-    )
-    gone = round(0.8 * RATE)
-    assert early[gone:].equal(late[gone:])
-    assert not early[: gone - 100].equal(late[: gone - 100])
-
-
 # By name
 
 
 @pytest.mark.parametrize("kind", ["white_noise", "babble", "crying"])
 @pytest.mark.parametrize("snr", [20, -5])
 def test_interference_has_the_ratio_exactly(kind, snr):
-    waveform = tone(200, seconds=3) + 0.2
-    sound = degrade(waveform, RATE, kind, snr, seed=1) - waveform
-    ratio = decibels(waveform.var() / sound.var())
-    assert ratio == pytest.approx(snr, abs=1e-3)
+    """Of each waveform by its own level."""
+    waveforms = torch.stack([tone(200, 3) + 0.2, 0.1 * tone(300, 3)])
+    sounds = degrade(waveforms, RATE, kind, snr, seed=1) - waveforms
+    for waveform, sound in zip(waveforms, sounds):
+        ratio = decibels(waveform.var() / sound.var())
+        assert ratio == pytest.approx(snr, abs=1e-2)
 
 
 def noise_on(waveform, snr, seed=0):
     return degrade(waveform, RATE, "white_noise", snr, seed) - waveform
-
-
-def test_noise_is_white():
-    power = np.abs(np.fft.rfft(noise_on(tone(200), 0).numpy())) ** 2
-    low, high = power[: len(power) // 2].mean(), power[len(power) // 2 :].mean()
-    assert low / high == pytest.approx(1, abs=0.1)
 
 
 def test_noise_of_a_seed_differs_between_levels_by_its_scale():
@@ -211,13 +161,6 @@ def test_noise_of_a_seed_differs_between_levels_by_its_scale():
     torch.testing.assert_close(loud, 10 * soft, atol=1e-5, rtol=0)
     other = noise_on(tone(200), 0, 4)
     assert abs(np.corrcoef(loud, other)[0, 1]) < 0.1
-
-
-def test_noise_of_each_waveform_is_by_its_own_level():
-    waveforms = torch.stack([tone(200), 0.01 * tone(300)])
-    for waveform, added in zip(waveforms, noise_on(waveforms, 10)):
-        ratio = decibels(waveform.var() / added.var())
-        assert ratio == pytest.approx(10, abs=1e-2)
 
 
 @pytest.mark.parametrize("length", [0, 1, 100])
@@ -257,16 +200,6 @@ def test_each_kind_changes_the_waveform_reproducibly(kind):
 def test_harmless_degree_changes_nothing(kind):
     harmless = DEGRADATIONS[kind].harmless
     assert degrade(tone(200), RATE, kind, harmless).equal(tone(200))
-
-
-def test_noise_lowers_the_flatness_score_degree_by_degree():
-    waveform = tone(200)[None]
-    scores = [
-        FlatnessScore(RATE)(degrade(waveform, RATE, "white_noise", snr)).item()
-        for snr in (40, 20, 0, -20)
-    ]
-    assert scores == sorted(scores, reverse=True)
-    assert scores[0] - scores[-1] > 0.5
 
 
 @pytest.mark.parametrize(

@@ -40,19 +40,16 @@ from qlung_plugin.processing.cycles import (
 )
 def test_fade_by_hand(samples, expected):
     assert fade(torch.ones(7), samples).tolist() == expected
+    end = [1, 1, 1, *expected[3:]]
+    assert fade(torch.ones(7), samples, fade_in=False).tolist() == end
 
 
 def test_fade_scales_each_sample():
     waveforms = torch.tensor([[2.0, -4.0, 6.0, 8.0, -2.0, 4.0]] * 2)
     expected = torch.tensor([[0.0, -2.0, 6.0, 8.0, -1.0, 0.0]] * 2)
-    original = waveforms.clone()
     assert torch.equal(fade(waveforms, 3), expected)
-    assert torch.equal(waveforms, original)
-
-
-@pytest.mark.parametrize("time", [0, 1])
-def test_nothing_to_fade(time):
-    assert torch.equal(fade(torch.ones(time), 5), torch.ones(time))
+    assert waveforms[0, 0] == 2  # it is not changed
+    assert torch.equal(fade(torch.ones(1), 5), torch.ones(1))
 
 
 # --- length -----------------------------------------------------------------
@@ -80,13 +77,10 @@ BY_HAND = {
         True,
         [0, 2, 6, 8, 1, 0, 0, 2, 6],
     ),
-    "equal, after": ([1, 2, 3, 4], 4, 2, False, [0, 2, 3, 0]),
-    "equal, first": ([1, 2, 3, 4], 4, 2, True, [0, 2, 3, 0]),
     "longer, after": ([2, 4, 6, 8, 2, 4, 9], 6, 3, False, [0, 2, 6, 8, 1, 0]),
     "longer, first": ([2, 4, 6, 8, 2, 4, 9], 6, 3, True, [0, 2, 6, 8, 1, 0]),
     "one sample, after": ([3], 5, 2, False, [0, 3, 3, 3, 0]),
     "one sample, first": ([3], 5, 2, True, [3, 3, 3, 3, 3]),
-    "no fade": ([1, 2, 3], 5, 0, True, [1, 2, 3, 1, 2]),
 }
 
 
@@ -101,24 +95,16 @@ def test_fix_length_by_hand(waveform, length, ramp, first, expected):
     assert batch.tolist() == [expected] * 2
 
 
-@pytest.mark.parametrize("fade_first", [False, True])
-def test_nothing_to_repeat(fade_first):
+def test_nothing_to_repeat():
     with pytest.raises(ValueError, match="empty waveform"):
-        fix_length(torch.zeros(0), 10, 2, fade_first)
+        fix_length(torch.zeros(0), 10, 2)
 
 
 # --- resampling -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "native, rate",
-    [
-        (4000, 32000),
-        (4000, 16000),
-        (10000, 16000),
-        (44100, 32000),
-        (8000, 4000),
-    ],
+    "native, rate", [(4000, 32000), (10000, 16000), (44100, 32000)]
 )
 def test_resampling_against_scipy(native, rate):
     time = np.arange(native // 2) / native
@@ -132,30 +118,18 @@ def test_resampling_against_scipy(native, rate):
     assert np.abs(difference).max() < 0.01
 
 
-def test_same_rate_changes_nothing():
-    waveform = torch.randn(100)
-    assert torch.equal(resample(waveform, 32000, 32000), waveform)
+@pytest.mark.parametrize("samples", [0, 1, 441, 44099])
+@pytest.mark.parametrize("native", [44100, 4000, 32000, 64000, 32001])
+def test_length_is_rounded_up(samples, native):
+    for batch in (0, 2):
+        resampled = resample(torch.ones(batch, samples), native, 32000)
+        length = -(-samples * 32000 // native)
+        assert resampled.shape == (batch, length)
+    if native == 32000:
+        assert (resampled == 1).all()
 
 
-def test_no_sample_no_resampling():
-    assert resample(torch.zeros(0), 4000, 32000).shape == (0,)
-
-
-@pytest.mark.parametrize("native, time", [(4000, 80), (32001, 10)])
-def test_no_waveform_no_resampling(native, time):
-    assert resample(torch.zeros(0, 10), native, 32000).shape == (0, time)
-
-
-@pytest.mark.parametrize("samples", [1, 9, 441, 1000, 44099])
-@pytest.mark.parametrize(
-    "native, up, down", [(44100, 320, 441), (4000, 8, 1), (64000, 1, 2)]
-)
-def test_length_is_rounded_up(samples, native, up, down):
-    resampled = resample(torch.zeros(samples), native, 32000)
-    assert len(resampled) == -(-samples * up // down)
-
-
-@pytest.mark.parametrize("native_rate", [44101, 11024, 8001])
+@pytest.mark.parametrize("native_rate", [44101, 8001])
 def test_rates_without_a_common_divisor(native_rate):
     """A tone stays a tone; a kernel for these rates would take gigabytes."""
     time = torch.arange(2 * native_rate, dtype=torch.float64) / native_rate
@@ -166,11 +140,3 @@ def test_rates_without_a_common_divisor(native_rate):
     expected = torch.sin(2 * math.pi * 300 * torch.arange(64000) / 32000)
     middle = slice(4000, 60000)  # without the edges
     assert (resampled[middle] - expected[middle]).abs().max() < 2e-3
-
-
-def test_the_end_alone_is_faded_where_asked():
-    waveform = torch.ones(5)
-    both = fix_length(waveform, 12, 3)
-    end = fix_length(waveform, 12, 3, fade_in=False)
-    assert end[:3].tolist() == [1.0, 1.0, 1.0]
-    assert torch.equal(end[3:], both[3:])

@@ -63,7 +63,7 @@ def jittered(mean, count, seed=0, spread=0.1):
     return mean * np.exp(spread * draw.standard_normal(count))
 
 
-@pytest.mark.parametrize("rate", [1000, 4000, 8000, 11025, 44100, 7919])
+@pytest.mark.parametrize("rate", [1000, 11025, 44100])
 def test_frames_of_any_rate_last_as_long(rate):
     time = torch.arange(2 * rate) / rate
     tone = torch.where(time < 1.2, (2 * math.pi * 400 * time).sin(), 0.0)
@@ -74,7 +74,7 @@ def test_frames_of_any_rate_last_as_long(rate):
     assert abs(heard[-1].item() - 29) <= 1
 
 
-@pytest.mark.parametrize("rate", [1000, 4000, 7919, 11025, 44100])
+@pytest.mark.parametrize("rate", [1000, 7919, 44100])
 def test_blocks_give_the_envelope_of_the_whole(rate):
     waveform = noise(5, rate)
     blocks = waveform.split(2 * rate)
@@ -90,16 +90,7 @@ def test_the_band_is_that_of_breath():
     }
     assert min(level[400], level[700]) > max(level[50], level[1500]) + 40
     assert level[400] > level[100] + 40
-
-
-def test_an_offset_is_no_sound():
-    assert not breath_envelope(torch.full((8000,), 0.3), 4000).isfinite().any()
-
-
-def test_a_gain_is_an_offset_of_the_envelope():
-    waveform = noise(3, 4000)
-    louder = breath_envelope(10 * waveform, 4000)
-    torch.testing.assert_close(louder, breath_envelope(waveform, 4000) + 20)
+    assert breath_envelope(torch.full((8000,), 0.3), 4000).max() == -math.inf
 
 
 def test_too_low_a_rate_is_refused():
@@ -107,14 +98,15 @@ def test_too_low_a_rate_is_refused():
         breath_envelope(torch.zeros(500), 500)
 
 
-@pytest.mark.parametrize("period", [1.5, 2.5, 4.0, 5.5])
-@pytest.mark.parametrize("rate", [1000, 4000, 16000])
+@pytest.mark.parametrize("period, rate", [(1.5, 1000), (4, 4000), (5.5, 16000)])
 def test_jittered_breaths_are_found(period, rate):
     waveform, starts = breathing(jittered(period, 12), rate)
     found = found_in(waveform, rate)
     assert share_found(found, starts) >= 0.8
     assert abs(len(found.starts) - 12) <= 1
     assert found.confidence > 0.6
+    # However loud it is.
+    assert found_in(waveform / 50, rate).starts == found.starts
 
 
 @pytest.mark.parametrize("second", [0.0, 0.3, 0.6])
@@ -143,21 +135,13 @@ def test_noise_is_no_breath():
     ]
     breaths, _ = breathing(jittered(2.5, 12), 4000)
     assert max(confidences) < 0.35 < found_in(breaths, 4000).confidence
-
-
-def test_confidence_falls_as_noise_buries_the_breaths():
-    breaths, _ = breathing(jittered(2.5, 12), 4000)
     added = noise(len(breaths) / 4000, 4000, seed=1)
-    confidences = [
-        found_in(breaths + level * added, 4000).confidence
-        for level in (0.0, 0.7, 5.0)
-    ]
-    assert confidences == sorted(confidences, reverse=True)
-    assert confidences[-1] < confidences[0] - 0.2
+    buried = found_in(breaths + 5 * added, 4000)
+    assert buried.confidence < found_in(breaths, 4000).confidence - 0.2
 
 
 @pytest.mark.parametrize("level", [0.0, 0.25])
-@pytest.mark.parametrize("seconds", [1, 10, 100])
+@pytest.mark.parametrize("seconds", [1, 100])
 def test_what_does_not_vary_is_cut_without_confidence(level, seconds):
     found = found_in(torch.full((seconds * 4000,), level), 4000)
     assert found.confidence == 0
@@ -174,7 +158,7 @@ def test_a_very_short_recording_is_one_cycle(samples):
     assert found.confidence == 0
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(0, 20, 2))
 def test_a_recording_of_one_breath_is_cut_or_whole(seed):
     # Fragments at both ends, and no cycle between them, are one cycle.
     seconds = 0.6 + 0.04 * seed
@@ -258,13 +242,6 @@ def test_a_gain_changes_nothing(envelope, gain):
     louder = segment_envelope(envelope + gain)
     quieter = segment_envelope(envelope)
     assert louder.confidence == pytest.approx(quieter.confidence, abs=1e-6)
-
-
-def test_a_gain_moves_no_boundary():
-    waveform, _ = breathing(jittered(2.5, 12), 4000)
-    assert (
-        found_in(waveform, 4000).starts == found_in(waveform / 50, 4000).starts
-    )
 
 
 def test_hours_are_cut_like_minutes():
