@@ -10,6 +10,7 @@ Authors
 import contextlib
 import io
 import json
+import pickle
 import sys
 
 import pytest
@@ -267,6 +268,7 @@ def test_quality_is_saved_and_exported_as_it_was_fitted(name):
     for again in (
         reloaded(quality, make(name)),
         built_from_json(architecture, quality),
+        pickle.loads(pickle.dumps(quality)),  # as a loader's process has it
     ):
         again.check_fitted()
         assert torch.equal(again.score(values), quality.score(values))
@@ -305,8 +307,11 @@ def test_front_end_is_exported(name):
     front_end = make(name).eval()
     waveforms = 0.1 * noise(2, front_end.sample_rate)
     architecture = plain(yaml_block(name, COMPONENTS) + "\n")
-    again = built_from_json(architecture, front_end)
-    assert torch.equal(again(waveforms), front_end(waveforms))
+    for again in (
+        built_from_json(architecture, front_end),
+        pickle.loads(pickle.dumps(front_end)),  # as a loader's process has it
+    ):
+        assert torch.equal(again(waveforms), front_end(waveforms))
 
 
 # --- backbones --------------------------------------------------------------
