@@ -11,13 +11,7 @@ import math
 def whole_number(
     text: str, low: int, high: int | None = None, meaning: str = "number"
 ) -> int:
-    """A whole number from ``low`` to ``high``, for argparse.
-
-    Example
-    -------
-    >>> whole_number("2", 1), whole_number("8000", 1024, 65535)
-    (2, 8000)
-    """
+    """A whole number from ``low`` to ``high``, for argparse."""
     if (
         not (text.isascii() and text.isdecimal())
         or int(text) < low
@@ -28,13 +22,7 @@ def whole_number(
 
 
 def seconds(text: str) -> float:
-    """A time of 0 s or more, for argparse.
-
-    Example
-    -------
-    >>> seconds("0.5")
-    0.5
-    """
+    """A time of 0 s or more, for argparse."""
     try:
         value = float(text)
     except ValueError:

@@ -98,13 +98,6 @@ def check(architecture: object, trust: str | Iterable[str] = ()) -> None:
 
     A component that is not allowed (see :func:`build` for ``trust``), or an
     argument out of proportion, is a ValueError that says where.
-
-    Example
-    -------
-    >>> check({"backbone": {"class": "os.system", "arguments": ["ls"]}})
-    Traceback (most recent call last):
-    ...
-    ValueError: backbone: 'os.system' is none of the components that a model may have, and of no module that trust (--trust) names
     """
     if not isinstance(architecture, dict):
         raise ValueError("an architecture is a mapping")
@@ -144,6 +137,8 @@ class _Checker:
                 self.check_value(
                     part, f"{place}.{position}", name, bounds, mapping
                 )
+        elif name == "sample_rate" and not mapping and type(value) is not int:
+            raise ValueError(f"{place} has to be a whole number")
         elif not isinstance(value, dict):
             _check_plain(value, place, bounds.get(name, ANY_NUMBER))
         elif "class" in value:
@@ -254,13 +249,7 @@ def _is_in(module: str, packages: Iterable[str]) -> bool:
 
 
 def own_modules(architecture: object) -> list[str]:
-    """The modules from outside that an architecture names, each once.
-
-    Example
-    -------
-    >>> own_modules({"backbone": {"class": "mine.Own"}, "quality": {"a": [1]}})
-    ['mine']
-    """
+    """The modules from outside that an architecture names, each once."""
     if isinstance(architecture, list):
         architecture = dict(enumerate(architecture))
     if not isinstance(architecture, dict):

@@ -42,16 +42,6 @@ def yaml_block(name: str, components: dict[str, Component]) -> str:
 
     The components are those of
     :func:`qlung_plugin.inference.components.find_components`.
-
-    Example
-    -------
-    >>> from qlung_plugin.inference.components import find_components
-    >>> print(yaml_block("QualityMargin", find_components()))
-    # A margin proportional to the quality of the recording: kappa * q.
-    # It goes into a margin loss: indent it as the loss's scale.
-    margin: !new:qlung_plugin.nnet.margins.QualityMargin
-        # Margin at quality 1, in radians.
-        kappa: 0.5
     """
     component = components[name]
     lines = [

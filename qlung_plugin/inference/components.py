@@ -160,13 +160,7 @@ def _describe(kind: Kind, cls: type) -> Component:
 
 
 def plain_text(text: str) -> str:
-    """A docstring's text without its markup.
-
-    Example
-    -------
-    >>> plain_text("``fitted``: by :meth:`fit`, see :class:`~a.b.Score`.")
-    'fitted: by fit, see Score.'
-    """
+    """A docstring's text without its markup."""
     text = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", text)
     return text.replace("``", "")
 

@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from qlung_plugin import __version__
-from qlung_plugin.lobes.features import EfficientATFeatures
 from qlung_plugin.lobes.models.efficientat import EfficientAT
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 
@@ -26,81 +24,20 @@ OPSET = 18
 NEEDED = ("onnx", "onnxscript")
 
 
-class ConvolutionalFeatures(nn.Module):
-    """What :class:`EfficientATFeatures` computes, without complex numbers.
-
-    The short-time Fourier transform is written as a convolution with the
-    windowed cosines and sines, which every runtime of ONNX has.
-
-    Example
-    -------
-    >>> features = EfficientATFeatures()
-    >>> noise = torch.Generator().manual_seed(0)
-    >>> waveforms = torch.randn(2, 32000, generator=noise)
-    >>> convolutional = ConvolutionalFeatures(features)(waveforms)
-    >>> torch.allclose(convolutional, features(waveforms), atol=1e-4)
-    True
-    """
-
-    mel_bank: torch.Tensor
-    kernels: torch.Tensor
-
-    def __init__(self, features: EfficientATFeatures) -> None:
-        super().__init__()
-        self.n_fft, self.hop_length = features.n_fft, features.hop_length
-        self.preemphasis = features.preemphasis
-        self.register_buffer("mel_bank", features.mel_bank)
-        # The window lies in the middle of the frame.
-        margin = (features.n_fft - features.win_length) // 2
-        window = F.pad(features.window.double(), (margin, margin))
-        bins = torch.arange(features.n_fft // 2 + 1, dtype=torch.float64)
-        time = torch.arange(features.n_fft, dtype=torch.float64)
-        angles = 2 * torch.pi / features.n_fft * torch.outer(bins, time)
-        kernels = torch.stack([angles.cos(), -angles.sin()]) * window
-        # Where the window is 0 nothing has to be multiplied.
-        kernels = kernels[..., margin : features.n_fft - margin]
-        self.margin = margin
-        self.register_buffer("kernels", kernels.flatten(0, 1)[:, None].float())
-
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Log-mel features ``[batch, time, mel]`` of ``[batch, time]``."""
-        emphasised = waveforms[:, 1:] - self.preemphasis * waveforms[:, :-1]
-        half = self.n_fft // 2
-        padded = F.pad(emphasised[:, None], (half, half), mode="reflect")
-        spectrum = F.conv1d(
-            padded[..., self.margin : padded.shape[-1] - self.margin],
-            self.kernels,
-            stride=self.hop_length,
-        )
-        real, imaginary = spectrum.chunk(2, dim=1)
-        mel = torch.matmul(self.mel_bank, real.square() + imaginary.square())
-        return ((mel + 1e-5).log() + 4.5).div(5).transpose(1, 2)
-
-
 class WaveformClassifier(nn.Module):
     """From cycles of the fixed length to probabilities, in one module.
 
-    A front end or backbone that is not EfficientAT's is a ValueError.
+    A backbone that is not EfficientAT is a ValueError.
     """
 
     def __init__(self, model: dict[str, Any]) -> None:
         super().__init__()
-        features = model["cycle_features"].compute_features
-        parts = [features]
-        if isinstance(features, nn.Sequential):
-            parts = list(features)
-        if (
-            not parts
-            or not isinstance(parts[0], EfficientATFeatures)
-            or not isinstance(model["backbone"], EfficientAT)
-        ):
+        if not isinstance(model["backbone"], EfficientAT):
             raise ValueError(
                 "only EfficientAT is exported to ONNX, and this model has"
                 f" {type(model['backbone']).__name__}: export it without --onnx"
             )
-        self.compute_features = nn.Sequential(
-            ConvolutionalFeatures(parts[0]), *parts[1:]
-        )
+        self.compute_features = model["cycle_features"].compute_features
         self.backbone, self.classifier = model["backbone"], model["classifier"]
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -117,8 +54,8 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
 
     The input ``waveforms`` is ``[batch, time]``, of any batch and of the fixed
     length; the output ``probabilities`` ``[batch, class]``. A package that is
-    not installed is a RuntimeError, a front end or backbone that is not
-    EfficientAT's a ValueError.
+    not installed is a RuntimeError, a backbone that is not EfficientAT a
+    ValueError.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:

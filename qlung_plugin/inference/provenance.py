@@ -110,26 +110,6 @@ def read_settings(keys: CommentedMap) -> dict:
     """The settings that are worth telling, in the YAML of a training.
 
     They are plain values by name; of the loss, classes and arguments.
-
-    Example
-    -------
-    >>> from qlung_plugin.runs.configuration import parse_yaml
-    >>> settings = read_settings(
-    ...     parse_yaml(
-    ...         '''
-    ... seed: 1
-    ... data_folder: /home/somebody/ICBHI
-    ... pretrained_weights: /home/somebody/mn04_as.pt
-    ... loss: !new:qlung_plugin.nnet.losses.FocalLoss
-    ...     gamma: 2.0
-    ... ''',
-    ...         "a.yaml",
-    ...     )
-    ... )
-    >>> settings["seed"], settings["pretrained_weights"]
-    (1, 'mn04_as.pt')
-    >>> settings["loss"]
-    {'class': 'qlung_plugin.nnet.losses.FocalLoss', 'arguments': {'gamma': 2.0}}
     """
     settings = {key: _plain(keys[key]) for key in SETTINGS if key in keys}
     weights = settings.get("pretrained_weights")

@@ -83,15 +83,6 @@ def measure_recording(
     It returns per recording or cycle the values of :data:`COLUMNS`, scores in
     [0, 1], 1 being best, and measurements, NaN in silence; and under
     ``measured`` all measurements of each measure, per stretch.
-
-    Example
-    -------
-    >>> import soundfile
-    >>> path = getfixture("tmp_path") / "breath.wav"
-    >>> soundfile.write(path, 0.1 * torch.randn(16000), 4000)
-    >>> row = measure_recording(make_measures(), path)[0]
-    >>> row["end"], 0 < row["audio_quality"] < 1
-    (4.0, True)
     """
     if unit not in UNITS:
         raise ValueError(f"unit={unit!r} is none of {', '.join(UNITS)}")

@@ -75,15 +75,6 @@ def read_tensors(
     These may be on the device ``meta``. If one is missing, unknown, or of
     another type or shape, nothing is read, and a ValueError names the first
     three of them.
-
-    Example
-    -------
-    >>> from safetensors.torch import save_file
-    >>> folder = getfixture("tmp_path")
-    >>> save_file({"weight": torch.ones(2)}, folder / "a.safetensors")
-    >>> outline = {"weight": torch.empty(2, device="meta")}
-    >>> read_tensors(folder / "a.safetensors", folder, outline)
-    {'weight': tensor([1., 1.])}
     """
     wanted = {
         name: (DTYPES.get(tensor.dtype), tuple(tensor.shape))

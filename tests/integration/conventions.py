@@ -144,15 +144,7 @@ RECIPES = {
 
 
 def make_data(folder, samples=None):
-    """Writes noises of some lengths and levels, and manifests of them.
-
-    Arguments
-    ---------
-    folder : pathlib.Path
-        Where to.
-    samples : int, optional
-        The length of all of them.
-    """
+    """Writes noises of some lengths, or all of one, and manifests of them."""
     generator = torch.Generator().manual_seed(0)
     for part, times in (("train", 1), ("valid", 0.5)):
         entries = {}
@@ -173,18 +165,7 @@ def make_data(folder, samples=None):
 
 
 def with_blocks(blocks):
-    """The base YAML, some of its top-level keys replaced or added.
-
-    Arguments
-    ---------
-    blocks : str
-        YAML.
-
-    Returns
-    -------
-    str
-        YAML; what is new comes before ``modules``.
-    """
+    """The base YAML, some of its top-level keys replaced or added by blocks."""
     text = BASE
     for key, block in ((m[1], m[0]) for m in BLOCK.finditer(blocks + "\n")):
         present = [m[0] for m in BLOCK.finditer(text) if m[1] == key]
@@ -195,26 +176,7 @@ def with_blocks(blocks):
 
 
 def train(name, folder, data, blocks="", **overrides):
-    """Trains as a recipe's main part does.
-
-    Arguments
-    ---------
-    name : str
-        Of :data:`RECIPES`.
-    folder : pathlib.Path
-        The output folder.
-    data : pathlib.Path
-        What :func:`make_data` filled.
-    blocks : str
-        For :func:`with_blocks`.
-    **overrides
-        As on the command line.
-
-    Returns
-    -------
-    Recipe
-        After ``fit``.
-    """
+    """Trains as a recipe's main part does; overrides are as on a command line."""
     recipe = RECIPES[name]
     overrides = {
         "data_folder": str(data),

@@ -106,25 +106,8 @@ def make_run(
 ):
     """Makes the output folder of a training that never was.
 
-    Arguments
-    ---------
-    folder : Path
-        Where to.
-    backbone : Small
-        With its front end.
-    quality, classifier, weights : str
-        In YAML.
-    epochs : sequence of int
-        Each of other weights; the first is the selected one.
-    finished : bool
-        Whether there are results.
-    edit : callable
-        Changes the YAML of the training.
-
-    Returns
-    -------
-    Path
-        The folder.
+    Each epoch has other weights; the first is the selected one. ``quality``,
+    ``classifier`` and ``weights`` are in YAML, which ``edit`` may change.
     """
     text = TRAINING_YAML.format(
         **backbone._asdict(),

@@ -43,19 +43,6 @@ classifier:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_block(capsys):
-    assert main(["components", "FocalLoss"]) == 0
-    assert (
-        capsys.readouterr().out
-        == """\
-# Cross entropy that hardly counts what is classified well already.
-loss: !new:qlung_plugin.nnet.losses.FocalLoss
-    # How fast the weight falls; with 0 this is cross entropy.
-    gamma: 2.0
-"""
-    )
-
-
 def test_block_for_a_recipe_of_speechbrain(capsys):
     assert main(["components", "WeightedCrossEntropyLoss"]) == 0
     ours = capsys.readouterr().out
@@ -108,22 +95,6 @@ def test_unknown_name_is_one_line_with_close_matches(capsys):
 def test_debug_shows_where_an_error_arises():
     with pytest.raises(ValueError, match="no component is called xyz"):
         main(["components", "xyz", "--debug"])
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["unknown"],
-        ["components", "--unknown"],
-        ["components", "Mixup", "PatchMix"],
-    ],
-)
-def test_wrong_usage_exits_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    assert capsys.readouterr().err.startswith("usage: qlung")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import csv
 import json
 import os
 import pty
-import re
 import subprocess
 import sys
 from io import StringIO
@@ -61,6 +60,10 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
+def table(text):
+    return list(csv.DictReader(StringIO(text, newline="")))
+
+
 def test_csv_of_cycles(recordings, tiny_model, capsys):
     code, out, err = run(
         capsys, "classify", recordings, "--model", "m", "--format", "csv"
@@ -70,20 +73,15 @@ def test_csv_of_cycles(recordings, tiny_model, capsys):
     assert err.startswith(f"qlung: {bad} is not readable as audio")
     assert err.endswith("qlung: 1 of 3 recordings failed\n")
     assert err.count("\n") == 2
-    rows = list(csv.DictReader(StringIO(out)))
-    columns = ["recording", *tiny_model.columns, "truncated"]
-    assert list(rows[0]) == columns
-    assert {row["truncated"] for row in rows} == {"0"}
-    first, last = recordings / "a.wav", recordings / "c.wav"
-    assert [row["recording"] for row in rows[:2]] == [str(first)] * 2
-    assert {row["recording"] for row in rows[2:]} == {str(last)}
-    expected = tiny_model.classify_file(first).cycles
-    for row, cycle in zip(rows, expected.itertuples()):
-        assert float(row["end"]) == cycle.end
-        assert row["prediction"] == cycle.prediction
-        for label in LABELS:
-            value = getattr(cycle, f"p_{label}")
-            assert float(row[f"p_{label}"]) == pytest.approx(value, abs=1e-6)
+    rows = table(out)
+    assert list(rows[0]) == ["recording", *tiny_model.columns, "truncated"]
+    names = [Path(row["recording"]).name for row in rows]
+    assert names[:3] == ["a.wav", "a.wav", "c.wav"]
+    expected = tiny_model.classify_file(recordings / "a.wav").cycles
+    for row, (_, cycle) in zip(rows, expected.iterrows()):
+        assert row["prediction"] == cycle["prediction"]
+        for name in ("end", "p_normal", "quality"):
+            assert float(row[name]) == pytest.approx(cycle[name], abs=1e-6)
 
 
 def test_csv_on_a_terminal_is_printable(
@@ -129,21 +127,14 @@ def test_table_has_a_summary(recordings, tiny_model, capsys):
         f"2 cycles, {share:.0f} % not normal, worst quality {worst:.2f}",
         f"cycles from {path.with_suffix('.csv')}",
     ]
-    assert lines[3].split() == [
-        *("start", "end", "prediction"),
-        *(f"p_{label}" for label in LABELS),
-        "quality",
-    ]
+    labels = [f"p_{label}" for label in LABELS]
+    header = ["start", "end", "prediction", *labels, "quality"]
+    assert lines[3].split() == header
     assert lines[4].split()[:3] == ["0.00", "2.00", cycles["prediction"][0]]
-    assert len(lines) == 4 + len(cycles) + 1
     assert max(map(len, lines[3:])) <= 80
-    _, out, _ = run(
-        *(capsys, "classify", path, "--model", "m"),
-        *("--cycles", "segmentation"),
-    )
-    assert re.search(
-        r"^cycles from segmentation, confidence 0\.\d\d$", out, re.M
-    )
+    command = "classify", path, "--model", "m", "--cycles", "segmentation"
+    out = run(capsys, *command)[1]
+    assert "\ncycles from segmentation, confidence 0." in out
 
 
 def test_table_of_no_cycle(recordings, tiny_model, capsys):
@@ -153,99 +144,62 @@ def test_table_of_no_cycle(recordings, tiny_model, capsys):
     assert out.splitlines()[1] == "0 cycles"
 
 
-def test_silence_is_null_and_empty(tmp_path, tiny_model, capsys):
-    path = tmp_path / "silence.wav"
-    soundfile.write(path, np.zeros(2 * RATE), RATE)
-    command = "classify", path, "--model", "m", "--cycles", "windows"
-    _, out, _ = run(capsys, *command, "--format", "json")
-    assert json.loads(out)["cycles"][0]["rms"] is None
-    _, out, _ = run(capsys, *command, "--format", "csv")
-    assert next(csv.DictReader(StringIO(out)))["rms"] == ""
-
-
 def test_cycles_without_a_class_in_all_formats(recordings, tiny_model, capsys):
     path = recordings / "a.wav"
     samples, _ = soundfile.read(path)
     samples[: 2 * RATE] = 0
     soundfile.write(path, samples, RATE)
     command = "classify", path, "--model", "m"
-    code, out, err = run(capsys, *command, "--format", "csv")
-    assert (code, err) == (0, "")
-    first, second = csv.DictReader(StringIO(out))
+    first, second = table(run(capsys, *command, "--format", "csv")[1])
     assert first["prediction"] == "unusable"
-    assert {first[f"p_{label}"] for label in LABELS} == {""}
+    assert first["p_normal"] == first["rms"] == ""
     assert second["prediction"] in LABELS and second["p_normal"]
-    _, out, _ = run(capsys, *command, "--format", "json")
-    told = json.loads(out)
+    told = json.loads(run(capsys, *command, "--format", "json")[1])
     assert told["unusable_count"] == 1 and told["abnormal_fraction"] in (0, 1)
-    assert told["cycles"][0]["p_normal"] is None
-    _, out, _ = run(capsys, *command)
-    assert out.splitlines()[1].startswith("2 cycles, 1 unusable, ")
-    row = out.splitlines()[4].split()
-    assert row[2:] == ["unusable", *"----", "0.00"]
-    _, out, _ = run(capsys, *command, "--shortest", "5")
+    assert told["cycles"][0]["p_normal"] is told["cycles"][0]["rms"] is None
+    lines = run(capsys, *command)[1].splitlines()
+    assert lines[1].startswith("2 cycles, 1 unusable, ")
+    assert lines[4].split()[2:] == ["unusable", *"----", "0.00"]
+    out = run(capsys, *command, "--shortest", "5")[1]
     assert out.splitlines()[1].startswith("2 cycles, 2 unusable, worst")
-    assert "%" not in out
 
 
 def test_rows_of_no_recording_are_counted(recordings, capsys):
     (recordings / "b" / "bad.wav").unlink()
-    table = recordings.parent / "cycles.csv"
-    table.write_text(
-        "recording,start,end\n" + r"D:\lungs\A.WAV,0,2" + "\n"
-        "c.wav,1,2\nother.wav,0,1\nother.wav,1,2\n/x/d.wav,0,1\nc,3,5\n"
-    )
-    command = "quality", recordings, "--by", "cycle", "--cycles", table
-    code, out, err = run(capsys, *command)
-    assert code == 0
-    assert err.startswith(
-        f"qlung: {table}: 3 of 6 rows name no recording given: other.wav,"
-        " /x/d.wav\n"
-    )
-    rows = csv.DictReader(StringIO(out))
-    found = [(Path(r["recording"]).name, float(r["end"])) for r in rows]
-    assert found == [("a.wav", 2), ("c.wav", 2), ("c.wav", 5)]
-    table.write_text("recording,start,end\nc.wav,0,1\nc.wav,0,x\n")
+    cycles = recordings.parent / "cycles.csv"
+    cycles.write_text("recording,start,end\nc.wav,1,2\nother.wav,0,1\n")
+    command = "quality", recordings, "--by", "cycle", "--cycles", cycles
     code, out, err = run(capsys, *command)
     assert code == 1
+    assert err.startswith(
+        f"qlung: {cycles}: 1 of 2 rows name no recording given: other.wav\n"
+    )
     assert "cycles.csv has no cycle of a.wav\n" in err
-    assert "cycles.csv:3: 'x' is not a number" in err
-    assert "qlung: 2 of 2 recordings failed\n" in err
+    assert [float(row["end"]) for row in table(out)] == [2]
 
 
 def test_rows_without_names_are_of_one_recording(recordings, capsys):
     """All had them, whatever they are of."""
-    table = recordings / "a.csv"
-    command = "quality", "--by", "cycle", "--cycles", table
+    cycles = recordings / "a.csv"
+    command = "quality", "--by", "cycle", "--cycles", cycles
     code, out, err = run(capsys, *command, recordings)
     assert (code, out) == (2, "")
-    assert err == f"qlung: {table} needs a column recording: there are 3\n"
-    code, _, err = run(capsys, *command, recordings / "a.wav")
-    assert code == 0 and table.name not in err
+    assert err == f"qlung: {cycles} needs a column recording: there are 3\n"
 
 
 def test_truncated_fails_or_is_marked(recordings, tiny_model, capsys):
     path = recordings / "c.wav"
     path.write_bytes(path.read_bytes()[: 44 + 2 * 3 * RATE])
-    command = "classify", path, "--model", "m", "--cycles", "windows"
-    code, out, err = run(capsys, *command)
-    assert (code, out) == (1, "")
-    assert err.startswith(f"qlung: {path} is truncated or damaged: its header")
-    assert "says 6 s, and 3 s can be read; --allow-truncated" in err
-    command += ("--allow-truncated",)
-    code, out, _ = run(capsys, *command)
-    assert code == 0
+    classify = "classify", path, "--model", "m", "--cycles", "windows"
+    for command in (classify, ("quality", path)):
+        code, _, err = run(capsys, *command)
+        assert code == 1 and "--allow-truncated" in err
+    classify = *classify, "--allow-truncated"
+    out = run(capsys, *classify)[1]
     assert out.startswith(f"{path} (truncated: 3.00 s are there)\n")
-    _, out, _ = run(capsys, *command, "--format", "json")
-    told = json.loads(out)
-    assert told["truncated"] is True and told["duration"] == 3
-    _, out, _ = run(capsys, *command, "--format", "csv")
-    assert next(csv.DictReader(StringIO(out)))["truncated"] == "1"
-    code, _, err = run(capsys, "quality", path)
-    assert code == 1 and "--allow-truncated" in err
-    code, out, _ = run(capsys, "quality", path, "--allow-truncated")
-    assert code == 0
-    row = next(csv.DictReader(StringIO(out)))
+    (row,) = table(run(capsys, *classify, "--format", "csv")[1])
+    assert row["truncated"] == "1"
+    (row,) = table(run(capsys, "quality", path, "--allow-truncated")[1])
     assert (row["truncated"], float(row["end"])) == ("1", 3)
 
 
@@ -266,10 +220,8 @@ def test_channels_that_differ_are_told_in_their_place(recordings, jobs, capsys):
         assert "--channel N" in line
     assert lines[4] == "qlung: 2 of 5 recordings failed"
     path = recordings / "e.wav"
-    code, out, err = run(capsys, "quality", path, "--channel", "1")
+    code, _, err = run(capsys, "quality", path, "--channel", "1")
     assert code == 0 and "its channels" not in err
-    code, out, err = run(capsys, "quality", path, "--channel", "3")
-    assert code == 1 and "has no channel 3: it has 2" in err
 
 
 def test_what_cannot_be_reached_is_told_and_counted(recordings, capsys):
@@ -278,18 +230,11 @@ def test_what_cannot_be_reached_is_told_and_counted(recordings, capsys):
     os.mkfifo(recordings / "pipe.flac")
     os.link(recordings / "a.wav", recordings / "z.wav")
     code, out, err = run(capsys, "quality", recordings)
-    assert code == 1
-    assert len(list(csv.DictReader(StringIO(out)))) == 2
-    assert err.splitlines()[:4] == [
-        f"qlung: {recordings / 'gone.wav'} is a link to nothing",
-        f"qlung: {recordings / 'pipe.flac'} is no ordinary file",
-        f"qlung: {recordings / 'z.wav'} is the same file as"
-        f" {recordings / 'a.wav'}, and is left out",
-        "qlung: 2 could not be reached, 1 left out as second names",
-    ]
-    for name in ("gone.wav", "pipe.flac"):
-        (recordings / name).unlink()
-    assert run(capsys, "quality", recordings)[0] == 0
+    assert code == 1 and len(table(out)) == 2
+    lines = err.splitlines()
+    assert lines[0] == f"qlung: {recordings / 'gone.wav'} is a link to nothing"
+    counts = "qlung: 2 could not be reached, 1 left out as second names"
+    assert lines[3] == counts
 
 
 def test_names_are_printed_escaped_and_kept_in_data(
@@ -312,8 +257,7 @@ def test_names_are_printed_escaped_and_kept_in_data(
     _, out, _ = run(capsys, *command, "--format", "json")
     assert json.loads(out)["recording"] == str(path)
     _, out, _ = run(capsys, *command, "--format", "csv")
-    row = list(csv.DictReader(StringIO(out, newline="")))[0]
-    assert row["recording"] == str(path)
+    assert table(out)[0]["recording"] == str(path)
 
 
 def test_debug_tells_where_a_recording_failed(recordings, tiny_model, capsys):
@@ -323,21 +267,15 @@ def test_debug_tells_where_a_recording_failed(recordings, tiny_model, capsys):
     assert "Traceback" in err and "LibsndfileError" in err
 
 
-def test_paths_that_are_none(tmp_path, capsys):
-    code, out, err = run(capsys, "quality", tmp_path / "none.wav")
-    assert (code, out) == (2, "")
-    assert err == f"qlung: {tmp_path / 'none.wav'} does not exist\n"
-    code, out, err = run(capsys, "quality", tmp_path)
-    assert (code, out) == (2, "")
-    assert err.startswith(f"qlung: {tmp_path} holds no recording")
-
-
-def test_model_that_is_none(recordings, tmp_path, capsys):
-    code, out, err = run(
-        capsys, "classify", recordings, "--model", tmp_path / "none"
-    )
-    assert (code, out) == (2, "")
-    assert str(tmp_path / "none") in err and err.count("\n") == 1
+def test_what_is_none_is_one_line(recordings, tmp_path, capsys):
+    none = tmp_path / "none"
+    for command in (
+        ("quality", none),
+        ("classify", recordings, "--model", none),
+    ):
+        code, out, err = run(capsys, *command)
+        assert (code, out) == (2, "")
+        assert "none" in err and err.count("\n") == 1
 
 
 def test_checkpoint_that_an_export_has_not(recordings, originals, capsys):
@@ -366,17 +304,15 @@ def test_cycles_that_are_wrong_for_all_are_told_once(recordings, capsys):
 
 
 def test_cycles_of_several_recordings(recordings, tiny_model, capsys):
-    table = recordings / "cycles.csv"
-    table.write_text("recording,start,end\na,1,2\nc,3,4\n")
-    for cycles in (table, recordings):
-        (recordings / "c.txt").write_text("3\t4\t0\t0\n")
-        code, out, _ = run(
-            *(capsys, "classify", "--model", "m", "--format", "csv"),
-            *(recordings / "a.wav", recordings / "c.wav", "--cycles", cycles),
-        )
-        assert code == 0
-        last = list(csv.DictReader(StringIO(out)))[-1]
-        assert last["recording"] == str(recordings / "c.wav")
+    """In a table, and in a folder of annotations."""
+    cycles = recordings / "cycles.csv"
+    cycles.write_text("recording,start,end\na,1,2\nc,3,4\n")
+    (recordings / "c.txt").write_text("3\t4\t0\t0\n")
+    paths = recordings / "a.wav", recordings / "c.wav"
+    command = "classify", *paths, "--model", "m", "--format", "csv"
+    for source in (cycles, recordings):
+        last = table(run(capsys, *command, "--cycles", source)[1])[-1]
+        assert last["recording"] == str(paths[1])
         assert (float(last["start"]), float(last["end"])) == (3, 4)
 
 
@@ -396,7 +332,7 @@ def test_failure_names_the_recording_and_one_is_not_counted(
 def test_quality_of_recordings(recordings, capsys):
     code, out, err = run(capsys, "quality", recordings)
     assert code == 1 and "bad.wav" in err
-    rows = list(csv.DictReader(StringIO(out)))
+    rows = table(out)
     assert [Path(row["recording"]).name for row in rows] == ["a.wav", "c.wav"]
     (expected,) = measure_recording(make_measures(), recordings / "a.wav")
     for name in COLUMNS:

@@ -24,11 +24,7 @@ from qlung_plugin.inference.architecture import (
     check,
 )
 from qlung_plugin.inference.component_blocks import yaml_block
-from qlung_plugin.nnet.losses import (
-    AngularMarginLoss,
-    CrossEntropyLoss,
-    MarginRegularizedLoss,
-)
+from qlung_plugin.nnet.losses import AngularMarginLoss
 from tests.unittests.catalogue import (
     COMPONENTS,
     each,
@@ -163,14 +159,6 @@ def test_loss_names_a_wrong_label(name, wrong):
     targets[2] = wrong
     with pytest.raises(ValueError, match=f"targets .*0..3, but hold {wrong}"):
         loss_in_training(name)(logits, cosines, embeddings, targets, quality)
-
-
-@each("loss")
-def test_loss_regularises_cross_entropy(name):
-    batch = batch_of()
-    whole = MarginRegularizedLoss(loss_in_training(name), weight=0.4)
-    expected = CrossEntropyLoss()(*batch) + 0.4 * loss_in_training(name)(*batch)
-    torch.testing.assert_close(whole(*batch), expected)
 
 
 @each("loss")

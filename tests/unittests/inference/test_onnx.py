@@ -9,21 +9,12 @@ import sys
 
 import pytest
 import torch
-from hypothesis import (
-    given,
-    settings,
-    strategies as st,
-)
 
 from qlung_plugin.inference import onnx_export
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.inference.onnx_export import (
-    ConvolutionalFeatures,
-    WaveformClassifier,
-)
-from qlung_plugin.lobes.features import EfficientATFeatures
+from qlung_plugin.inference.onnx_export import WaveformClassifier
 from tests.unittests.lobes import test_efficientat, test_panns
 from tests.unittests.small_runs import LABELS, make_run
 
@@ -87,23 +78,6 @@ def test_it_answers_as_pytorch_does(tmp_path, runtime, backbone):
     time = torch.arange(20000) / RATE
     odd = [torch.zeros(9000), torch.ones(9000), torch.sin(2000 * time)]
     assert_equal(classifier, session, odd)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    samples=st.integers(600, 5000),
-    level=st.floats(-6, 0),
-    seed=st.integers(0, 2**32),
-    settings=st.sampled_from([{}, {"n_mels": 40, "f_min": 50.0}]),
-)
-def test_front_end_without_complex_numbers(samples, level, seed, settings):
-    features = EfficientATFeatures(**settings)
-    generator = torch.Generator().manual_seed(seed)
-    waveforms = 10**level * torch.randn(2, samples, generator=generator)
-    expected = features(waveforms)
-    torch.testing.assert_close(
-        ConvolutionalFeatures(features)(waveforms), expected, atol=2e-4, rtol=0
-    )
 
 
 @pytest.mark.parametrize("backbone", test_efficientat.SMALL.values())
