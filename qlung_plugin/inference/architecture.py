@@ -19,7 +19,7 @@ Authors
 
 import importlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,6 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from qlung_plugin.inference.components import PACKAGE, find_components
 from qlung_plugin.utils.state_dicts import DAMAGED
-
-Bounds = Mapping[str, tuple[float, float]]
 
 # Front ends and qualities compute tables as they are made, which BOUNDS keeps
 # small and MOST_OBJECTS few. Only data tell their shapes, so they are made even
@@ -61,9 +59,8 @@ COMPONENTS = (
 
 SEQUENTIAL = "torch.nn.Sequential"
 
-# What numbers of these names may be; those of a list, too. A component may say
-# it of its own arguments, by argument_bounds.
-BOUNDS: Bounds = {
+# What numbers of these names may be; those of a list, too.
+BOUNDS = {
     "sample_rate": (1_000, 192_000),  # Hz
     "duration": (0.01, 60),  # s
     "fade": (0, 60),  # s
@@ -72,19 +69,18 @@ BOUNDS: Bounds = {
     "n_fft": (2, 2**18),
     "n_mels": (1, 1_024),
     "num_mel_bins": (1, 1_024),
-    "num_classes": (2, 1_000),
-    # Of EfficientAT and its first blocks
-    "width_mult": (0.01, 16),
-    "blocks": (0, 17),
-    # Numbers of parts of SpeechBrain's
+    # Numbers of layers, of which some models compute tables
     "block_sizes": (1, 128),
+    "depths": (1, 128),
+    "encoder_layers": (1, 128),
+    "num_hidden_layers": (1, 128),
     "res2net_scale": (1, 128),
     "tdnn_blocks": (1, 128),
 }
 ANY_NUMBER = (-1_000_000, 1_000_000)
 MOST_VALUES = 20_000
 MOST_OBJECTS = 100  # of which each may compute tables
-MOST_MODULES = 20_000  # AST has 163; even without parameters they take memory
+MOST_MODULES = 5_000  # AST has 163; even without parameters they take memory
 
 # What an argument has to be that would lead to a file, a network or a device.
 FIXED = {"pretrained_weights": (None, "none"), "device": ("cpu",)}
@@ -115,17 +111,11 @@ class _Checker:
         self.budget = MOST_VALUES  # how many values there may still be
 
     def check_value(
-        self,
-        value: object,
-        place: str,
-        name: str,
-        bounds: Bounds = BOUNDS,
-        mapping: bool = False,
+        self, value: object, place: str, name: str, mapping: bool = False
     ) -> None:
         """Checks a value of an argument called ``name``, at a place.
 
-        ``bounds`` are the least and largest number by argument; ``mapping``
-        says whether it may be a mapping that is no object.
+        ``mapping`` says whether it may be a mapping that is no object.
         """
         self.budget -= 1
         if self.budget < 0:
@@ -134,13 +124,11 @@ class _Checker:
             _check_fixed(value, place, FIXED[name])
         elif isinstance(value, list):
             for position, part in enumerate(value):
-                self.check_value(
-                    part, f"{place}.{position}", name, bounds, mapping
-                )
+                self.check_value(part, f"{place}.{position}", name, mapping)
         elif name == "sample_rate" and not mapping and type(value) is not int:
             raise ValueError(f"{place} has to be a whole number")
         elif not isinstance(value, dict):
-            _check_plain(value, place, bounds.get(name, ANY_NUMBER))
+            _check_plain(value, place, BOUNDS.get(name, ANY_NUMBER))
         elif "class" in value:
             self.check_object(value, place)
             self.objects.add(place)
@@ -153,7 +141,7 @@ class _Checker:
                 )
         elif mapping:
             for key, part in value.items():
-                self.check_value(part, f"{place}.{key}", key, bounds, True)
+                self.check_value(part, f"{place}.{key}", key, True)
         else:
             raise ValueError(f"{place}: a mapping, but no object")
 
@@ -172,9 +160,8 @@ class _Checker:
         if isinstance(arguments, list):
             self.check_value(arguments, place, "parts")
             return
-        bounds, annotations = BOUNDS, {}
+        annotations = {}
         if name in LISTED:
-            bounds = {**BOUNDS, **LISTED[name].bounds}
             annotations = {
                 argument.name: argument.annotation
                 for argument in LISTED[name].arguments
@@ -190,9 +177,7 @@ class _Checker:
                     )
             elif re.search(r"\bPath\b", annotation) and key not in FIXED:
                 _check_fixed(given, f"{place}.{key}", (None,))
-            self.check_value(
-                given, f"{place}.{key}", key, bounds, mapping or own
-            )
+            self.check_value(given, f"{place}.{key}", key, mapping or own)
 
 
 def _check_plain(value: object, place: str, bounds: tuple) -> None:

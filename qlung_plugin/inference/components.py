@@ -7,9 +7,7 @@ inherit:
 
 * ``yaml_key``, the key of the recipes, where it is not that of its kind;
 * ``yaml_values``, what its YAML block gives to arguments, see
-  :mod:`qlung_plugin.inference.component_blocks`;
-* ``argument_bounds``, least and largest number by argument, of a model that is
-  opened, see :mod:`qlung_plugin.inference.architecture`.
+  :mod:`qlung_plugin.inference.component_blocks`.
 
 Authors
  * qlung_plugin contributors
@@ -81,7 +79,6 @@ class Component(NamedTuple):
     description: str  # the first paragraph of its docstring
     arguments: tuple[Argument, ...]
     values: dict[str, Any]  # what its YAML block gives to arguments
-    bounds: dict[str, tuple[float, float]]  # least, largest number by argument
 
     @property
     def tag(self) -> str:
@@ -145,6 +142,9 @@ def _describe(kind: Kind, cls: type) -> Component:
     package = cls.__module__.rpartition(".")[0]
     exported = getattr(importlib.import_module(package), "__all__", ())
     place = package if cls.__name__ in exported else cls.__module__
+    values: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):  # what is nearest replaces the rest
+        values.update(vars(base).get("yaml_values", {}))
     paragraph = (inspect.getdoc(cls) or "").split("\n\n")[0]
     return Component(
         name=cls.__name__,
@@ -154,8 +154,7 @@ def _describe(kind: Kind, cls: type) -> Component:
         path=f"{place}.{cls.__name__}",
         description=plain_text(" ".join(paragraph.split())),
         arguments=tuple(_arguments(cls)),
-        values=_inherited(cls, "yaml_values"),
-        bounds=_inherited(cls, "argument_bounds"),
+        values=values,
     )
 
 
@@ -163,14 +162,6 @@ def plain_text(text: str) -> str:
     """A docstring's text without its markup."""
     text = re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"\1", text)
     return text.replace("``", "")
-
-
-def _inherited(cls: type, attribute: str) -> dict[str, Any]:
-    """A mapping by class; what is nearest replaces what is inherited."""
-    merged: dict[str, Any] = {}
-    for base in reversed(cls.__mro__):
-        merged.update(vars(base).get(attribute, {}))
-    return merged
 
 
 def _arguments(cls: type) -> Iterator[Argument]:

@@ -102,7 +102,6 @@ class AST(Backbone):
     torch.Size([2, 32])
     """
 
-    argument_bounds = {"num_hidden_layers": (1, 128)}
     weights_origin = "AST (Gong et al., 2021)"
 
     def __init__(

@@ -130,7 +130,6 @@ class BEATs(Backbone):
     torch.Size([2, 48])
     """
 
-    argument_bounds = {"encoder_layers": (1, 128)}
     weights_origin = "BEATs (Chen et al., 2023)"
 
     def __init__(

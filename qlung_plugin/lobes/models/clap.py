@@ -89,7 +89,6 @@ class CLAP(Backbone):
     torch.Size([2, 512])
     """
 
-    argument_bounds = {"depths": (1, 128)}
     weights_origin = "LAION-CLAP (Wu et al., 2023)"
 
     def __init__(

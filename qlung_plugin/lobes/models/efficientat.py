@@ -101,7 +101,6 @@ class EfficientAT(Backbone):
         "first_block": "!ref <frozen_blocks>",
     }
     speechbrain_values = {"width_mult": 0.4, "first_block": 0}
-    argument_bounds = {"first_block": (0, 17)}
     weights_origin = "EfficientAT (Schmid et al., 2023; MIT licence)"
 
     def __init__(

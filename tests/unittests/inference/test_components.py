@@ -58,31 +58,6 @@ def test_block_makes_the_component(name):
         assert type(make(name)) is pydoc.locate(component.path)
 
 
-def test_block_has_comments_references_and_nested_blocks():
-    assert (
-        yaml_block("WeightedMargin", COMPONENTS)
-        == """\
-# A weighted sum of margins.
-# It goes into a margin loss: indent it as the loss's scale.
-margin: !new:qlung_plugin.nnet.margins.WeightedMargin
-    # The margins to sum.
-    margins:
-        - !new:qlung_plugin.nnet.margins.QualityMargin
-          # Margin at quality 1, in radians.
-          kappa: 0.5
-        - !new:qlung_plugin.nnet.margins.ClassImbalanceMargin
-          # Training samples per class, [class], to use without fit, which
-          # replaces them by those of the training set.
-          class_counts: null
-          # Margin of a class in a uniform training set, in radians.
-          target_margin: 0.2
-          # Number of classes.
-          num_classes: !ref <num_classes>
-    # One weight per margin.
-    weights: [0.5, 0.5]"""
-    )
-
-
 def test_block_of_the_paper_is_that_of_the_recipe():
     """The values of the printed loss are those of qlung.yaml."""
 
@@ -114,19 +89,10 @@ def test_bases_results_and_parts_are_no_components():
         assert not inspect.isabstract(pydoc.locate(COMPONENTS[name].path))
     assert not COMPONENTS.keys() & {
         "Backbone",
-        "ClassMargin",
         "ClassifierOutput",
-        "Coefficients",
         "ConvBlock5x5",
-        "KaldiFilterbank",
-        "Margin",
         "MarginLoss",
         "Measurements",
-        "Mixture",
-        "ObjectivePart",
-        "QualityMeasure",
-        "RecordingMeasurements",
-        "SlaneyFeatures",
     }
 
 
@@ -188,8 +154,6 @@ from qlung_plugin.nnet.margins import FixedMargin
 class MyBackbone(Backbone):
     \"\"\"The mean over the time.\"\"\"
 
-    argument_bounds = {"n_mels": (1, 64)}
-
     def __init__(self, n_mels: int = 64, table: str | Path | None = None):
         super().__init__()
         self.embedding_dim = n_mels
@@ -222,7 +186,6 @@ from qlung_plugin.inference.architecture import build
 PLACE = "qlung_plugin.lobes.models.mine"
 for name, arguments in (
     ("MyBackbone", {"n_mels": 8}),
-    ("MyBackbone", {"n_mels": 65}),
     ("MyBackbone", {"table": "somewhere"}),
     *((name, {}) for name in ("MyFamily", "_Hidden", "Block", "Backbone")),
     *((name, {}) for name in ("PANNs", "FixedMargin", "nn.Identity")),
@@ -271,7 +234,6 @@ def test_models_have_components_and_nothing_that_is_only_there(tmp_path):
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     made, *refused = run.stdout.splitlines()
     assert made == "MyBackbone"
-    assert len(refused) == 9
-    assert "65 is not in 1 to 64" in refused[0]
-    assert "'somewhere' would be looked for outside" in refused[1]
-    assert all("none of the components" in line for line in refused[2:])
+    assert len(refused) == 8
+    assert "'somewhere' would be looked for outside" in refused[0]
+    assert all("none of the components" in line for line in refused[1:])
