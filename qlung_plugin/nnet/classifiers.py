@@ -202,19 +202,9 @@ def cosine_similarity(
 ) -> torch.Tensor:
     """Cosine of the angle between every embedding and every class weight.
 
-    Arguments
-    ---------
-    embeddings : torch.Tensor
-        ``[batch, dim]`` or ``[batch, 1, dim]``.
-    weights : torch.Tensor
-        ``[class, dim]``.
-
-    Returns
-    -------
-    torch.Tensor
-        ``[batch, class]`` or ``[batch, 1, class]``; at least float32, also inside autocast, because half
-        precision rounds cosines by more than a margin can bear. 0 for an
-        embedding of 0.
+    Of ``[..., dim]`` and ``[class, dim]``, ``[..., class]``. At least float32,
+    also inside autocast, because half precision rounds cosines by more than a
+    margin can bear. 0 for an embedding of 0.
 
     Example
     -------

@@ -15,22 +15,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def fold_batch_norms(network: nn.Module) -> nn.Module:
     """The same function without batch norms that follow a convolution.
 
-    In evaluation mode batch normalisation is linear, and so is the convolution
-    before it: one convolution with other weights does for both, and a pass over
-    the largest maps of the network is saved.
-
-    Arguments
-    ---------
-    network : torch.nn.Module
-        Any network. It is left as it is. Folded is each ``Conv2d`` with the
-        ``BatchNorm2d`` right behind it in an ``nn.Sequential``; what a forward
-        method calls one after the other is not seen.
-
-    Returns
-    -------
-    torch.nn.Module
-        A copy in evaluation mode, equal to it but for rounding and not meant
-        for training; the network itself if there is nothing to fold.
+    In evaluation mode both are linear: one convolution does for the two, and a
+    pass over the largest maps is saved. It is a copy in evaluation mode, equal
+    but for rounding, of a network that is left as it is; or the network itself if
+    there is nothing to fold. Folded is each ``Conv2d`` with the ``BatchNorm2d``
+    right behind it in an ``nn.Sequential``.
 
     Example
     -------

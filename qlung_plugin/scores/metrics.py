@@ -128,26 +128,11 @@ def metrics_in(place: str) -> dict[str, Metric]:
 def metrics_of(
     confusion: npt.ArrayLike, place: str = "report"
 ) -> dict[str, np.ndarray]:
-    """The metrics of confusion matrices.
+    """The metrics of confusion matrices that are shown in a place.
 
-    Arguments
-    ---------
-    confusion : array_like
-        Counts ``[..., class, class]`` of two classes or more: rows are the
-        truth, columns the prediction, class 0 is normal.
-    place : str
-        Where they are going to be shown; in the report, all are.
-
-    Returns
-    -------
-    dict
-        Arrays ``[...]`` in percent, by the keys of :data:`METRICS`; NaN where
-        a metric is undefined, as the sensitivity without an abnormal cycle.
-
-    Raises
-    ------
-    ValueError
-        If it has another shape.
+    Of counts ``[..., class, class]`` of two classes or more (rows truth, columns
+    prediction, class 0 normal) arrays ``[...]`` in percent, by the keys of
+    :data:`METRICS`; NaN where undefined. Another shape is a ValueError.
 
     Example
     -------

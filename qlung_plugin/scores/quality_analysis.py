@@ -67,16 +67,10 @@ def risk_coverage(
 
     Rows of equal score are kept or set aside in random order; the expected
     error rate is given, so that a constant score does as well as chance. A
-    missing score is a ValueError.
-
-    Returns
-    -------
-    coverage : numpy.ndarray
-        Share of the rows that is kept, ``[row]``: 1 / rows to 1.
-    risk : numpy.ndarray
-        Error rate among them, ``[row]`` in [0, 1]. Its mean is the area under
-        the risk-coverage curve, AURC (Geifman et al., "Bias-reduced uncertainty
-        estimation for deep neural classifiers", ICLR 2019).
+    missing score is a ValueError. Given are coverage, the share of the rows that
+    is kept, from 1 / rows to 1, and risk, the error rate among them, ``[row]``
+    each. The mean risk is the area under the curve, AURC (Geifman et al.,
+    "Bias-reduced uncertainty estimation for deep neural classifiers", ICLR 2019).
 
     Example
     -------
@@ -170,21 +164,15 @@ def compare_with_errors(
     A prediction is right if it is the exact class. The table has a row per
     cycle: ``patient``, ``label``, ``prediction``, ``p_<label>`` per class (what
     lacks them, or any row, is a ValueError), and columns of quality, see
-    :func:`quality_columns`. Cycles without quality are left out of that
-    measure, and counted.
+    :func:`quality_columns`.
 
-    Returns
-    -------
-    dict
-        Per measure, and for ``confidence``: ``cycles`` and ``patients``, of the
-        measured; ``missing`` cycles; in percent ``error``, the error rate,
-        which is the AURC of random order too, ``aurc`` (:func:`risk_coverage`)
-        and ``gain``, by how much it is lower; ``area`` under the ROC curve of
-        finding the right predictions by a high value, with its 95 %
-        ``interval`` over patients; ``spearman``, the rank correlation with
-        being right, and its ``p_value``, which takes cycles for independent,
-        although those of a patient are not; ``quartiles``, see
-        :func:`scores_by_quartile`. Undefined figures are NaN.
+    Per measure, and for ``confidence``, there are ``cycles`` and ``patients``, of
+    the measured; ``missing`` cycles; in percent ``error``, which is the AURC of
+    random order too, ``aurc`` (:func:`risk_coverage`) and ``gain``, by how much
+    it is lower; ``area`` under the ROC curve of finding the right predictions,
+    with its 95 % ``interval`` over patients; ``spearman``, the rank correlation
+    with being right, and its ``p_value``, which takes cycles for independent;
+    ``quartiles``, see :func:`scores_by_quartile`. Undefined figures are NaN.
     """
     needed = {"patient", "label", "prediction", *(f"p_{k}" for k in labels)}
     lacking = sorted(needed - set(table))

@@ -34,26 +34,10 @@ def bootstrap_areas(
     replacement is a weight per patient, and its area a weighted share of the
     pairs, which are counted per pair of patients once.
 
-    Arguments
-    ---------
-    score : array_like
-        ``[row]``, of any range; NaN is a ValueError.
-    positive : array_like
-        Boolean ``[row]``.
-    patient : iterable
-        Names ``[row]``; one that is missing is a ValueError.
-    n_resamples : int
-        Number of sets, each of as many patients drawn with replacement.
-    seed : int
-        Seed of the draw. The sets depend on it and on the number of patients
-        only: two scores of the same patients are drawn alike.
-
-    Returns
-    -------
-    area : float
-        In [0, 1]; NaN without a positive or without a negative row.
-    resampled : numpy.ndarray
-        ``[resample]``, NaN likewise.
+    Scores of any range, classes and names of patients are ``[row]``; none may be
+    missing. The draw depends on the seed and the number of patients only: two
+    scores of the same patients are drawn alike. The area, and those of the
+    resamples ``[resample]``, are NaN without a positive or a negative row.
     """
     score = np.asarray(score, dtype=float)
     positive = np.asarray(positive, dtype=bool)

@@ -20,9 +20,8 @@ class WeightedQuality(QualityMeasure):
     """The weighted mean of several measures.
 
     Each is fitted for itself, and silence counts as each scores it. The weights
-    are divided by their sum, so that the mean stays in [0, 1]. In a recipe the
-    measurements of each are stored by themselves, and found again by any other
-    run with this measure.
+    are divided by their sum. In a recipe the measurements of each are stored by
+    themselves, for any other run with this measure.
 
     Arguments
     ---------
@@ -212,11 +211,9 @@ class ManifestQuality(QualityMeasure):
     as in the example, and train with ``--skip_prep True --manifest_folder <the
     folder of the three>``.
 
-    It is no measure of waveforms. A run that was trained with it is judged on
-    another database if that manifest has the column too, and tells no quality
-    of recordings without a manifest. Nor does it know where the numbers come
-    from: its ``supervision`` is None, and a run whose numbers were learned from
-    a database is not set apart from the others.
+    It is no measure of waveforms: a run that was trained with it tells no quality
+    of recordings without a manifest that has the column. Nor does it know what
+    database the numbers were learned from, if any: its ``supervision`` is None.
 
     Arguments
     ---------

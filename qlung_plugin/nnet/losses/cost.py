@@ -50,13 +50,11 @@ class MarginCost(nn.Module):
     targets, length)``, with a ``LogSoftmaxWrapper`` of its margins there. This
     takes the wrapper's place, or that of the margin inside it (then ``loss`` is
     a margin or margin loss). With :class:`~qlung_plugin.nnet.margins.FixedMargin`
-    its values are those of ``AdditiveAngularMargin``. As there, the margin is
-    also in the loss of the validation.
+    its values are those of ``AdditiveAngularMargin``, in the validation, too.
 
-    It may be in ``hparams`` alone, as ``compute_cost`` is in the recipes: what
-    it holds follows the predictions to their device. It has a state (class
-    counts, the steps of a schedule): have it among the checkpointer's
-    ``recoverables`` if a training is to go on where it was interrupted.
+    It may be in ``hparams`` alone: what it holds follows the predictions to their
+    device. It has a state (class counts, the steps of a schedule): have it among
+    the ``recoverables`` if a training is to go on where it was interrupted.
 
     A :class:`~qlung_plugin.nnet.margins.MarginSchedule` inside counts its steps
     by itself, if its ``unit`` is ``step``. With epochs the recipe has to call

@@ -247,6 +247,19 @@ def test_quality_of_a_waveform_does_not_depend_on_the_others(name):
         )
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each("quality")
+def test_quality_is_the_same_on_a_gpu(name):
+    quality = make(name)
+    if quality.of_waveforms:
+        quality.fit(measured(quality))
+        expected = quality(*cycles(quality))
+        waveforms, lengths = (tensor.cuda() for tensor in cycles(quality))
+        with torch.autocast("cuda", torch.float16):
+            scores = quality.cuda()(waveforms, lengths)
+        torch.testing.assert_close(scores.cpu(), expected, atol=1e-3, rtol=0)
+
+
 @each("quality")
 def test_quality_is_saved_and_exported_as_it_was_fitted(name):
     quality = make(name)

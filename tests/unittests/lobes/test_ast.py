@@ -171,36 +171,6 @@ def test_the_bare_model_loads_as_the_classifier_does(published, tmp_path):
         assert torch.equal(bare[name], tensor), name
 
 
-# How the tensors are called in the published file, which is older than v5.
-OLD_NAMES = [
-    ("attention.q_proj", "attention.attention.query"),
-    ("attention.k_proj", "attention.attention.key"),
-    ("attention.v_proj", "attention.attention.value"),
-    ("attention.o_proj", "attention.output.dense"),
-    ("mlp.fc1", "intermediate.dense"),
-    ("mlp.fc2", "output.dense"),
-]
-
-
-def test_the_names_of_the_published_file(published, tmp_path):
-    reference = model_of(model_class=ASTForAudioClassification)
-    renamed = {}
-    for name, tensor in reference.state_dict().items():
-        for new, old in OLD_NAMES:
-            name = name.replace(new, old)
-        name = name.replace("transformer.layers.", "transformer.encoder.layer.")
-        renamed[name] = tensor.contiguous()
-    assert (
-        "audio_spectrogram_transformer.encoder.layer.0.attention.attention"
-        ".query.weight" in renamed
-    )
-    save_file(renamed, tmp_path / "model.safetensors", {"format": "pt"})
-    shutil.copy(published / "config.json", tmp_path)
-    loaded = AST(tmp_path, config=TINY).state_dict()
-    for name, tensor in AST(published, config=TINY).state_dict().items():
-        assert torch.equal(loaded[name], tensor), name
-
-
 def without_a_layer(tensors):
     del tensors[next(name for name in tensors if "intermediate" in name)]
 

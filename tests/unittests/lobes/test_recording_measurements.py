@@ -512,17 +512,3 @@ class TestInvariance:
             wide.measure(torch.from_numpy(low)),
             atol=0.02,
         )
-
-
-class TestAsAModule:
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-    def test_on_a_gpu(self):
-        waveforms, lengths = recordings(), torch.tensor([1.0, 0.8, 0.3, 0.1])
-        rates = torch.tensor([8000, 4000, 44100, 6000])
-        everything = RecordingMeasurements(RATE)
-        expected = everything.measure(waveforms, lengths, rates)
-        with torch.autocast("cuda", torch.float16):
-            measured = everything.cuda().measure(
-                waveforms.cuda(), lengths.cuda(), rates.cuda()
-            )
-        assert_close(measured.cpu(), expected)
