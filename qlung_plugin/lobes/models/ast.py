@@ -85,14 +85,6 @@ class AST(Backbone):
     keepdim : bool
         Whether embeddings are ``[batch, 1, embedding_dim]``.
 
-    Raises
-    ------
-    ValueError
-        If an option is unknown, or the weights are damaged or of another
-        architecture.
-    ConnectionError
-        If the weights are to be downloaded and cannot be.
-
     Example
     -------
     >>> config = {"hidden_size": 32, "num_attention_heads": 2}

@@ -31,6 +31,16 @@ class Backbone(nn.Module):
         SpeechBrain's models, instead of ``[batch, embedding_dim]``, which the
         recipes of this package need.
 
+    Raises
+    ------
+    ValueError
+        Of any backbone, if an argument is none that may be, or the weights are
+        damaged or of another architecture.
+    FileNotFoundError
+        If the weights are neither a file, nor a known name, nor ``none``.
+    ConnectionError
+        If the weights are to be downloaded and cannot be.
+
     Example
     -------
     >>> class Mean(Backbone):

@@ -112,16 +112,6 @@ class BEATs(Backbone):
     keepdim : bool
         Whether embeddings are ``[batch, 1, embedding_dim]``.
 
-    Raises
-    ------
-    ValueError
-        If a field is unknown, or the weights are damaged or of another
-        architecture.
-    FileNotFoundError
-        If the weights are neither a file, nor a known name, nor ``none``.
-    ConnectionError
-        If the weights are a known name and cannot be downloaded.
-
     Example
     -------
     >>> config = {"encoder_layers": 1, "encoder_embed_dim": 48}

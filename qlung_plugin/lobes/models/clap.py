@@ -72,14 +72,6 @@ class CLAP(Backbone):
     keepdim : bool
         Whether embeddings are ``[batch, 1, embedding_dim]``.
 
-    Raises
-    ------
-    ValueError
-        If the output or a field is unknown, the architecture a fused one, or
-        the weights are damaged or of another architecture.
-    ConnectionError
-        If the weights are to be downloaded and cannot be.
-
     Example
     -------
     >>> config = {"patch_embeds_hidden_size": 16, "hidden_size": 32}

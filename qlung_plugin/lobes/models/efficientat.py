@@ -79,16 +79,6 @@ class EfficientAT(Backbone):
     keepdim : bool
         Whether embeddings are ``[batch, 1, embedding_dim]``.
 
-    Raises
-    ------
-    ValueError
-        If the weights are of another width or another architecture, or their
-        file is damaged.
-    FileNotFoundError
-        If the weights are neither a file, nor a known name, nor ``none``.
-    ConnectionError
-        If the weights are a known name and cannot be downloaded.
-
     Example
     -------
     >>> backbone = EfficientAT(width_mult=0.1)

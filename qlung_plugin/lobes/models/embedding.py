@@ -40,11 +40,6 @@ class EmbeddingModel(Backbone):
     keepdim : bool
         Whether embeddings are ``[batch, 1, embedding_dim]``.
 
-    Raises
-    ------
-    ValueError
-        If the weights do not fit the model, or their file is damaged.
-
     Example
     -------
     >>> from speechbrain.lobes.models.Xvector import Xvector

@@ -75,17 +75,6 @@ class PANNs(Backbone):
     keepdim : bool
         Whether embeddings are ``[batch, 1, embedding_dim]``.
 
-    Raises
-    ------
-    ValueError
-        If the variant is unknown, or the weights are of another one, of another
-        front end than :class:`qlung_plugin.lobes.features.PANNsFeatures`, or
-        damaged.
-    FileNotFoundError
-        If the weights are neither a file, nor a known name, nor ``none``.
-    ConnectionError
-        If the weights are a known name and cannot be downloaded.
-
     Example
     -------
     >>> backbone = PANNs("Cnn6")
