@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -152,20 +151,17 @@ def test_interference_has_the_ratio_exactly(kind, snr):
         assert ratio == pytest.approx(snr, abs=1e-2)
 
 
-def noise_on(waveform, snr, seed=0):
-    return degrade(waveform, RATE, "white_noise", snr, seed) - waveform
-
-
-def test_noise_of_a_seed_differs_between_levels_by_its_scale():
-    loud, soft = (noise_on(tone(200), snr, 3) for snr in (0, 20))
+def test_noise_is_scaled_and_that_of_silence_is_silence():
+    """Noises of one seed differ by their level alone."""
+    waveform = tone(200)
+    loud, soft = (
+        degrade(waveform, RATE, "white_noise", snr, 3) - waveform
+        for snr in (0, 20)
+    )
     torch.testing.assert_close(loud, 10 * soft, atol=1e-5, rtol=0)
-    other = noise_on(tone(200), 0, 4)
-    assert abs(np.corrcoef(loud, other)[0, 1]) < 0.1
-
-
-@pytest.mark.parametrize("length", [0, 1, 100])
-def test_silence_and_single_samples_stay_as_they_are(length):
-    assert not noise_on(torch.full((length,), 0.25), 0).any()
+    for length in (0, 1, 100):
+        silence = torch.full((length,), 0.25)
+        assert degrade(silence, RATE, "white_noise", 0).equal(silence)
 
 
 def test_handling_is_as_loud_as_the_peak_of_each_recording():
@@ -174,13 +170,6 @@ def test_handling_is_as_loud_as_the_peak_of_each_recording():
     expected = handling(4 * RATE, RATE, 2, generator(3)).float()
     torch.testing.assert_close(bursts[0], 0.5 * expected)
     torch.testing.assert_close(bursts[1], 0.05 * expected)
-
-
-def test_severity_grows_as_it_gets_worse():
-    worse = {**DEGREES, "gain": -20}
-    for kind, known in DEGRADATIONS.items():
-        harmless = known.severity(known.harmless)
-        assert harmless < known.severity(worse[kind]), kind
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
@@ -192,6 +181,9 @@ def test_each_kind_changes_the_waveform_reproducibly(kind):
     assert not torch.allclose(degraded, waveform)
     again = degrade(waveform, RATE, kind, DEGREES[kind], seed=5)
     assert degraded.equal(again)
+    known = DEGRADATIONS[kind]
+    worse = -20 if kind == "gain" else DEGREES[kind]
+    assert known.severity(known.harmless) < known.severity(worse)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +199,7 @@ def test_harmless_degree_changes_nothing(kind):
     [
         ("reverberation", 1, "none of white_noise, babble"),
         ("low_pass", 0, "cutoff must be above 0 Hz, got 0"),
-        ("clipping", 0, r"share must be in \(0, 1\], got 0"),
         ("clipping", 1.5, r"share must be in \(0, 1\], got 1.5"),
-        ("bit_depth", 0, "bits must be a whole number above 0, got 0"),
         ("bit_depth", 7.5, "bits must be a whole number above 0, got 7.5"),
         ("handling", -1, "rate must be at least 0 per second, got -1"),
         ("dropouts", 1.1, r"share must be in \[0, 1\], got 1.1"),

