@@ -204,14 +204,6 @@ def test_the_annotation_beside_a_recording(recording, suffix, content):
     assert find_cycles(recording, "segmentation").source == "segmentation"
 
 
-def test_a_name_with_dots(tmp_path):
-    recording = make_recording(tmp_path, "ward.3.wav")
-    (tmp_path / "ward.csv").write_text("start,end\n1,2\n")
-    assert find_cycles(recording).source == "segmentation"
-    (tmp_path / "ward.3.csv").write_text(CSV)
-    assert find_cycles(recording).times == TIMES
-
-
 def test_without_annotation_it_is_segmented(recording):
     found = find_cycles(recording)
     assert found.source == "segmentation"
@@ -321,17 +313,6 @@ def test_annotations_are_read_without_speechbrain(recording, annotate):
     command = [sys.executable, "-c", script, recording.path, *paths]
     output = subprocess.run(command, capture_output=True, text=True, check=True)
     assert output.stdout.split() == ["2", "2", "2", "set()"]
-
-
-def test_real_annotations_of_icbhi(real_data):
-    folder = real_data / "icbhi_original" / "audio_and_txt_files"
-    paths = sorted(folder.glob("*.wav"))
-    found = [find_cycles(Recording(path)) for path in paths]
-    assert sum(len(cycles.times) for cycles in found) == 97
-    for path, cycles in zip(paths, found):
-        assert cycles.source == str(path.with_suffix(".txt"))
-        expected = np.loadtxt(path.with_suffix(".txt"), ndmin=2)[:, :2]
-        assert np.array(cycles.times) == pytest.approx(expected, abs=0.1)
 
 
 def test_real_breaths_are_counted(real_data):

@@ -92,23 +92,6 @@ def test_the_official_split_has_its_published_counts(annotations):
     assert "920 annotations without recording" in warning
 
 
-def test_the_published_folds_cover_every_patient_once(annotations):
-    tested, n_cycles = [], 0
-    for fold in range(5):
-        cycles, protocol, _ = read_corpus(
-            annotations, split="patient_folds", test_fold=fold
-        )
-        assert protocol == (
-            f"patient fold {fold} of 5 in patient_list_foldwise.txt for testing"
-        )
-        test = [cycle for cycle in cycles if cycle["side"] == "test"]
-        tested.append({cycle["patient"] for cycle in test})
-        n_cycles += len(test)
-    assert [len(patients) for patients in tested] == [26, 25, 25, 25, 25]
-    assert len(set.union(*tested)) == 126
-    assert n_cycles == 6898
-
-
 def test_the_names_before_the_correction_give_the_same_cycles(
     annotations, tmp_path
 ):
