@@ -59,7 +59,7 @@ class WaveformAugmentation(nn.Module):
     Raises
     ------
     ValueError
-        If the augmenter would change the number of cycles.
+        If the augmenter is none, or would change the number of cycles.
 
     Example
     -------
@@ -96,6 +96,12 @@ class WaveformAugmentation(nn.Module):
         quality: QualityMeasure | None = None,
     ):
         super().__init__()
+        if not hasattr(augmenter, "augment_prob"):
+            raise ValueError(
+                "augmenter of WaveformAugmentation must be SpeechBrain's"
+                f" Augmenter, with {type(augmenter).__name__} among its"
+                " augmentations, perhaps"
+            )
         one_to_one = {
             "parallel_augment": False,
             "concat_original": False,

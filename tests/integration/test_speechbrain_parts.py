@@ -97,6 +97,32 @@ def annealing(name):
     return f"lr_annealing: {scheduler} {RATES[name]}\n"
 
 
+COPIES = """\
+    parallel_augment: True
+    concat_original: True
+    min_augmentations: 1
+    max_augmentations: 2
+    shuffle_augmentations: True
+    repeat_augment: 2
+"""
+
+
+def augmenter(options):
+    """SpeechBrain's Augmenter of features, as its recipes have it."""
+    return f"""\
+augmentation: !new:speechbrain.augment.augmenter.Augmenter
+{options}    augmentations: [!ref <time_drop>, !ref <freq_drop>]
+"""
+
+
+WAVEFORMS = f"""\
+cache_features: False
+waveform_augmentation: !new:speechbrain.augment.augmenter.Augmenter
+{COPIES}    augmentations:
+        - !new:speechbrain.augment.time_domain.DropFreq
+        - !new:speechbrain.augment.time_domain.SpeedPerturb
+          orig_freq: !ref <sample_rate>
+"""
 NLL = "loss: !name:speechbrain.nnet.losses.nll_loss\n"
 # By slot and name in the table.
 PARTS = {
@@ -116,6 +142,14 @@ PARTS = {
     ("classifier", "`Xvector.Classifier`, with `nll_loss`"): LOG_PROBABILITIES
     + NLL,
     **{("lr_annealing", f"`{name}`"): annealing(name) for name in RATES},
+    ("augmentation", "`SpectrogramDrop`"): "augmentation: !ref <time_drop>\n",
+    ("augmentation", "`Augmenter`, one copy"): augmenter(""),
+    ("augmentation", "`Augmenter`, beside the original"): augmenter(COPIES),
+    ("augmentation", "`Augmenter`, beside the original, mixed"): augmenter(
+        COPIES
+    )
+    + "mixing: !new:qlung_plugin.augment.mixing.Mixup\n",
+    ("waveform_augmentation", "`Augmenter`, beside the original"): WAVEFORMS,
 }
 # What a model of these may be made of.
 TRUST = ["speechbrain.lobes", "speechbrain.processing"]

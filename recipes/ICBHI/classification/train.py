@@ -20,6 +20,11 @@ import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
+from qlung_plugin.augment.batches import (
+    augment_cycles,
+    augment_features,
+    check_augmentations,
+)
 from qlung_plugin.augment.mixing import mixed_loss
 from qlung_plugin.augment.waveforms import fix_lengths
 from qlung_plugin.dataio.labels import make_label_encoder
@@ -43,6 +48,7 @@ from qlung_plugin.training.checkpoints import find_checkpoint
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
 from qlung_plugin.training.parts import adapt_parts, check_parts
 from qlung_plugin.training.selection import CHECKPOINTS
+from qlung_plugin.utils.signatures import takes_lengths
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import if_main_process, run_on_main
 from speechbrain.utils.logger import get_logger
@@ -60,7 +66,8 @@ class RespiratorySoundBrain(sb.Brain):
         ---------
         batch : PaddedBatch
             With ``inputs``: features ``[batch, time, mel]``, or cycles ``[batch,
-            time]`` if features are not cached; and ``quality``, ``[batch, 1]``.
+            time]`` if features are not cached; ``label_encoded`` and ``quality``,
+            ``[batch, 1]``.
         stage : sb.Stage
             Whether to augment.
 
@@ -68,33 +75,40 @@ class RespiratorySoundBrain(sb.Brain):
         -------
         tuple
             Logits and cosines ``[batch, class]``, embeddings ``[batch, dim]``,
-            quality ``[batch]``, and what was mixed, or None.
+            targets and quality ``[batch]``, and what was mixed, or None.
         """
         batch = batch.to(self.device)
         inputs, lengths = batch.inputs
-        inputs = inputs.float()
-        quality, mixture = batch.quality.data.squeeze(1), None
+        inputs, mixture = inputs.float(), None
+        labels = [batch.label_encoded.data[:, 0], batch.quality.data[:, 0]]
         train = stage == sb.Stage.TRAIN
         if not self.hparams.cache_features:
             if train and self.hparams.waveform_augmentation is not None:
-                inputs, quality = self.hparams.waveform_augmentation(
-                    inputs, lengths, quality, batch.sample_rate
+                inputs, labels = augment_cycles(
+                    self.hparams.waveform_augmentation,
+                    self.hparams.fix_length,
+                    *(inputs, lengths, labels, batch.sample_rate),
                 )
             else:
                 inputs = fix_lengths(inputs, lengths, self.hparams.fix_length)
             inputs = self.modules.compute_features(inputs)
+        lengths = None  # no padding: cycles were repeated
         if train and self.hparams.augmentation is not None:
-            inputs = self.hparams.augmentation(inputs)
+            inputs, lengths, labels = augment_features(
+                self.hparams.augmentation, inputs, labels
+            )
         if train and self.hparams.mixing is not None:
             embeddings, mixture = self.hparams.mixing(
                 self.modules.backbone, inputs
             )
+        elif lengths is not None and takes_lengths(self.hparams.backbone):
+            embeddings = self.modules.backbone(inputs, lengths)
         else:
             embeddings = self.modules.backbone(inputs)
         logits, cosines = logits_and_cosines(
             self.modules.classifier(embeddings)
         )
-        return logits, cosines, embeddings.flatten(1), quality, mixture
+        return logits, cosines, embeddings.flatten(1), *labels, mixture
 
     def compute_objectives(self, predictions, batch, stage):
         """The loss; outside training it is plain cross entropy.
@@ -104,7 +118,7 @@ class RespiratorySoundBrain(sb.Brain):
         predictions : tuple
             What :meth:`compute_forward` returned.
         batch : PaddedBatch
-            With ``label_encoded``, ``[batch, 1]``.
+            With ``id``.
         stage : sb.Stage
             The margin is a matter of training alone.
 
@@ -113,14 +127,12 @@ class RespiratorySoundBrain(sb.Brain):
         torch.Tensor
             A scalar.
         """
-        logits, cosines, embeddings, quality, mixture = predictions
-        targets = batch.label_encoded.data.squeeze(1)
+        *outputs, mixture = predictions
         if stage == sb.Stage.TRAIN:
-            outputs = logits, cosines, embeddings, targets, quality
             if mixture is None:
                 return self.modules.loss(*outputs)
             return mixed_loss(self.modules.loss, *outputs, mixture)
-        logits = logits.float()
+        logits, targets = outputs[0].float(), outputs[3]
         self.score.append(batch.id, logits.softmax(dim=-1), targets)
         return F.cross_entropy(logits, targets)
 
@@ -311,10 +323,6 @@ def dataio_prep(hparams):
     process = hparams["resampler"]
     if hparams["cache_features"]:
         process = hparams["cycle_features"]
-        if hparams["waveform_augmentation"] is not None:
-            raise ValueError(
-                "waveform_augmentation needs waveforms: --cache_features False"
-            )
     stored_inputs = run_on_main(
         store_cycles,
         args=[manifests.values(), process, hparams["cache_folder"]],
@@ -363,6 +371,7 @@ if __name__ == "__main__":
     # that it names is beside the script, or the link to it
     sys.path.append(str(Path(__file__).absolute().parent))
     hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
+    check_augmentations(hparams)
     adapt_parts(hparams)
 
     # Is a folder with results, or half a training, of the same data?
