@@ -32,6 +32,7 @@ from qlung_plugin.runs.predictions import METADATA
 from qlung_plugin.scores.metrics import METRICS, format_number, metrics_in
 from qlung_plugin.scores.quality_analysis import compare_with_errors
 from qlung_plugin.scores.roc import format_area
+from qlung_plugin.training.selection import CHECKPOINTS
 
 MAP_NAMES = {"tsne": "t-SNE", "umap": "UMAP"}
 
@@ -51,7 +52,11 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = format_number
+    environment.filters |= {
+        "percent": format_number,
+        "area": format_area,
+        "measure_name": measure_name,
+    }
     script = _template("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest())
     quality, training = _quality(runs), _training(runs)
@@ -71,14 +76,14 @@ def render_page(
             if key not in metrics_in("intervals")
         },
         group_metrics=metrics_in("strata"),
-        score_names=[m.heading for m in metrics_in("tables").values()],
+        score_metrics=metrics_in("tables"),
+        checkpoints=CHECKPOINTS,
         notes=notes,
         facts=_facts(runs),
         scores=scores,
         axis=tables.score_axis(scores),
         comparisons=tables.comparison_tables(evaluations),
-        confusions=[tables.confusion_table(run.figures) for run in runs],
-        strata=tables.strata_tables(runs),
+        strata=runs[0].figures["strata"],
         quality=quality,
         training=training,
         recordings=recordings,
@@ -147,16 +152,7 @@ def _quality(runs: list[Run]) -> list[dict[str, Any]]:
                     ),
                     f"errors-{number}",
                 ),
-                "measures": [
-                    {
-                        "name": measure_name(name),
-                        "missing": values["missing"],
-                        "error": values["error"],
-                        "aurc": values["aurc"],
-                        "area": format_area(values),
-                    }
-                    for name, values in analysis.items()
-                ],
+                "measures": analysis,
             }
         )
     return quality

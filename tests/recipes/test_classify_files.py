@@ -5,7 +5,6 @@ Authors
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -56,33 +55,3 @@ def test_probabilities_are_those_of_the_test_stage(model, icbhi_run, corpus):
         cycles, summary = model.classify_file(path)
         assert summary["cycle_source"] == str(path.with_suffix(".txt"))
         assert_equal_to_predictions(cycles, predictions, ids)
-
-
-@pytest.mark.parametrize("checkpoint", ["last", "test_selected"])
-def test_each_checkpoint_can_be_used(icbhi_run, corpus, checkpoint):
-    model = RespiratorySoundClassifier.from_hparams(icbhi_run, checkpoint)
-    predictions = read_predictions(icbhi_run / f"predictions_{checkpoint}.csv")
-    files = recordings_of(icbhi_run / "test.json", corpus)
-    path, ids = next(iter(files.items()))
-    assert_equal_to_predictions(
-        model.classify_file(path).cycles, predictions, ids
-    )
-
-
-def test_recording_without_annotation_beside_it(model, corpus, tmp_path):
-    """The same times from a folder, a CSV, a list: the same answer."""
-    annotation = next(corpus.rglob("*_Meditron.txt"))
-    path = Path(shutil.copy(annotation.with_suffix(".wav"), tmp_path))
-    times = np.loadtxt(annotation)[:, :2]
-    table = tmp_path / "cycles.csv"
-    rows = [f"{path.name},{start},{end}" for start, end in times]
-    table.write_text("\n".join(["recording,start,end", *rows]))
-    expected = model.classify_file(annotation.with_suffix(".wav")).cycles
-    for cycles in (annotation.parent, annotation, table, times.tolist()):
-        found, summary = model.classify_file(path, cycles)
-        assert found.equals(expected)
-        assert summary["confidence"] is None
-    segmented, summary = model.classify_file(path)
-    assert summary["cycle_source"] == "segmentation"
-    assert 0 <= summary["confidence"] <= 1
-    assert len(segmented) == summary["cycle_count"] > 0

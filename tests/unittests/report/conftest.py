@@ -13,7 +13,7 @@ from tests.unittests.report_runs import write_recordings
 @pytest.fixture
 def without_quality(monkeypatch):
     """Pages without the section on quality, which takes the longest."""
-    empty = {"missing": 0, "histogram": "", "curves": "", "measures": []}
+    empty = {"missing": 0, "histogram": "", "curves": "", "measures": {}}
     monkeypatch.setattr(page, "_quality", lambda runs: [empty] * len(runs))
 
 

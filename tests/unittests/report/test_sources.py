@@ -217,9 +217,8 @@ def test_folds_are_pooled_and_the_first_is_shown(patient_folds):
         (patient_folds / "ce/1/fold_0/metrics.json").read_text()
     )
     # What is said of the fold is of the fold, what is pooled of all patients.
-    [scores] = score_tables(runs)
-    shown = {s["name"]: s["value"] for s in scores["rows"][0]["scores"]}
-    assert shown["Score"] == metrics["selected"]["score"]
+    [rows] = score_tables(runs).values()
+    assert rows[0][1].figures["score"] == metrics["selected"]["score"]
     assert run.evaluation.protocol == "fold 0"
     assert {len(e.predictions) for e in evaluations} == {PATIENTS * CYCLES}
     [pooled] = comparison_tables(evaluations)
@@ -238,8 +237,8 @@ def test_folds_beside_the_run_of_the_same_seed(tmp_path, data_folder):
     for place in (folder, tmp_path):
         [run], evaluations, _ = find_runs([place])
         assert run.name == "ce/1" and len(run.predictions) == PATIENTS * CYCLES
-        [scores] = score_tables([run])
-        assert [row["run"] for row in scores["rows"]] == ["ce/1"] * 3
+        [rows] = score_tables([run]).values()
+        assert [shown for shown, _ in rows] == [run] * 3
         titles = [table["title"] for table in comparison_tables(evaluations)]
         assert any("5 folds pooled" in title for title in titles)
 
