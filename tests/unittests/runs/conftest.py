@@ -1,13 +1,17 @@
-"""Predictions that the tests of runs share.
+"""Predictions and evaluations that the tests of runs share.
 
 Authors
  * qlung_plugin contributors
 """
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.scores.icbhi_score import LABELS, RespiratoryScore
 
@@ -40,3 +44,32 @@ def corpus(n_cycles=300, n_patients=12, seed=0):
 def fixture_table():
     stats, manifest, quality = corpus()
     return predictions_table(stats, manifest, quality=quality)
+
+
+def evaluation(configuration, seed, label, prediction, patient=None, **about):
+    """An evaluation of cycles c0, c1, ...; two to a patient by default."""
+    count = len(label)
+    cycles = pd.DataFrame(
+        {
+            "id": [f"c{index:03d}" for index in range(count)],
+            "patient": patient or [str(index // 2) for index in range(count)],
+            "label": label,
+            "prediction": prediction,
+        }
+    )
+    return Evaluation(
+        **{
+            "configuration": configuration,
+            "seed": seed,
+            "database": "ICBHI 2017",
+            "partition": "test side of the official split",
+            "checkpoint": "selected",
+            "epoch": "3",
+            "selection": "best validation score",
+            "protocol": "official split",
+            "labels": LABELS,
+            "predictions": cycles,
+            "folder": Path(configuration, seed),
+            **about,
+        }
+    )

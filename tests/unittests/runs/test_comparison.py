@@ -4,51 +4,20 @@ Authors
  * qlung_plugin contributors
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from qlung_plugin.runs.comparison import compare_configurations, results_table
-from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.intervals import (
     bootstrap_differences,
     bootstrap_interval,
     patient_confusions,
 )
+from tests.unittests.runs.conftest import evaluation
 
 SCORES = ("sp", "se", "score", "se_two_class", "score_two_class")
-
-
-def evaluation(configuration, seed, label, prediction, patient=None, **about):
-    """An evaluation of cycles c0, c1, ...; two to a patient by default."""
-    count = len(label)
-    cycles = pd.DataFrame(
-        {
-            "id": [f"c{index:03d}" for index in range(count)],
-            "patient": patient or [str(index // 2) for index in range(count)],
-            "label": label,
-            "prediction": prediction,
-        }
-    )
-    return Evaluation(
-        **{
-            "configuration": configuration,
-            "seed": seed,
-            "database": "ICBHI 2017",
-            "partition": "test side of the official split",
-            "checkpoint": "selected",
-            "epoch": "3",
-            "selection": "best validation score",
-            "protocol": "official split",
-            "labels": LABELS,
-            "predictions": cycles,
-            "folder": Path(configuration, seed),
-            **about,
-        }
-    )
 
 
 TRUTH = ["normal", "crackle", "wheeze", "both"] * 10

@@ -4,39 +4,24 @@ Authors
  * qlung_plugin contributors
 """
 
-from pathlib import Path
-
-import pandas as pd
 import pytest
 
-from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiment_report import write_experiments
 from qlung_plugin.runs.supervision import set_supervised_apart
+from tests.unittests.runs.conftest import evaluation
 
 LEARNED = {"database": "SPRSound 2022", "patients": ["41", "42"]}
 
 
-def evaluation(configuration, database, supervision=None, seed="1"):
+def supervised(configuration, database, supervision=None):
     """Four cycles of as many patients, the second judged wrong."""
-    return Evaluation(
-        configuration=configuration,
-        seed=seed,
+    return evaluation(
+        configuration,
+        "1",
+        ["normal", "crackle", "normal", "wheeze"],
+        ["normal", "normal", "normal", "wheeze"],
+        ["41", "42", "43", "44"],
         database=database,
-        partition="intra partition",
-        checkpoint="selected",
-        epoch="3",
-        selection="by validation",
-        protocol="as given",
-        labels=("normal", "crackle", "wheeze", "both"),
-        predictions=pd.DataFrame(
-            {
-                "id": list("abcd"),
-                "patient": ["41", "42", "43", "44"],
-                "label": ["normal", "crackle", "normal", "wheeze"],
-                "prediction": ["normal", "normal", "normal", "wheeze"],
-            }
-        ),
-        folder=Path(configuration, seed),
         supervision=supervision,
     )
 
@@ -45,14 +30,14 @@ def evaluation(configuration, database, supervision=None, seed="1"):
 def evaluations():
     """Two configurations, one supervised, on both databases."""
     return [
-        evaluation(name, database, supervision)
+        supervised(name, database, supervision)
         for name, supervision in (("ce", None), ("expert", LEARNED))
         for database in ("ICBHI 2017, subset (2)", "SPRSound 2022, subset (9)")
     ]
 
 
 def test_without_supervision_nothing_changes():
-    ones = [evaluation("ce", "SPRSound 2022"), evaluation("qlung", "ICBHI")]
+    ones = [supervised("ce", "SPRSound 2022"), supervised("qlung", "ICBHI")]
     assert set_supervised_apart(ones) == ones
 
 
@@ -87,7 +72,7 @@ def test_where_it_learned_it_is_judged_on_others(evaluations):
 
 def test_patients_of_two_measures_are_all_left_out(evaluations):
     other = {"database": "SPRSound 2022", "patients": ["43"]}
-    evaluations.append(evaluation("other", "SPRSound 2022, subset (9)", other))
+    evaluations.append(supervised("other", "SPRSound 2022, subset (9)", other))
     for one in set_supervised_apart(evaluations):
         if "without" in one.partition:
             assert list(one.predictions["patient"]) == ["44"]
@@ -95,7 +80,7 @@ def test_patients_of_two_measures_are_all_left_out(evaluations):
 
 def test_no_patient_left_is_no_block(evaluations):
     everyone = {**LEARNED, "patients": ["41", "42", "43", "44"]}
-    ones = [evaluation("expert", "SPRSound 2022", everyone)]
+    ones = [supervised("expert", "SPRSound 2022", everyone)]
     assert set_supervised_apart(ones) == []
 
 
