@@ -112,37 +112,22 @@ def quality(checkout: Path) -> Files:
 def icbhi(checkout: Path) -> Files:
     """recipes/ICBHI: training with cross entropy or QLung."""
     recipe = "recipes/ICBHI/classification"
-    hparams = [f"{recipe}/hparams/{name}.yaml" for name in ("ce", "qlung")]
-    files = _templates("icbhi")
-    for path in hparams:
-        tested_on = {
-            "!ref test side of the <split>": "test side of the official"
-        }
+    tested_on = {"!ref test side of the <split>": "test side of the official"}
+    hparams = {}
+    for name in ("ce", "qlung"):
+        path = f"{recipe}/hparams/{name}.yaml"
         text = replace_all(_read(path), tested_on, path)
-        files[path] = drop_keys(text, ICBHI_OPTIONS, path)
-    files[f"{recipe}/train.py"] = replace_all(
-        _read(f"{recipe}/train.py"),
-        {
-            '\n            " (`make demo` needs no data)"': "",
-            "its database; the recipes of other databases\nlink to this script. ": (
-                "its database.\n"
-            ),
-            **AUTHORS,
-        },
-        "train.py",
-    )
-    files[f"{recipe}/icbhi_prepare.py"] = Path("../icbhi_prepare.py")
-    files[f"{recipe}/{REQUIREMENTS}"] = _requirement() + "\n"
-    _fill_in_readme(files, f"{recipe}/README.md", checkout)
-    files["tests/recipes/ICBHI.csv"] = choose_rows(
-        ROOT / "tests/recipes/ICBHI.csv",
-        hparams,
-        # So that few patients have all classes on either side
-        _test_options("ICBHI", " --valid_fraction=0.5 --valid_fold=1"),
-    )
-    for name, content in icbhi_samples().items():
-        files[f"tests/samples/ICBHI/{name}"] = content
-    return files
+        hparams[path] = drop_keys(text, ICBHI_OPTIONS, path)
+    script = {
+        '\n            " (`make demo` needs no data)"': "",
+        "its database; the recipes of other databases\nlink to this script. ": (
+            "its database.\n"
+        ),
+    }
+    # So that few patients have all classes on either side
+    options = " --valid_fraction=0.5 --valid_fold=1"
+    files = _recipe(f"{recipe}/train.py", script, hparams, checkout, options)
+    return files | _under("tests/samples/ICBHI", icbhi_samples())
 
 
 def sprsound(checkout: Path) -> Files:
@@ -153,30 +138,48 @@ def sprsound(checkout: Path) -> Files:
             " write icbhi before, and commit it"
         )
     recipe = "recipes/SPRSound/cross_dataset"
-    hparams = f"{recipe}/hparams/cross_dataset.yaml"
-    files = _templates("sprsound")
-    files[hparams] = drop_keys(_read(hparams), SPRSOUND_OPTIONS, hparams)
-    files[f"{recipe}/evaluate.py"] = replace_all(
-        _read(f"{recipe}/evaluate.py"),
-        {
-            "database, and the\nrecipes of other ones link to this script. ": (
-                "database.\n"
-            ),
-            **AUTHORS,
-        },
-        "evaluate.py",
-    )
-    files[f"{recipe}/sprsound_prepare.py"] = Path("../sprsound_prepare.py")
-    files[f"{recipe}/{REQUIREMENTS}"] = _requirement() + "\n"
-    _fill_in_readme(files, f"{recipe}/README.md", checkout)
-    files["tests/recipes/SPRSound.csv"] = choose_rows(
-        ROOT / "tests/recipes/SPRSound.csv",
-        [hparams],
-        _test_options("SPRSound"),
-    )
-    for name, content in sprsound_samples().items():
-        files[f"tests/samples/SPRSound/{name}"] = content
+    path = f"{recipe}/hparams/cross_dataset.yaml"
+    hparams = {path: drop_keys(_read(path), SPRSOUND_OPTIONS, path)}
+    script = {
+        "database, and the\nrecipes of other ones link to this script. ": (
+            "database.\n"
+        ),
+    }
+    files = _recipe(f"{recipe}/evaluate.py", script, hparams, checkout)
+    return files | _under("tests/samples/SPRSound", sprsound_samples())
+
+
+def _recipe(
+    script: str,
+    new_by_old: dict[str, str],
+    hparams: dict[str, str],
+    checkout: Path,
+    options: str = "",
+) -> Files:
+    """A recipe with its templates, its script, YAMLs and their test's rows."""
+    folder, database = Path(script).parent, Path(script).parts[1]
+    prepare = f"{database.lower()}_prepare.py"
+    files: Files = {
+        **_templates(database.lower()),
+        **hparams,
+        script: replace_all(_read(script), {**new_by_old, **AUTHORS}, script),
+        f"{folder}/{prepare}": Path(f"../{prepare}"),
+        f"{folder}/{REQUIREMENTS}": _requirement() + "\n",
+    }
+    _fill_in_readme(files, f"{folder}/README.md", checkout)
+    table = f"tests/recipes/{database}.csv"
+    data = {
+        f"--data_folder=tests/tmp/{database}": (
+            f"--data_folder=tests/samples/{database}"
+            f" --cache_folder=tests/tmp/cache{options}"
+        )
+    }
+    files[table] = choose_rows(ROOT / table, hparams, data)
     return files
+
+
+def _under(folder: str, contents: dict[str, bytes]) -> Files:
+    return {f"{folder}/{name}": text for name, text in contents.items()}
 
 
 PULL_REQUESTS: dict[str, Callable[[Path], Files]] = {
@@ -202,16 +205,6 @@ def _templates(folder: str, at: str = ".") -> Files:
         Path(at, path.relative_to(root)).as_posix(): path.read_text("utf-8")
         for path in sorted(root.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
-    }
-
-
-def _test_options(database: str, options: str = "") -> dict[str, str]:
-    """Where a row has its data there, and with what options."""
-    return {
-        f"--data_folder=tests/tmp/{database}": (
-            f"--data_folder=tests/samples/{database}"
-            f" --cache_folder=tests/tmp/cache{options}"
-        )
     }
 
 
