@@ -29,6 +29,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from qlung_plugin.inference.components import PACKAGE, find_components
+from qlung_plugin.runs.schema import excerpt
 from qlung_plugin.utils.state_dicts import DAMAGED
 
 # Front ends and qualities compute tables as they are made, which BOUNDS keeps
@@ -194,8 +195,8 @@ def _check_fixed(value: object, place: str, allowed: tuple) -> None:
     """Checks what would lead to a file, a network or a device."""
     if value not in allowed:
         raise ValueError(
-            f"{place}: {value!r} would be looked for outside of the model; only"
-            f" {allowed[0]} is allowed"
+            f"{place}: {excerpt(value)} would be looked for outside of the model;"
+            f" only {allowed[0]} is allowed"
         )
 
 
@@ -208,8 +209,8 @@ def _check_trusted(name: object, place: str, trust: tuple[str, ...]) -> None:
     module, _, attribute = str(name).rpartition(".")
     if not isinstance(name, str) or not _is_in(module, trust):
         raise ValueError(
-            f"{place}: {name!r} is none of the components that a model may have,"
-            " and of no module that trust (--trust) names"
+            f"{place}: {excerpt(name)} is none of the components that a model may"
+            " have, and of no module that trust (--trust) names"
         )
     try:
         component = getattr(importlib.import_module(module), attribute, None)

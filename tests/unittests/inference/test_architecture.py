@@ -278,7 +278,7 @@ def with_arguments(part, **arguments):
             with_arguments("classifier", num_classes=5),
             "model.safetensors does not fit",
         ),
-        (with_arguments("backbone", depth="x" * 10**5), "cannot be made"),
+        (with_arguments("backbone", **{"x" * 10**5: 1}), "cannot be made"),
     ],
 )
 def test_description_that_does_not_fit(exported, change, message):
