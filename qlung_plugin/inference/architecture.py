@@ -98,6 +98,11 @@ def check(architecture: object, trust: str | Iterable[str] = ()) -> None:
     """
     if not isinstance(architecture, dict):
         raise ValueError("an architecture is a mapping")
+    if not isinstance(trust, Iterable):  # as trust=True is elsewhere
+        raise ValueError(
+            f"trust={trust!r} names no modules: it is one such as"
+            " 'my_module', or a list of them"
+        )
     checker = _Checker((trust,) if isinstance(trust, str) else tuple(trust))
     for name, value in architecture.items():
         checker.check_value(value, name, name)
