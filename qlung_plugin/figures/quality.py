@@ -205,3 +205,27 @@ def degradation_figure(
         axes.grid(alpha=0.3)
     legend_below(panels[0], 3)
     return figure
+
+
+def quality_groups_figure(
+    table: pd.DataFrame, group: str, title: str
+) -> Figure:
+    """Draws how ``quality`` in [0, 1] is spread in each value of a column."""
+    members = {
+        f"{name} ({len(rows)})": rows["quality"].to_numpy()
+        for name, rows in table.groupby(group, sort=True)
+    }
+    figure, axes = make_figure((2 + 1.4 * len(members), 4), title)
+    boxes = axes.boxplot(
+        list(members.values()),
+        whis=(5, 95),
+        widths=0.6,
+        patch_artist=True,
+        flierprops={"marker": ".", "markersize": 3},
+        medianprops={"color": "black"},
+    )
+    for box in boxes["boxes"]:
+        box.set_facecolor(COLORS[0])
+    axes.set_xticklabels(list(members))
+    axes.set(ylim=(-0.02, 1.02), ylabel="quality")
+    return figure

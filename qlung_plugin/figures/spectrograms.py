@@ -6,16 +6,26 @@ Authors
  * qlung_plugin contributors
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from matplotlib.figure import Figure
+from scipy.signal import spectrogram
 from torchaudio.functional import melscale_fbanks
 
+from qlung_plugin.figures.style import make_figure
 from qlung_plugin.processing.cycles import resample
 
 RATE = 8000  # Hz
 WINDOW, FFT = 256, 1024  # samples: 32 ms
 MELS = 64
+
+# Of spectrograms side by side.
+COLUMNS = 4
+F_MAX = 2000.0  # Hz
+DYNAMICS = 80.0  # dB
 
 
 def mel_levels(
@@ -62,3 +72,43 @@ def mel(frequency: npt.ArrayLike) -> np.ndarray:
     array([   0., 1000.])
     """
     return 2595 * np.log10(1 + np.asarray(frequency) / 700)
+
+
+def spectrogram_figure(panels: list[dict[str, Any]], title: str) -> Figure:
+    """Draws spectrograms, up to 2 kHz, side by side.
+
+    A panel, of which there is one or more, has ``waveform`` ``[time]``,
+    ``sample_rate`` in Hz, and ``title``.
+    """
+    if not panels:
+        raise ValueError("there is no recording to draw")
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (3.2 * columns, 1.7 * rows + 0.6)
+    figure, *cells = make_figure(size, title, (rows, columns))
+    for axes in cells[len(panels) :]:
+        axes.remove()
+    for axes, panel in zip(cells, panels):
+        rate = panel["sample_rate"]
+        window = round(WINDOW / RATE * rate)
+        waveform = np.asarray(panel["waveform"], dtype=float)
+        waveform = np.pad(waveform, (0, max(0, window - len(waveform))))
+        frequencies, times, power = spectrogram(
+            waveform, rate, nperseg=window, noverlap=window // 2
+        )
+        shown = frequencies <= F_MAX
+        decibels = 10 * np.log10(power[shown] + np.finfo(float).tiny)
+        axes.pcolormesh(
+            times,
+            frequencies[shown] / 1000,
+            decibels,
+            vmin=decibels.max() - DYNAMICS,
+            vmax=decibels.max(),
+            cmap="magma",
+            rasterized=True,
+        )
+        axes.set_title(panel["title"], fontsize=7)
+        axes.tick_params(labelsize=6)
+        axes.set_xlabel("s", fontsize=6)
+        axes.set_ylabel("kHz", fontsize=6)
+    return figure

@@ -21,10 +21,10 @@ from qlung_plugin.nnet.losses.cost import MarginCost
 from qlung_plugin.nnet.losses.cross_entropy import (
     CrossEntropyLoss,
     FocalLoss,
+    MarginRegularizedLoss,
     WeightedCrossEntropyLoss,
 )
 from qlung_plugin.nnet.losses.norm import AdaFaceLoss, MagFaceLoss
-from qlung_plugin.nnet.losses.regularized import MarginRegularizedLoss
 
 __all__ = [
     "AdaFaceLoss",

@@ -21,10 +21,8 @@ from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.figures.recordings import (
-    quality_groups_figure,
-    spectrogram_figure,
-)
+from qlung_plugin.figures.quality import quality_groups_figure
+from qlung_plugin.figures.spectrograms import spectrogram_figure
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.hparams import read_hparams

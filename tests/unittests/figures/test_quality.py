@@ -8,6 +8,7 @@ from sklearn.metrics import auc
 from qlung_plugin.figures.quality import (
     degradation_figure,
     quality_and_errors_figure,
+    quality_groups_figure,
     quality_roc_figure,
 )
 from qlung_plugin.scores.icbhi_score import LABELS
@@ -160,3 +161,18 @@ def test_many_kinds_are_drawn_in_two_rows():
         ticks = [tick.get_text() for tick in axes.get_xticklabels()]
         first = ["0.1", "none"] if kind == "gain" else ["none", "0.1"]
         assert ticks == first
+
+
+def test_a_box_per_group_shows_its_quartiles():
+    table = pd.DataFrame(
+        {
+            "device": ["B"] * 5 + ["A"] * 3,
+            "quality": [0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9],
+        }
+    )
+    axes = quality_groups_figure(table, "device", "Two devices").axes[0]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["A (3)", "B (5)"]
+    low, high = (box.get_path().get_extents() for box in axes.patches)
+    assert [low.y0, low.y1] == pytest.approx([0.75, 0.85])
+    assert [high.y0, high.y1] == pytest.approx([0.2, 0.4])

@@ -1,17 +1,13 @@
-"""Tests of the figures of recordings.
+"""Spectrograms side by side.
 
 Authors
  * qlung_plugin contributors
 """
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from qlung_plugin.figures.recordings import (
-    quality_groups_figure,
-    spectrogram_figure,
-)
+from qlung_plugin.figures.spectrograms import spectrogram_figure
 
 RATE = 8000
 
@@ -57,18 +53,3 @@ def test_the_shortest_recordings_are_drawn(samples):
 def test_nothing_to_draw():
     with pytest.raises(ValueError, match="no recording"):
         spectrogram_figure([], "None")
-
-
-def test_a_box_per_group_shows_its_quartiles():
-    table = pd.DataFrame(
-        {
-            "device": ["B"] * 5 + ["A"] * 3,
-            "quality": [0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9],
-        }
-    )
-    axes = quality_groups_figure(table, "device", "Two devices").axes[0]
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == ["A (3)", "B (5)"]
-    low, high = (box.get_path().get_extents() for box in axes.patches)
-    assert [low.y0, low.y1] == pytest.approx([0.75, 0.85])
-    assert [high.y0, high.y1] == pytest.approx([0.2, 0.4])
