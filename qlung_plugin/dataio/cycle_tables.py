@@ -67,25 +67,22 @@ class CycleTable(NamedTuple):
         round, or the folders that agree tell which is meant. Without names, all
         rows are of each recording.
         """
-        if not self.named:
-            rows = [(line, start, end) for line, _, start, end in self.rows]
-            return {r: CycleRows(self.path, r, rows) for r in recordings}, []
         names = dict.fromkeys(name for _, name, _, _ in self.rows)
-        meant = _match_names(names, recordings, self.path)
-        by_recording: dict[Path, list] = {
-            recording: [] for recording in recordings
-        }
-        strangers = []
+        whose: dict[str, Sequence[Path]] = {"": recordings}
+        if self.named:
+            meant = _match_names(names, recordings, self.path)
+            whose = {name: [recording] for name, recording in meant.items()}
+        of_each: dict[Path, list] = {recording: [] for recording in recordings}
         for line, name, start, end in self.rows:
-            if name in meant:
-                by_recording[meant[name]].append((line, start, end))
-            else:
-                strangers.append(name)
-        if not self.rows:
-            return {r: CycleRows(self.path, r, []) for r in recordings}, []
+            for recording in whose.get(name, ()):
+                of_each[recording].append((line, start, end))
+        strangers = [row[1] for row in self.rows if row[1] not in whose]
         return {
-            recording: CycleRows(self.path, recording, rows or None)
-            for recording, rows in by_recording.items()
+            # A table without rows says that there is no cycle.
+            recording: CycleRows(
+                self.path, recording, rows if rows or not self.rows else None
+            )
+            for recording, rows in of_each.items()
         }, strangers
 
 

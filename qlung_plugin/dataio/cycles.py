@@ -23,7 +23,7 @@ from qlung_plugin.processing.cycles import fix_length, resample
 def read_cycle(
     wav: Mapping[str, Any], data_root: Path | str = ""
 ) -> torch.Tensor:
-    """Reads one cycle of a recording.
+    """Reads one cycle of a recording, ``[time]``, full scale at 1.
 
     Arguments
     ---------
@@ -36,15 +36,12 @@ def read_cycle(
     Returns
     -------
     torch.Tensor
-        ``[time]``, full scale at 1.
+        ``[time]``.
 
     Raises
     ------
-    OSError
-        If the file cannot be opened.
-    ValueError
-        If it is no audio; the cycle has no sample, or such as no recording has;
-        or the file has several channels or ends before the cycle does.
+    OSError, ValueError
+        If the file is no mono recording that holds such a cycle.
     """
     path = wav["file"].replace("{data_root}", str(data_root))
     first, stop = wav["start"], wav["stop"]
@@ -183,32 +180,26 @@ class QualityMeasure(Protocol):
     sample_rate: int
 
     @property
-    def parts(self) -> "Sequence[QualityMeasure]":
-        """The measures that it is made of."""
+    def parts(self) -> "Sequence[QualityMeasure]": ...
 
     def measure_recorded(
         self, waveforms: list[torch.Tensor], native_rates: list[int]
-    ) -> torch.Tensor:
-        """Measurements of cycles, each at its own rate."""
+    ) -> torch.Tensor: ...
 
     def measure_entries(
         self, entries: Mapping[str, dict]
-    ) -> torch.Tensor | None:
-        """Measurements that entries of a manifest state, if they do."""
+    ) -> torch.Tensor | None: ...
 
-    def fit(self, measurements: torch.Tensor) -> None:
-        """Learns from the measurements of training cycles."""
+    def fit(self, measurements: torch.Tensor) -> None: ...
 
-    def score(self, measurements: torch.Tensor) -> torch.Tensor:
-        """Quality in [0, 1]."""
+    def score(self, measurements: torch.Tensor) -> torch.Tensor: ...
 
     def __call__(
         self,
         waveforms: torch.Tensor,
         relative_lengths: torch.Tensor | None = None,
         native_rates: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Quality of a padded batch."""
+    ) -> torch.Tensor: ...
 
 
 class CycleMeasurements(nn.Module):
@@ -252,8 +243,7 @@ def measure_quality(
     waveforms ``[time]``, unpadded. They are measured one at a time: padded to
     the longest of them they would take longer.
     """
-    measure_cycle = CycleMeasurements(measure)
-    measurements = torch.stack(
-        [measure_cycle(waveform, native_rate) for waveform in waveforms]
+    measurements = torch.cat(
+        [measure.measure_recorded([w], [native_rate]) for w in waveforms]
     )
     return measure.score(measurements), measurements

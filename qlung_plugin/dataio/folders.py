@@ -5,10 +5,11 @@ Authors
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from qlung_plugin.dataio.fields import some
+from qlung_plugin.dataio.fields import add_once, some
 
 SEARCH_DEPTH = 8  # folders below the data folder, which may hold link loops
 
@@ -95,6 +96,25 @@ def walk_folders(
         yield folder, sorted(names)
     problems = {"folders that cannot be read": sorted(unread)}
     warnings.report(problems, root)
+
+
+def named_files(
+    paths: Iterable[Path], suffix: str, name: re.Pattern
+) -> tuple[dict[str, Path], list[str]]:
+    """Files of a kind by the name of their recording; names of the others.
+
+    What is hidden is neither, and a name in two letter cases is an error.
+    """
+    files: dict[str, Path] = {}
+    others = []
+    for path in paths:
+        if path.suffix.lower() != suffix or path.name.startswith("."):
+            continue
+        if name.fullmatch(path.stem):
+            add_once(files, path.stem, path, path)
+        else:
+            others.append(path.name)
+    return files, others
 
 
 def only_copy(

@@ -7,12 +7,17 @@ Authors
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from qlung_plugin.dataio.fields import add_once, some
-from qlung_plugin.dataio.folders import Warnings, only_copy, walk_folders
+from qlung_plugin.dataio.folders import (
+    Warnings,
+    named_files,
+    only_copy,
+    walk_folders,
+)
 from qlung_plugin.dataio.icbhi_tables import (
     RECORDING,
     Person,
@@ -37,10 +42,6 @@ LAYOUTS = (
     "icbhi_dataset/audio_test_data (research code) or in the folder itself; "
     "or the .txt in another folder, which annotation_folder names."
 )
-
-
-# Files by recording, in each folder, by their suffix.
-FilesByKind = dict[str, dict[Path, dict[str, Path]]]
 
 
 class Files(NamedTuple):
@@ -118,12 +119,14 @@ def _find_recordings(
     These are pairs of the folder that the annotations, or recordings, were
     found in and the one they were looked for.
     """
-    by_kind = _find_files(data_folder, warnings)
-    audio_at, audio = _files_of_a_kind(by_kind, ".wav", "data_folder", warnings)
+    folders = dict(walk_folders(data_folder, SEARCH_DEPTH, warnings))
+    audio_at, audio, strangers = _files_of_a_kind(
+        folders, ".wav", "data_folder", warnings
+    )
     if annotation_folder != data_folder:
-        by_kind = _find_files(annotation_folder, warnings)
-    texts_at, texts = _files_of_a_kind(
-        by_kind, ".txt", "annotation_folder", warnings
+        folders = dict(walk_folders(annotation_folder, SEARCH_DEPTH, warnings))
+    texts_at, texts, _ = _files_of_a_kind(
+        folders, ".txt", "annotation_folder", warnings
     )
     if texts_at is None:
         what = "annotations of ICBHI" if audio else "ICBHI recordings"
@@ -131,15 +134,6 @@ def _find_recordings(
         state = "holds no" if there else "does not exist: no"
         raise FileNotFoundError(
             f"{annotation_folder} {state} {what}. {LAYOUTS}"
-        )
-    strangers: list[str] = []
-    if audio_at:
-        strangers = sorted(
-            name
-            for name in os.listdir(audio_at)
-            if name.lower().endswith(".wav")
-            and not name.startswith(".")
-            and Path(name).stem not in audio
         )
     problems = {
         "recordings without annotation": sorted(set(audio) - set(texts)),
@@ -154,28 +148,25 @@ def _find_recordings(
     return files, places
 
 
-def _find_files(place: Path, warnings: Warnings) -> FilesByKind:
-    """The recordings' files by name, in each folder, by their kind."""
-    by_kind: FilesByKind = {".wav": {}, ".txt": {}}
-    for folder, names in walk_folders(place, SEARCH_DEPTH, warnings):
-        for path in (folder / name for name in names):
-            kind = path.suffix.lower()
-            if kind in by_kind and RECORDING.fullmatch(path.stem):
-                files = by_kind[kind].setdefault(folder, {})
-                add_once(files, path.stem, path, path)
-    return by_kind
-
-
 def _files_of_a_kind(
-    by_kind: FilesByKind, kind: str, argument: str, warnings: Warnings
-) -> tuple[Path | None, dict[str, Path]]:
+    folders: Mapping[Path, list[str]],
+    kind: str,
+    argument: str,
+    warnings: Warnings,
+) -> tuple[Path | None, dict[str, Path], list[str]]:
     """The folder that is read of those with files of a kind, and its files."""
-    if not by_kind[kind]:
-        return None, {}
-    contents = {folder: set(files) for folder, files in by_kind[kind].items()}
+    found = {
+        folder: named_files((folder / n for n in names), kind, RECORDING)
+        for folder, names in folders.items()
+    }
+    contents = {
+        folder: set(files) for folder, (files, _) in found.items() if files
+    }
+    if not contents:
+        return None, {}, []
     # The mirror is distributed with its folder twice, one in the other.
     folder = only_copy(contents, f"ICBHI's {kind}", argument, warnings)
-    return folder, by_kind[kind][folder]
+    return folder, *found[folder]
 
 
 def _find_file(

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from qlung_plugin.dataio.fields import add_once, quantity
-from qlung_plugin.dataio.folders import Warnings, only_copy, walk_folders
+from qlung_plugin.dataio.folders import (
+    Warnings,
+    named_files,
+    only_copy,
+    walk_folders,
+)
 from qlung_plugin.utils.ordinary_files import read_json
 
 SEARCH_DEPTH = 3  # an archive unpacked in a folder, and a release in it
@@ -208,17 +213,7 @@ def _describe_missing(data_folder: Path, partition: str, places: Places) -> str:
 def _recordings_in(
     folder: Path, suffix: str
 ) -> tuple[dict[str, Path], list[str]]:
-    """Files by recording, and the names of files that are no recording's."""
-    files: dict[str, Path] = {}
-    others = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() != suffix or path.name.startswith("."):
-            continue
-        if RECORDING.fullmatch(path.stem):
-            add_once(files, path.stem, path, path)
-        else:
-            others.append(path.name)
-    return files, others
+    return named_files(sorted(folder.iterdir()), suffix, RECORDING)
 
 
 def _audio_in(

@@ -126,27 +126,11 @@ def prepare_kauh(data_folder, output_folder, strict=False, skip_prep=False):
 
 
 def parse_recording_name(name):
-    """Tells everything that the name of a recording does.
+    """Tells everything that the name of a recording does; None if it is none.
 
-    Arguments
-    ---------
-    name : str
-        File name without suffix: a patient number after the mode, diagnosis,
-        sound, place on the chest, age and sex.
-
-    Returns
-    -------
-    facts : dict or None
-        "recording", "patient", "device" (the mode of the stethoscope),
-        "diagnosis", "sound" and its "label" (None if it is none of ours),
-        "location" (the database's letters), "age" in years and "sex" ("M" or
-        "F"). None if it is no such name.
-
-    Example
-    -------
-    >>> facts = parse_recording_name("EP26_Lung Fibrosis,Crep,P L ,90,F")
-    >>> facts["recording"], facts["patient"], facts["device"], facts["label"]
-    ('EP26', '26', 'extended mode', 'crackle')
+    That is a patient number after the mode of the stethoscope (the "device"),
+    diagnosis, sound (and its "label", None if it is none of ours), place on the
+    chest in the database's letters, age in years and sex.
     """
     match = NAME.fullmatch(name)
     if match is None:

@@ -238,25 +238,7 @@ def prepare_recordings(data_folder, output_folder, partition="train"):
 
 
 def labels_by_type(continuous="merge", num_classes=4):
-    """The label of each type of event; types that are dropped have none.
-
-    Arguments
-    ---------
-    continuous, num_classes
-        As for `prepare_sprsound`.
-
-    Returns
-    -------
-    labels : dict
-        Labels by type.
-
-    Example
-    -------
-    >>> labels_by_type("drop", 2)["Wheeze"]
-    'abnormal'
-    >>> "Stridor" in labels_by_type("drop", 2)
-    False
-    """
+    """The label of each type of event; types that are dropped have none."""
     if continuous not in ("merge", "drop"):
         raise ValueError(f"continuous is '{continuous}', not merge or drop")
     labels, names = dict(TYPES), class_labels(num_classes)
