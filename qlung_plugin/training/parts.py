@@ -146,6 +146,12 @@ def check_parts(
     train = datasets["train"]
     cycles = [train[i]["inputs"] for i in range(min(2, len(train)))]
     if hparams["cache_features"]:
+        if any(p.requires_grad for p in front_end.parameters()):
+            raise ValueError(
+                f"compute_features: {_name(front_end)} has parameters to train,"
+                " but its features are cached: freeze it (freeze: True), or pass"
+                " --cache_features False"
+            )
         inputs = torch.stack(cycles).float().to(device)
     else:
         cycles = [hparams["fix_length"](cycle) for cycle in cycles]

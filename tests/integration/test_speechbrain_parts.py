@@ -12,6 +12,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import speechbrain as sb
 from qlung_plugin.dataio.cycles import read_cycle
@@ -21,26 +22,31 @@ from qlung_plugin.synthetic.icbhi import generate_icbhi_like
 from tests.integration.conventions import tables
 from tests.recipes.conftest import RECIPE, TINY, leave_out_figures, run_train
 
-# The recipe's own parts, but for a backbone that is even smaller.
-BASE = (
-    f"!include:{RECIPE}/hparams/ce.yaml\n"
-    + """\
-
-backbone: !new:qlung_plugin.lobes.models.embedding.EmbeddingModel
-    embedding_dim: 6
-    model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
-        input_size: 128
-        lin_neurons: 6
-        channels: [8, 8, 16]
-        kernel_sizes: [5, 3, 1]
-        dilations: [1, 2, 1]
-        groups: [1, 1, 1]
-        attention_channels: 4
-        res2net_scale: 2
-        se_channels: 4
-
+ECAPA = """\
+!new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
+    input_size: INPUTS
+    lin_neurons: 6
+    channels: [8, 8, 16]
+    kernel_sizes: [5, 3, 1]
+    dilations: [1, 2, 1]
+    groups: [1, 1, 1]
+    attention_channels: 4
+    res2net_scale: 2
+    se_channels: 4
 """
-)
+
+
+def embedding_model(inputs):
+    """A backbone that is even smaller than the recipe's smallest."""
+    model = ECAPA.replace("INPUTS", str(inputs)).replace("\n", "\n    ")
+    return (
+        "backbone: !new:qlung_plugin.lobes.models.embedding.EmbeddingModel\n"
+        f"    embedding_dim: 6\n    model: {model}\n"
+    )
+
+
+# The recipe's own parts, but for the backbone.
+BASE = f"!include:{RECIPE}/hparams/ce.yaml\n{embedding_model(128)}"
 
 
 def margin_cost(margin):
@@ -124,6 +130,30 @@ waveform_augmentation: !new:speechbrain.augment.augmenter.Augmenter
           orig_freq: !ref <sample_rate>
 """
 NLL = "loss: !name:speechbrain.nnet.losses.nll_loss\n"
+# Without embedding_dim, so that the classifier has to be told.
+LINEAR = """\
+classifier: !new:qlung_plugin.nnet.classifiers.LinearClassifier
+    input_size: 6
+    num_classes: !ref <num_classes>
+"""
+ECAPA_ON_FBANK = f"""\
+sample_rate: 16000
+compute_features: !new:speechbrain.lobes.features.Fbank
+    n_mels: 40
+    sample_rate: !ref <sample_rate>
+backbone: {ECAPA.replace("INPUTS", "40")}{LINEAR}"""
+CNN14 = f"""\
+backbone: !new:speechbrain.lobes.models.Cnn14.Cnn14
+    mel_bins: 128
+    emb_dim: 6
+{LINEAR}"""
+WAV2VEC2 = """\
+sample_rate: 16000
+compute_features: !new:speechbrain.integrations.huggingface.wav2vec2.Wav2Vec2
+    source: WAV2VEC2
+    save_path: WAV2VEC2
+    freeze: True
+""" + embedding_model(16)
 # By slot and name in the table.
 PARTS = {
     ("loss", "`LogSoftmaxWrapper` of `AdditiveAngularMargin`"): margin_cost(
@@ -150,9 +180,20 @@ PARTS = {
     )
     + "mixing: !new:qlung_plugin.augment.mixing.Mixup\n",
     ("waveform_augmentation", "`Augmenter`, beside the original"): WAVEFORMS,
+    ("backbone", "`ECAPA_TDNN`, on `Fbank`"): ECAPA_ON_FBANK,
+    ("backbone", "`Cnn14`"): CNN14,
+    ("compute_features", "`Wav2Vec2`, frozen"): WAV2VEC2,
+    ("compute_features", "`Wav2Vec2`, trained"): WAV2VEC2.replace(
+        "freeze: True", "freeze: False"
+    )
+    + "cache_features: False\n",
 }
 # What a model of these may be made of.
-TRUST = ["speechbrain.lobes", "speechbrain.processing"]
+TRUST = [
+    "speechbrain.lobes",
+    "speechbrain.processing",
+    "speechbrain.integrations.huggingface",
+]
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +210,23 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
+def write_wav2vec2(folder):
+    """A tiny model of transformers, random, as it is published."""
+    config = transformers.Wav2Vec2Config(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=(8, 8),
+        conv_stride=(20, 16),
+        conv_kernel=(20, 16),
+        num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2,
+    )
+    transformers.Wav2Vec2Model(config).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+
+
 @pytest.fixture
 def train(tmp_path, corpus, cache, monkeypatch):
     """Trains an epoch with blocks in their slots; the run folder."""
@@ -176,7 +234,13 @@ def train(tmp_path, corpus, cache, monkeypatch):
 
     def run(blocks="", output="run", **overrides):
         hparams = tmp_path / f"{output}.yaml"
-        hparams.write_text(BASE + blocks)
+        if "WAV2VEC2" in blocks:
+            write_wav2vec2(tmp_path / "wav2vec2")
+            blocks = blocks.replace("WAV2VEC2", str(tmp_path / "wav2vec2"))
+        # A block of the base makes room for another of its key.
+        replaced = blocks.startswith("backbone:") or "\nbackbone:" in blocks
+        base = BASE.splitlines()[0] + "\n" if replaced else BASE
+        hparams.write_text(base + blocks)
         options = {**TINY, "number_of_epochs": 1, "data_folder": corpus}
         del options["test_each_epoch"]
         options |= {"output_folder": tmp_path / output, "cache_folder": cache}
@@ -222,7 +286,19 @@ def test_every_row_of_the_table_is_tested():
     assert [tuple(row) for row in rows] == [(*k, "passed") for k in PARTS]
 
 
-@pytest.mark.parametrize("part", PARTS, ids=" ".join)
+SLOW = {CNN14}  # 30 million parameters
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(
+            part, marks=[pytest.mark.slow] if PARTS[part] in SLOW else []
+        )
+        for part in PARTS
+    ],
+    ids=" ".join,
+)
 def test_trains_and_its_model_says_the_same(part, train, corpus):
     run = train(PARTS[part])
     assert math.isfinite(train_loss(run))
@@ -316,6 +392,14 @@ REFUSED = {
     "another dimension": (
         COSINES.replace("<backbone.embedding_dim>", "<num_classes>"),
         r"classifier: Classifier cannot take a tensor \[2, 6\]",
+    ),
+    "nothing to train": (
+        WAV2VEC2.replace("freeze: True", "freeze: False"),
+        "compute_features: Wav2Vec2 has parameters to train, .* are cached",
+    ),
+    "other features": (
+        embedding_model(127),
+        r"backbone: EmbeddingModel cannot take a tensor \[2, \d+, 128\]",
     ),
     "no embeddings": (
         "backbone: !new:torch.nn.Identity\n"
