@@ -52,31 +52,10 @@ def augment_features(
     """Augmented features, their lengths if there is padding now, and labels.
 
     SpeechBrain's Augmenter may make copies: its ``replicate_labels`` says of
-    which features. A copy has the quality of what was recorded.
-
-    Arguments
-    ---------
-    augmentation : torch.nn.Module
-        Called with features, and with lengths if it takes them; returns features,
-        or features and lengths.
-    features : torch.Tensor
-        ``[batch, time, mel]``, without padding.
-    labels : sequence of torch.Tensor
-        Of the features, each ``[batch]``.
-
-    Returns
-    -------
-    features : torch.Tensor
-        Perhaps of another batch size.
-    lengths : torch.Tensor or None
-        Valid share of each, ``[batch]``; None: all of it.
-    labels : list of torch.Tensor
-        Theirs.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many of each.
+    which features, and a copy has the labels of what was recorded. If there are
+    not as many of each then, it is a ValueError. Whatever augments is called with
+    features ``[batch, time, mel]``, and with lengths if it takes them; it returns
+    features, or both.
 
     Example
     -------

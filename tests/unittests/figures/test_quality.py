@@ -124,6 +124,19 @@ def test_risk_coverage_curves_and_quartiles_are_drawn_as_found(table):
     np.testing.assert_array_equal(scores, expected)
 
 
+def test_lines_of_many_measures_are_all_different(table):
+    for number in range(9):
+        table[f"quality_{number}"] = table["quality"]
+    analysis = compare_with_errors(table, n_resamples=10)
+    figure = quality_and_errors_figure(table, analysis, "Many")
+    styles = {
+        (line.get_color(), line.get_linestyle())
+        for line in figure.axes[0].lines
+        if line.get_label() != "random"
+    }
+    assert len(styles) == 2 + 9 + 1
+
+
 # Degradations
 
 
