@@ -8,7 +8,7 @@ import logging
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu
+from scipy.stats import bootstrap, mannwhitneyu
 from sklearn.metrics import roc_auc_score
 
 from qlung_plugin.scores.roc import area_interval, bootstrap_areas
@@ -52,6 +52,31 @@ def test_resampled_areas_are_those_of_explicitly_resampled_rows():
         )
         expected = roc_auc_score(positive[rows], score[rows])
         assert results == pytest.approx(expected, abs=1e-12)
+
+
+def test_interval_is_scipys_over_patients():
+    score, positive, patient = recordings(n=200, patients=40)
+    names = np.unique(patient)
+    rows_of = [np.flatnonzero(patient == name) for name in names]
+
+    def area(drawn):
+        rows = np.concatenate([rows_of[number] for number in drawn])
+        good = score[rows][~positive[rows]]
+        poor = score[rows][positive[rows]][:, None]
+        return (poor > good).mean() + (poor == good).mean() / 2
+
+    reference = bootstrap(
+        (np.arange(len(names)),),
+        area,
+        n_resamples=1000,
+        method="percentile",
+        vectorized=False,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    results = area_interval(score, positive, patient)
+    assert results["area"] == pytest.approx(roc_auc_score(positive, score))
+    # Two standard errors of a 2.5 % quantile of 1,000 resamples or so.
+    assert results["interval"] == pytest.approx(list(reference), abs=0.015)
 
 
 def test_patients_and_not_rows_are_resampled():
