@@ -6,7 +6,7 @@ Authors
 
 from pathlib import Path
 
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
@@ -14,6 +14,7 @@ from qlung_plugin.inference.safe_files import LARGEST_WEIGHTS
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS
 
 FILES = [MODEL_JSON, WEIGHTS]
+FAILURES = (OSError, ValueError, HTTPError)  # of the hub's library
 
 
 def is_hub_id(source: object) -> bool:
@@ -33,21 +34,17 @@ def download(hub_id: str) -> Path:
     as can be known; a ValueError that its files are larger than a model may be,
     and none was downloaded.
     """
+    files, unreachable = [], None
     try:
-        files = HfApi().model_info(hub_id, files_metadata=True).siblings or []
-    except (OSError, ValueError, HTTPError) as error:
-        return _snapshot(hub_id, error)
-    size = sum(file.size or 0 for file in files if file.rfilename in FILES)
+        files = snapshot_download(hub_id, allow_patterns=FILES, dry_run=True)
+    except FAILURES as error:
+        unreachable = error.__cause__ or error
+    size = sum(file.file_size or 0 for file in files)
     if size > LARGEST_WEIGHTS:
         raise ValueError(
             f"{hub_id} is too large: its files have {size} bytes, when"
             f" {LARGEST_WEIGHTS} is the limit"
         )
-    return _snapshot(hub_id)
-
-
-def _snapshot(hub_id: str, unreachable: Exception | None = None) -> Path:
-    """The folder of the files; only if they are there, of a hub that is not."""
     try:
         return Path(
             snapshot_download(
@@ -56,7 +53,7 @@ def _snapshot(hub_id: str, unreachable: Exception | None = None) -> Path:
                 local_files_only=unreachable is not None,
             )
         )
-    except (OSError, ValueError, HTTPError) as error:
+    except FAILURES as error:
         reason = unreachable or error
         raise FileNotFoundError(
             f"{hub_id} is no folder here, and cannot be had from the Hugging"

@@ -52,13 +52,6 @@ def test_without_gradio_it_says_what_to_install(monkeypatch, capsys):
     )
 
 
-def test_a_model_that_is_not_there_is_one_line(tmp_path, capsys):
-    pytest.importorskip("gradio")
-    assert main(["demo", "--model", str(tmp_path / "nowhere")]) == 2
-    error = capsys.readouterr().err
-    assert "nowhere" in error and error.count("\n") == 1
-
-
 def test_the_page_imports_without_gradio(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, page.__name__)
