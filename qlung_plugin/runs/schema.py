@@ -53,9 +53,7 @@ def whole(low: int, high: int) -> Kind:
     """A whole number in [low, high]."""
     return Kind(
         f"a whole number from {low:,} to {high:,}",
-        lambda value: isinstance(value, int)
-        and not isinstance(value, bool)
-        and low <= value <= high,
+        lambda value: isinstance(value, int) and number(low, high).holds(value),
     )
 
 
@@ -69,6 +67,8 @@ NAME = Kind(
     and 0 < len(value) <= LONGEST
     and value.isprintable(),
 )
+LIST = Kind("a list", lambda value: isinstance(value, list))
+OBJECT = Kind("an object with keys", lambda value: isinstance(value, dict))
 COUNT = whole(0, 10**9)
 ANY = ...  # the key of a rule for all keys
 
@@ -159,9 +159,30 @@ CYCLE = {
 }
 
 
-def check(value: object, rule: Rule, where: Path | str) -> None:
+def check(value: object, rule: Rule, where: Path | str, key: str = "") -> None:
     """Raises a ValueError that names the file and what breaks a rule in it."""
-    _check(value, rule, where, "")
+    if isinstance(rule, Nullable):
+        if value is None:
+            return
+        rule = rule.rule
+    kinds: dict[type, Kind] = {list: LIST, dict: OBJECT}
+    kind: Any = kinds.get(type(rule), rule)
+    if not kind.holds(value):
+        what = f": {key} is" if key else " holds"
+        raise ValueError(f"{where}{what} {excerpt(value)}, not {kind.words}")
+    if isinstance(value, list) and isinstance(rule, list):
+        for place, item in enumerate(value):
+            check(item, rule[0], where, f"{key}[{place}]")
+    if isinstance(value, dict) and isinstance(rule, dict):
+        inside = f"{key}." if key else ""
+        named = {name.rstrip("?"): name for name in rule if name is not ANY}
+        for name, written in named.items():
+            if name in value:
+                check(value[name], rule[written], where, f"{inside}{name}")
+            elif not written.endswith("?"):
+                raise ValueError(f"{where} lacks {inside}{name}")
+        for name in value.keys() - named.keys() if ANY in rule else ():
+            check(value[name], rule[ANY], where, f"{inside}{name}")
 
 
 def read_checked(
@@ -171,46 +192,6 @@ def read_checked(
     content = read_json(path, largest)
     check(content, rule, path)
     return content
-
-
-def _check(value: object, rule: Rule, where: Path | str, key: str) -> None:
-    if isinstance(rule, Nullable):
-        if value is not None:
-            _check(value, rule.rule, where, key)
-    elif isinstance(rule, Kind):
-        if not rule.holds(value):
-            raise ValueError(
-                f"{where}: {key} is {excerpt(value)}, not {rule.words}"
-            )
-    elif isinstance(rule, list):
-        if not isinstance(value, list):
-            raise ValueError(_wrong(value, where, key, "a list"))
-        for place, item in enumerate(value):
-            _check(item, rule[0], where, f"{key}[{place}]")
-    else:
-        if not isinstance(value, dict):
-            raise ValueError(_wrong(value, where, key, "an object with keys"))
-        _check_keys(value, rule, where, key)
-
-
-def _check_keys(
-    value: dict[str, Any], rule: dict[Any, Rule], where: Path | str, key: str
-) -> None:
-    inside = f"{key}." if key else ""
-    named = {name.rstrip("?"): name for name in rule if name is not ANY}
-    for name, written in named.items():
-        if name in value:
-            _check(value[name], rule[written], where, f"{inside}{name}")
-        elif not written.endswith("?"):
-            raise ValueError(f"{where} lacks {inside}{name}")
-    if ANY in rule:
-        for name in value.keys() - named.keys():
-            _check(value[name], rule[ANY], where, f"{inside}{name}")
-
-
-def _wrong(value: object, where: Path | str, key: str, words: str) -> str:
-    what = f": {key} is" if key else " holds"
-    return f"{where}{what} {excerpt(value)}, not {words}"
 
 
 def excerpt(value: object) -> str:
