@@ -8,7 +8,8 @@ Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -78,6 +79,21 @@ class CostLoss(ObjectivePart):
         else:
             predictions = cosines
         return self.cost(predictions.unsqueeze(1), targets.unsqueeze(1))
+
+
+@contextmanager
+def naming_slots() -> Iterator[None]:
+    """A YAML that asks a part for what only ours have names the slot."""
+    try:
+        yield
+    except AttributeError as error:
+        if "embedding_dim" not in str(error):
+            raise
+        raise ValueError(
+            f"backbone: {error}, which <backbone.embedding_dim> asks for: give"
+            " the classifier its input_size as a number, or put the backbone into"
+            " qlung_plugin.lobes.models.embedding.EmbeddingModel"
+        ) from error
 
 
 def adapt_parts(hparams: dict[str, Any]) -> None:

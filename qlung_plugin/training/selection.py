@@ -54,6 +54,13 @@ def describe_selection(checkpoint: str, validated: bool = True) -> str:
     return CHECKPOINTS[checkpoint].words
 
 
+def selection_key(checkpoint: str, validated: bool = True) -> str:
+    """The key of the checkpoints' meta whose highest value is this one's."""
+    if checkpoint == "selected" and not validated:
+        checkpoint = "last"
+    return CHECKPOINTS[checkpoint].key
+
+
 def check_checkpoint(checkpoint: str) -> None:
     """Raises ValueError if no checkpoint is called so."""
     check_choice("checkpoint", checkpoint, CHECKPOINTS)

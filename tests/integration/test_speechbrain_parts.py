@@ -401,6 +401,10 @@ REFUSED = {
         embedding_model(127),
         r"backbone: EmbeddingModel cannot take a tensor \[2, \d+, 128\]",
     ),
+    "no embedding_dim": (
+        CNN14.replace(LINEAR, ""),
+        "backbone: 'Cnn14' object has no attribute 'embedding_dim', which <backb",
+    ),
     "no embeddings": (
         "backbone: !new:torch.nn.Identity\n"
         "classifier: !new:torch.nn.Linear\n"

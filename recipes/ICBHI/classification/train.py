@@ -44,10 +44,9 @@ from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import write_run_results
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
-from qlung_plugin.training.checkpoints import find_checkpoint
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
-from qlung_plugin.training.parts import adapt_parts, check_parts
-from qlung_plugin.training.selection import CHECKPOINTS
+from qlung_plugin.training.parts import adapt_parts, check_parts, naming_slots
+from qlung_plugin.training.selection import CHECKPOINTS, selection_key
 from qlung_plugin.utils.signatures import takes_lengths
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import if_main_process, run_on_main
@@ -158,12 +157,14 @@ class RespiratorySoundBrain(sb.Brain):
         if averaging is not None:
             averaging.after_step()
 
-    def _wrap_distributed(self):
+    def on_fit_start(self):
         """SpeechBrain's, but on CPUs, where batch normalisation stays."""
-        if self.distributed_launch and self.distributed_backend == "gloo":
+        launched = self.distributed_launch
+        if launched and self.distributed_backend == "gloo":
             wrap_on_cpu(self.modules, self.find_unused_parameters)
-        else:
-            super()._wrap_distributed()
+            self.distributed_launch = False  # they are wrapped
+        super().on_fit_start()
+        self.distributed_launch = launched
 
     def on_stage_start(self, stage, epoch=None):
         """Forgets the predictions of the last evaluation."""
@@ -256,17 +257,15 @@ class RespiratorySoundBrain(sb.Brain):
         return self.score.summarize("score")
 
     def on_evaluate_start(self, max_key=None, min_key=None):
-        """Loads the checkpoint to evaluate, and insists on finding it.
-
-        Arguments
-        ---------
-        max_key : str
-            Here the checkpoint's name: selected, last or test_selected.
-        min_key : str
-            Not used.
-        """
-        checkpoint = find_checkpoint(self.checkpointer, max_key)
-        self.checkpointer.load_checkpoint(checkpoint)
+        """SpeechBrain's, but insists on finding a checkpoint."""
+        checkpoint = self.checkpointer.recover_if_possible(
+            max_key=max_key, min_key=min_key
+        )
+        if checkpoint is None:
+            raise FileNotFoundError(
+                f"{self.checkpointer.checkpoints_dir} has no checkpoint with"
+                f" {max_key or min_key}"
+            )
         self.evaluated_epoch = int(checkpoint.meta["epoch"])
 
 
@@ -370,7 +369,8 @@ if __name__ == "__main__":
     # Load hyperparameters file with command-line overrides; the preparation
     # that it names is beside the script, or the link to it
     sys.path.append(str(Path(__file__).absolute().parent))
-    hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
+    with naming_slots():
+        hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
     check_augmentations(hparams)
     adapt_parts(hparams)
 
@@ -446,7 +446,9 @@ if __name__ == "__main__":
                 partition != "test" or not hparams["test_each_epoch"]
             ):
                 continue
-            brain.evaluate(loader, max_key=name)
+            brain.evaluate(
+                loader, max_key=selection_key(name, "valid" in datasets)
+            )
             tables[name] = predictions_table(
                 hparams["score"], datasets[partition].data, **quality
             )

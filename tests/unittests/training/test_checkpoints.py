@@ -11,6 +11,7 @@ from qlung_plugin.training.checkpoints import (
     CompleteCheckpointer,
     find_checkpoint,
 )
+from qlung_plugin.training.selection import selection_key
 from speechbrain.utils.checkpoints import Checkpointer
 
 
@@ -96,6 +97,9 @@ def test_each_name_finds_its_checkpoint(tmp_path, keys, epochs):
         else:
             found = find_checkpoint(checkpointer, name)
             assert found.meta["epoch"] == epoch
+            key = selection_key(name, validated="score" in keys)
+            best = checkpointer.find_checkpoint(max_key=key)
+            assert best.meta["epoch"] == epoch
 
 
 def test_checkpoint_that_is_none(tmp_path):
