@@ -8,7 +8,6 @@ Authors
 """
 
 import contextlib
-import io
 import json
 import pickle
 import sys
@@ -17,6 +16,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hyperpyyaml import load_hyperpyyaml
+from safetensors.torch import load, save
 
 from qlung_plugin.inference.architecture import (
     COMPONENTS as ALLOWED,
@@ -53,11 +53,9 @@ def batch_of(size=12, dim=6):
 
 
 def reloaded(module, fresh):
-    """``fresh`` with the state of ``module``, through a file."""
-    file = io.BytesIO()
-    torch.save(module.state_dict(), file)
-    file.seek(0)
-    fresh.load_state_dict(torch.load(file, weights_only=True))
+    """``fresh`` with the state of ``module``, as safetensors, which share none."""
+    state = {k: v.contiguous() for k, v in module.state_dict().items()}
+    fresh.load_state_dict(load(save(state)))
     return fresh
 
 

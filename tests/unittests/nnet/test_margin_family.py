@@ -375,8 +375,9 @@ def test_a_schedule_that_counts_can_be_called_twice_before_the_gradient():
         schedule(torch.tensor([0]), embeddings=embeddings) for _ in range(3)
     ]
     sum(margins).sum().backward()
+    margin = WeightedMargin([MagFaceMargin()], [1.0])
     (slope,) = torch.autograd.grad(
-        MagFaceMargin()(torch.tensor([0]), embeddings=embeddings), embeddings
+        margin(torch.tensor([0]), embeddings=embeddings), embeddings
     )
     torch.testing.assert_close(embeddings.grad, (0 + 0.25 + 0.5) * slope)
 
