@@ -108,6 +108,11 @@ def adapt_parts(hparams: dict[str, Any]) -> None:
     )
     if not isinstance(hparams["loss"], ObjectivePart):
         _adapt_cost(hparams)
+    if not callable(getattr(hparams["train_logger"], "log_stats", None)):
+        raise ValueError(
+            "train_logger: what has a log_stats is needed, such as the loggers of"
+            f" speechbrain.utils.train_logger, not {hparams['train_logger']!r}"
+        )
 
 
 def _adapt_cost(hparams: dict[str, Any]) -> None:

@@ -7,7 +7,10 @@ Authors
 """
 
 import json
-import math
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,6 +157,14 @@ compute_features: !new:speechbrain.integrations.huggingface.wav2vec2.Wav2Vec2
     save_path: WAV2VEC2
     freeze: True
 """ + embedding_model(16)
+TENSORBOARD = """\
+train_logger: !new:speechbrain.utils.train_logger.TensorboardLogger
+    save_dir: !ref <output_folder>/tensorboard
+"""
+WANDB = f"""\
+train_logger: !new:speechbrain.utils.train_logger.WandBLogger
+    initializer: !name:{__name__}.StandIn
+"""
 # By slot and name in the table.
 PARTS = {
     ("loss", "`LogSoftmaxWrapper` of `AdditiveAngularMargin`"): margin_cost(
@@ -182,6 +193,8 @@ PARTS = {
     ("waveform_augmentation", "`Augmenter`, beside the original"): WAVEFORMS,
     ("backbone", "`ECAPA_TDNN`, on `Fbank`"): ECAPA_ON_FBANK,
     ("backbone", "`Cnn14`"): CNN14,
+    ("train_logger", "`TensorboardLogger`"): TENSORBOARD,
+    ("train_logger", "`WandBLogger`"): WANDB,
     ("compute_features", "`Wav2Vec2`, frozen"): WAV2VEC2,
     ("compute_features", "`Wav2Vec2`, trained"): WAV2VEC2.replace(
         "freeze: True", "freeze: False"
@@ -227,10 +240,28 @@ def write_wav2vec2(folder):
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
 
 
+class StandIn:
+    """What a run of W&B and a SummaryWriter of TensorBoard have."""
+
+    logged: list = []
+
+    def __init__(self, save_dir=None):
+        self.logged.clear()
+
+    def log(self, stats, step):
+        self.logged.append((stats, step))
+
+    def add_scalar(self, name, value, step):
+        self.logged.append((name, value, step))
+
+
 @pytest.fixture
 def train(tmp_path, corpus, cache, monkeypatch):
     """Trains an epoch with blocks in their slots; the run folder."""
     leave_out_figures(monkeypatch)
+    if find_spec("tensorboard") is None:
+        stand_in = SimpleNamespace(SummaryWriter=StandIn)
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
 
     def run(blocks="", output="run", **overrides):
         hparams = tmp_path / f"{output}.yaml"
@@ -301,7 +332,8 @@ SLOW = {CNN14}  # 30 million parameters
 )
 def test_trains_and_its_model_says_the_same(part, train, corpus):
     run = train(PARTS[part])
-    assert math.isfinite(train_loss(run))
+    log = json.loads((run / "metrics.json").read_text())
+    assert log["last"]["epoch"] == 1
     assert np.ptp(probabilities(run), axis=0).max() > 0
     assert_model_predicts(run, corpus)
 
@@ -401,6 +433,7 @@ REFUSED = {
         embedding_model(127),
         r"backbone: EmbeddingModel cannot take a tensor \[2, \d+, 128\]",
     ),
+    "no logger": ("train_logger: 3\n", "train_logger: .* log_stats .* not 3"),
     "no embedding_dim": (
         CNN14.replace(LINEAR, ""),
         "backbone: 'Cnn14' object has no attribute 'embedding_dim', which <backb",
@@ -441,6 +474,28 @@ def test_an_interrupted_training_goes_on_with_its_rates(train, monkeypatch):
     half = train(annealing(name), "half", **options)
     for file in ("predictions_last.csv", "train_log.txt"):
         assert (half / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_what_loggers_are_told(train):
+    train(WANDB)
+    ((stats, epoch),) = StandIn.logged
+    assert epoch == 1 and stats["lr"] == 0.001
+    assert stats["train"]["loss"] > 0 and 0 <= stats["valid"]["score"] <= 100
+    folder = train(TENSORBOARD, "another") / "tensorboard"
+    if find_spec("tensorboard") is None:
+        logged = {name: value for name, value, _ in StandIn.logged}
+    else:
+        events = import_module(
+            "tensorboard.backend.event_processing.event_accumulator"
+        ).EventAccumulator(str(folder))
+        events.Reload()
+        logged = {
+            name: events.Scalars(name)[0].value
+            for name in events.Tags()["scalars"]
+        }
+    assert logged["lr"] == pytest.approx(0.001)
+    assert logged["loss/train"] == pytest.approx(stats["train"]["loss"])
+    assert logged["score/valid"] == pytest.approx(stats["valid"]["score"])
 
 
 def test_cosines_without_a_scale_are_told(train):
