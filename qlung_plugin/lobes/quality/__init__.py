@@ -9,7 +9,11 @@ Authors
  * qlung_plugin contributors
 """
 
-from qlung_plugin.lobes.quality.base import Measurements, QualityMeasure
+from qlung_plugin.lobes.quality.base import (
+    Measurements,
+    QualityMeasure,
+    Signal,
+)
 from qlung_plugin.lobes.quality.coefficients import read_coefficients
 from qlung_plugin.lobes.quality.composed import (
     ConstantQuality,
@@ -42,6 +46,7 @@ __all__ = [
     "QualityTap",
     "RecordingMeasurements",
     "SNRScore",
+    "Signal",
     "WeightedQuality",
     "read_coefficients",
 ]

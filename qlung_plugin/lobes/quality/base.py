@@ -219,11 +219,12 @@ class QualityMeasure(Measurements):
     measured is its signal, and silence counts as the worst for its share of the
     time.
 
-    Subclasses override ``measure_valid`` and :meth:`score`, :meth:`fit` where
-    something is learned from the training set, and :meth:`measure_entries`
-    where no waveforms are needed to tell of cycles. ``supervision`` is None, or
-    says what database and patients the measure was learned from before;
-    ``of_waveforms``, whether it can measure waveforms at all.
+    Subclasses override ``measure_valid`` (of a :class:`Signal` the measurements,
+    ``[batch, measurement]``) and :meth:`score`, :meth:`fit` where something is
+    learned from the training set, and :meth:`measure_entries` where no waveforms
+    are needed to tell of cycles. ``supervision`` is None, or says what database
+    and patients the measure was learned from before; ``of_waveforms``, whether it
+    can measure waveforms at all.
     """
 
     # Its own rate, whatever the backbone's is.
