@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from io import UnsupportedOperation
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import soundfile
@@ -274,13 +274,16 @@ class MediaDecoder(Decoder):
         import av
 
         self._broken: BrokenSound | None = None
+        # Tags may be in any encoding, as PyAV takes them by itself since 19.
+        before = int(av.__version__.split(".")[0]) < 19
+        tags: Any = {"metadata_errors": "replace"} if before else {}
         self._file = open(path, "rb")
         try:
             self._container = av.open(
                 self._file,
                 "r",
                 options={"format_whitelist": DEMUXERS},
-                metadata_errors="replace",
+                **tags,
             )
         except (av.FFmpegError, OSError, ValueError) as error:
             self._file.close()
