@@ -9,11 +9,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from qlung_plugin.lobes.quality.base import (
-    Measurements,
-    QualityMeasure,
-    Signal,
-)
+from qlung_plugin.lobes.quality.base import Measurements, QualityMeasure, Signal
 from qlung_plugin.lobes.quality.coefficients import read_coefficients
 from qlung_plugin.lobes.quality.composed import (
     ConstantQuality,

@@ -362,8 +362,10 @@ class TestMissing:
         waveforms = torch.from_numpy(
             resample_poly(recordings().numpy(), 1, 2, axis=1)
         )
-        low = RecordingMeasurements(4000)
-        assert missing(low, waveforms.float()) == of_bands(1800)
+        low, rates = RecordingMeasurements(4000), torch.full((4,), 44100)
+        for native in (None, rates):  # that it was recorded at more is no help
+            found = missing(low, waveforms.float(), None, native)
+            assert found == of_bands(1800)
 
     def test_every_measurement_of_a_band_that_is_not_there(self, everything):
         # Lower than devices have it: nothing is made up, not even a share of

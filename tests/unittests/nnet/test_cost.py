@@ -145,7 +145,7 @@ def test_floats_that_are_not_the_wrappers_are_named(targets):
 
 @pytest.mark.parametrize("kind", ["logits", "two log-probabilities"])
 def test_predictions_that_are_no_cosines_are_named(kind):
-    logits, targets = 9 * batch_of()[0], batch_of()[1]
+    logits, targets = -9 * batch_of()[0].abs(), batch_of()[1]
     if kind != "logits":
         logits, targets = batch_of(classes=2)
         logits = (0.3 * logits).log_softmax(dim=-1)
