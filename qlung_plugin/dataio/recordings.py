@@ -153,6 +153,7 @@ class Recording:
                 decoder.seek(round(first))
                 comparison.add(decoder.read(length))
         there = frames / self.sample_rate
+        # What the header says, or what is there, if it says less or none.
         self.promised = max(decoder.promised or 0, extent.frames(frames))
         promised = self.promised / self.sample_rate
         short = promised - there > TOLERANCE

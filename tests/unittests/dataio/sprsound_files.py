@@ -78,9 +78,3 @@ def json_of(data, partition, index=0, layout="2022"):
 def wav_of(data, partition, index=0, layout="2022"):
     folder = data / LAYOUTS[layout][partition][0]
     return folder / f"{NAMES[partition][index]}.wav"
-
-
-def the_warning(warnings, words):
-    """The only one with these words."""
-    (warning,) = [warning for warning in warnings if words in warning]
-    return warning

@@ -20,13 +20,13 @@ from qlung_plugin.dataio.sprsound import (
     read_annotation,
     read_corpus,
 )
+from tests.unittests.dataio.icbhi_files import the_warning
 from tests.unittests.dataio.sprsound_files import (
     LAYOUTS,
     NAMES,
     TYPES,
     as_json,
     json_of,
-    the_warning,
     wav_of,
     write_corpus,
 )

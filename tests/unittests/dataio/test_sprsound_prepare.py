@@ -19,13 +19,13 @@ from recipes.SPRSound.sprsound_prepare import (
     prepare_recordings,
     prepare_sprsound,
 )
+from tests.unittests.dataio.icbhi_files import the_warning
 from tests.unittests.dataio.sprsound_files import (
     NAMES,
     RATE,
     TYPES,
     as_json,
     json_of,
-    the_warning,
     wav_of,
     write_corpus,
 )
