@@ -321,6 +321,7 @@ def test_a_new_sound_takes_the_old_answer_away(visit, sound):
     with held(page, answers):
         with page.expect_request(answers):  # the server has the question
             classify(page)
+        page.get_by_text(re.compile(r"\d\.\ds")).wait_for()  # how long it takes
         page.get_by_label("Clear").first.click()
         page.locator("button:disabled", has_text="Classify").wait_for()
         upload(page, sound("short.wav", seconds=5))

@@ -66,12 +66,20 @@ STYLE = """\
 footer { display: none !important; }
 """
 
-# A new sound takes the answer of the old one away.
+# A new sound takes the answer of the old one away, and an answer is shown beside
+# its own sound alone: what is on its way comes, and then the next one. Gradio can
+# cancel it, but at times that hits the next one instead.
 FOLLOW = """\
 sound => [
   {__type__: "update", visible: false},
   {__type__: "update", interactive: sound !== null},
 ]
+"""
+SHOW = """\
+(sound, answered) => ({
+  __type__: "update",
+  visible: sound !== null && sound.path === answered,
+})
 """
 
 
@@ -91,7 +99,7 @@ def build(model: "RespiratorySoundClassifier", about: str) -> "gradio.Blocks":
         except (OSError, ValueError) as error:
             raise _error(error, path, annotation) from error
         return (
-            gr.update(visible=True),
+            path,
             *(result.summary, result.picture, result.table),
             (result.recording, result.times),
             "",
@@ -154,6 +162,7 @@ def build(model: "RespiratorySoundClassifier", about: str) -> "gradio.Blocks":
                 label="Cycles (choose one to hear it)", interactive=False
             )
         cuts = gr.State()
+        answered = gr.Textbox(visible=False)  # path of the sound
         source.change(
             lambda chosen: gr.update(visible=CYCLES[chosen] == "file"),
             source,
@@ -164,17 +173,27 @@ def build(model: "RespiratorySoundClassifier", about: str) -> "gradio.Blocks":
         classified = button.click(
             show,
             [sound, source, annotation],
-            [results, summary, figure, table, cuts, player],
+            [answered, summary, figure, table, cuts, player],
+            show_progress="minimal",
+            show_progress_on=[sound],
+            trigger_mode="always_last",
+            api_visibility="private",
+        )
+        classified.success(
+            None,
+            [sound, answered],
+            results,
+            js=SHOW,
+            trigger_mode="multiple",
             api_visibility="private",
         )
         # In the browser, at once: what is still on its way there cannot be
-        # classified, and no answer stands beside another sound.
+        # classified.
         sound.change(
             None,
             sound,
             [results, button],
             js=FOLLOW,
-            cancels=classified,
             api_visibility="private",
         )
         table.select(
