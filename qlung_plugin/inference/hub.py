@@ -19,11 +19,13 @@ FAILURES = (OSError, ValueError, HTTPError)  # of the hub's library
 
 def is_hub_id(source: object) -> bool:
     """Whether a text, perhaps a path, has the form of an id: ``owner/name``."""
+    text = str(source)
     try:
-        validate_repo_id(str(source))
+        validate_repo_id(text)
     except HFValidationError:
         return False
-    return "/" in str(source)
+    # Before its version 2, the library takes "é/b" and "a/b\n" as well.
+    return "/" in text and text.isascii() and text.isprintable()
 
 
 def download(hub_id: str) -> Path:

@@ -386,6 +386,8 @@ def test_backbone_in_half_precision(backbone):
     exact = embeddings_of(made, features)
     with torch.autocast("cpu", torch.bfloat16):
         rough = embeddings_of(made, features)
+    # Anew: torch 2.7 would take the weights as they were cast without gradients
+    with torch.autocast("cpu", torch.bfloat16):
         made.train()(features).square().sum().backward()
     similarity = torch.cosine_similarity(exact, rough.float())
     assert (similarity > 0.99).all()
