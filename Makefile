@@ -1,11 +1,11 @@
 # Everything a fresh machine needs: `make demo` and `make test` set up .venv,
 # `make test-all` the rest of what can be tested, for which chromium is needed.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+VENV = .venv
+BIN = $(VENV)/bin
 DEMO := results/demo
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all test-oldest test-newest lint clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -46,7 +46,7 @@ $(VENV)/installed-all: $(VENV)/installed
 
 # The recipes' files, of few but long tests, are begun first: at the end, no
 # process is left with one of them.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile \
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile \
     --no-loadscope-reorder
 
 test: $(VENV)/installed
@@ -57,6 +57,18 @@ test: $(VENV)/installed
 test-all: $(VENV)/installed-all
 	$(PYTEST)
 
+# The tests of `make test` with the oldest and the newest releases that setup.py
+# allows for $(PYTHON), each in an environment of its own: see CONTRIBUTING.md.
+test-oldest: RESOLUTION = lowest-direct
+test-newest: RESOLUTION = highest
+test-oldest test-newest: VENV = .venv-$*
+test-oldest test-newest: test-%:
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(VENV) --upgrade \
+	    --resolution $(RESOLUTION) --editable ".[test]"
+	$(PYTEST) -m "not browser and not slow"
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -65,4 +77,4 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(DEMO)
