@@ -192,7 +192,7 @@ def check_parts(
     if logits.shape != (len(inputs), num_classes):
         raise ValueError(
             f"classifier: {num_classes} classes are needed (num_classes), but"
-            f" {type(classifier).__name__} has {logits.shape[-1]}"
+            f" {_name(classifier)} has {logits.shape[-1]}"
         )
     on_cosines = isinstance(classifier, ScaledCosines) or any(
         isinstance(part, MarginLoss) for part in loss.modules()
@@ -238,11 +238,10 @@ def _check_cosines(
     """Cosines lie in [-1, 1], as logarithms of probabilities also may."""
     in_bounds = (cosines.abs() <= 1.01).all()  # rounded, in half precision
     if not in_bounds or (cosines.logsumexp(dim=-1).abs() < 1e-4).all():
-        of = getattr(classifier, "classifier", classifier)
         raise ValueError(
-            f"classifier: {_name(loss)} needs cosines, but {_name(of)} returns"
-            f" from {cosines.min():.3g} to {cosines.max():.3g}: take one such as"
-            " speechbrain.lobes.models.ECAPA_TDNN.Classifier or"
+            f"classifier: {_name(loss)} needs cosines, but {_name(classifier)}"
+            f" returns from {cosines.min():.3g} to {cosines.max():.3g}: take one"
+            " such as speechbrain.lobes.models.ECAPA_TDNN.Classifier or"
             " qlung_plugin.nnet.classifiers.AngularClassifier"
         )
 
@@ -250,6 +249,7 @@ def _check_cosines(
 def _name(part: Any) -> str:
     """What a part is called in the YAML."""
     part = part.cost if isinstance(part, CostLoss) else part
+    part = part.classifier if isinstance(part, ScaledCosines) else part
     part = getattr(part, "func", part)  # of !name:
     return getattr(part, "__name__", type(part).__name__)
 

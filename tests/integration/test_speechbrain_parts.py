@@ -422,7 +422,8 @@ REFUSED = {
         "classifier: LogSoftmaxWrapper needs cosines, but Classifier returns",
     ),
     "too few classes": (
-        COSINES.replace("<num_classes>", "<batch_size>"),
+        COSINES.replace("<num_classes>", "<batch_size>")
+        + margin_cost("AngularMargin"),
         r"classifier: 4 classes are needed .* Classifier has 8",
     ),
     "another dimension": (
