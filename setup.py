@@ -53,7 +53,6 @@ setup(
         "safetensors>=0.4.3,<1",
         "scikit-learn>=1.3,<2",
         "scipy>=1.11,<2",
-        # The libsndfile of 0.12 crashes on a damaged header.
         "soundfile>=0.13,<1",
         "tqdm>=4.65,<5",
         "transformers>=5,<6",

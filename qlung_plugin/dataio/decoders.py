@@ -313,6 +313,8 @@ class MediaDecoder(Decoder):
         self, stream: "AudioStream", av: ModuleType
     ) -> Iterator[np.ndarray]:
         """Yields blocks ``[frame, channel]``."""
+        if stream.codec_context is None:  # PyAV before 18 crashes on it
+            raise BrokenSound("Decoder not found")
         resampler = av.AudioResampler(format="fltp")
         try:
             for frame in self._container.decode(stream):
