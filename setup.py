@@ -52,7 +52,7 @@ setup(
         "ruamel.yaml>=0.18,<0.19",
         "safetensors>=0.4.3,<1",
         "scikit-learn>=1.3,<2",
-        "scipy>=1.11,<2",
+        "scipy>=1.15,<2",
         "soundfile>=0.13,<1",
         "tqdm>=4.65,<5",
         "transformers>=5,<6",
