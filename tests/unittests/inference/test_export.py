@@ -192,7 +192,7 @@ def test_no_path_of_the_machine_is_told(tmp_path):
 def test_model_card(exported):
     run, out = exported
     card = ModelCard.load(out / "README.md")
-    assert card.data.library_name == "speechbrain"
+    assert card.data.to_dict()["library_name"] == "speechbrain"
     metrics = json.loads((run / "metrics.json").read_text())["selected"]
     results = {
         (result.dataset_name, result.metric_type): result.metric_value
