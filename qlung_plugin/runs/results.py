@@ -209,8 +209,10 @@ def format_references(
     if published is not None:
         table = published_results(published)
         rows += [
-            (f"{method} ({MARK})", *values)
-            for method, *values in table[["method", *PUBLISHED]].to_numpy()
+            (f"{method} ({MARK}; selected on: {selection})", *values)
+            for method, selection, *values in table[
+                ["method", "selection", *PUBLISHED]
+            ].to_numpy()
         ]
     table = pd.DataFrame(rows, columns=columns).set_index("percent")
     title = "Beside it"
