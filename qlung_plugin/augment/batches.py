@@ -86,18 +86,19 @@ def augment_cycles(
     labels: Sequence[torch.Tensor],
     native_rates: torch.Tensor,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Augmented cycles of the fixed length, and their targets and quality.
+    """Augmented cycles of the fixed length, and their labels.
 
-    The cycles are ``[batch, time]``, padded at the end. WaveformAugmentation, or
+    The cycles are ``[batch, time]``, padded at the end; their labels are targets,
+    quality, and whatever else belongs to each. WaveformAugmentation, or
     what is called alike, is asked for the quality, too; what is of SpeechBrain is
     called as by :func:`augment_features`.
     """
     if "quality" in inspect.signature(augmentation.forward).parameters:
-        targets, quality = labels
+        targets, quality, *others = labels
         waveforms, quality = augmentation(
             cycles, lengths, quality, native_rates
         )
-        return waveforms, [targets, quality]
+        return waveforms, [targets, quality, *others]
     cycles, lengths, labels = _augment(
         WAVEFORMS, augmentation, cycles, lengths, labels
     )

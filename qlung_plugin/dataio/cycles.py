@@ -9,15 +9,18 @@ Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.stretches import Stretches
 from qlung_plugin.processing.cycles import fix_length, resample
+
+BLOCK = 10  # s of a recording, in memory at a time
 
 
 def read_cycle(
@@ -164,10 +167,69 @@ class CycleFeatures(nn.Module):
         self.fix_length = fix_length
         self.compute_features = compute_features
 
-    def forward(self, waveform: torch.Tensor, native_rate: int) -> torch.Tensor:
-        """Features of a cycle ``[time]`` recorded at ``native_rate`` in Hz."""
+    @property
+    def recording_reference(self) -> "RecordingReference | None":
+        """What measures a whole recording, if that is needed for its cycles."""
+        return getattr(self.compute_features, "recording_reference", None)
+
+    def forward(
+        self,
+        waveform: torch.Tensor,
+        native_rate: int,
+        reference: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Features of a cycle ``[time]`` recorded at ``native_rate`` in Hz.
+
+        The ``reference`` is what :attr:`recording_reference` says of its
+        recording; without one, a cycle is its own recording.
+        """
         waveform = self.fix_length(self.resampler(waveform, native_rate))
-        return self.compute_features(waveform.unsqueeze(0))[0].half()
+        references = [] if reference is None else [reference.unsqueeze(0)]
+        return self.compute_features(waveform.unsqueeze(0), *references)[
+            0
+        ].half()
+
+
+class RecordingReference(Protocol):
+    """What measures recordings for the features of their cycles.
+
+    Its class, in :mod:`qlung_plugin.lobes.features.normalised`, is a floor above.
+    """
+
+    def measure(
+        self, blocks: Iterable[torch.Tensor], sample_rate: int
+    ) -> torch.Tensor: ...
+
+
+class RecordingBlocks:
+    """A recording from its start, in blocks, as often as it is asked for them.
+
+    So that one of hours is measured in bounded memory.
+    """
+
+    def __init__(
+        self, recording: Recording, device: torch.device | str = "cpu"
+    ):
+        self.recording, self.device = recording, device
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for block in self.recording.blocks(BLOCK * self.recording.sample_rate):
+            yield block.to(self.device)
+
+
+def measure_recording(
+    process: nn.Module, recording: Recording, device: torch.device | str = "cpu"
+) -> torch.Tensor | None:
+    """The reference of a recording for the features of its cycles, if any.
+
+    It is what the ``recording_reference`` of the process says; training,
+    evaluation and use have it from here.
+    """
+    measure = getattr(process, "recording_reference", None)
+    if measure is None:
+        return None
+    blocks = RecordingBlocks(recording, device)
+    return measure.measure(blocks, recording.sample_rate)
 
 
 class QualityMeasure(Protocol):

@@ -30,10 +30,7 @@ def store_digest(
         file = entry["wav"]["file"]
         if file not in recordings:
             path = Path(file.replace("{data_root}", str(data_root)))
-            state = path.stat()
-            recordings[file] = _digest_file(
-                path, state.st_size, state.st_mtime_ns
-            )
+            recordings[file] = file_digest(path)
     content = [
         [
             cycle,
@@ -44,8 +41,19 @@ def store_digest(
         ]
         for cycle, entry in entries.items()
     ]
-    text = json.dumps([content, describe_module(process), _response(process)])
+    responses = [_response(process)]
+    # What features do with the whole recording, one cycle does not show.
+    measure = getattr(process, "recording_reference", None)
+    if measure is not None:
+        responses.append(_response(measure))
+    text = json.dumps([content, describe_module(process), *responses])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's bytes, in hexadecimal."""
+    state = path.stat()
+    return _digest_file(path, state.st_size, state.st_mtime_ns)
 
 
 @cache

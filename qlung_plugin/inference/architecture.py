@@ -36,12 +36,13 @@ from qlung_plugin.utils.state_dicts import DAMAGED
 # small and MOST_OBJECTS few. Only data tell their shapes, so they are made even
 # for an outline.
 COMPUTING = ("quality", "compute_features")
+NORMALISING = ("level", "band")
 # The public components of these kinds: each is one by where this package defines
 # it, see components.find_components.
 LISTED = {
     component.path: component
     for component in find_components().values()
-    if component.kind in (*COMPUTING, "backbone", "classifier")
+    if component.kind in (*COMPUTING, *NORMALISING, "backbone", "classifier")
 }
 COMPONENTS = (
     *LISTED,

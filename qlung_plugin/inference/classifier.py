@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from qlung_plugin.dataio.cycle_sources import Source, find_cycles
-from qlung_plugin.dataio.cycles import measure_quality
+from qlung_plugin.dataio.cycles import measure_quality, measure_recording
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.inference.model_checks import PARTS
@@ -70,7 +70,9 @@ class RespiratorySoundClassifier(Pretrained):
 
     The way of a cycle to the model is that of the training recipes: its quality
     is measured as it is, and it is resampled, brought to the fixed length, and
-    turned into features by the model's own front end.
+    turned into features by the model's own front end. If that normalises by the
+    recording, :meth:`classify_file` measures the whole file first; of batches,
+    each cycle is its own recording.
 
     Arguments
     ---------
@@ -209,7 +211,7 @@ class RespiratorySoundClassifier(Pretrained):
     def encode_batch(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Embeds cycles.
+        """Embeds cycles, each as a recording of its own.
 
         Arguments
         ---------
@@ -237,7 +239,7 @@ class RespiratorySoundClassifier(Pretrained):
     def classify_batch(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[str]]:
-        """Classifies cycles.
+        """Classifies cycles, each as a recording of its own.
 
         Arguments
         ---------
@@ -311,10 +313,14 @@ class RespiratorySoundClassifier(Pretrained):
         """
         recording = Recording(path, channel, allow_truncated)
         times, source, confidence = find_cycles(recording, cycles)
+        with self._inference():
+            reference = measure_recording(
+                self.mods.cycle_features, recording, self.device
+            )
         rows = []
         for i in range(0, len(times), BATCH):
             rows += self._classify_cycles(
-                recording, times[i : i + BATCH], shortest
+                recording, times[i : i + BATCH], shortest, reference
             )
         table = pd.DataFrame(rows, columns=self.columns)
         usable = table["prediction"][table["prediction"] != UNUSABLE]
@@ -350,20 +356,28 @@ class RespiratorySoundClassifier(Pretrained):
             yield
 
     def _embed(
-        self, waveforms: list[torch.Tensor], native_rate: int
+        self,
+        waveforms: list[torch.Tensor],
+        native_rate: int,
+        reference: torch.Tensor | None = None,
     ) -> torch.Tensor:
         # One at a time, as in training: what follows is rounded to half
         # precision, which doubles a difference in the last bit.
         features = [
-            self.mods.cycle_features(waveform.to(self.device), native_rate)
+            self.mods.cycle_features(
+                waveform.to(self.device), native_rate, reference
+            )
             for waveform in waveforms
         ]
         return self.mods.backbone(torch.stack(features).float())
 
     def _classify(
-        self, waveforms: list[torch.Tensor], native_rate: int
+        self,
+        waveforms: list[torch.Tensor],
+        native_rate: int,
+        reference: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        embeddings = self._embed(waveforms, native_rate)
+        embeddings = self._embed(waveforms, native_rate, reference)
         logits, _ = logits_and_cosines(self.mods.classifier(embeddings))
         probabilities = logits.float().softmax(dim=-1)
         check_probabilities(probabilities)
@@ -374,6 +388,7 @@ class RespiratorySoundClassifier(Pretrained):
         recording: Recording,
         times: Sequence[tuple[float, float]],
         shortest: float,
+        reference: torch.Tensor | None,
     ) -> list[tuple]:
         """The rows of some cycles, as tuples."""
         waveforms = [recording.read(start, end) for start, end in times]
@@ -389,7 +404,9 @@ class RespiratorySoundClassifier(Pretrained):
             if any(usable):
                 try:
                     probabilities = self._classify(
-                        list(compress(waveforms, usable)), recording.sample_rate
+                        list(compress(waveforms, usable)),
+                        recording.sample_rate,
+                        reference,
                     )
                 except ValueError as error:
                     raise ValueError(

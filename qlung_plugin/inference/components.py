@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from qlung_plugin.lobes.features import FrontEnd
+from qlung_plugin.lobes.features import FrontEnd, MelBand, RecordingLevel
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.quality import QualityMeasure
 from qlung_plugin.nnet.classifiers import Classifier
@@ -44,6 +44,8 @@ KINDS = (
     Kind("quality", "lobes.quality", QualityMeasure),
     Kind("quality_tap", "lobes.quality.tap", nn.Module),
     Kind("compute_features", "lobes.features", FrontEnd),
+    Kind("level", "lobes.features", RecordingLevel),
+    Kind("band", "lobes.features", MelBand),
     Kind("backbone", "lobes.models", Backbone),
     Kind("classifier", "nnet.classifiers", Classifier),
     Kind("margin", "nnet.margins", Margin),

@@ -15,6 +15,7 @@ import torch
 
 import speechbrain as sb
 from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs import results
 from qlung_plugin.runs.configuration import flatten, parse_yaml
@@ -228,6 +229,59 @@ def test_frozen_blocks_are_cached_and_come_back_with_the_run(train, corpus):
     np.testing.assert_allclose(
         probabilities, predictions[columns], atol=2e-6, rtol=0
     )
+
+
+NORMALISED = """\
+!include:{base}
+
+level: !new:qlung_plugin.lobes.features.RecordingLevel
+    rms_db: -20.0
+    f_min: 150.0
+    f_max: 2000.0
+
+band: !new:qlung_plugin.lobes.features.MelBand
+    f_min: 150.0
+    f_max: 2000.0
+
+spectral_mean: True
+"""
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_recordings_are_normalised_alike_everywhere(
+    train, corpus, tmp_path, cached
+):
+    """What was tested in training is what classify says of the files."""
+    hparams = tmp_path / "normalised.yaml"
+    base = ROOT / "recipes/ICBHI/classification/hparams/ce.yaml"
+    hparams.write_text(NORMALISED.format(base=base))
+    output = train(
+        corpus,
+        hparams=hparams,
+        number_of_epochs=1,
+        augmentation="null",
+        cache_features=cached,
+    )
+    predictions = pd.read_csv(output / "predictions.csv").set_index("id")
+    model = RespiratorySoundClassifier.from_hparams(output)
+    columns = [f"p_{label}" for label in model.labels]
+    entries = load_data_json(output / "test.json", {"data_root": corpus})
+    by_file = {}
+    for cycle, entry in entries.items():
+        by_file.setdefault(entry["wav"]["file"], []).append((cycle, entry))
+    assert len(by_file) > 1
+    for file, cycles in by_file.items():
+        rate = cycles[0][1]["sample_rate"]
+        times = [
+            (entry["wav"]["start"] / rate, entry["wav"]["stop"] / rate)
+            for _, entry in cycles
+        ]
+        table = model.classify_file(file, times, shortest=0.0).cycles
+        expected = predictions.loc[[cycle for cycle, _ in cycles], columns]
+        # Cached features are rounded to half precision.
+        np.testing.assert_allclose(
+            table[columns], expected, rtol=0, atol=2e-6 if cached else 2e-3
+        )
 
 
 def test_validation_patients_have_results_of_their_own(run):

@@ -78,5 +78,7 @@ def plain(text):
     numbers = {"input_size": "6", "num_classes": "4"}
     for argument, reference in REFERENCES.items():
         text = text.replace(reference, numbers.get(argument, "null"))
+    front_end = "!new:qlung_plugin.lobes.features.EfficientATFeatures"
+    text = text.replace("!ref <log_mel>", front_end)
     text = re.sub("^.*: !ref .*\n", "", text, flags=re.M)  # has a default
     return ArchitectureReader(parse_yaml(text, "the block"), {}).read(key)

@@ -10,6 +10,11 @@ Authors
 from qlung_plugin.lobes.features.base import FrontEnd
 from qlung_plugin.lobes.features.efficientat import EfficientATFeatures
 from qlung_plugin.lobes.features.kaldi import ASTFeatures, BEATsFeatures
+from qlung_plugin.lobes.features.normalised import (
+    MelBand,
+    NormalisedFeatures,
+    RecordingLevel,
+)
 from qlung_plugin.lobes.features.slaney import CLAPFeatures, PANNsFeatures
 
 __all__ = [
@@ -18,5 +23,8 @@ __all__ = [
     "CLAPFeatures",
     "EfficientATFeatures",
     "FrontEnd",
+    "MelBand",
+    "NormalisedFeatures",
     "PANNsFeatures",
+    "RecordingLevel",
 ]

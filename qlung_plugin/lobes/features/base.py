@@ -13,13 +13,29 @@ class FrontEnd(nn.Module):
 
     A subclass has ``sample_rate``, in Hz, and its ``forward`` turns waveforms
     ``[batch, time]`` of that rate into features ``[batch, time, mel]``,
-    float32, also inside autocast. ``yaml_key`` is the key of the recipes that
-    it goes under, if not ``compute_features``.
+    float32, also inside autocast. In the recipes it goes under
+    ``log_mel``, and ``compute_features`` normalises what it makes. One that has a ``mel_bank``, of
+    an FFT of ``n_fft`` samples, tells the frequencies of its mel bands.
     """
 
+    yaml_key = "log_mel"
     speechbrain_values = {"n_mels": "!ref <n_mels>"}
 
-    sample_rate: int | None = None
+    sample_rate: int
+    n_fft: int
+    mel_bank: torch.Tensor
+
+    def band_frequencies(self) -> torch.Tensor:
+        """The centre of each mel band's weights, ``[mel]`` in Hz.
+
+        NaN of a band that is too narrow to have a bin of the FFT.
+        """
+        bins = self.n_fft // 2 + 1
+        bank = self.mel_bank.double()
+        if bank.shape[-1] != bins:
+            bank = bank.T
+        frequencies = torch.arange(bins) * (self.sample_rate / self.n_fft)
+        return (bank @ frequencies.to(bank) / bank.sum(dim=-1)).float()
 
 
 def power_spectrum(

@@ -34,9 +34,6 @@ class EfficientATFeatures(FrontEnd):
     torch.Size([2, 100, 128])
     """
 
-    # In its recipes compute_features puts the first blocks behind it.
-    yaml_key = "log_mel"
-
     sample_rate: int = 32000
     n_fft = 1024
     win_length = 800

@@ -35,7 +35,11 @@ from qlung_plugin.dataio.partitions import (
     with_labels,
 )
 from qlung_plugin.dataio.quality import cycle_quality, quality_tensor
-from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.dataio.store import (
+    recording_reference,
+    store_cycles,
+    store_references,
+)
 from qlung_plugin.inference.trained_model import TrainedModel
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.runs.configuration import file_checksums
@@ -65,7 +69,8 @@ class RespiratorySoundBrain(sb.Brain):
         ---------
         batch : PaddedBatch
             With ``inputs``: features ``[batch, time, mel]``, or cycles ``[batch,
-            time]`` if features are not cached; ``label_encoded`` and ``quality``,
+            time]`` if features are not cached, with the ``reference`` of their
+            recordings, if it is needed; ``label_encoded`` and ``quality``,
             ``[batch, 1]``.
         stage : sb.Stage
             Whether to augment.
@@ -82,6 +87,9 @@ class RespiratorySoundBrain(sb.Brain):
         labels = [batch.label_encoded.data[:, 0], batch.quality.data[:, 0]]
         train = stage == sb.Stage.TRAIN
         if not self.hparams.cache_features:
+            # Of the recordings as they are, whatever is done to a cycle
+            if hasattr(batch, "reference"):
+                labels.append(batch.reference.data)
             if train and self.hparams.waveform_augmentation is not None:
                 inputs, labels = augment_cycles(
                     self.hparams.waveform_augmentation,
@@ -90,7 +98,8 @@ class RespiratorySoundBrain(sb.Brain):
                 )
             else:
                 inputs = fix_lengths(inputs, lengths, self.hparams.fix_length)
-            inputs = self.modules.compute_features(inputs)
+            labels, references = labels[:2], labels[2:]
+            inputs = self.modules.compute_features(inputs, *references)
         lengths = None  # no padding: cycles were repeated
         if train and self.hparams.augmentation is not None:
             inputs, lengths, labels = augment_features(
@@ -319,9 +328,13 @@ def dataio_prep(hparams):
     hparams["loss"].fit(count_labels(manifests["train"], hparams["labels"]))
 
     # The expensive part is computed once; other runs find it in the cache.
-    process = hparams["resampler"]
-    if hparams["cache_features"]:
-        process = hparams["cycle_features"]
+    process, references = hparams["cycle_features"], None
+    if not hparams["cache_features"]:
+        references = run_on_main(
+            store_references,
+            args=[manifests.values(), process, hparams["cache_folder"]],
+        )
+        process = hparams["resampler"]
     stored_inputs = run_on_main(
         store_cycles,
         args=[manifests.values(), process, hparams["cache_folder"]],
@@ -341,10 +354,15 @@ def dataio_prep(hparams):
         takes="label",
         provides="label_encoded",
     )
-    sb.dataio.dataset.set_output_keys(
-        datasets.values(),
-        ["id", "inputs", "sample_rate", "quality", "label_encoded"],
-    )
+    keys = ["id", "inputs", "sample_rate", "quality", "label_encoded"]
+    if references is not None:
+        add_item(
+            partial(recording_reference, references),
+            takes="wav",
+            provides="reference",
+        )
+        keys.append("reference")
+    sb.dataio.dataset.set_output_keys(datasets.values(), keys)
     return datasets, quality
 
 

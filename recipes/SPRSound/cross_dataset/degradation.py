@@ -23,9 +23,10 @@ from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
 
 import speechbrain as sb
-from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.cycles import measure_recording, read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.figures.quality import degradation_figure, measure_name
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_model
@@ -52,7 +53,8 @@ def judge_event(entry, seed, conditions, run, measures, device):
     """Class positions and qualities of an event under each condition.
 
     A condition is the kind and the degree of a degradation; ``none`` leaves the
-    event as it is. The qualities are lists by the measure's name.
+    event as it is, and the recording around it is as it was. The qualities are
+    lists by the measure's name.
     """
     waveform, rate = read_cycle(entry["wav"]), entry["sample_rate"]
     versions = torch.stack(
@@ -72,8 +74,15 @@ def judge_event(entry, seed, conditions, run, measures, device):
     }
     front_end = run["cycle_features"]
     waveforms = front_end.fix_length(front_end.resampler(versions, rate))
+    references = []
+    reference = measure_recording(
+        front_end, Recording(entry["wav"]["file"]), device
+    )
+    if reference is not None:
+        references = [reference.expand(len(versions), -1)]
     # Rounded as the features are that the model was trained on.
-    features = front_end.compute_features(waveforms).half().float()
+    features = front_end.compute_features(waveforms, *references)
+    features = features.half().float()
     logits, _ = run["classifier"](run["backbone"](features))
     if not logits.isfinite().all():
         raise ValueError(

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from qlung_plugin.dataio import store as store_module
 from qlung_plugin.dataio.cycles import (
     CycleFeatures,
     CycleResampler,
     FixedLength,
 )
-from qlung_plugin.dataio.store import CycleStore, store_cycles
+from qlung_plugin.dataio.store import store_cycles
+from qlung_plugin.dataio.store_values import CycleStore, _digest
 from qlung_plugin.lobes.features import EfficientATFeatures
 from tests.unittests.dataio.stored import RATE, Scale, entry, folders
 
@@ -224,7 +224,7 @@ def edit_index(seal=False, **changes):
             index[key] = change(index[key])
         if seal:
             del index["digest"]
-            index["digest"] = store_module._digest(index)
+            index["digest"] = _digest(index)
         path.write_text(json.dumps(index))
 
     return edit
