@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.scores.metrics import METRICS, format_number, metrics_in
 from qlung_plugin.utils.files import write_text
@@ -68,6 +69,7 @@ def write_model_card(
             "quality": type(model["quality"]).__name__,
             "rate": model["cycle_features"].resampler.sample_rate,
             "fix_length": model["cycle_features"].fix_length,
+            "normalised": _normalised(model["cycle_features"].compute_features),
             "onnx": (folder / "model.onnx").exists(),
             "own_modules": own_modules,
             "databases": list(dict.fromkeys(filter(None, databases))),
@@ -82,6 +84,22 @@ def write_model_card(
         },
     )
     write_text(str(card), folder / CARD)
+
+
+def _normalised(features: Any) -> str:
+    """By what of the recording features are normalised; empty if by nothing."""
+    if not isinstance(features, NormalisedFeatures):
+        return ""
+    level = features.level
+    parts = []
+    if level is not None:
+        parts.append(
+            f"{level.rms_db:g} dB RMS from {level.f_min:g} to"
+            f" {level.f_max:g} Hz"
+        )
+    if features.spectral_mean:
+        parts.append("spectral mean subtracted")
+    return ", ".join(parts)
 
 
 def _setting(value: Any) -> str:

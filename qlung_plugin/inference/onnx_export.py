@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from qlung_plugin import __version__
+from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.lobes.models.efficientat import EfficientAT
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 
@@ -27,7 +28,8 @@ NEEDED = ("onnx", "onnxscript")
 class WaveformClassifier(nn.Module):
     """From cycles of the fixed length to probabilities, in one module.
 
-    A backbone that is not EfficientAT is a ValueError.
+    Of the reference of their recording it takes what is in ``defaults``, which is
+    what the model needs. A backbone that is not EfficientAT is a ValueError.
     """
 
     def __init__(self, model: dict[str, Any]) -> None:
@@ -39,11 +41,40 @@ class WaveformClassifier(nn.Module):
             )
         self.compute_features = model["cycle_features"].compute_features
         self.backbone, self.classifier = model["backbone"], model["classifier"]
+        self.defaults: dict[str, torch.Tensor] = {}  # NaN: the cycle's own
+        if isinstance(self.compute_features, NormalisedFeatures):
+            if self.compute_features.level is not None:
+                self.defaults["gain"] = torch.full((1,), torch.nan)
+            if self.compute_features.spectral_mean:
+                one_second = torch.zeros(self.compute_features.sample_rate)
+                reference = self.compute_features.reference(
+                    [one_second], len(one_second)
+                )
+                mean = torch.full_like(reference[1:], torch.nan)
+                self.defaults["spectral_mean"] = mean
 
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """Probabilities ``[batch, class]`` of cycles ``[batch, time]``."""
+    def forward(
+        self,
+        waveforms: torch.Tensor,
+        gain: torch.Tensor | None = None,
+        spectral_mean: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Probabilities ``[batch, class]`` of cycles ``[batch, time]``.
+
+        The gain ``[1]`` and the spectral mean ``[mel]`` are of the recording of
+        all of them; what is NaN is each cycle's own.
+        """
+        if gain is None and spectral_mean is None:
+            features = self.compute_features(waveforms)
+        else:
+            parts = [waveforms.new_ones(1) if gain is None else gain]
+            if spectral_mean is not None:
+                parts.append(spectral_mean)
+            features = self.compute_features(
+                waveforms, torch.cat(parts).unsqueeze(0), partial=True
+            )
         # In half precision, as CycleFeatures hands them on.
-        features = self.compute_features(waveforms).half().float()
+        features = features.half().float()
         output = self.classifier(self.backbone(features))
         logits, _ = logits_and_cosines(output)
         return logits.softmax(dim=-1)
@@ -53,9 +84,11 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
     """Writes a model of ``open_model`` in ONNX, with its front end.
 
     The input ``waveforms`` is ``[batch, time]``, of any batch and of the fixed
-    length; the output ``probabilities`` ``[batch, class]``. A package that is
-    not installed is a RuntimeError, a backbone that is not EfficientAT a
-    ValueError.
+    length; the output ``probabilities`` ``[batch, class]``. Of a model that
+    normalises by the recording, ``gain``, ``[1]``, and ``spectral_mean``,
+    ``[mel]``, of the recording that all cycles are of, may be given, too; without
+    one it is each cycle's own. A package that is not installed is a RuntimeError,
+    a backbone that is not EfficientAT a ValueError.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -63,6 +96,8 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
             f"--onnx needs {' and '.join(missing)}: pip install"
             " 'qlung_plugin[onnx]'"
         )
+    import onnx_ir as ir
+
     classifier = WaveformClassifier(model).eval()
     fix_length = model["cycle_features"].fix_length
     sample_rate = model["cycle_features"].resampler.sample_rate
@@ -70,14 +105,23 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
         program = torch.onnx.export(
             classifier,
             (torch.zeros(2, fix_length.length),),
+            kwargs=classifier.defaults,
             dynamo=True,
             opset_version=OPSET,
-            input_names=["waveforms"],
+            input_names=["waveforms", *classifier.defaults],
             output_names=["probabilities"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            dynamic_shapes={
+                "waveforms": {0: torch.export.Dim("batch", min=1)},
+                **dict.fromkeys(classifier.defaults),
+            },
             verbose=False,
         )
     assert program is not None  # as of dynamo
+    # An input with an initializer need not be given.
+    for value in program.model.graph.inputs[1:]:
+        default = classifier.defaults[str(value.name)]
+        value.const_value = ir.tensor(default.numpy(), name=value.name)
+        program.model.graph.register_initializer(value)
     # Each node says from which line of which file, on this machine, it is.
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()

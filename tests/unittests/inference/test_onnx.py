@@ -15,8 +15,9 @@ from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.inference.onnx_export import WaveformClassifier
+from qlung_plugin.lobes.models.efficientat import EfficientAT
 from tests.unittests.lobes import test_efficientat, test_panns
-from tests.unittests.small_runs import LABELS, make_run
+from tests.unittests.small_runs import EFFICIENTAT, LABELS, make_run
 
 RATE = 32000
 TOLERANCE = 1e-4
@@ -78,6 +79,74 @@ def test_it_answers_as_pytorch_does(tmp_path, runtime, backbone):
     time = torch.arange(20000) / RATE
     odd = [torch.zeros(9000), torch.ones(9000), torch.sin(2000 * time)]
     assert_equal(classifier, session, odd)
+
+
+NORMALISED = """!new:qlung_plugin.lobes.features.NormalisedFeatures
+    log_mel: !new:qlung_plugin.lobes.features.EfficientATFeatures
+"""
+PARTS = {
+    "gain": "    level: !new:qlung_plugin.lobes.features.RecordingLevel\n",
+    "spectral_mean": "    spectral_mean: True\n",
+}
+
+
+class PowerOfFeatures(EfficientAT):
+    """Sees every feature, which one with random weights hardly does."""
+
+    def forward(self, features):
+        return features.square().mean(dim=1)[:, : self.embedding_dim]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "names", [["gain"], ["spectral_mean"], ["gain", "spectral_mean"]]
+)
+def test_the_recording_may_be_given(tmp_path, runtime, names):
+    """Without it each cycle is its own, with a part of it the rest is."""
+    features = NORMALISED + "".join(PARTS[name] for name in names)
+    backbone = EFFICIENTAT._replace(features=features.rstrip())
+    model = open_model(make_run(tmp_path / "run", backbone))
+    model["backbone"] = PowerOfFeatures(width_mult=0.1)
+    module = WaveformClassifier(model).eval()
+    waveforms = 0.1 * torch.randn(6, RATE)
+    waveforms[1, 5000:9000] = 0
+    waveforms[2:] *= torch.tensor([0.001, 0.03, 0.3, 3.0])[:, None]
+    onnx_export.export_onnx(model, tmp_path / "model.onnx")
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    assert [given.name for given in session.get_inputs()] == ["waveforms"]
+    optional = session.get_overridable_initializers()
+    assert [given.name for given in optional] == names
+    reference = module.compute_features.reference([waveforms[0]], RATE)
+    known = {"gain": 3 * reference[:1], "spectral_mean": reference[1:]}
+    answers = []
+    for given in ([], names[:1], names):
+        inputs = {name: known[name].numpy() for name in given}
+        (answer,) = session.run(
+            None, {"waveforms": waveforms.numpy(), **inputs}
+        )
+        given = {name: known[name] for name in given}
+        with torch.inference_mode():
+            expected = module(waveforms, **{**module.defaults, **given})
+        answers.append(torch.from_numpy(answer))
+        torch.testing.assert_close(
+            answers[-1], expected, atol=TOLERANCE, rtol=0
+        )
+    assert (answers[0] - answers[-1]).abs().max() > 100 * TOLERANCE
+    with torch.inference_mode():  # as classify_batch has it
+        own = module(waveforms)
+    torch.testing.assert_close(answers[0], own, atol=TOLERANCE, rtol=0)
+
+
+def test_card_says_by_what_is_normalised(tmp_path):
+    backbone = EFFICIENTAT._replace(
+        features=NORMALISED + PARTS["gain"].rstrip()
+    )
+    export_run(make_run(tmp_path / "run", backbone), tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "(-20 dB RMS from 150 to 2000 Hz)" in card
+    assert "each is its own recording" in card
+    export_run(make_run(tmp_path / "plain"), tmp_path / "other")
+    assert "normalised" not in (tmp_path / "other" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("backbone", test_efficientat.SMALL.values())
