@@ -9,6 +9,7 @@ Authors
 """
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import cast
 
 import torch
@@ -155,7 +156,9 @@ class RecordingReference(nn.Module):
         self, blocks: Iterable[torch.Tensor], sample_rate: int
     ) -> torch.Tensor:
         """The reference of a recording in blocks, which are gone through twice."""
-        parts = [torch.ones(1)]
+        tensors = chain(self.log_mel.parameters(), self.log_mel.buffers())
+        device = next(tensors, torch.empty(0)).device
+        parts = [torch.ones(1, device=device)]
         level = self.level
         if level is not None:
             power = _mean_over_pieces(
@@ -170,7 +173,8 @@ class RecordingReference(nn.Module):
                 sounding_pieces(blocks, sample_rate),
             )
             if mean is None:  # all is silence
-                mean = self._mean(torch.zeros(sample_rate), sample_rate)
+                silence = torch.zeros(sample_rate, device=device)
+                mean = self._mean(silence, sample_rate)
             parts.append(mean)
         return torch.cat(parts)
 
