@@ -39,8 +39,10 @@ Classifies the respiratory cycles of recordings: per cycle the class,
 its probabilities and the quality, per recording a summary."""
 
 EXAMPLES = f"""\
-Of a recording are told the share of its cycles that are not normal, by the most
-probable class and each counting the same, and the worst quality of a cycle.
+Of a recording are told the share of its cycles that are not normal, each
+counting the same, and the worst quality of a cycle. A cycle is of its most
+probable class or, where the summary says so, of that at the operating point
+which validation chose for the model; its probabilities are the same.
 A cycle without sound, or with less of it than --shortest, is called unusable:
 it has no probabilities, and does not count among these. A file that holds less
 than its header says fails, unless --allow-truncated is given.
@@ -130,6 +132,8 @@ def heading(summary: dict) -> str:
         text += f", {100 * summary['abnormal_fraction']:.0f} % not normal"
     if summary["worst_quality"] is not None:
         text += f", worst quality {summary['worst_quality']:.2f}"
+    if summary["operating_point"] is not None:
+        text += ", at the model's operating point"
     source = f"cycles from {printable(summary['cycle_source'])}"
     if summary["confidence"] is not None:
         source += f", confidence {summary['confidence']:.2f}"

@@ -28,6 +28,7 @@ from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,
     constant_runs,
 )
+from qlung_plugin.scores.operating_point import decide
 from speechbrain.inference.interfaces import Pretrained
 
 BATCH = 16  # cycles in memory at a time
@@ -41,8 +42,8 @@ class Classification(NamedTuple):
     Arguments
     ---------
     cycles : pandas.DataFrame
-        A row per cycle: ``start`` and ``end`` in seconds, ``prediction``,
-        ``p_<label>`` per class, ``quality`` in [0, 1] (1 is best), and what it
+        A row per cycle: ``start`` and ``end`` in seconds, ``prediction``, at
+        the model's operating point if it has one, ``p_<label>`` per class, ``quality`` in [0, 1] (1 is best), and what it
         was computed from, under the names of the measure, if it has any. A
         measurement is NaN in silence; the quality, too, if the model's is no
         measure of waveforms. A cycle in which less sound is than the shortest
@@ -55,10 +56,12 @@ class Classification(NamedTuple):
         read, from 1, else None; ``cycle_source`` in words; ``confidence`` of a
         segmentation in [0, 1], else None; ``cycle_count``; ``unusable_count``,
         how many of these have no class; ``abnormal_fraction``, the share of the
-        others of which another class than normal is the most probable, each
-        counting the same however long or overlapping; ``worst_quality``, the
-        lowest quality of a cycle. The last two are None if there is no such
-        cycle, or no quality.
+        others whose prediction is another class than normal, each counting the
+        same however long or overlapping; ``worst_quality``, the lowest quality
+        of a cycle; these two are None if there is no such cycle, or no quality.
+        ``operating_point``, what was added to the logarithms of the
+        probabilities for the prediction, by label; None if the most probable
+        class it is.
     """
 
     cycles: pd.DataFrame
@@ -189,6 +192,17 @@ class RespiratorySoundClassifier(Pretrained):
     def labels(self) -> list[str]:
         """The classes, in the order of the probabilities."""
         return list(self.hparams.labels)
+
+    @property
+    def operating_point(self) -> dict[str, float] | None:
+        """The offset by label that its validation chose, or None.
+
+        It decides in :meth:`classify_file`; :meth:`classify_batch`, as
+        SpeechBrain has it, gives the most probable class.
+        """
+        point: dict[str, float] | None
+        point = getattr(self.hparams, "operating_point", None)
+        return point
 
     @property
     def columns(self) -> list[str]:
@@ -341,6 +355,7 @@ class RespiratorySoundClassifier(Pretrained):
             if len(usable)
             else None,
             "worst_quality": None if pd.isna(worst) else float(worst),
+            "operating_point": self.operating_point,
         }
         return Classification(table, summary)
 
@@ -414,8 +429,11 @@ class RespiratorySoundClassifier(Pretrained):
                         f" {times[-1][1]:g} s: {error}"
                     ) from error
                 shares[torch.tensor(usable)] = probabilities.cpu()
+        point = self.operating_point
+        offsets = None if point is None else list(point.values())
+        called = decide(shares.numpy(), offsets)
         for i in compress(range(len(times)), usable):
-            labels[i] = self.labels[shares[i].argmax()]
+            labels[i] = self.labels[called[i]]
         return [
             (*time, label, *share, *values)
             for time, label, share, values in zip(

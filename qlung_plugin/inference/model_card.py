@@ -12,14 +12,25 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.runs.databases import name_database
-from qlung_plugin.scores.metrics import METRICS, format_number, metrics_in
+from qlung_plugin.scores.metrics import (
+    CLASS_METRICS,
+    METRICS,
+    format_number,
+    metrics_in,
+)
+from qlung_plugin.scores.operating_point import describe_point
 from qlung_plugin.utils.files import write_text
 
 CARD = "README.md"
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 # The figures that the hub lists, and what it calls them.
-LISTED = {"sp": "specificity", "se": "sensitivity", "score": "icbhi_score"}
+LISTED = {
+    "sp": "specificity",
+    "se": "sensitivity",
+    "score": "icbhi_score",
+    "auroc": "roc_auc",
+}
 
 
 def write_model_card(
@@ -77,6 +88,8 @@ def write_model_card(
             "weights_origin": getattr(backbone, "weights_origin", None)
             or backbone.__name__,
             "metrics": METRICS,
+            "class_metrics": CLASS_METRICS,
+            "point": describe_point(provenance.get("operating_point")),
             "intervals": metrics_in("intervals"),
             "name_database": name_database,
             "number": format_number,

@@ -39,7 +39,10 @@ VERSION = {"format_version": schema.whole(1, 10**6)}
 DESCRIPTION = {
     "architecture": dict.fromkeys(PARTS, schema.Kind("any", lambda _: True)),
     "labels": [schema.NAME],
-    "provenance": {"checkpoint": schema.NAME},
+    "provenance": {
+        "checkpoint": schema.NAME,
+        "operating_point?": schema.Nullable(schema.OFFSETS),
+    },
 }
 
 
@@ -67,7 +70,8 @@ def open_model(
     dict
         The modules of :data:`PARTS`, on the CPU and in evaluation mode;
         ``labels``, a list; ``checkpoint``; ``epoch``; ``validated``, whether
-        there was a validation set to select the epoch by; and ``provenance``,
+        there was a validation set to select the epoch by; ``operating_point``,
+        the offset by label that validation chose, or None; and ``provenance``,
         what is known of its training.
 
     Raises
@@ -181,12 +185,21 @@ def _open_folder(folder: Path, trust: str | Iterable[str]) -> dict[str, Any]:
     modules.load_state_dict(tensors)
     check_tensors(modules, weights)
     provenance = description["provenance"]
+    point = provenance.get("operating_point")
+    if point is not None and set(point) != set(description["labels"]):
+        raise ValueError(
+            f"{path}: provenance.operating_point is of"
+            f" {schema.excerpt(list(point))}, not of its labels,"
+            f" {schema.excerpt(description['labels'])}"
+        )
     return {
         **model,
         "labels": description["labels"],
         "checkpoint": provenance["checkpoint"],
         "epoch": provenance.get("epoch"),
         "validated": provenance.get("validated"),
+        "operating_point": point
+        and {label: point[label] for label in description["labels"]},
         "provenance": provenance,
     }
 

@@ -16,7 +16,7 @@ from qlung_plugin.runs import schema
 from qlung_plugin.runs.configuration import plain_scalar, yaml_tag
 from qlung_plugin.runs.evaluations import read_evaluations
 from qlung_plugin.runs.folder import RunFolder
-from qlung_plugin.scores.metrics import METRICS
+from qlung_plugin.scores.metrics import CLASS_METRICS, METRICS
 
 # What is told of the YAML of a training, where it has it.
 SETTINGS = (
@@ -53,7 +53,8 @@ DATA = (
 # What is told of each result, besides its selection.
 RESULTS = (
     *METRICS,
-    "recall",
+    *CLASS_METRICS,
+    "operating_point",
     "counts",
     "confusion",
     "patients",

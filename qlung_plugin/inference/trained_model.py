@@ -69,8 +69,13 @@ class TrainedModel:
         epoch: int,
         validated: bool,
         data: dict,
+        operating_point: dict[str, float] | None = None,
     ) -> None:
-        """Writes the model as it is, which has the weights of a checkpoint."""
+        """Writes the model as it is, which has the weights of a checkpoint.
+
+        Its operating point is that of
+        :func:`qlung_plugin.scores.operating_point.choose_operating_point`.
+        """
         if self.architecture is None:
             return
         provenance = {
@@ -79,6 +84,7 @@ class TrainedModel:
             "validated": validated,
             "settings": self.settings,
             "data": choose_data(data),
+            "operating_point": operating_point,
             "results": [],
         }
         write_model(folder, self.architecture, self.hparams, provenance)

@@ -29,7 +29,12 @@ from qlung_plugin.report.recordings import Recordings
 from qlung_plugin.report.sources import Run
 from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.predictions import METADATA
-from qlung_plugin.scores.metrics import METRICS, format_number, metrics_in
+from qlung_plugin.scores.metrics import (
+    CLASS_METRICS,
+    METRICS,
+    format_number,
+    metrics_in,
+)
 from qlung_plugin.scores.quality_analysis import compare_with_errors
 from qlung_plugin.scores.roc import format_area
 from qlung_plugin.training.selection import CHECKPOINTS
@@ -73,8 +78,9 @@ def render_page(
         single_figures={
             key: metric
             for key, metric in METRICS.items()
-            if key not in metrics_in("intervals")
+            if key not in metrics_in("tables")
         },
+        class_metrics=CLASS_METRICS,
         group_metrics=metrics_in("strata"),
         score_metrics=metrics_in("tables"),
         checkpoints=CHECKPOINTS,

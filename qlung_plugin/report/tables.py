@@ -58,7 +58,8 @@ def comparison_tables(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
         database, partition, _ = key
         rows = comparison_rows(alike)
         for row in rows:
-            row["checkpoint"] = CHECKPOINTS[row["checkpoint"]].heading
+            heading = CHECKPOINTS[row["checkpoint"]].heading
+            row["checkpoint"] = heading + row["decision"]
         baseline = alike[0].configuration
         compared = len({e.configuration for e in alike}) > 1
         tables.append(

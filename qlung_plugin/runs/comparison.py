@@ -11,20 +11,18 @@ import numpy as np
 import pandas as pd
 
 from qlung_plugin.runs.evaluations import Evaluation
-from qlung_plugin.scores.icbhi_score import prediction_metrics
+from qlung_plugin.scores.icbhi_score import table_metrics
 from qlung_plugin.scores.intervals import (
+    Outcomes,
     bootstrap_differences,
     bootstrap_interval,
-    patient_confusions,
+    patient_outcomes,
+    run_scores,
 )
-from qlung_plugin.scores.metrics import (
-    UNDEFINED,
-    format_number,
-    metrics_in,
-    metrics_of,
-)
+from qlung_plugin.scores.metrics import UNDEFINED, format_number, metrics_in
 from qlung_plugin.training.selection import CHECKPOINTS
 
+AT_THE_POINT = ", at the operating point"
 # Database, partition and classes.
 JudgedOn: TypeAlias = tuple[str, str, tuple[str, ...]]
 
@@ -35,13 +33,22 @@ def results_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
     rows = []
     for evaluation in evaluations:
         cycles = evaluation.predictions
-        metrics = prediction_metrics(
-            cycles["label"], cycles["prediction"], evaluation.labels
-        )
+        metrics = table_metrics(cycles, evaluation.labels)
+        at_point = evaluation.at_operating_point()
+        moved = {}
+        if at_point is not None:
+            moved = table_metrics(at_point.predictions, evaluation.labels)
         rows.append(
             {
                 **{name: getattr(evaluation, name) for name in names.split()},
-                **{name: metrics[name] for name in metrics_in("intervals")},
+                **{
+                    name: metrics.get(name, np.nan)
+                    for name in metrics_in("intervals")
+                },
+                **{
+                    f"{name}_at_operating_point": moved.get(name, np.nan)
+                    for name in ("sp", "se", "score")
+                },
                 "cycles": cycles["id"].nunique(),
                 "patients": cycles["patient"].nunique(),
             }
@@ -66,8 +73,8 @@ def compare_configurations(
     baseline = next(iter(runs))
     rows: list[dict[str, Any]] = []
     for name, by_seed in runs.items():
-        confusions = _confusions(list(by_seed.values()))
-        scores = pd.DataFrame(metrics_of(confusions.sum(1), "intervals"))
+        outcomes = _outcomes(list(by_seed.values()))
+        scores = pd.DataFrame(run_scores(outcomes, "tables"))
         pairs = [seed for seed in by_seed if seed in runs[baseline]]
         ours = [by_seed[seed] for seed in pairs]
         theirs = [runs[baseline][seed] for seed in pairs]
@@ -79,7 +86,7 @@ def compare_configurations(
             unpaired = f"not judged on the same cycles as {baseline}"
         elif name != baseline:
             differences = bootstrap_differences(
-                _confusions(ours), _confusions(theirs), n_resamples
+                _outcomes(ours), _outcomes(theirs), n_resamples, place="tables"
             )
         rows.append(
             {
@@ -87,7 +94,9 @@ def compare_configurations(
                 "seeds": len(by_seed),
                 "mean": scores.mean(skipna=False).to_dict(),
                 "std": scores.std().to_dict(),
-                "interval": bootstrap_interval(confusions, n_resamples),
+                "interval": bootstrap_interval(
+                    outcomes, n_resamples, place="tables"
+                ),
                 "difference": differences,
                 "pairs": 0 if unpaired else len(pairs),
                 "unpaired": unpaired,
@@ -108,26 +117,52 @@ def group_alike(
 
 
 def comparison_rows(evaluations: Sequence[Evaluation]) -> list[dict[str, Any]]:
-    """What :func:`compare_configurations` gives per checkpoint, as texts."""
-    rows, names = [], metrics_in("tables")
+    """What :func:`compare_configurations` gives per checkpoint, as texts.
+
+    Those at the operating points, of the configurations of which all seeds have
+    one, have the ``decision`` :data:`AT_THE_POINT`; others an empty one.
+    """
+    rows = []
     for checkpoint in CHECKPOINTS:
         group = [e for e in evaluations if e.checkpoint == checkpoint]
-        for row in compare_configurations(group) if group else []:
-            mean, std = row["mean"], row["std"]
-            compared = row["configuration"] != group[0].configuration
-            rows.append(
-                {
-                    **row,
-                    "checkpoint": checkpoint,
-                    "scores": [format_mean(mean[k], std[k]) for k in names],
-                    "interval": format_interval(*row["interval"]["score"]),
-                    "differences": [
-                        format_difference(*row["difference"][name])
-                        for name in names
-                        if compared
-                    ],
-                }
-            )
+        moved = [e.at_operating_point() for e in group]
+        lacking = {e.configuration for e, m in zip(group, moved) if m is None}
+        at_points = [
+            m for m in moved if m is not None and m.configuration not in lacking
+        ]
+        rows += _texts(group, checkpoint, "")
+        rows += _texts(at_points, checkpoint, AT_THE_POINT)
+    return rows
+
+
+def _texts(
+    group: Sequence[Evaluation], checkpoint: str, decision: str
+) -> list[dict[str, Any]]:
+    """The rows of one checkpoint and one way to decide."""
+    rows = []
+    for row in compare_configurations(group) if group else []:
+        mean, std = row["mean"], row["std"]
+        differences = row["difference"]
+        compared = row["configuration"] != group[0].configuration
+        rows.append(
+            {
+                **row,
+                "checkpoint": checkpoint,
+                "decision": decision,
+                "scores": [
+                    format_mean(mean[k], std[k]) if k in mean else ""
+                    for k in metrics_in("tables")
+                ],
+                "interval": format_interval(*row["interval"]["score"]),
+                "differences": [
+                    format_difference(*differences[k])
+                    if k in differences
+                    else ""
+                    for k in metrics_in("tables")
+                    if compared
+                ],
+            }
+        )
     return rows
 
 
@@ -171,8 +206,8 @@ def format_difference(difference: float, low: float, high: float) -> str:
     return f"{difference:+.2f} ({format_interval(low, high, '+')})"
 
 
-def _confusions(evaluations: Sequence[Evaluation]) -> np.ndarray:
-    """Counts ``[run, patient, class, class]``."""
+def _outcomes(evaluations: Sequence[Evaluation]) -> Outcomes:
+    """What the seeds of a configuration made of the same cycles."""
     for evaluation in evaluations[1:]:
         if not _same_cycles(evaluations[0], evaluation):
             raise ValueError(
@@ -180,9 +215,8 @@ def _confusions(evaluations: Sequence[Evaluation]) -> np.ndarray:
                 " judged on the same cycles, so that they are no seeds of one"
                 " configuration: collect them apart"
             )
-    return np.stack(
-        [patient_confusions(e.predictions, e.labels) for e in evaluations]
-    )
+    tables = [evaluation.predictions for evaluation in evaluations]
+    return patient_outcomes(tables, evaluations[0].labels)
 
 
 def _same_cycles(evaluation: Evaluation, other: Evaluation) -> bool:

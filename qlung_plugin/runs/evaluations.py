@@ -4,7 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ import pandas as pd
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import METADATA, read_predictions
-from qlung_plugin.runs.results import evaluate_predictions
+from qlung_plugin.runs.results import evaluate_predictions, point_metrics
 from qlung_plugin.runs.schema import check_figures
-from qlung_plugin.scores.icbhi_score import prediction_metrics
+from qlung_plugin.scores.icbhi_score import table_metrics
+from qlung_plugin.scores.metrics import OF_DECISIONS
+from qlung_plugin.scores.operating_point import AT_POINT, with_operating_point
 from qlung_plugin.training.selection import CHECKPOINTS
 from qlung_plugin.utils.files import plain
 
@@ -39,7 +41,8 @@ class Evaluation:
     # Split and validation, and the training's database if that is another one.
     protocol: str
     labels: tuple[str, ...]  # all classes, in order, normal first
-    # A row per cycle, sorted by id, as runs.predictions reads it.
+    # A row per cycle, sorted by id, as runs.predictions reads it; with the class
+    # at the operating point, if there is one.
     predictions: pd.DataFrame = field(repr=False)
     folder: Path  # where it was found; of pooled folds, the first one's
     fold: str = ""  # or which folds were pooled
@@ -47,6 +50,17 @@ class Evaluation:
     supervision: dict[str, Any] | None = None
     # What was evaluated, as metrics.json has it.
     data: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def at_operating_point(self) -> "Evaluation | None":
+        """The same with the classes at the operating point, if there is one."""
+        table = self.predictions
+        if AT_POINT not in table or table[AT_POINT].isna().any():
+            return None
+        # What the probabilities are worth does not change.
+        shares = [f"p_{label}" for label in self.labels]
+        moved = table.assign(prediction=table[AT_POINT])
+        moved = moved.drop(columns=[AT_POINT, *shares])
+        return replace(self, predictions=moved)
 
     @cached_property
     def figures(self) -> dict[str, Any]:
@@ -110,12 +124,26 @@ def _read_cycles(
     labels = tuple(metrics["counts"])
     table = read_predictions(path, labels)
     try:
-        computed = prediction_metrics(
-            table["label"], table["prediction"], labels
-        )
+        computed = table_metrics(table, labels)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    # An older version wrote none of the probabilities.
+    computed = {
+        key: value
+        for key, value in computed.items()
+        if key in metrics or key in {*OF_DECISIONS, "counts", "confusion"}
+    }
     computed["patients"] = int(table["patient"].nunique())
     where = f"{folder.metrics}: {checkpoint}"
     check_figures(metrics, computed, where, path.name)
+    point = metrics.get("operating_point")
+    if point is not None:
+        if set(point["offsets"]) != set(labels):
+            raise ValueError(
+                f"{where}: operating_point.offsets is of"
+                f" {', '.join(point['offsets'])}, not of {', '.join(labels)}"
+            )
+        table = with_operating_point(table, point["offsets"], labels)
+        computed = point_metrics(table, labels)
+        check_figures(point, computed, f"{where}: operating_point", path.name)
     return table.sort_values("id", ignore_index=True)

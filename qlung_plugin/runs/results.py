@@ -4,7 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,24 @@ from qlung_plugin.scores.icbhi_score import (
     LABELS,
     confusion_text,
     prediction_metrics,
+    table_metrics,
 )
-from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.scores.intervals import (
+    bootstrap_interval,
+    patient_confusions,
+    patient_outcomes,
+)
 from qlung_plugin.scores.metrics import (
+    CLASS_METRICS,
     METRICS,
     UNDEFINED,
     always_normal,
     metrics_in,
-    metrics_of,
+)
+from qlung_plugin.scores.operating_point import (
+    AT_POINT,
+    describe_point,
+    with_operating_point,
 )
 from qlung_plugin.scores.published import MARK, published_results
 from qlung_plugin.training.selection import describe_selection
@@ -55,12 +65,14 @@ def write_run_results(
     validated: bool = True,
     history: pd.DataFrame | None = None,
     published: str | None = None,
+    points: Mapping[str, Mapping[str, float] | None] | None = None,
 ) -> dict[str, Any]:
     """Writes, and returns, what is in ``metrics.json``; and all that shows it.
 
     Tables of predictions and epochs are by checkpoint; of the first, it is told
     how the quality goes with the errors. ``data`` and ``partition`` say what was
-    evaluated, the history has a row per epoch.
+    evaluated, the history has a row per epoch. The points are the operating
+    points that validation chose, by checkpoint, if it did.
     """
     run, database = RunFolder(folder), name_database(data)
     metrics, reports, abouts = {}, [], {}
@@ -68,11 +80,16 @@ def write_run_results(
     tables = {name: table.round(DECIMALS) for name, table in tables.items()}
     for name, table in tables.items():
         selection = describe_selection(name, validated)
+        point = (points or {}).get(name)
         metrics[name] = {
             "epoch": epochs[name],
             "selection": selection,
-            **evaluate_predictions(table, labels),
+            **evaluate_predictions(
+                with_operating_point(table, point, labels), labels
+            ),
         }
+        if point is not None:
+            metrics[name]["operating_point"]["offsets"] = dict(point)
         abouts[name] = {
             "data": database,
             "partition": partition,
@@ -126,18 +143,29 @@ def evaluate_predictions(
     """All figures of a table of predictions, NaN where they are undefined.
 
     Intervals are over patients, in percent; there are no strata of what is
-    unknown of all cycles.
+    unknown of all cycles. With the classes at an operating point, see
+    :func:`qlung_plugin.scores.operating_point.with_operating_point`, they are
+    judged too, as ``operating_point``; else that is None.
     """
-    metrics = prediction_metrics(table["label"], table["prediction"], labels)
-    confusions = patient_confusions(table, labels)
-    interval = bootstrap_interval(confusions, n_resamples, CONFIDENCE, SEED)
-    metrics["patients"] = len(confusions)
+    metrics = table_metrics(table, labels)
+    outcomes = patient_outcomes([table], labels)
+    interval = bootstrap_interval(outcomes, n_resamples, CONFIDENCE, SEED)
+    metrics["patients"] = outcomes.confusions.shape[1]
     metrics["interval"] = {
         **{name: list(ends) for name, ends in interval.items()},
         "confidence": CONFIDENCE,
         "resamples": n_resamples,
         "seed": SEED,
     }
+    metrics["operating_point"] = None
+    if AT_POINT in table and table[AT_POINT].notna().all():
+        moved = table.assign(prediction=table[AT_POINT])
+        confusions = patient_confusions(moved, labels)
+        interval = bootstrap_interval(confusions, n_resamples, CONFIDENCE, SEED)
+        metrics["operating_point"] = {
+            **point_metrics(table, labels),
+            "interval": {name: list(ends) for name, ends in interval.items()},
+        }
     groups = {
         name: table[name].astype(object).fillna("unknown").astype(str)
         for name in ("device", "sex", "location")
@@ -154,42 +182,57 @@ def evaluate_predictions(
     return metrics
 
 
+def point_metrics(table: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
+    """The figures of the classes at the operating point of a table."""
+    return prediction_metrics(table["label"], table[AT_POINT], labels)
+
+
 def format_report(
     name: str, metrics: dict[str, Any], data: dict[str, str]
 ) -> str:
     """A report to read of the figures of one evaluation, and what they are of."""
     interval, counts = metrics["interval"], metrics["counts"]
     ends = f"{100 * interval['confidence']:g} % interval"
+    point = metrics["operating_point"]
     rows = {
         metric.name: [metrics[key], *interval[key]]
         for key, metric in metrics_in("intervals").items()
+        if key in interval
     }
     others = "".join(
         f"\n{metric.name}: {metrics[key]:.2f} %"
         for key, metric in METRICS.items()
-        if key not in interval
+        if key not in interval and key in metrics
     )
-    scores = pd.DataFrame(rows, ["percent", f"{ends}: from", "to"]).T
-    recall = metrics["recall"]
-    classes = pd.DataFrame({"cycles": counts, "recall (%)": recall})
+    columns = ["percent", f"{ends}: from", "to"]
+    scores = pd.DataFrame(rows, columns).T
+    per_class = {
+        metric.heading: pd.Series(metrics[key], dtype=float)
+        for key, metric in CLASS_METRICS.items()
+        if key in metrics
+    }
+    classes = pd.DataFrame({"cycles": counts, **per_class})
     about = {
         **data,
         "cycles": sum(counts.values()),
         "patients": metrics["patients"],
         **{metric.heading: metric.rule for metric in METRICS.values()},
         "interval": f"{interval['resamples']} bootstraps over the patients",
+        "operating point": describe_point(point and point["offsets"]),
     }
     width = max(len(key) for key in about) + 1
     blocks = [
         f"{name}\n{'=' * len(name)}",
         "\n".join(f"{key + ':':<{width}} {about[key]}" for key in about),
         _text(scores.astype(float)) + others,
+        *([_at_point(point, columns)] if point else []),
         _text(classes, "class"),
         confusion_text(metrics["confusion"], list(counts)),
     ]
     for kind, strata in metrics["strata"].items():
         table = pd.DataFrame.from_dict(strata, orient="index")
-        table = table.astype(dict.fromkeys(metrics_in("strata"), float))
+        shown = [key for key in metrics_in("strata") if key in table]
+        table = table.astype(dict.fromkeys(shown, float))
         blocks.append(_text(table, kind.replace("_", " ")))
     return "\n\n".join(blocks) + "\n"
 
@@ -198,12 +241,14 @@ def format_references(
     metrics: dict[str, dict[str, Any]], published: str | None = None
 ) -> str:
     """The scores beside always answering "normal", and published results."""
+    own = dict(metrics)
+    for name, values in metrics.items():
+        if values["operating_point"] is not None:
+            own[f"{name}, at the operating point"] = values["operating_point"]
+    own['always "normal"'] = always_normal()
     rows = [
         (name, *(f"{values[key]:.2f}" for key in PUBLISHED))
-        for name, values in {
-            **metrics,
-            'always "normal"': always_normal(),
-        }.items()
+        for name, values in own.items()
     ]
     columns = ["percent", *(METRICS[key].heading for key in PUBLISHED)]
     if published is not None:
@@ -219,12 +264,23 @@ def format_references(
     return f"{title}\n{'=' * len(title)}\n\n{_text(table)}\n"
 
 
+def _at_point(point: Mapping[str, Any], columns: list[str]) -> str:
+    """The figures at the operating point as text."""
+    rows = {
+        metric.name: [point[key], *point["interval"][key]]
+        for key, metric in metrics_in("intervals").items()
+        if key in point
+    }
+    table = pd.DataFrame(rows, columns).T.astype(float)
+    return _text(table, "at the operating point")
+
+
 def _stratum(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, float]:
     """The figures of a part of a table of predictions."""
-    confusions = patient_confusions(rows, labels)
-    scores = metrics_of(confusions.sum(0), "strata")
-    size = {"cycles": len(rows), "patients": len(confusions)}
-    return {**size, **{key: float(value) for key, value in scores.items()}}
+    metrics = table_metrics(rows, labels)
+    size = {"cycles": len(rows), "patients": int(rows["patient"].nunique())}
+    shown = metrics_in("strata")
+    return {**size, **{key: metrics[key] for key in shown if key in metrics}}
 
 
 def _text(table: pd.DataFrame, corner: str = "") -> str:

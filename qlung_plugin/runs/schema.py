@@ -102,11 +102,13 @@ DATA = {
         }
     ),
 }
+OFFSETS = {ANY: number(-1e3, 1e3)}  # by label, of an operating point
 # Its figures are not here: they are compared with those of the predictions.
 CHECKPOINT = {
     "epoch": whole(0, 10**6),
     "selection": TEXT,
     "counts": {ANY: COUNT},
+    "operating_point?": Nullable({"offsets": OFFSETS}),
 }
 # What an exported model tells of its training, as far as it is shown.
 PROVENANCE = {

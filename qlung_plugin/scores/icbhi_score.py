@@ -15,7 +15,13 @@ import torch
 from sklearn.metrics import confusion_matrix
 
 from qlung_plugin.dataio.labels import LABELS
-from qlung_plugin.scores.metrics import METRICS, metrics_of
+from qlung_plugin.scores.metrics import (
+    CLASS_METRICS,
+    METRICS,
+    metrics_of,
+    ranks_in,
+)
+from qlung_plugin.scores.roc import Ranking
 from speechbrain.utils.distributed import is_distributed_initialized
 from speechbrain.utils.metric_stats import MetricStats
 
@@ -46,11 +52,13 @@ def prediction_metrics(
     label: Sequence[str] | pd.Series,
     prediction: Sequence[str] | pd.Series,
     labels: Sequence[str] = LABELS,
+    probabilities: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """All metrics of true and predicted class names, as plain Python numbers.
 
-    In percent: those of :data:`qlung_plugin.scores.metrics.METRICS` and
-    ``recall`` per class (NaN for a class without a cycle). In cycles: ``counts``
+    In percent: those of :data:`qlung_plugin.scores.metrics.METRICS` and, per
+    class, of ``CLASS_METRICS`` (NaN for a class without a cycle); without
+    probabilities ``[item, class]`` those of the predictions alone. In cycles: ``counts``
     of the truth per class, and ``confusion`` as nested lists. No item, or a name
     that is not among the labels, is a ValueError.
 
@@ -67,15 +75,42 @@ def prediction_metrics(
     predicted = label_codes(prediction, labels)
     classes = range(len(labels))
     confusion = confusion_matrix(truth, predicted, labels=classes)
-    counts = confusion.sum(1)
+    ranked: dict[str, np.ndarray] = {}
+    if probabilities is not None:
+        ranking = Ranking(np.asarray(probabilities), truth, 0 * truth)
+        once = np.ones((1, 1))
+        ranked = {k: getattr(ranking, k)(once)[0] for k in ranks_in("report")}
+    known = {"confusion": confusion.astype(float), **ranked}
     with np.errstate(invalid="ignore"):
-        recall = 100 * confusion.diagonal() / counts
+        per_class = {
+            key: dict(zip(labels, metric.compute(known[metric.of]).tolist()))
+            for key, metric in CLASS_METRICS.items()
+            if metric.of in known
+        }
+    metrics = metrics_of(confusion, "report", **ranked)
     return {
-        **{key: float(value) for key, value in metrics_of(confusion).items()},
-        "recall": dict(zip(labels, recall.tolist())),
-        "counts": dict(zip(labels, counts.tolist())),
+        **{key: float(value) for key, value in metrics.items()},
+        **per_class,
+        "counts": dict(zip(labels, confusion.sum(1).tolist())),
         "confusion": confusion.tolist(),
     }
+
+
+def table_metrics(
+    predictions: pd.DataFrame, labels: Sequence[str] = LABELS
+) -> dict[str, Any]:
+    """:func:`prediction_metrics` of a table, with those of its probabilities.
+
+    Without ``p_<label>`` per class these are not there.
+    """
+    columns = [f"p_{label}" for label in labels]
+    known = set(columns) <= set(predictions)
+    return prediction_metrics(
+        predictions["label"],
+        predictions["prediction"],
+        labels,
+        predictions[columns].to_numpy() if known else None,
+    )
 
 
 def confusion_text(
@@ -268,7 +303,7 @@ class RespiratoryScore(MetricStats):
         """All metrics (see :func:`prediction_metrics`), or the one named."""
         table = self.predictions()
         self.summary = prediction_metrics(
-            table["label"], table["prediction"], self.labels
+            table["label"], table["prediction"], self.labels, self.scores
         )
         return self.summary if field is None else self.summary[field]
 

@@ -16,15 +16,51 @@ Authors
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from qlung_plugin.scores.icbhi_score import LABELS, label_codes
-from qlung_plugin.scores.metrics import metrics_of
+from qlung_plugin.scores.metrics import metrics_of, ranks_in
+from qlung_plugin.scores.roc import Ranking, percentile_interval
 
 logger = logging.getLogger(__name__)
+
+
+class Outcomes(NamedTuple):
+    """What runs made of the same cycles, by patient.
+
+    Counts are ``[run, patient, class, class]``; the rankings, one per run, are
+    there if metrics of the probabilities are asked for.
+    """
+
+    confusions: np.ndarray
+    rankings: tuple[Ranking, ...] = ()
+
+
+def patient_outcomes(
+    tables: Sequence[pd.DataFrame], labels: Sequence[str] = LABELS
+) -> Outcomes:
+    """Outcomes of runs, of their predictions of the same cycles.
+
+    Without ``p_<label>`` per class there is no ranking; for the rest and errors
+    see :func:`patient_confusions`.
+    """
+    confusions = np.stack([patient_confusions(t, labels) for t in tables])
+    columns = [f"p_{label}" for label in labels]
+    if not all(set(columns) <= set(table) for table in tables):
+        return Outcomes(confusions)
+    rankings = [
+        Ranking(
+            table[columns].to_numpy(),
+            label_codes(table["label"], labels),
+            pd.factorize(table["patient"].astype(str), sort=True)[0],
+        )
+        for table in tables
+    ]
+    return Outcomes(confusions, tuple(rankings))
 
 
 def patient_confusions(
@@ -52,11 +88,15 @@ def patient_confusions(
 
 
 def bootstrap_scores(
-    confusions: npt.ArrayLike, n_resamples: int = 10000, seed: int = 0
+    outcomes: Outcomes | npt.ArrayLike,
+    n_resamples: int = 10000,
+    seed: int = 0,
+    place: str = "intervals",
 ) -> dict[str, np.ndarray]:
     """Scores ``[resample]`` of drawn sets of patients, and of runs, in percent.
 
-    Counts are ``[patient, class, class]``, see :func:`patient_confusions`, or
+    Of the metrics shown in a place, see :func:`patient_outcomes`; or of counts
+    ``[patient, class, class]``, see :func:`patient_confusions`, or
     ``[run, patient, class, class]`` of several runs on the same cycles, or it
     is a ValueError. Each resample has as many patients, and as many runs, drawn
     with replacement: the score of a drawn run over all drawn patients, averaged
@@ -66,42 +106,47 @@ def bootstrap_scores(
     The resamples depend on the seed and the numbers of patients and runs only:
     two models judged on the same patients are drawn alike.
     """
-    confusions = _with_runs(confusions)
+    confusions, rankings = _with_runs(outcomes)
     runs, patients = confusions.shape[:2]
     draw = np.random.default_rng(seed).multinomial
     weights = draw(patients, np.full(patients, 1 / patients), n_resamples)
     # In floating point for the speed of BLAS; whole numbers stay exact.
-    sums = np.tensordot(weights.astype(float), confusions, (1, 1))
+    weights = weights.astype(float)
+    sums = np.tensordot(weights, confusions, (1, 1))
+    ranked = _ranked(rankings, weights, place)
     shares = draw(runs, np.full(runs, 1 / runs), n_resamples) / runs
     return {
         name: (shares * values).sum(1)
-        for name, values in metrics_of(sums, "intervals").items()
+        for name, values in metrics_of(sums, place, **ranked).items()
     }
 
 
 def bootstrap_interval(
-    confusions: npt.ArrayLike,
+    outcomes: Outcomes | npt.ArrayLike,
     n_resamples: int = 10000,
     confidence: float = 0.95,
     seed: int = 0,
+    place: str = "intervals",
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the scores, over patients and runs, in percent.
 
-    The counts are those of :func:`bootstrap_scores`. A resample in which a
+    The outcomes are those of :func:`bootstrap_scores`. A resample in which a
     score is undefined (no normal, or no abnormal, cycle was drawn) is left out
     of the interval of that score; a warning counts them. One patient says
     nothing about the spread between patients: the interval is NaN. A single run
     says nothing about that between runs: the interval is one over patients.
     """
-    scores = bootstrap_scores(confusions, n_resamples, seed)
-    return _intervals(scores, np.shape(confusions)[-3], confidence)
+    outcomes = _with_runs(outcomes)
+    scores = bootstrap_scores(outcomes, n_resamples, seed, place)
+    return _intervals(scores, outcomes.confusions.shape[1], confidence)
 
 
 def bootstrap_differences(
-    confusions: npt.ArrayLike,
-    baseline: npt.ArrayLike,
+    outcomes: Outcomes | npt.ArrayLike,
+    baseline: Outcomes | npt.ArrayLike,
     n_resamples: int = 10000,
     confidence: float = 0.95,
+    place: str = "intervals",
 ) -> dict[str, tuple[float, float, float]]:
     """How far one configuration is ahead of another, with intervals.
 
@@ -112,35 +157,63 @@ def bootstrap_differences(
     runs (the first of one belongs to the first of the other: give them in the
     order of their seeds). Other runs, patients or cycles are a ValueError.
     """
-    pair = confusions, baseline = _with_runs(confusions), _with_runs(baseline)
-    shapes = [list(values.shape) for values in pair]
+    pair = [_with_runs(outcomes), _with_runs(baseline)]
+    first, second = (values.confusions for values in pair)
+    shapes = [list(first.shape), list(second.shape)]
     if shapes[0] != shapes[1]:
         raise ValueError(
             "only configurations with the same number of runs, patients and "
             f"classes are compared in pairs, got {shapes[0]} and {shapes[1]}"
         )
-    if (confusions[0].sum(-1) != baseline[0].sum(-1)).any():
+    if (first[0].sum(-1) != second[0].sum(-1)).any():
         raise ValueError(
             "the two configurations were judged on different cycles: their "
             "patients have other numbers of cycles per class"
         )
-    ours, theirs = (bootstrap_scores(k, n_resamples) for k in pair)
+    ours, theirs = (
+        bootstrap_scores(values, n_resamples, place=place) for values in pair
+    )
     intervals = _intervals(
         {name: ours[name] - theirs[name] for name in ours},
-        confusions.shape[1],
+        first.shape[1],
         confidence,
     )
-    # [configuration, run]: each run over all its patients.
-    scores = metrics_of(np.stack(pair).sum(2), "intervals")
+    ours, theirs = (run_scores(values, place) for values in pair)
     return {
-        name: (float((values[0] - values[1]).mean()), *intervals[name])
-        for name, values in scores.items()
+        name: (float((ours[name] - theirs[name]).mean()), *intervals[name])
+        for name in ours
     }
 
 
-def _with_runs(confusions: npt.ArrayLike) -> np.ndarray:
-    """Counts ``[run, patient, class, class]``, checked."""
-    confusions = np.asarray(confusions, dtype=float)
+def run_scores(
+    outcomes: Outcomes, place: str = "intervals"
+) -> dict[str, np.ndarray]:
+    """Scores ``[run]`` of each run over all its patients, in percent."""
+    confusions, rankings = outcomes
+    once = np.ones((1, confusions.shape[1]))
+    ranked = _ranked(rankings, once, place)
+    ranked = {name: values[0] for name, values in ranked.items()}
+    return metrics_of(confusions.sum(1), place, **ranked)
+
+
+def _ranked(
+    rankings: Sequence[Ranking], weights: np.ndarray, place: str
+) -> dict[str, np.ndarray]:
+    """What metrics of a place are of, ``[set, run, ...]``, if it is known."""
+    if not rankings:
+        return {}
+    return {
+        name: np.stack([getattr(one, name)(weights) for one in rankings], 1)
+        for name in ranks_in(place)
+    }
+
+
+def _with_runs(outcomes: Outcomes | npt.ArrayLike) -> Outcomes:
+    """Outcomes whose counts are ``[run, patient, class, class]``, checked."""
+    rankings: tuple[Ranking, ...] = ()
+    if isinstance(outcomes, Outcomes):
+        outcomes, rankings = outcomes
+    confusions = np.asarray(outcomes, dtype=float)
     shape = list(confusions.shape)
     if len(shape) not in (3, 4) or 0 in shape:
         raise ValueError(
@@ -148,13 +221,13 @@ def _with_runs(confusions: npt.ArrayLike) -> np.ndarray:
             f"class, class], of one patient or more, got the shape {shape}"
         )
     if len(shape) == 3:
-        return confusions[np.newaxis]
+        return Outcomes(confusions[np.newaxis], rankings)
     if (confusions.sum(-1) != confusions[0].sum(-1)).any():
         raise ValueError(
             "the runs were judged on different cycles: their patients have "
             "other numbers of cycles per class"
         )
-    return confusions
+    return Outcomes(confusions, rankings)
 
 
 def _intervals(
@@ -176,17 +249,3 @@ def _intervals(
         name: percentile_interval(values, confidence)
         for name, values in scores.items()
     }
-
-
-def percentile_interval(
-    values: np.ndarray, confidence: float
-) -> tuple[float, float]:
-    """Low and high end of resampled values; NaN of none that is not NaN."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
-    defined = values[~np.isnan(values)]
-    if len(defined) == 0:
-        return np.nan, np.nan
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, (tail, 1 - tail)).tolist()
-    return low, high

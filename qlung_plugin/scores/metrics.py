@@ -26,12 +26,24 @@ class Metric(NamedTuple):
     name: str  # in a report
     heading: str  # of a column
     rule: str  # how it is counted, in words
-    # From counts [..., class, class], rows truth, columns prediction, class 0
-    # normal, as floats, to [...] in percent; NaN where it is undefined.
+    # From what it is of to [...] in percent; NaN where it is undefined.
     compute: Callable[[np.ndarray], np.ndarray]
     # In the report of a run; with intervals, there and in results.csv; in a
     # column where runs are side by side; or even of parts of the cycles.
     shown: str
+    # "confusion": counts [..., class, class], rows truth, columns prediction,
+    # class 0 normal, as floats. Or what a Ranking of the probabilities gives, in
+    # [0, 1]: "area" [...] of abnormal against normal, "areas" and "precisions"
+    # [..., class] of each class against the rest.
+    of: str = "confusion"
+
+
+class ClassMetric(NamedTuple):
+    """A figure of each class in percent."""
+
+    heading: str
+    compute: Callable[[np.ndarray], np.ndarray]  # to [..., class]
+    of: str = "confusion"
 
 
 def _specificity(confusion: np.ndarray) -> np.ndarray:
@@ -62,6 +74,22 @@ def _macro_f1(confusion: np.ndarray) -> np.ndarray:
     # Over the classes that occur.
     f1 = np.where(either > 0, 2 * right / either, 0)
     return 100 * f1.sum(-1) / (either > 0).sum(-1)
+
+
+def _macro(values: np.ndarray) -> np.ndarray:
+    # Over the classes that occur at all: where one of them lacks, as in some
+    # resamples, it is undefined, not the mean of others.
+    occurs = ~np.isnan(values).all(tuple(range(values.ndim - 1)))
+    return 100 * values[..., occurs].sum(-1) / occurs.sum()
+
+
+def _percent(values: np.ndarray) -> np.ndarray:
+    return 100 * values
+
+
+def _recall(confusion: np.ndarray) -> np.ndarray:
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return 100 * right / confusion.sum(-1)
 
 
 # The rules for sensitivity that are in use differ by 5 to 9 points: the rule is
@@ -110,6 +138,44 @@ METRICS = {
         compute=_macro_f1,
         shown="report",
     ),
+    "auroc": Metric(
+        name="AUROC, abnormal against normal",
+        heading="AUROC",
+        rule="abnormal against normal cycles by 1 - p(normal), no threshold",
+        compute=_percent,
+        shown="strata",
+        of="area",
+    ),
+    "auroc_macro": Metric(
+        name="AUROC, macro",
+        heading="Macro AUROC",
+        rule="mean over the classes that occur, each against the rest",
+        compute=_macro,
+        shown="intervals",
+        of="areas",
+    ),
+    "average_precision_macro": Metric(
+        name="average precision, macro",
+        heading="Macro AP",
+        rule="mean average precision of the classes that occur",
+        compute=_macro,
+        shown="intervals",
+        of="precisions",
+    ),
+}
+
+CLASS_METRICS = {
+    "recall": ClassMetric("recall (%)", _recall),
+    "class_auroc": ClassMetric("AUROC (%)", _percent, "areas"),
+    "class_average_precision": ClassMetric(
+        "average precision (%)", _percent, "precisions"
+    ),
+}
+
+# What is there without probabilities, and in results of older versions.
+OF_DECISIONS = {
+    *(key for key, metric in METRICS.items() if metric.of == "confusion"),
+    *(key for key, metric in CLASS_METRICS.items() if metric.of == "confusion"),
 }
 
 
@@ -119,16 +185,19 @@ def metrics_in(place: str) -> dict[str, Metric]:
     Example
     -------
     >>> [metric.heading for metric in metrics_in("tables").values()]
-    ['Sp', 'Se', 'Score', 'Two-class Score']
+    ['Sp', 'Se', 'Score', 'Two-class Score', 'AUROC']
     """
     places = PLACES[PLACES.index(place) :]
     return {key: m for key, m in METRICS.items() if m.shown in places}
 
 
 def metrics_of(
-    confusion: npt.ArrayLike, place: str = "report"
+    confusion: npt.ArrayLike, place: str = "report", **ranked: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The metrics of confusion matrices that are shown in a place.
+
+    Those of the probabilities are among them if what they are computed from,
+    such as ``area`` of a :class:`qlung_plugin.scores.roc.Ranking`, is given.
 
     Of counts ``[..., class, class]`` of two classes or more (rows truth, columns
     prediction, class 0 normal) arrays ``[...]`` in percent, by the keys of
@@ -147,16 +216,25 @@ def metrics_of(
             "a confusion matrix must be [..., class, class] with two classes "
             f"or more, got the shape {list(shape)}"
         )
+    known = {"confusion": confusion, **ranked}
     with np.errstate(invalid="ignore"):  # 0 / 0 is the documented NaN
         return {
-            key: metric.compute(confusion)
+            key: metric.compute(known[metric.of])
             for key, metric in metrics_in(place).items()
+            if metric.of in known
         }
+
+
+def ranks_in(place: str) -> list[str]:
+    """What of a ranking the metrics of a place are computed from."""
+    known = {metric.of for metric in metrics_in(place).values()}
+    return sorted(known - {"confusion"})
 
 
 def always_normal() -> dict[str, float]:
     """The metrics, in percent, of calling every cycle normal: not all are."""
-    metrics = metrics_of([[1, 0], [1, 0]])
+    # All cycles are alike then: half of the pairs are in the right order.
+    metrics = metrics_of([[1, 0], [1, 0]], area=np.array(0.5))
     return {key: float(value) for key, value in metrics.items()}
 
 

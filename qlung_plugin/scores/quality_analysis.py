@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
 
-from qlung_plugin.scores.icbhi_score import LABELS, prediction_metrics
+from qlung_plugin.scores.icbhi_score import LABELS, table_metrics
 from qlung_plugin.scores.metrics import metrics_in
 from qlung_plugin.scores.roc import area_interval
 
@@ -105,8 +105,8 @@ def scores_by_quartile(
     The measure is a column of predictions without NaN; see
     :func:`quality_quartile` for ties. Each has ``quartile``, ``cycles``,
     ``normal`` (how many of them are), ``lowest`` and ``highest`` quality, and
-    in percent ``accuracy``, ``sp``, ``se`` (exact class) and ``score``, NaN
-    where undefined.
+    in percent ``accuracy``, ``sp``, ``se`` (exact class), ``score`` and
+    ``auroc``, NaN where undefined, or without probabilities.
     """
     quartile = quality_quartile(table[measure])
     quartiles = []
@@ -114,10 +114,10 @@ def scores_by_quartile(
         rows = table[quartile == number]
         figures = dict.fromkeys(("accuracy", *metrics_in("strata")), np.nan)
         if len(rows):
-            metrics = prediction_metrics(
-                rows["label"], rows["prediction"], labels
-            )
-            figures = {name: metrics[name] for name in metrics_in("strata")}
+            metrics = table_metrics(rows, labels)
+            figures = {
+                name: metrics.get(name, np.nan) for name in metrics_in("strata")
+            }
             figures["accuracy"] = 100 * float(_correct(rows).mean())
         quartiles.append(
             {

@@ -12,6 +12,7 @@ import pytest
 
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.runs.predictions import read_predictions
+from qlung_plugin.scores.operating_point import AT_POINT, with_operating_point
 
 LABELS = ["normal", "crackle", "wheeze", "both"]
 
@@ -35,7 +36,7 @@ def assert_equal_to_predictions(classified, predictions, ids):
     assert len(classified) == len(ids)
     difference = np.abs(classified[scores].values - expected[scores].values)
     assert difference.max() < 1e-5
-    assert classified["prediction"].tolist() == expected["prediction"].tolist()
+    assert classified["prediction"].tolist() == expected[AT_POINT].tolist()
     # The file has six decimals.
     np.testing.assert_allclose(
         classified["quality"], expected["quality"], atol=1e-6
@@ -48,7 +49,11 @@ def model(icbhi_run):
 
 
 def test_probabilities_are_those_of_the_test_stage(model, icbhi_run, corpus):
-    predictions = read_predictions(icbhi_run / "predictions.csv")
+    predictions = with_operating_point(
+        read_predictions(icbhi_run / "predictions.csv"),
+        model.operating_point,
+        LABELS,
+    )
     files = recordings_of(icbhi_run / "test.json", corpus)
     assert sum(map(len, files.values())) == len(predictions) > 10
     for path, ids in files.items():

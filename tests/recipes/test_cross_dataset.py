@@ -113,6 +113,9 @@ def test_metrics_are_of_the_checkpoints_of_the_training(evaluated, icbhi_run):
     trained = read_metrics(icbhi_run)
     for name in ("selected", "last", "test_selected"):
         assert metrics[name]["epoch"] == trained[name]["epoch"]
+        points = [m[name]["operating_point"] or {} for m in (metrics, trained)]
+        assert points[0].get("offsets") == points[1].get("offsets")
+        assert (name == "test_selected") == (points[0] == {})
         assert set(metrics[name]["strata"]) == {"age_group", "sex", "location"}
     data = metrics["data"]
     assert data["training"]["data"] == trained["data"]

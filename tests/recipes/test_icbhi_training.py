@@ -20,6 +20,8 @@ from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs import results
 from qlung_plugin.runs.configuration import flatten, parse_yaml
 from qlung_plugin.runs.predictions import read_predictions
+from qlung_plugin.scores.icbhi_score import LABELS
+from qlung_plugin.scores.operating_point import choose_operating_point
 from qlung_plugin.training.checkpoints import CompleteCheckpointer
 from speechbrain.dataio.dataio import load_data_json
 from tests.recipes.conftest import ROOT
@@ -123,6 +125,12 @@ def test_test_labels_change_neither_weights_nor_selection(
     assert after["prediction"].equals(before["prediction"])
     assert read_metrics(permuted)["selected"]["epoch"] == expected["epoch"]
     assert read_metrics(untested)["selected"] == expected
+    chosen = choose_operating_point(
+        read_predictions(run / "validation" / "predictions.csv"), LABELS
+    )
+    assert expected["operating_point"]["offsets"] == chosen
+    for output in (run, permuted, untested):
+        assert open_model(output, "selected")["operating_point"] == chosen
     for output in (permuted, untested):
         for checkpoint in ("selected", "last"):
             weights = read_weights(output, checkpoint)
@@ -179,6 +187,11 @@ def test_without_validation_the_last_epoch_is_selected(
     assert drawn and all(epochs == [1, 2] for epochs in drawn)
     assert metrics["selected"]["epoch"] == metrics["last"]["epoch"] == 2
     assert "no validation" in metrics["selected"]["selection"]
+    assert metrics["selected"]["operating_point"] is None
+    assert (
+        "none: no validation set chose" in (output / "report.txt").read_text()
+    )
+    assert open_model(output)["operating_point"] is None
     assert metrics["data"]["partitions"]["valid"]["cycles"] == 0
     assert "patient fold 1" in metrics["data"]["protocol"]
     entries = {

@@ -97,9 +97,14 @@ def describe(classification: Classification) -> str:
             " too short, got no class."
         )
     rule = (
-        "A cycle counts as not normal if the most probable class is another"
-        " than *normal*; all count the same, however long or overlapping."
+        "A cycle counts as not normal if its class is another than *normal*;"
+        " all count the same, however long or overlapping."
     )
+    if summary["operating_point"] is not None:
+        rule += (
+            " The class is that at the operating point which validation chose"
+            " for the model, not always the most probable one."
+        )
     quality = "This model measures no quality."
     if summary["worst_quality"] is not None:
         worst = int(cycles["quality"].argmin()) + 1

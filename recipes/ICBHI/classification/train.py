@@ -45,9 +45,10 @@ from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
-from qlung_plugin.runs.predictions import predictions_table
+from qlung_plugin.runs.predictions import DECIMALS, predictions_table
 from qlung_plugin.runs.results import write_run_results
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
+from qlung_plugin.scores.operating_point import choose_operating_point
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
 from qlung_plugin.training.parts import adapt_parts, check_parts, naming_slots
 from qlung_plugin.training.selection import CHECKPOINTS, selection_key
@@ -445,7 +446,7 @@ if __name__ == "__main__":
 
     # Evaluation of the checkpoints: on the validation set, which is for comparing
     # settings, and on the test set
-    partitions = {}
+    partitions, points = {}, {}
     if "valid" in datasets:
         partitions["valid"] = (
             brain.valid_loader,
@@ -471,6 +472,10 @@ if __name__ == "__main__":
                 hparams["score"], datasets[partition].data, **quality
             )
             epochs[name] = brain.evaluated_epoch
+            if partition == "valid":
+                points[name] = choose_operating_point(
+                    tables[name].round(DECIMALS), hparams["labels"]
+                )
             if partition == "test" and if_main_process():
                 trained_model.write(
                     output.run.model(name),
@@ -478,6 +483,7 @@ if __name__ == "__main__":
                     epoch=brain.evaluated_epoch,
                     validated="valid" in datasets,
                     data=data_summary,
+                    operating_point=points.get(name),
                 )
         if if_main_process():
             write_run_results(
@@ -489,4 +495,5 @@ if __name__ == "__main__":
                 partition=description,
                 validated="valid" in datasets,
                 history=history,
+                points=points,
             )

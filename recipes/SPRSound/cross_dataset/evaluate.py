@@ -222,7 +222,7 @@ if __name__ == "__main__":
     }
 
     # Evaluation of each checkpoint
-    tables, epochs, validated = {}, {}, False
+    tables, epochs, points, validated = {}, {}, {}, False
     for name in checkpoints:
         run = open_model(hparams["run_folder"], name, hparams["trust"])
         dataset, manifest, quality = dataio_prep(hparams, run)
@@ -247,6 +247,7 @@ if __name__ == "__main__":
             score = score.averaged(wholes)
         tables[name] = predictions_table(score, manifest, **quality)
         epochs[name] = run["epoch"]
+        points[name] = run["operating_point"]
         validated = run["validated"]
     published = hparams["published"]
     if published not in PUBLISHED or labels != list(LABELS):
@@ -261,4 +262,5 @@ if __name__ == "__main__":
             partition=hparams["tested_on"],
             validated=validated,
             published=published,
+            points=points,
         )

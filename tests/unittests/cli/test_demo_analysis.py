@@ -65,6 +65,7 @@ def classification(cycles, **summary):
             "confidence": None,
             "abnormal_fraction": None if cycles.empty else abnormal,
             "worst_quality": None if pd.isna(worst) else worst,
+            "operating_point": None,
             **summary,
         },
     )
@@ -125,7 +126,7 @@ def test_the_rule_is_stated_and_the_worst_cycle_named():
     )
     text = describe(classification(cycles, channels=2))
     assert text.startswith("### 1 of 3 cycles (33 %) not normal\n")
-    assert "counts as not normal if the most probable class is another" in text
+    assert "counts as not normal if its class is another than" in text
     assert "Worst quality: **0.20**, of cycle 3 " in text
     assert "20.0 s at 44,100 Hz, 2 channels, averaged" in text
     sure = classification(cycles, cycle_source="segmentation", confidence=0.625)

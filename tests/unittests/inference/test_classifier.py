@@ -114,6 +114,22 @@ def test_folded_norms_change_no_probability():
     torch.testing.assert_close(folded, expected, atol=1e-5, rtol=0)
 
 
+def test_operating_point_moves_the_prediction_alone(model, recording):
+    times = [(i / 4, i / 4 + 1.5) for i in range(8)]
+    cycles, _ = model.classify_file(recording, times)
+    label = "normal" if (cycles["prediction"] != "normal").any() else "both"
+    point = {**dict.fromkeys(LABELS, 0.0), label: 50.0}
+    moved = RespiratorySoundClassifier(
+        dict(model.mods), {"labels": LABELS, "operating_point": point}
+    )
+    at_point, summary = moved.classify_file(recording, times)
+    assert set(at_point["prediction"]) == {label}
+    assert summary["operating_point"] == point
+    assert summary["abnormal_fraction"] == (label != "normal")
+    shares = [f"p_{name}" for name in LABELS]
+    np.testing.assert_allclose(at_point[shares], cycles[shares], atol=1e-5)
+
+
 # --- recordings -------------------------------------------------------------
 
 
@@ -145,6 +161,7 @@ def test_recording_is_its_cycles(model, recording):
         "unusable_count": 0,
         "abnormal_fraction": abnormal,
         "worst_quality": cycles["quality"].min(),
+        "operating_point": None,
     }
 
 

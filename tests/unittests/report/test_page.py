@@ -102,7 +102,7 @@ def test_confusion_and_groups_are_those_of_metrics_json(page, results):
             assert row[3:] == [
                 two(values[row[0]][score])
                 for values in strata
-                for score in ("sp", "se", "score")
+                for score in ("sp", "se", "score", "auroc")
             ]
 
 

@@ -8,16 +8,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from qlung_plugin.runs.comparison import compare_configurations, results_table
+from qlung_plugin.runs.comparison import (
+    compare_configurations,
+    comparison_rows,
+    results_table,
+)
 from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.intervals import (
     bootstrap_differences,
     bootstrap_interval,
     patient_confusions,
 )
+from qlung_plugin.scores.operating_point import (
+    choose_operating_point,
+    with_operating_point,
+)
 from tests.unittests.runs.conftest import evaluation
 
 SCORES = ("sp", "se", "score", "se_two_class", "score_two_class")
+TABLES = ["sp", "se", "score", "score_two_class"]  # shown there
 
 
 TRUTH = ["normal", "crackle", "wheeze", "both"] * 10
@@ -64,7 +73,9 @@ def test_results_table_counts_cycles_and_patients():
         list(row)
         == (
             "configuration seed fold database partition checkpoint epoch"
-            " sp se score se_two_class score_two_class cycles patients"
+            " sp se score se_two_class score_two_class auroc auroc_macro"
+            " average_precision_macro sp_at_operating_point"
+            " se_at_operating_point score_at_operating_point cycles patients"
         ).split()
     )
     assert row["sp"] == pytest.approx(50)
@@ -92,15 +103,17 @@ def test_means_deviations_and_intervals():
     }
     rows = compare([*runs["ce"], *runs["qlung"]], 500)
     for name, ones in runs.items():
-        values = pd.DataFrame([shares(one) for one in ones])
+        values = pd.DataFrame([shares(one) for one in ones])[TABLES]
         row = rows[name]
         assert row["seeds"] == row["pairs"] == 3
         assert row["mean"] == pytest.approx(dict(values.mean()))
         assert row["std"] == pytest.approx(dict(values.std(ddof=1)))
-        assert row["interval"] == bootstrap_interval(stack(ones), 500)
+        assert row["interval"] == bootstrap_interval(
+            stack(ones), 500, place="tables"
+        )
     assert np.isnan(list(rows["ce"]["difference"].values())).all()
     assert rows["qlung"]["difference"] == bootstrap_differences(
-        stack(runs["qlung"]), stack(runs["ce"]), 500
+        stack(runs["qlung"]), stack(runs["ce"]), 500, place="tables"
     )
 
 
@@ -111,7 +124,7 @@ def test_seeds_are_paired_by_name_not_by_place():
     row = rows["qlung"]
     assert row["pairs"] == 2 and row["seeds"] == 2
     assert row["difference"] == bootstrap_differences(
-        stack(ours), stack([base[2], base[0]]), 300
+        stack(ours), stack([base[2], base[0]]), 300, place="tables"
     )
     # The mean of the other is over all three, so this is not their difference.
     apart = row["mean"]["score"] - rows["ce"]["mean"]["score"]
@@ -168,3 +181,54 @@ def test_undefined_scores_stay_undefined(caplog):
         assert np.isnan(figures).all()
     assert row["difference"]["sp"][0] == -100
     assert "50 of 50 resamples" in caplog.text
+
+
+# The operating point
+
+
+def shifted(configuration, seed, offset):
+    """The same model but for how readily it calls a cycle normal."""
+    rng = np.random.default_rng(int(seed))
+    truth = np.array([LABELS.index(label) for label in 6 * TRUTH])
+    logits = rng.normal(size=(len(truth), 4)) + 2 * np.eye(4)[truth]
+    logits[:, 0] += offset
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    called = np.array(LABELS)[shares.argmax(1)].tolist()
+    one = evaluation(configuration, seed, 6 * TRUTH, called)
+    table = one.predictions.assign(
+        **{f"p_{label}": share for label, share in zip(LABELS, shares.T)}
+    )
+    point = choose_operating_point(table, LABELS)
+    one.predictions = with_operating_point(table, point, LABELS)
+    return one
+
+
+def test_a_shift_of_the_operating_point_is_seen_to_be_one():
+    runs = [
+        shifted(name, seed, offset)
+        for name, offset in (("ce", 3), ("margin", 0.5))
+        for seed in ("1", "2")
+    ]
+    rows = {
+        (row["configuration"], row["decision"]): row
+        for row in comparison_rows(runs)
+    }
+    plain = rows["margin", ""]["difference"]
+    at_point = rows["margin", ", at the operating point"]["difference"]
+    assert plain["score"][1] > 5  # looks like a gain
+    assert at_point["score"] == (0, 0, 0)
+    assert "auroc" not in at_point and abs(plain["auroc"][0]) < 2
+    assert rows["margin", ", at the operating point"]["differences"][-1] == ""
+    table = results_table(runs)
+    assert table["score_at_operating_point"][0] == pytest.approx(
+        table["score_at_operating_point"][2]
+    )
+    runs[0].predictions = runs[0].predictions.iloc[:, :-1]
+    decisions = [
+        (row["configuration"], row["decision"]) for row in comparison_rows(runs)
+    ]
+    assert decisions == [
+        ("ce", ""),
+        ("margin", ""),
+        ("margin", ", at the operating point"),
+    ]

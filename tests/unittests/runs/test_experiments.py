@@ -362,7 +362,7 @@ def test_report_holds_means_differences_and_seeds(report):
     ]
     assert rows[0][3:6] == ["75.00 ± 35.36", "50.00 ± 70.71", "62.50 ± 17.68"]
     assert rows[1][5] == "87.50 ± 17.68"
-    assert re.fullmatch("[0-9.]+ to 100.00", rows[1][7])
+    assert re.fullmatch("[0-9.]+ to 100.00", rows[1][8])
     [header, first, *_] = table_after(report, "### Difference to ce")
     assert first[:3] == ["selected", "qlung", "2"]
     assert first[5].startswith("+25.00 (")

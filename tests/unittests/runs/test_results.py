@@ -6,17 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from qlung_plugin.runs.evaluations import read_evaluations
+from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import (
     age_group,
     evaluate_predictions,
     format_report,
+    write_run_results,
 )
 from qlung_plugin.scores.icbhi_score import LABELS
-from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.scores.intervals import bootstrap_interval, patient_outcomes
+from qlung_plugin.scores.operating_point import choose_operating_point
 from qlung_plugin.utils.files import write_json
 from tests.unittests.runs.conftest import corpus
 
+STRATA = ("sp", "se", "score", "auroc")
 AGE_GROUPS = ["under 3", "18 to 64", "65 and over"]
 DATA = {"data": "ICBHI 2017", "partition": "test", "selection": "last epoch"}
 
@@ -28,9 +33,10 @@ def test_evaluation_equals_its_parts(table):
     assert metrics["sp"] == pytest.approx(100 * right[normal].mean())
     assert metrics["se"] == pytest.approx(100 * right[~normal].mean())
     assert metrics["patients"] == table["patient"].nunique()
-    confusions = patient_confusions(table, LABELS)
-    assert metrics["confusion"] == confusions.sum(0).tolist()
-    expected = bootstrap_interval(confusions, 300)
+    outcomes = patient_outcomes([table], LABELS)
+    assert metrics["confusion"] == outcomes.confusions[0].sum(0).tolist()
+    expected = bootstrap_interval(outcomes, 300)
+    assert {"auroc", "auroc_macro", "average_precision_macro"} < set(expected)
     for name, ends in expected.items():
         assert metrics["interval"][name] == list(ends)
         assert ends[0] < metrics[name] < ends[1]
@@ -82,13 +88,92 @@ def test_report_names_what_it_is_of(table):
     assert f"sensitivity {metrics['se']:.2f} {low:.2f} {high:.2f}" in fields
     for name, counts in zip(LABELS, metrics["confusion"]):
         assert f"{name} {' '.join(map(str, counts))}" in fields
-        recall = metrics["recall"][name]
-        assert f"{name} {metrics['counts'][name]} {recall:.2f}" in fields
+        per_class = " ".join(
+            f"{metrics[key][name]:.2f}"
+            for key in ("recall", "class_auroc", "class_average_precision")
+        )
+        assert f"{name} {metrics['counts'][name]} {per_class}" in fields
+    assert "operating point: none: no validation set chose one" in fields
     for rows in metrics["strata"].values():
         for value, row in rows.items():
-            shares = " ".join(f"{row[k]:.2f}" for k in ("sp", "se", "score"))
+            shares = " ".join(f"{row[k]:.2f}" for k in STRATA)
             expected = f"{value} {row['cycles']} {row['patients']} {shares}"
             assert expected in fields
+
+
+def test_operating_point_is_judged_beside_the_most_probable_class(tmp_path):
+    def table(seed):
+        stats, manifest, quality = corpus(seed=seed)
+        return predictions_table(stats, manifest, quality=quality)
+
+    point = choose_operating_point(table(1), LABELS)
+    assert point["normal"]
+    data = {"database": "ICBHI 2017", "protocol": "p", "subset": None}
+    about = {
+        "epochs": {"selected": 2, "last": 3},
+        "data": data,
+        "labels": LABELS,
+        "partition": "test",
+        "points": {"selected": point},
+    }
+    tables = {"selected": table(2), "last": table(2)}
+    write_run_results(tmp_path, tables, **about)
+    folder = RunFolder(tmp_path)
+    one, last = read_evaluations(folder, "ce", "1")
+    assert last.at_operating_point() is None
+    assert last.figures["operating_point"] is None
+    written = folder.read_metrics()["selected"]["operating_point"]
+    assert written["offsets"] == point
+    # By hand: the logarithms, moved.
+    shares = one.predictions[[f"p_{label}" for label in LABELS]].to_numpy()
+    with np.errstate(divide="ignore"):
+        logs = np.log(shares) + list(point.values())
+    called = np.array(LABELS)[logs.argmax(1)]
+    normal = (one.predictions["label"] == "normal").to_numpy()
+    right = called == one.predictions["label"]
+    assert written["sp"] == pytest.approx(100 * right[normal].mean())
+    assert written["se"] == pytest.approx(100 * right[~normal].mean())
+    assert one.figures["operating_point"]["score"] == written["score"]
+    moved = one.at_operating_point().predictions["prediction"]
+    assert moved.tolist() == called.tolist()
+    assert (one.predictions["prediction"] != called).any()
+    report = folder.report.read_text()
+    assert f"normal {point['normal']:+.2f} on the logarithm" in report
+    assert "selected, at the operating point" in report
+    assert "last, at the operating point" not in report
+    assert "none: no validation set chose one" in report
+    metrics = json.loads(folder.metrics.read_text())
+    for change, message in (
+        ({"score": 1}, "operating_point: score is 1"),
+        ({"offsets": {"normal": 0.1}}, "is of normal, not of normal, crackle"),
+        ({"offsets": {**point, "normal": None}}, "offsets.normal is None"),
+        ({"offsets": {**point, "normal": 999}}, "operating_point: sp is"),
+    ):
+        altered = {**metrics["selected"]}
+        altered["operating_point"] = {**written, **change}
+        write_json({**metrics, "selected": altered}, folder.metrics)
+        with pytest.raises(ValueError, match=message):
+            read_evaluations(folder, "ce", "1")
+
+
+def test_results_of_an_older_version_are_read(tmp_path, table):
+    data = {"database": "ICBHI 2017", "protocol": "p", "subset": None}
+    about = [{"last": 3}, data, LABELS, "test"]
+    write_run_results(tmp_path, {"last": table}, *about)
+    folder = RunFolder(tmp_path)
+    metrics = json.loads(folder.metrics.read_text())
+    for key in (
+        "operating_point auroc auroc_macro average_precision_macro"
+        " class_auroc class_average_precision"
+    ).split():
+        del metrics["last"][key]
+    write_json(metrics, folder.metrics)
+    [one] = read_evaluations(folder, "ce", "1")
+    assert one.figures["auroc"] > 50
+    del metrics["last"]["score"]
+    write_json(metrics, folder.metrics)
+    with pytest.raises(ValueError, match="lacks score"):
+        read_evaluations(folder, "ce", "1")
 
 
 @pytest.mark.parametrize("kind", ["all", "one patient", "no abnormal"])

@@ -15,6 +15,7 @@ from hypothesis import (
     strategies as st,
 )
 from scipy import stats
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.intervals import (
@@ -22,6 +23,7 @@ from qlung_plugin.scores.intervals import (
     bootstrap_interval,
     bootstrap_scores,
     patient_confusions,
+    patient_outcomes,
 )
 from qlung_plugin.scores.metrics import metrics_of
 
@@ -248,6 +250,79 @@ def test_runs_on_different_cycles_are_refused():
     confusions[1, 3, 0, 0] += 1
     with pytest.raises(ValueError, match="runs were judged on different"):
         bootstrap_interval(confusions)
+
+
+# Metrics of the probabilities
+
+
+def judged(seed, runs=2, patients=6, cycles=90):
+    """Runs' predictions of the same cycles, with many ties."""
+    facts = np.random.default_rng(0)
+    truth = facts.integers(0, 4, cycles)
+    patient = facts.integers(0, patients, cycles).astype(str)
+    rng, tables = np.random.default_rng(seed), []
+    for _ in range(runs):
+        logits = rng.normal(size=(cycles, 4)) + np.eye(4)[truth]
+        shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        table = pd.DataFrame(
+            shares.round(1), columns=[f"p_{k}" for k in LABELS]
+        )
+        table["patient"], table["label"] = patient, np.array(LABELS)[truth]
+        table["prediction"] = np.array(LABELS)[shares.argmax(1)]
+        tables.append(table)
+    return tables
+
+
+def sklearn_figures(table):
+    """Of cycles as often as they are in the table."""
+    label = table["label"]
+    classes = [(label == k, table[f"p_{k}"]) for k in LABELS]
+    lacks = any(not own.any() or own.all() for own, _ in classes)
+    return {
+        "auroc": 100 * roc_auc_score(label != "normal", -table["p_normal"]),
+        "auroc_macro": np.nan
+        if lacks
+        else 100 * np.mean([roc_auc_score(*one) for one in classes]),
+        "average_precision_macro": np.nan
+        if lacks
+        else 100 * np.mean([average_precision_score(*one) for one in classes]),
+    }
+
+
+def test_resampled_areas_and_precisions_equal_those_of_the_drawn_rows():
+    tables = judged(1)
+    rng = np.random.default_rng(3)
+    patients = rng.multinomial(6, np.full(6, 1 / 6), 30)
+    shares = rng.multinomial(2, [0.5, 0.5], 30) / 2
+    scores = bootstrap_scores(patient_outcomes(tables), 30, seed=3)
+    for resample in range(30):
+        rows = np.concatenate(
+            [
+                np.flatnonzero(tables[0]["patient"] == str(patient))
+                for patient, times in enumerate(patients[resample])
+                for _ in range(times)
+            ]
+        )
+        each = [sklearn_figures(table.iloc[rows]) for table in tables]
+        for name in each[0]:
+            expected = shares[resample] @ [one[name] for one in each]
+            assert scores[name][resample] == pytest.approx(
+                expected, rel=1e-5, nan_ok=True
+            ), name
+
+
+def test_difference_of_areas_is_paired():
+    ours, theirs = judged(1), judged(2)
+    found = bootstrap_differences(
+        *map(patient_outcomes, (ours, theirs)), 500, place="tables"
+    )
+    expected = np.mean([sklearn_figures(t)["auroc"] for t in ours]) - np.mean(
+        [sklearn_figures(t)["auroc"] for t in theirs]
+    )
+    difference, low, high = found["auroc"]
+    assert difference == pytest.approx(expected) and low < difference < high
+    same = bootstrap_differences(*[patient_outcomes(ours)] * 2, 100)
+    assert same["average_precision_macro"] == (0, 0, 0)
 
 
 # Differences

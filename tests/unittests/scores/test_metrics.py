@@ -8,13 +8,17 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from qlung_plugin.runs.comparison import results_table
 from qlung_plugin.runs.evaluations import read_evaluations
 from qlung_plugin.runs.experiment_report import format_experiments
 from qlung_plugin.runs.folder import RunFolder
+from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.scores.metrics import (
+    CLASS_METRICS,
     METRICS,
+    OF_DECISIONS,
     PLACES,
     Metric,
     always_normal,
@@ -75,7 +79,7 @@ def test_a_row_is_all_that_a_metric_takes(row, tmp_path):
     assert table["balanced"][0] == pytest.approx(results["balanced"])
     text = format_experiments(evaluations)
     assert "- Balanced: mean recall of the classes." in text
-    assert "| Two-class Score | Balanced |" in text
+    assert "| Two-class Score | AUROC | Balanced |" in text
     page, *_ = render(runs[0])
     cells = [
         cell
@@ -95,7 +99,7 @@ def test_places_show_what_the_next_ones_do():
         assert fewer < more
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", sorted(OF_DECISIONS & set(METRICS)))
 def test_metrics_are_percentages_of_any_counts(metric):
     rng = np.random.default_rng(0)
     confusions = rng.integers(0, 20, (50, 4, 4))
@@ -107,7 +111,50 @@ def test_metrics_are_percentages_of_any_counts(metric):
     assert metrics_of(np.eye(4))[metric] == 100
 
 
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("lacking", [None, 0, 1])
+def test_metrics_of_probabilities_are_those_of_scikit_learn(classes, lacking):
+    rng = np.random.default_rng(classes)
+    labels = [f"class {k}" for k in range(classes)]
+    shares = rng.dirichlet(np.ones(classes), 200).round(1)  # many ties
+    truth = rng.integers(0, classes, 200)
+    shares, truth = shares[truth != lacking], truth[truth != lacking]
+    names = np.array(labels)[truth]
+    found = prediction_metrics(names, names, labels, shares)
+    areas, precisions = [], []
+    for k, label in enumerate(labels):
+        expected = [np.nan, np.nan]
+        if k != lacking and len(set(truth)) > 1:
+            expected[0] = 100 * roc_auc_score(truth == k, shares[:, k])
+            areas.append(expected[0])
+        if k != lacking:
+            share = average_precision_score(truth == k, shares[:, k])
+            expected[1] = 100 * share
+            precisions.append(expected[1])
+        per_class = [
+            found[key][label]
+            for key in ("class_auroc", "class_average_precision")
+        ]
+        assert per_class == pytest.approx(expected, rel=1e-6, nan_ok=True)
+    abnormal = np.nan
+    if lacking != 0 and len(set(truth)) > 1:
+        abnormal = 100 * roc_auc_score(truth > 0, -shares[:, 0])
+    assert found["auroc"] == pytest.approx(abnormal, nan_ok=True)
+    macro = np.mean(areas) if areas else np.nan
+    assert found["auroc_macro"] == pytest.approx(macro, nan_ok=True)
+    assert found["average_precision_macro"] == pytest.approx(
+        np.mean(precisions), rel=1e-6
+    )
+
+
+def test_without_probabilities_there_are_metrics_of_decisions_alone():
+    found = prediction_metrics(["normal", "both"], ["normal", "both"])
+    assert set(found) - {"counts", "confusion"} == OF_DECISIONS
+    assert OF_DECISIONS < {*METRICS, *CLASS_METRICS}
+
+
 def test_the_floor_is_that_of_one_answer():
     floor = always_normal()
     assert floor["se_two_class"] == 0 and floor["score_two_class"] == 50
+    assert floor["auroc"] == 50
     assert floor["macro_f1"] == pytest.approx(100 / 3)  # F1 of 2/3 and of 0
