@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import json
 import shutil
 
 import pytest
@@ -71,3 +72,28 @@ def test_folder_that_is_no_model(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         (tmp_path / "a").touch()
         open_model(tmp_path / "a")
+
+
+def test_operating_point_comes_with_the_model_and_is_checked(exported):
+    path = exported / "model.json"
+    description = json.loads(path.read_text())
+    assert open_model(exported)["operating_point"] is None  # as of before
+    labels = description["labels"]
+    point = {label: 0.5 - k for k, label in enumerate(labels)}
+    for value, message in (
+        (point, None),
+        # By label, in whatever order they are.
+        (dict(reversed(point.items())), None),
+        ({labels[0]: 0.5}, "operating_point is of .*, not of its labels"),
+        ({**point, labels[0]: "0.5"}, "operating_point.* is '0.5', not a num"),
+        ([0.5], r"operating_point is \[0.5\], not an object"),
+    ):
+        description["provenance"]["operating_point"] = value
+        path.write_text(json.dumps(description))
+        if message is None:
+            assert list(
+                open_model(exported)["operating_point"].items()
+            ) == list(point.items())
+            continue
+        with pytest.raises(ValueError, match=message):
+            open_model(exported)
