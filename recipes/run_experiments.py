@@ -24,7 +24,7 @@ from pathlib import Path
 from qlung_plugin.runs.debris import sweep
 from qlung_plugin.runs.evaluations import Damage
 from qlung_plugin.runs.experiment_report import write_experiments
-from qlung_plugin.runs.experiments import FOLDS, collect_evaluations
+from qlung_plugin.runs.experiments import DEVICES, FOLDS, collect_evaluations
 from qlung_plugin.runs.jobs import Step, execute, plan_slots
 from qlung_plugin.runs.scripts import (
     INTERRUPTED,
@@ -45,6 +45,9 @@ FOLD_OPTIONS = {
     "training": lambda fold: [
         *("--valid_fraction", str(1 / len(FOLDS)), "--valid_fold", fold),
         *("--test_each_epoch", "False"),
+    ],
+    "devices": lambda device: [
+        *("--valid_device", device, "--test_each_epoch", "False"),
     ],
 }
 
@@ -72,7 +75,8 @@ def parse_arguments(arguments):
     add(
         "--folds",
         choices=list(FOLD_OPTIONS),
-        help="cross-validate: over all patients, or those of the training side",
+        help="cross-validate: over all patients, or those of the training side,"
+        f" or leave one of its devices out ({', '.join(DEVICES)})",
     )
     add(
         "--collect",
@@ -101,8 +105,10 @@ def parse_arguments(arguments):
             parser.error(f"these are to be different: {values}")
     if options.jobs is not None and options.jobs < 1:
         parser.error("--jobs must be 1 or more")
-    if options.folds == "training" and options.sprsound:
-        parser.error("--folds training looks at no test set: omit --sprsound")
+    if options.folds in ("training", "devices") and options.sprsound:
+        parser.error(
+            f"--folds {options.folds} looks at no test set: omit --sprsound"
+        )
     own = {"--seed", "--data_folder", "--output_folder"}
     if options.folds:
         own |= {arg for arg in FOLD_OPTIONS[options.folds]("0") if "--" in arg}
@@ -114,10 +120,12 @@ def parse_arguments(arguments):
 
 def plan_runs(options, others):
     """All runs: lists of steps by name, those of one seed together."""
-    runs = {}
+    runs, folds = {}, (None,)
+    if options.folds:
+        folds = DEVICES if options.folds == "devices" else FOLDS
     for seed in map(str, options.seeds):
         for hparams in options.hparams:
-            for fold in map(str, FOLDS) if options.folds else (None,):
+            for fold in folds:
                 name = f"{Path(hparams).stem}/{seed}"
                 if fold is not None:
                     name += f"/fold_{fold}"
@@ -131,14 +139,14 @@ def plan_run(options, others, hparams, seed, fold):
     fold_options = []
     if fold is not None:
         folder /= f"fold_{fold}"
-        fold_options = FOLD_OPTIONS[options.folds](fold)
+        fold_options = FOLD_OPTIONS[options.folds](str(fold))
     settings = ["--seed", seed, *fold_options, *others]
     cache = options.cache_folder or f"{options.output}/cache"
 
     about = {
         "configuration": Path(hparams).stem,
         "seed": seed,
-        "fold": None if fold is None else int(fold),
+        "fold": fold,
     }
 
     def step(script, hparams, data_folder, output, settings):

@@ -48,6 +48,7 @@ ICBHI_OPTIONS = (
     "test_fold",
     "annotation_folder",
     "fold_file",
+    "valid_device",
 )
 SPRSOUND_OPTIONS = ("strict",)
 

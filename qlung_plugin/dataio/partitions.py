@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qlung_plugin.dataio.fields import some
 from qlung_plugin.dataio.labels import LABELS, TWO_CLASSES
 from qlung_plugin.dataio.manifests import Cycle, Entries
 
@@ -82,6 +83,59 @@ def hold_out_patients(
     for cycle in cycles:
         held = cycle["patient"] in held_out
         partitions["valid" if held else cycle["side"]].append(cycle)
+    return partitions, validation
+
+
+def hold_out_device(
+    cycles: Sequence[Cycle], device: str
+) -> tuple[dict[str, list[Cycle]], str]:
+    """Sets what a device recorded of the training side aside for validation.
+
+    The patients that it recorded there leave training altogether, with what
+    other devices recorded of them, which neither trains nor validates. Nor do
+    those of them who also occur on the test side: they are tested.
+
+    Returns what :func:`hold_out_patients` does.
+    """
+    unknown = {c["recording"] for c in cycles if not c.get("device")}
+    if unknown:
+        raise ValueError(
+            f"valid_device is {device}, but of {len(unknown)} recordings the"
+            f" device is unknown: {some(sorted(unknown))}"
+        )
+    trained = [cycle for cycle in cycles if cycle["side"] == "train"]
+    counts = Counter(cycle["device"] for cycle in trained)
+    if device not in counts:
+        known = ", ".join(f"{d} ({n} cycles)" for d, n in counts.most_common())
+        raise ValueError(
+            f"valid_device is {device}, which recorded nothing of the training"
+            f" side: there are {known or 'no devices'}"
+        )
+    heard = {c["patient"] for c in trained if c["device"] == device}
+    eligible = heard - patients_of(cycles, "test")
+    partitions: dict[str, list[Cycle]] = {"train": [], "valid": [], "test": []}
+    left_out = []
+    for cycle in cycles:
+        if cycle["side"] == "test" or cycle["patient"] not in heard:
+            partitions[cycle["side"]].append(cycle)
+        elif cycle["device"] == device and cycle["patient"] in eligible:
+            partitions["valid"].append(cycle)
+        else:
+            left_out.append(cycle)
+    labels = Counter(cycle["label"] for cycle in partitions["valid"])
+    normal = labels[LABELS[0]]
+    if not 0 < normal < labels.total():
+        raise ValueError(
+            f"valid_device {device} cannot validate: of its"
+            f" {labels.total()} cycles (of patients who are not tested) {normal}"
+            " are normal, and there must be normal and abnormal ones"
+        )
+    validation = (
+        f"validation on the {labels.total()} cycles of device {device}, whose"
+        f" {len(eligible)} patients are not trained on;"
+        f" {len(left_out)} further cycles left out, of its patients by other"
+        " devices or of those who are tested, too"
+    )
     return partitions, validation
 
 

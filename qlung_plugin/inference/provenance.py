@@ -30,6 +30,7 @@ SETTINGS = (
     "valid_fraction",
     "valid_fold",
     "split_seed",
+    "valid_device",
     "frozen_blocks",
     "pretrained_weights",
     "loss",

@@ -16,6 +16,8 @@ import pandas as pd
 from qlung_plugin.report.trainings import read_training
 from qlung_plugin.runs.evaluations import Damage, Evaluation, read_evaluations
 from qlung_plugin.runs.experiments import (
+    BY_DEVICE,
+    DEVICES,
     FOLDS,
     collect_evaluations,
     in_order,
@@ -140,7 +142,7 @@ def _collect(
     return evaluations, notes
 
 
-def _name_fold(seed: str, fold: int) -> str:
+def _name_fold(seed: str, fold: int | str) -> str:
     """What tells a fold from the other folds and seeds."""
     return f"{seed}/fold_{fold}"
 
@@ -154,7 +156,8 @@ def _unpooled(
     folders = dict.fromkeys(
         e.folder for e in evaluations if _same_run(e, first)
     )
-    seed = _name_fold(first.seed, FOLDS[0])
+    fold = DEVICES[0] if first.fold == BY_DEVICE else FOLDS[0]
+    seed = _name_fold(first.seed, fold)
     unpooled: list[Evaluation] = []
     for folder in map(RunFolder, folders):
         unpooled += read_evaluations(folder, first.configuration, seed)

@@ -5,7 +5,7 @@ Authors
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -16,9 +16,14 @@ from qlung_plugin.runs.evaluations import Damage, Evaluation, read_evaluations
 from qlung_plugin.runs.folder import METRICS, VALIDATION, find_run_folders
 from qlung_plugin.training.selection import CHECKPOINTS
 
-# Configuration, seed, which folder of the run, and whether it is of a fold.
-RunKey: TypeAlias = tuple[str, str, str, bool]
+# Configuration, seed, which folder of the run, and of which folds it is one.
+RunKey: TypeAlias = tuple[str, str, str, str]
 FOLDS = range(5)
+# Of ICBHI's training side, each held out once. Litt3200, with two patients
+# there, is never a fold of its own.
+DEVICES = ("AKGC417L", "LittC2SE", "Meditron")
+FOLDS_OF: dict[str, Sequence[int | str]] = {"folds": FOLDS, "devices": DEVICES}
+BY_DEVICE = f"{len(DEVICES)} devices pooled"  # of an evaluation
 OPTIMISTIC = "here the scored ones, so that it is optimistic"
 
 
@@ -28,7 +33,8 @@ def collect_evaluations(
     """Reads every evaluation in a folder, and notes on what is missing.
 
     Folds are pooled: of folds of all patients (``split: patient_folds``) what the
-    test sides got, of others what the validation patients got, out of fold.
+    test sides got, of others (of patients or devices of the training side) what
+    the validation patients got, out of fold.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -37,21 +43,21 @@ def collect_evaluations(
     evaluations: list[Evaluation] = []
     runs = _read_runs(folder, notes)
     for key in sorted(runs, key=lambda key: tuple(map(natural, key))):
-        configuration, seed, part, is_fold = key
+        configuration, seed, part, kind = key
         folds = runs[key]
-        if not is_fold:
+        if not kind:
             evaluations += folds[None]
-        elif set(folds) == set(FOLDS):
+        elif set(folds) == set(FOLDS_OF[kind]):
             try:
-                evaluations += _pool(part, [folds[fold] for fold in FOLDS])
+                evaluations += _pool(part, kind, folds)
             except ValueError as error:
                 notes.append(
                     Damage(f"{configuration}, seed {seed} is left out: {error}")
                 )
         else:
-            finished = sorted(fold for fold in folds if fold is not None)
+            finished = [fold for fold in FOLDS_OF[kind] if fold in folds]
             notes.append(
-                f"{configuration}, seed {seed}: of {len(FOLDS)} folds only"
+                f"{configuration}, seed {seed}: of {len(FOLDS_OF[kind])} {kind} only"
                 f" {', '.join(map(str, finished))} finished, so that the"
                 " seed is left out"
             )
@@ -87,9 +93,9 @@ def natural(text: object) -> list[tuple[bool, int, str]]:
 
 def _read_runs(
     folder: Path, notes: list[str]
-) -> dict[RunKey, dict[int | None, list[Evaluation]]]:
+) -> dict[RunKey, dict[int | str | None, list[Evaluation]]]:
     """Evaluations by configuration, seed, part and fold; None is no fold."""
-    runs: dict[RunKey, dict[int | None, list[Evaluation]]] = {}
+    runs: dict[RunKey, dict[int | str | None, list[Evaluation]]] = {}
     for run, places in find_run_folders(folder):
         name = run.path.relative_to(folder)
         if not run.has_results:
@@ -97,6 +103,7 @@ def _read_runs(
             continue
         try:
             configuration, seed, fold = run.identify(folder)
+            kind = _kind_of_fold(fold)
             split = run.read_metrics()["data"].get("split")
         except (OSError, ValueError) as error:
             notes.append(Damage(f"{run.path} is left out: {error}"))
@@ -116,7 +123,7 @@ def _read_runs(
                     f"{name / part} has no {METRICS}: unfinished or broken"
                 )
                 continue
-            key = (configuration, seed, part, fold is not None)
+            key = (configuration, seed, part, kind)
             folds = runs.setdefault(key, {})
             if fold in folds:
                 raise ValueError(
@@ -129,6 +136,16 @@ def _read_runs(
             except (OSError, ValueError) as error:
                 notes.append(Damage(f"{place.path} is left out: {error}"))
     return {key: folds for key, folds in runs.items() if folds}
+
+
+def _kind_of_fold(fold: int | str | None) -> str:
+    """Of which :data:`FOLDS_OF` a fold is one; "" if it is none."""
+    if fold is None:
+        return ""
+    for kind, folds in FOLDS_OF.items():
+        if fold in folds:
+            return kind
+    raise ValueError(f"fold {fold} is none of {[*FOLDS, *DEVICES]}")
 
 
 def merge(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
@@ -145,11 +162,18 @@ def merge(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
     return list(merged.values())
 
 
-def _pool(part: str, folds: list[list[Evaluation]]) -> list[Evaluation]:
+def _pool(
+    part: str, kind: str, folds: dict[int | str | None, list[Evaluation]]
+) -> list[Evaluation]:
     """The evaluations of all folds as one, per checkpoint."""
     pooled = []
     for name in CHECKPOINTS:
-        alike = [e for fold in folds for e in fold if e.checkpoint == name]
+        alike = [
+            evaluation
+            for fold in FOLDS_OF[kind]
+            for evaluation in folds[fold]
+            if evaluation.checkpoint == name
+        ]
         if len(alike) < len(folds):
             continue
         first = alike[0]
@@ -168,13 +192,15 @@ def _pool(part: str, folds: list[list[Evaluation]]) -> list[Evaluation]:
             partition = "all patients, each tested out of fold"
         elif part == VALIDATION:
             partition = "patients of the training side, each out of fold"
+            if kind == "devices":
+                partition = "devices of the training side, each held out"
             if name == "selected":
                 selection += f" - {OPTIMISTIC}"
-        count = len(FOLDS)
+        count = len(folds)
         pooled.append(
             replace(
                 first,
-                fold=f"{count} pooled",
+                fold=BY_DEVICE if kind == "devices" else f"{count} pooled",
                 selection=selection,
                 epoch="/".join(e.epoch for e in alike),
                 partition=f"{partition} ({count} folds pooled)",

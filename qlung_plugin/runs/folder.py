@@ -25,7 +25,7 @@ MODEL_JSON = "model.json"
 WEIGHTS = "model.safetensors"
 VALIDATION = "validation"
 HISTORY = "history.ckpt"  # of a checkpoint
-FOLD = re.compile("fold_([0-9]+)")
+FOLD = re.compile("fold_(.+)")  # its number, or the device held out
 
 
 class RunFolder:
@@ -105,10 +105,12 @@ class RunFolder:
         return RunFolder(self.path.parent) if self.is_validation else self
 
     @property
-    def fold(self) -> int | None:
+    def fold(self) -> int | str | None:
         """Which fold it is, by its name; None if it is none."""
         match = FOLD.fullmatch(self.path.name)
-        return int(match[1]) if match else None
+        if match is None:
+            return None
+        return int(match[1]) if match[1].isdecimal() else match[1]
 
     def parts(self) -> list["RunFolder"]:
         """Itself and the folders in it, those of them that have results."""
@@ -124,7 +126,7 @@ class RunFolder:
             (checkpoint / METAFNAME).exists() for checkpoint in self.checkpoints
         )
 
-    def identify(self, folder: Path) -> tuple[str, str, int | None]:
+    def identify(self, folder: Path) -> tuple[str, str, int | str | None]:
         """Its configuration, its seed, and which fold it is, if it is one.
 
         The folder is what was asked for: the run's, or one above it.

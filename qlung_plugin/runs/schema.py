@@ -141,7 +141,12 @@ EXPERIMENT = {
         "a name or a whole number",
         lambda value: NAME.holds(value) or whole(0, 10**9).holds(value),
     ),
-    "fold": Nullable(whole(0, 4)),
+    "fold": Nullable(
+        Kind(
+            "the number of a fold or a device",
+            lambda value: NAME.holds(value) or whole(0, 4).holds(value),
+        )
+    ),
 }
 # What the results of a script depend on; experiment.json tells it beforehand.
 MADE_BY = {"script": TEXT, "options": {}, "run_options": {}}

@@ -19,6 +19,7 @@ from qlung_plugin.dataio.manifests import (
 from qlung_plugin.dataio.partitions import (
     check_published,
     count_cycles,
+    hold_out_device,
     hold_out_patients,
     name_data,
     patients_of,
@@ -49,6 +50,7 @@ def prepare_icbhi(
     strict=False,
     skip_prep=False,
     annotation_folder=None,
+    valid_device=None,
 ):
     """Writes `train.json`, `valid.json`, `test.json` and `icbhi.json`.
 
@@ -80,6 +82,9 @@ def prepare_icbhi(
         Whether to keep the manifests of an earlier call.
     annotation_folder : str, optional
         Where the annotations are, if not in data_folder.
+    valid_device : str, optional
+        The device whose cycles of the training side validate instead of a
+        fraction of its patients. None of its patients is trained on.
 
     Returns
     -------
@@ -120,9 +125,12 @@ def prepare_icbhi(
     for side in ("train", "test"):
         if not patients_of(cycles, side):
             warnings.append(f"no recording is on the {side} side of the split")
-    partitions, validation = hold_out_patients(
-        cycles, valid_fraction, valid_fold, split_seed
-    )
+    if valid_device is None:
+        partitions, validation = hold_out_patients(
+            cycles, valid_fraction, valid_fold, split_seed
+        )
+    else:
+        partitions, validation = hold_out_device(cycles, valid_device)
     if strict:
         _check_published(cycles, by_side=split == "official")
 

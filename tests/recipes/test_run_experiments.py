@@ -113,7 +113,7 @@ def write_yaml(path, behaviour="", lr=0.1):
     path.write_text(
         f"# {behaviour}\nseed: 1\nlr: {lr}\nnumber_of_epochs: 2\n"
         "split: official\ntest_fold: 0\n"
-        "valid_fraction: 0.2\nvalid_fold: 0\ntest_each_epoch: True\n"
+        "valid_fraction: 0.2\nvalid_fold: 0\nvalid_device: null\ntest_each_epoch: True\n"
         "data_folder: !PLACEHOLDER\noutput_folder: out\ncache_folder: cache\n"
     )
 
@@ -428,6 +428,18 @@ def test_every_fold_is_a_run(experiments, folds, expected):
         assert step.about == {"configuration": "b", "seed": "1", "fold": k}
 
 
+def test_every_device_is_held_out_in_a_run(experiments):
+    given = experiments.parse_arguments([*ONE, "--folds", "devices"])
+    runs = experiments.plan_runs(*given)
+    devices = ["AKGC417L", "LittC2SE", "Meditron"]
+    assert list(runs) == [f"b/1/fold_{device}" for device in devices]
+    for device, [step] in zip(devices, runs.values()):
+        options = dict(zip(step.command[2::2], step.command[3::2]))
+        assert options["--valid_device"] == device
+        assert options["--test_each_epoch"] == "False"
+        assert step.about["fold"] == device
+
+
 # The machine
 
 
@@ -488,6 +500,10 @@ def test_each_run_has_one_gpu(monkeypatch, visible, jobs_at_once, expected):
         ),
         (
             [*CALL, "--folds", "training", "--sprsound", "SPRSound"],
+            "omit --sprsound",
+        ),
+        (
+            [*CALL, "--folds", "devices", "--sprsound", "SPRSound"],
             "omit --sprsound",
         ),
         (["--collect", "out", "--lr", "1"], "trains nothing"),

@@ -17,10 +17,12 @@ from tests.unittests.dataio.icbhi_files import (
     AUDIO,
     PEOPLE,
     RATE,
+    SIDES,
     SPLIT,
     TEST,
     the_warning,
     write_corpus,
+    write_recordings,
     write_split,
 )
 
@@ -147,6 +149,25 @@ def test_validation_and_folds_by_patient(data, output):
     )
     sides = [patients(read(output, n)) for n in ("train", "valid", "test")]
     assert sum(map(len, sides)) == len(set.union(*sides)) == 11
+
+
+def test_validation_by_device(data, output):
+    """401, on both sides, neither trains nor validates."""
+    names = [f"{patient}_1b1_Al_sc_LittC2SE" for patient in (501, 502)]
+    write_recordings(data / AUDIO, names)
+    write_split(data / SPLIT, {**SIDES, **dict.fromkeys(names, "train")})
+    summary = prepare_icbhi(data, output, valid_device="Meditron")
+    assert patients(read(output, "train")) == {"501", "502"}
+    valid = read(output, "valid")
+    assert patients(valid) == {str(patient) for patient in range(201, 209)}
+    assert {entry["device"] for entry in valid.values()} == {"Meditron"}
+    assert "on the 32 cycles of device Meditron" in summary["protocol"]
+    assert "4 further cycles left out" in summary["protocol"]
+    assert patients(read(output, "test")) == {"301", "302", "401"}
+    with pytest.raises(
+        ValueError, match="valid_device is Litt3200, which reco"
+    ):
+        prepare_icbhi(data, output, valid_device="Litt3200")
 
 
 def test_nothing_is_written_where_data_are(data, tmp_path):

@@ -16,6 +16,7 @@ from hypothesis import (
 from qlung_plugin.dataio.partitions import (
     check_manifests,
     class_labels,
+    hold_out_device,
     hold_out_patients,
     patients_of,
     with_labels,
@@ -121,6 +122,88 @@ def test_impossible_validations_are_refused(fraction, fold, message):
     cycles = [cycle(patient) for patient in range(20)]
     with pytest.raises(ValueError, match=message):
         hold_out_patients(cycles, fraction, fold, 0)
+
+
+def recorded(patient, device, side="train", labels=("normal", "crackle")):
+    """A recording of a cycle of each label."""
+    name = f"{patient}_{device}_{side}"
+    return [
+        {**cycle(patient, side, label), "id": f"{name}_{i}", "device": device}
+        | {"recording": name}
+        for i, label in enumerate(labels)
+    ]
+
+
+def devices():
+    """Patient 3 is on both sides, 4 was recorded by two devices, 9 is tested."""
+    return [
+        *(*recorded(1, "A"), *recorded(2, "A"), *recorded(3, "A")),
+        *(*recorded(3, "B", "test"), *recorded(4, "A"), *recorded(4, "B")),
+        *(*recorded(5, "B"), *recorded(9, "A", "test")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "device, train, valid, left_out",
+    [
+        ("A", {"5_B"}, {"1_A", "2_A", "4_A"}, 4),  # of 3 by A, of 4 by B
+        ("B", {"1_A", "2_A", "3_A"}, {"4_B", "5_B"}, 2),  # of 4 by A
+    ],
+)
+def test_a_device_is_held_out_with_its_patients(device, train, valid, left_out):
+    cycles = devices()
+    partitions, words = hold_out_device(cycles, device)
+    recordings = {
+        name: {c["recording"].removesuffix("_train") for c in partitions[name]}
+        for name in partitions
+    }
+    assert recordings["train"] == train
+    assert recordings["valid"] == valid
+    assert partitions["test"] == [c for c in cycles if c["side"] == "test"]
+    assert {c["device"] for c in partitions["valid"]} == {device}
+    assert f"the {2 * len(valid)} cycles of device {device}" in words
+    assert f"{left_out} further cycles left out" in words
+    assert sum(map(len, partitions.values())) == len(cycles) - left_out
+
+
+def test_labels_of_a_held_out_device_choose_nothing():
+    """Nor do those of its patients' other recordings."""
+    cycles = devices()
+    partitions, words = hold_out_device(cycles, "A")
+    trained = {c["id"] for c in partitions["train"]}
+    other = {"normal": "crackle", "crackle": "normal"}
+    permuted = [
+        c if c["id"] in trained else {**c, "label": other[c["label"]]}
+        for c in cycles
+    ]
+    again, same = hold_out_device(permuted, "A")
+    assert again["train"] == partitions["train"] and same == words
+
+
+@pytest.mark.parametrize(
+    "changed, device, message",
+    [
+        (
+            {},
+            "C",
+            r"valid_device is C, which .*: there are A \(8 cycles\), B \(4 c",
+        ),
+        ({"device": None}, "A", "of 1 recordings the device is unknown: 5_B"),
+        (
+            {"label": "normal"},
+            "B",
+            "valid_device B cannot validate: of its 2 cycles .* 2 are normal",
+        ),
+    ],
+)
+def test_devices_that_cannot_validate_are_refused(changed, device, message):
+    cycles = [
+        {**c, **changed} if c["patient"] == "5" else c
+        for c in devices()
+        if (c["patient"], c["device"]) != ("4", "B") or not changed
+    ]
+    with pytest.raises(ValueError, match=message):
+        hold_out_device(cycles, device)
 
 
 def test_a_validation_without_a_score_is_refused():

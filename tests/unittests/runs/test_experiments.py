@@ -47,6 +47,7 @@ def write_evaluation(
     truth=TRUTH,
     prefix="c",
     epoch=2,
+    device="",
 ):
     """A folder as a run writes it: metrics, and a table per checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +68,8 @@ def write_evaluation(
                 },
             }
         )
-        table[["recording", "device", "age", "sex", "location", "quality"]] = ""
+        table[["recording", "age", "sex", "location", "quality"]] = ""
+        table["device"] = device
         suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
         table.to_csv(folder / f"predictions{suffix}.csv", index=False)
         metrics[checkpoint] = {
@@ -254,6 +256,60 @@ def test_folds_that_overlap_are_left_out(tmp_path):
     assert isinstance(note, Damage)
     assert note.startswith("ce, seed 1 is left out: ")
     assert "do not complete each other" in note
+
+
+# p_normal is 0.7 where normal is called, else 0.1: the AUROC is the mean of Sp
+# and the two-class Se.
+DEVICE_FOLDS = {
+    "AKGC417L": ("00112233", 100, 100),
+    "LittC2SE": ("01112233", 75, 75),
+    "Meditron": ("00000000", 50, 50),
+}
+
+
+def write_device_folds(folder, devices=DEVICE_FOLDS):
+    for device in devices:
+        place = folder / f"fold_{device}"
+        digits = DEVICE_FOLDS[device][0]
+        write_evaluation(
+            place / "validation", digits, prefix=device, device=device
+        )
+        write_evaluation(place, "11111111")  # must not be looked at
+
+
+def test_devices_are_pooled_and_each_is_shown(tmp_path):
+    write_device_folds(tmp_path / "ce" / "1")
+    text = write_report(tmp_path)
+    title = f"## {DATABASE}: devices of the training side, each held out"
+    header, row = table_after(text.split(title)[1], "### By held-out device")
+    assert header[3:] == [
+        f"{name}, {device}"
+        for device in ("macro mean", *DEVICE_FOLDS)
+        for name in ("AUROC", "Score")
+    ]
+    assert row[:3] == ["selected", "ce", "1"]
+    assert row[3:] == [
+        format(value, ".2f")
+        for values in (("", 75, 75), *DEVICE_FOLDS.values())
+        for value in values[1:]
+    ]
+    assert text.count("\n## ") == 1 and "Incomplete" not in text
+    [_, _, pooled] = table_after(text, title)
+    assert pooled[3:6] == ["83.33", "66.67", "75.00"]
+
+
+def test_devices_beside_patients_and_incomplete_ones(tmp_path):
+    write_folds(tmp_path / "ce" / "1", test=ICBHI, validation=ICBHI)
+    write_device_folds(tmp_path / "ce" / "1", ("AKGC417L", "Meditron"))
+    evaluations, [note] = collect_evaluations(tmp_path)
+    assert {one.fold for one in evaluations} == {"5 pooled"}
+    assert "of 3 devices only AKGC417L, Meditron finished" in note
+
+
+def test_a_fold_of_an_unknown_device_is_named(tmp_path):
+    write_evaluation(tmp_path / "ce" / "1" / "fold_Welch")
+    _, [note] = collect_evaluations(tmp_path)
+    assert isinstance(note, Damage) and "fold Welch is none of" in note
 
 
 # Malformed folders
