@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from qlung_plugin.runs.databases import name_database
+from qlung_plugin.runs.databases import name_database, patients_on_both_sides
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import METADATA, read_predictions
 from qlung_plugin.runs.results import evaluate_predictions, point_metrics
@@ -46,6 +47,7 @@ class Evaluation:
     predictions: pd.DataFrame = field(repr=False)
     folder: Path  # where it was found; of pooled folds, the first one's
     fold: str = ""  # or which folds were pooled
+    left_out: str = ""  # which of its patients, in words
     # The database and patients that its quality measure was learned from.
     supervision: dict[str, Any] | None = None
     # What was evaluated, as metrics.json has it.
@@ -65,7 +67,25 @@ class Evaluation:
     @cached_property
     def figures(self) -> dict[str, Any]:
         """All figures, from the predictions; those undefined are None."""
-        return plain(evaluate_predictions(self.predictions, self.labels))
+        return plain(
+            evaluate_predictions(
+                self.predictions,
+                self.labels,
+                both_sides=patients_on_both_sides(self.data),
+            )
+        )
+
+    def without(self, patients: Collection[str], who: str) -> "Evaluation":
+        """The same without what is of some patients, and who they are."""
+        names = self.predictions["patient"].astype(str)
+        left_out = names.isin(patients)
+        text = f"without the {names[left_out].nunique()} patients {who}"
+        return replace(
+            self,
+            partition=f"{self.partition}, {text}",
+            left_out=text,
+            predictions=self.predictions[~left_out].reset_index(drop=True),
+        )
 
 
 def read_evaluations(

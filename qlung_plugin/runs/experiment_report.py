@@ -17,6 +17,7 @@ from qlung_plugin.runs.comparison import (
     group_alike,
     results_table,
 )
+from qlung_plugin.runs.databases import patients_on_both_sides
 from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiments import BY_DEVICE, in_order, natural
 from qlung_plugin.runs.supervision import set_supervised_apart
@@ -72,6 +73,7 @@ def write_experiments(
     """
     evaluations = in_order(evaluations, configurations)
     evaluations = set_supervised_apart(evaluations)
+    evaluations += _without_both_sides(evaluations)
     table = results_table(evaluations)
     text = format_experiments(evaluations, notes)
     folder = Path(folder)
@@ -81,6 +83,18 @@ def write_experiments(
     write_text(printable_lines(text), folder / "results.md")
     write_figure(scores_figure(table), folder / "scores.png")
     return text
+
+
+def _without_both_sides(evaluations: list[Evaluation]) -> list[Evaluation]:
+    """Those with patients who were trained on, too, once more without them."""
+    further = []
+    for evaluation in evaluations:
+        patients = patients_on_both_sides(evaluation.data)
+        shared = evaluation.predictions["patient"].isin(patients)
+        if shared.any() and not shared.all():
+            who = "who are on both sides of the split"
+            further.append(evaluation.without(patients, who))
+    return further
 
 
 def format_experiments(
@@ -253,7 +267,7 @@ def _seed_table(evaluations: list[Evaluation]) -> str:
 
 def _benchmark(evaluation: Evaluation) -> str | None:
     """The published benchmark of the same data, or None."""
-    if len(evaluation.labels) != 4 or evaluation.fold:
+    if len(evaluation.labels) != 4 or evaluation.fold or evaluation.left_out:
         return None
     protocol, _, training = evaluation.protocol.partition("; trained on ")
     if (

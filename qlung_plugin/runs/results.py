@@ -4,7 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from qlung_plugin.figures.results import (
     quality_histogram_figure,
     training_curves_figure,
 )
-from qlung_plugin.runs.databases import name_database
+from qlung_plugin.runs.databases import name_database, patients_on_both_sides
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import DECIMALS, write_predictions
 from qlung_plugin.runs.quality_report import write_quality_analysis
@@ -85,7 +85,9 @@ def write_run_results(
             "epoch": epochs[name],
             "selection": selection,
             **evaluate_predictions(
-                with_operating_point(table, point, labels), labels
+                with_operating_point(table, point, labels),
+                labels,
+                both_sides=patients_on_both_sides(data),
             ),
         }
         if point is not None:
@@ -139,13 +141,15 @@ def evaluate_predictions(
     table: pd.DataFrame,
     labels: Sequence[str] = LABELS,
     n_resamples: int = 10000,
+    both_sides: Collection[str] = (),
 ) -> dict[str, Any]:
     """All figures of a table of predictions, NaN where they are undefined.
 
     Intervals are over patients, in percent; there are no strata of what is
     unknown of all cycles. With the classes at an operating point, see
     :func:`qlung_plugin.scores.operating_point.with_operating_point`, they are
-    judged too, as ``operating_point``; else that is None.
+    judged too, as ``operating_point``; else that is None. Patients on both sides
+    of the split, who were trained on, are a stratum apart from all others.
     """
     metrics = table_metrics(table, labels)
     outcomes = patient_outcomes([table], labels)
@@ -171,12 +175,20 @@ def evaluate_predictions(
         for name in ("device", "sex", "location")
     }
     groups["age_group"] = age_group(table["age"])
+    shared = table["patient"].isin(both_sides)
+    sides = pd.Series("unknown", table.index)
+    if shared.any():
+        sides = shared.map({True: "both sides", False: "test side only"})
+    groups["side_of_patient"] = sides
     metrics["strata"] = {
         name: {
             value: _stratum(rows, labels)
             for value, rows in table.groupby(groups[name], observed=True)
         }
-        for name in ("device", "age_group", "sex", "location")
+        for name in (
+            *("device", "age_group", "sex", "location"),
+            "side_of_patient",
+        )
         if (groups[name] != "unknown").any()
     }
     return metrics

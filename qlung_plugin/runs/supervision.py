@@ -10,8 +10,6 @@ Authors
 from collections.abc import Iterable
 from dataclasses import replace
 
-import pandas as pd
-
 from qlung_plugin.runs.databases import complete_database
 from qlung_plugin.runs.evaluations import Evaluation
 
@@ -35,10 +33,10 @@ def set_supervised_apart(evaluations: Iterable[Evaluation]) -> list[Evaluation]:
         if not _is_supervised_on(evaluation, database):
             apart.append(evaluation)
         if database in patients:
-            names = evaluation.predictions["patient"].astype(str)
-            kept = ~names.isin(patients[database])
-            if kept.any():
-                further.append(_without(evaluation, kept))
+            who = "that a quality was learned from"
+            rest = evaluation.without(patients[database], who)
+            if len(rest.predictions):
+                further.append(rest)
     return apart + further
 
 
@@ -55,13 +53,3 @@ def _marked(evaluation: Evaluation) -> Evaluation:
     mark = f"quality supervised on {evaluation.supervision['database']}"
     name = f"{evaluation.configuration} ({mark})"
     return replace(evaluation, configuration=name)
-
-
-def _without(evaluation: Evaluation, kept: pd.Series) -> Evaluation:
-    left_out = evaluation.predictions.loc[~kept, "patient"].nunique()
-    text = f"without the {left_out} patients that a quality was learned from"
-    return replace(
-        evaluation,
-        partition=f"{evaluation.partition}, {text}",
-        predictions=evaluation.predictions[kept].reset_index(drop=True),
-    )

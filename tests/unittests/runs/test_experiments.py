@@ -483,6 +483,23 @@ def test_nothing_published_is_set_beside_other_data(tmp_path, data):
     assert "Published" not in write_report(tmp_path)
 
 
+def test_patients_on_both_sides_are_left_out_once_more(tmp_path):
+    """Of the two patients, the second, all of whose cycles are called normal."""
+    data = {**ICBHI, "patients_on_both_sides": ["c001", "999"]}
+    write_evaluation(tmp_path / "ce" / "1", "00102030", data=data)
+    other = {**SPRSOUND, "patients_on_both_sides": ["c001"]}
+    write_evaluation(tmp_path / "ce" / "1" / "sprsound", data=other)
+    text = write_report(tmp_path)
+    who = "without the 1 patients who are on both sides of the split"
+    assert text.count(who) == 1
+    [_, _, all_of_them] = table_after(text, f"{TEST_SIDE}\n")
+    [_, _, without] = table_after(text, f"{TEST_SIDE}, {who}")
+    assert all_of_them[3:6] == ["100.00", "50.00", "75.00"]
+    assert without[3:6] == ["100.00", "100.00", "100.00"]
+    rest = text.split(who)[1]
+    assert "4 cycles of 1 patients" in rest and "Published" not in rest
+
+
 def test_enough_seeds_are_not_printed_one_by_one(tmp_path):
     for seed in range(5):
         write_evaluation(tmp_path / "ce" / str(seed))

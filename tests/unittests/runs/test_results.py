@@ -60,6 +60,25 @@ def test_strata_equal_the_evaluation_of_their_rows(table):
                 assert figure == expected[name]
 
 
+def test_patients_on_both_sides_are_a_stratum_of_their_own(table):
+    chosen = sorted(table["patient"].unique())[:2]
+    shared = table["patient"].isin(chosen)
+    metrics = evaluate_predictions(
+        table, LABELS, 10, both_sides=[*chosen, "nobody"]
+    )
+    strata = metrics["strata"]["side_of_patient"]
+    assert list(strata) == ["both sides", "test side only"]
+    for rows, value in zip((table[shared], table[~shared]), strata.values()):
+        expected = evaluate_predictions(rows, LABELS, 10)
+        assert value["cycles"] == len(rows)
+        assert value["score"] == expected["score"]
+        assert value["auroc"] == expected["auroc"]
+    report = format_report("last", metrics, DATA)
+    assert "side of patient" in report and "test side only" in report
+    nobody = evaluate_predictions(table, LABELS, 10, both_sides=["nobody"])
+    assert "side_of_patient" not in nobody["strata"]
+
+
 def test_age_groups_at_their_edges():
     ages = pd.Series([0, 2.99, 3, 5.9, 6, 11.9, 12, 17.9, 18, 64.9, 65, 93])
     ages = pd.concat([ages, pd.Series([np.nan])])
