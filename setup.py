@@ -24,7 +24,9 @@ setup(
     package_data={
         "qlung_plugin": ["py.typed"],
         "qlung_plugin.inference": ["templates/*"],
+        "qlung_plugin.lobes.models": ["efficientat_license.txt"],
         "qlung_plugin.lobes.quality": ["learned.json"],
+        "qlung_plugin.pretrained": ["icbhi/*", "transfer/*"],
         "qlung_plugin.report": ["templates/*"],
     },
     entry_points={"console_scripts": ["qlung = qlung_plugin.cli.main:main"]},

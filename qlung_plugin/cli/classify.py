@@ -20,8 +20,10 @@ from qlung_plugin.cli.recordings import (
     add_cycles,
     add_recordings,
     for_each,
+    print_note,
 )
 from qlung_plugin.dataio.samples import SHORTEST
+from qlung_plugin.pretrained import describe_shipped, is_shipped
 from qlung_plugin.utils.text import printable
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ than its header says fails, unless --allow-truncated is given.
 {CYCLES}
 
 examples:
+  qlung classify breath.wav
   qlung classify breath.wav --model results/qlung/1234
   qlung classify recordings/ --model exported/ --format csv > cycles.csv
   qlung classify a.wav b.wav --model exported/ --cycles windows"""
@@ -82,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     If the model cannot be loaded, it is an OSError or a ValueError.
     """
+    if is_shipped(arguments.model):
+        print_note(describe_shipped(arguments.model))
     prepare = partial(load, arguments)
     function = partial(
         classify,

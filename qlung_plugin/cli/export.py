@@ -14,7 +14,8 @@ HELP = "make a folder of a trained model, to keep or to pass on"
 DESCRIPTION = """\
 Writes the model of a training to a folder that needs neither the recipes
 nor the data: weights in safetensors, everything else in JSON, a model card,
-and SpeechBrain's layout for the hub."""
+and SpeechBrain's layout for the hub. Evaluations in sub-folders of the
+training's are told in the card, too."""
 
 EXAMPLES = """\
 examples:
@@ -40,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " its YAML and checkpoints",
     )
     parser.add_argument(
+        "--note",
+        default="",
+        metavar="TEXT",
+        help="for the model card: what there is to know of the data besides",
+    )
+    parser.add_argument(
         "--onnx",
         action="store_true",
         help="write model.onnx, too (EfficientAT; needs qlung_plugin[onnx])",
@@ -57,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         onnx=arguments.onnx,
         trust=arguments.trust,
         convert=arguments.convert,
+        note=arguments.note,
     )
     for line in (
         f"{arguments.out}: the {exported['checkpoint']} checkpoint (epoch"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from qlung_plugin.pretrained import MODELS, TRANSFER
 from qlung_plugin.training.selection import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -19,8 +20,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Adds the argument that says which model, and those of how it is opened."""
     parser.add_argument(
         "--model",
-        required=True,
-        help="a training's output folder, an exported one, or a hub id",
+        default=TRANSFER,
+        help="a training's output folder, an exported one, a hub id, or a model"
+        f" that ships: {', '.join(MODELS)} (default: {TRANSFER})",
     )
     add_opening(
         parser,

@@ -153,7 +153,8 @@ class RespiratorySoundClassifier(Pretrained):
         ---------
         source : str or Path
             The output folder of a training, a folder that ``qlung export``
-            wrote, or the id of such a folder on the Hugging Face hub.
+            wrote, the id of such a folder on the Hugging Face hub, or
+            ``transfer`` or ``icbhi``: a model that ships with this package.
         checkpoint : str, optional
             ``selected`` on validation, ``last``, or ``test_selected``. By
             default that which was exported, and ``selected`` of a training.

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from qlung_plugin.inference.architecture import own_modules
-from qlung_plugin.inference.model_card import write_model_card
+from qlung_plugin.inference.model_card import write_model_card, write_notices
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.inference.old_runs import convert_old_run
 from qlung_plugin.inference.provenance import describe_results
@@ -35,13 +34,14 @@ def export_run(
     onnx: bool = False,
     trust: str | Iterable[str] = (),
     convert: bool = False,
+    note: str = "",
 ) -> dict:
     """Exports the model of a training to a folder that is new, or empty.
 
     The folder appears as a whole or not at all. With ``onnx``, EfficientAT's
     has ``model.onnx``, too; with ``convert``, the files of an older version are
-    read, YAML and checkpoints, for which the run has to be one's own. For the
-    rest, and errors, see :func:`qlung_plugin.inference.models.open_model`.
+    read, YAML and checkpoints, for which the run has to be one's own. The note
+    goes into the card, with the data. For the rest, and errors, see :func:`qlung_plugin.inference.models.open_model`.
 
     It returns the ``checkpoint``, ``epoch`` and ``labels`` of the model, and the
     names of the ``files`` that were written.
@@ -79,12 +79,11 @@ def export_run(
                 from qlung_plugin.inference.onnx_export import export_onnx
 
                 export_onnx(model, partial / ONNX)
+            weights = provenance["settings"].get("pretrained_weights")
+            if weights not in (None, "none"):
+                write_notices(partial, model)
             write_model_card(
-                partial,
-                out.absolute().name,
-                model,
-                provenance,
-                own_modules(description["architecture"]),
+                partial, out.absolute().name, model, description, note
             )
             files = sorted(file.name for file in partial.iterdir())
             os.replace(partial, out)  # also over an empty folder

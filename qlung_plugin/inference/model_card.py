@@ -10,6 +10,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from qlung_plugin.inference.architecture import own_modules
+from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.scores.metrics import (
@@ -21,7 +23,7 @@ from qlung_plugin.scores.metrics import (
 from qlung_plugin.scores.operating_point import describe_point
 from qlung_plugin.utils.files import write_text
 
-CARD = "README.md"
+CARD, LICENCE = "README.md", "LICENSE"
 TEMPLATE = Path(__file__).parent / "templates" / "model_card.md"
 
 # The figures that the hub lists, and what it calls them.
@@ -37,14 +39,16 @@ def write_model_card(
     folder: Path,
     name: str,
     model: dict[str, Any],
-    provenance: dict[str, Any],
-    own_modules: list[str],
+    description: dict[str, Any],
+    note: str = "",
 ) -> None:
     """Writes ``README.md``: what the model is, is made of, and is worth.
 
-    The folder has all its other files. The provenance is that of its
-    ``model.json``; its own modules are those of components from outside.
+    The folder has all its other files. The description is its ``model.json``;
+    the note is for what that cannot know of the data.
     """
+    provenance = description["provenance"]
+    architecture = description["architecture"]
     metadata = ModelCardData(
         license="other",
         license_name="see-licences",
@@ -66,6 +70,7 @@ def write_model_card(
     of_quality = data.get("quality_supervision") or {}
     databases = [data.get("database"), of_quality.get("database")]
     backbone = type(model["backbone"])
+    origins = read_everywhere(model, "weights_origin")
     card = ModelCard.from_template(
         metadata,
         template_str=TEMPLATE.read_text("utf-8"),
@@ -82,15 +87,18 @@ def write_model_card(
             "fix_length": model["cycle_features"].fix_length,
             "normalised": _normalised(model["cycle_features"].compute_features),
             "onnx": (folder / "model.onnx").exists(),
-            "own_modules": own_modules,
+            "own_modules": own_modules(architecture),
+            "cycle_features": architecture["cycle_features"],
+            "note": note,
+            "licence": (folder / LICENCE).exists(),
             "databases": list(dict.fromkeys(filter(None, databases))),
             "weights": provenance["settings"].get("pretrained_weights"),
-            "weights_origin": getattr(backbone, "weights_origin", None)
-            or backbone.__name__,
+            "weights_origin": ", ".join(origins) or backbone.__name__,
             "metrics": METRICS,
             "class_metrics": CLASS_METRICS,
             "point": describe_point(provenance.get("operating_point")),
             "intervals": metrics_in("intervals"),
+            "compared": metrics_in("tables"),
             "name_database": name_database,
             "number": format_number,
             "setting": _setting,
@@ -113,6 +121,21 @@ def _normalised(features: Any) -> str:
     if features.spectral_mean:
         parts.append("spectral mean subtracted")
     return ", ".join(parts)
+
+
+def write_notices(folder: Path, model: dict[str, Any]) -> None:
+    """Writes ``LICENSE``, if the weights that a model began with ask for it."""
+    notices = read_everywhere(model, "weights_notice")
+    if notices:
+        texts = (path.read_text("utf-8") for path in notices)
+        write_text("\n".join(texts), folder / LICENCE)
+
+
+def read_everywhere(model: dict[str, Any], attribute: str) -> list[Any]:
+    """The values that the modules of a model have of an attribute."""
+    modules = (module for part in PARTS for module in model[part].modules())
+    values = (getattr(module, attribute, None) for module in modules)
+    return list(dict.fromkeys(filter(None, values)))
 
 
 def _setting(value: Any) -> str:

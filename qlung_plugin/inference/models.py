@@ -27,6 +27,7 @@ from qlung_plugin.inference.model_checks import (
 )
 from qlung_plugin.inference.safe_files import read_tensors, read_text
 from qlung_plugin.inference.trained_model import FORMAT_VERSION
+from qlung_plugin.pretrained import MODELS, find_shipped, is_shipped
 from qlung_plugin.runs import schema
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS, RunFolder
 from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
@@ -56,8 +57,10 @@ def open_model(
     Arguments
     ---------
     source : str or Path
-        The output folder of a training, an exported folder, or the id of such
-        a folder on the Hugging Face hub. A folder is never taken for an id.
+        The output folder of a training, an exported folder, the id of such a
+        folder on the Hugging Face hub, or ``transfer`` or ``icbhi``: a model
+        that ships with this package. A folder is never taken for an id; one
+        that is called like a model that ships is ``./transfer``, or a Path.
     checkpoint : str, optional
         ``selected`` on validation, ``last``, or ``test_selected``. By default
         that which was exported, and ``selected`` of a training.
@@ -114,14 +117,20 @@ def find_checkpoints(source: str | Path, checkpoint: str) -> list[str]:
 
 
 def _find_folder(source: str | Path) -> Path:
-    folder = Path(source)
+    folder = Path(find_shipped(source))
     if folder.is_dir():
         return folder
     if folder.exists():
         raise ValueError(f"{source} is a file: pass the folder of a model")
+    if is_shipped(source):
+        raise FileNotFoundError(
+            f"{folder}, which ships with qlung_plugin, is not there: install it"
+            " again"
+        )
     if not is_hub_id(source):
         raise FileNotFoundError(
-            f"{source} is no folder, nor an id of the Hugging Face hub, such"
+            f"{source} is no folder, none of the models that ship"
+            f" ({', '.join(MODELS)}), nor an id of the Hugging Face hub, such"
             " as owner/name"
         )
     return download(str(source))

@@ -12,11 +12,14 @@ from pathlib import Path
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from qlung_plugin.inference.hub import is_hub_id
+from qlung_plugin.pretrained import find_shipped
 from qlung_plugin.runs import schema
 from qlung_plugin.runs.configuration import plain_scalar, yaml_tag
-from qlung_plugin.runs.evaluations import read_evaluations
+from qlung_plugin.runs.evaluations import Evaluation, read_evaluations
 from qlung_plugin.runs.folder import RunFolder
+from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.scores.metrics import CLASS_METRICS, METRICS
+from qlung_plugin.utils.files import plain
 
 # What is told of the YAML of a training, where it has it.
 SETTINGS = (
@@ -84,6 +87,7 @@ def describe_results(run: RunFolder, checkpoint: str) -> dict:
             {
                 "selection": evaluation.selection,
                 **_chosen(evaluation.figures, RESULTS),
+                "devices": _by_device(evaluation),
                 "data": data,
             }
             for evaluation in evaluations
@@ -94,7 +98,7 @@ def describe_results(run: RunFolder, checkpoint: str) -> dict:
 
 def read_training_data(source: str | Path, provenance: dict) -> dict | None:
     """What a model was trained on: a run folder's results say more of it."""
-    metrics = RunFolder(source).metrics
+    metrics = RunFolder(find_shipped(source)).metrics
     if metrics.is_file():
         return schema.read_checked(metrics, {"data": schema.TRAINED_ON})["data"]
     schema.check(
@@ -120,6 +124,20 @@ def read_settings(keys: CommentedMap) -> dict:
     ):
         settings["pretrained_weights"] = Path(str(weights)).name
     return settings
+
+
+def _by_device(evaluation: Evaluation) -> dict[str, dict]:
+    """The results of each device, if there are several."""
+    table = evaluation.predictions
+    devices = table["device"].fillna("unknown")
+    if devices.nunique() == 1:
+        return {}
+    return {
+        str(device): _chosen(
+            plain(evaluate_predictions(rows, evaluation.labels)), RESULTS
+        )
+        for device, rows in table.groupby(devices)
+    }
 
 
 def _chosen(mapping: dict, keys: tuple[str, ...]) -> dict:

@@ -24,7 +24,7 @@ FLOORS = [
     {"training", "lobes", "augment", "synthetic"},
     {"dataio"},
     {"processing", "nnet"},
-    {"utils"},
+    {"utils", "pretrained"},
 ]
 
 

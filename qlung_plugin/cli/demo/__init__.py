@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 from qlung_plugin.cli.arguments import whole_number
 from qlung_plugin.cli.models import add_model, load
+from qlung_plugin.pretrained import find_shipped
 
 HELP = "a page on which one drops or records a sound"
 
@@ -24,6 +25,7 @@ The page is served to this machine alone and sends nothing anywhere. A sound is
 deleted when the page's server ends, or after an hour.
 
 examples:
+  qlung demo
   qlung demo --model results/qlung/1234
   qlung demo --model exported/ --port 8000"""
 
@@ -61,7 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
     model = load(arguments)
     # Ended by its service manager, too, it deletes what was uploaded.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    provenance, run = model.hparams.provenance, RunFolder(arguments.model)
+    provenance = model.hparams.provenance
+    run = RunFolder(find_shipped(arguments.model))
     if run.is_training:  # its results came after its model
         provenance = {
             **provenance,

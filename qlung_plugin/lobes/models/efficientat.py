@@ -51,6 +51,9 @@ PUBLISHED = {
 
 WIDTHS = {name: int(name[2:4]) / 10 for name in PUBLISHED}  # mn04 has 0.4
 
+ORIGIN = "EfficientAT (Schmid et al., 2023; MIT licence)"
+NOTICE = Path(__file__).with_name("efficientat_license.txt")
+
 AUDIOSET_CLASSES = 527
 
 
@@ -91,7 +94,7 @@ class EfficientAT(Backbone):
         "first_block": "!ref <frozen_blocks>",
     }
     speechbrain_values = {"width_mult": 0.4, "first_block": 0}
-    weights_origin = "EfficientAT (Schmid et al., 2023; MIT licence)"
+    weights_origin, weights_notice = ORIGIN, NOTICE
 
     def __init__(
         self,
@@ -156,6 +159,8 @@ class EfficientATFirstBlocks(nn.Module):
     >>> backbone(blocks(features)).shape
     torch.Size([2, 96])
     """
+
+    weights_origin, weights_notice = ORIGIN, NOTICE
 
     def __init__(
         self,

@@ -64,6 +64,31 @@ def table(text):
     return list(csv.DictReader(StringIO(text, newline="")))
 
 
+@pytest.mark.parametrize(
+    "options, name",
+    [([], "transfer"), (["--model", "icbhi"], "icbhi"), (["--model", "m"], "")],
+)
+def test_model_that_ships_is_told_on_stderr(
+    options, name, recordings, monkeypatch, capsys
+):
+    opened = []
+
+    def load(arguments):
+        opened.append(arguments.model)
+        return make_model(LABELS)
+
+    monkeypatch.setattr(classify, "load", load)
+    path = recordings / "a.wav"
+    code, out, err = run(capsys, "classify", path, "--format", "csv", *options)
+    assert code == 0 and opened == [name or "m"]
+    assert [row["start"] for row in table(out)] == ["0.000000", "2.000000"]
+    if not name:
+        assert err == ""
+        return
+    assert err.count("\n") == 1 and f"qlung: the model {name}, which" in err
+    assert "no medical device" in err
+
+
 def test_csv_of_cycles(recordings, tiny_model, capsys):
     code, out, err = run(
         capsys, "classify", recordings, "--model", "m", "--format", "csv"

@@ -18,6 +18,7 @@ from qlung_plugin.inference import export
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
+from qlung_plugin.runs.predictions import read_predictions, write_predictions
 from speechbrain.inference.classifiers import EncoderClassifier
 from tests.unittests.refusals import edit_json
 from tests.unittests.small_runs import EFFICIENTAT, LABELS, make_run
@@ -187,6 +188,9 @@ def test_no_path_of_the_machine_is_told(tmp_path):
         assert str(tmp_path).encode() not in content, path
     card = (tmp_path / "out" / "README.md").read_text()
     assert "`mn04_as.pt`, for EfficientAT" in card
+    assert "Their notice is in `LICENSE`" in card
+    notice = (tmp_path / "out" / "LICENSE").read_text()
+    assert "Copyright (c) 2022 Florian Schmid" in notice
 
 
 def test_model_card(exported):
@@ -227,6 +231,24 @@ def test_model_card(exported):
         assert phrase in text
     # Neither ONNX nor pretrained weights are there.
     assert "model.onnx" not in text and "Pretrained" not in text
+
+
+def test_card_has_the_devices_and_the_note(run, tmp_path):
+    """Each with its figures, from its cycles alone."""
+    path = run / "predictions.csv"
+    table = read_predictions(path, LABELS)
+    table["device"] = ["Meditron"] * 8 + ["LittC2SE"] * 4
+    write_predictions(table, path)
+    export_run(run, tmp_path / "out", note="The copy at 4 kHz.")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "\nThe copy at 4 kHz.\n" in text
+    assert "| device | cycles | patients | Sp | Se | Score | Two-class" in text
+    # Of 6 abnormal cycles of the first device one is called normal
+    assert "\n| Meditron | 8 | 4 | 100.00 (100.00 to 100.00) | 83.33 (" in text
+    assert "\n| LittC2SE | 4 | 2 | 100.00 (100.00 to 100.00) | 100.00" in text
+    provenance = open_model(tmp_path / "out")["provenance"]
+    known = [[*result["devices"]] for result in provenance["results"]]
+    assert known == [["LittC2SE", "Meditron"], []]
 
 
 def test_training_without_results(tmp_path):
