@@ -7,6 +7,7 @@ Authors
 import argparse
 import json
 import shutil
+from pydoc import locate
 
 import pytest
 import soundfile
@@ -16,8 +17,10 @@ from huggingface_hub import ModelCard
 from qlung_plugin.cli import export as command
 from qlung_plugin.inference import export
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+from qlung_plugin.inference.components import find_components
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
+from qlung_plugin.lobes.models.efficientat import EfficientATFirstBlocks
 from qlung_plugin.runs.predictions import read_predictions, write_predictions
 from speechbrain.inference.classifiers import EncoderClassifier
 from tests.unittests.refusals import edit_json
@@ -191,6 +194,18 @@ def test_no_path_of_the_machine_is_told(tmp_path):
     assert "Their notice is in `LICENSE`" in card
     notice = (tmp_path / "out" / "LICENSE").read_text()
     assert "Copyright (c) 2022 Florian Schmid" in notice
+
+
+def test_notice_goes_with_every_part_of_efficientat():
+    """A part that is added and lacks it would be passed on without."""
+    parts = [EfficientATFirstBlocks]
+    for component in find_components().values():
+        made = locate(component.path)
+        if "EfficientAT" in (getattr(made, "weights_origin", None) or ""):
+            parts.append(made)
+    assert len(parts) > 1
+    for part in parts:
+        assert "Florian Schmid" in part.weights_notice.read_text("utf-8")
 
 
 def test_model_card(exported):
