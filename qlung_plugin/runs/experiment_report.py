@@ -19,9 +19,9 @@ from qlung_plugin.runs.comparison import (
 )
 from qlung_plugin.runs.databases import patients_on_both_sides
 from qlung_plugin.runs.evaluations import Evaluation
-from qlung_plugin.runs.experiments import BY_DEVICE, in_order, natural
+from qlung_plugin.runs.experiments import in_order, natural
+from qlung_plugin.runs.fold_report import fold_blocks
 from qlung_plugin.runs.supervision import set_supervised_apart
-from qlung_plugin.scores.by_device import device_figures
 from qlung_plugin.scores.metrics import METRICS, always_normal, metrics_in
 from qlung_plugin.scores.published import (
     ICBHI_OFFICIAL,
@@ -48,11 +48,6 @@ At the operating point: as the offset of normal decides that gives the highest
 Score on the validation predictions of each run. What is ahead of another by Score
 alone, and neither there nor by AUROC, calls other shares of the cycles normal and
 tells them apart no better.
-"""
-DEVICES_NOTE = """\
-Each device by models that never heard it, nor its patients. Transfer is selected
-by the macro mean of the AUROC (abnormal against normal), in which each device
-counts alike; the table above is of all held-out cycles.
 """
 PUBLISHED_NOTE = """\
 Four classes; ± over seeds where that was published. What was selected on the
@@ -139,9 +134,7 @@ def _section(evaluations: list[Evaluation]) -> str:
     title = f"## {first.database}: {first.partition}\n"
     compared = comparison_rows(evaluations)
     blocks = [title, _bullets(_facts(evaluations)), _score_table(compared)]
-    if first.fold == BY_DEVICE:
-        blocks.append("### By held-out device\n")
-        blocks += [DEVICES_NOTE, _device_table(evaluations)]
+    blocks += fold_blocks(evaluations)
     configurations = list(dict.fromkeys(e.configuration for e in evaluations))
     if len(configurations) > 1:
         blocks.append(f"### Difference to {configurations[0]}\n")
@@ -210,29 +203,6 @@ def _score_table(compared: list[dict[str, Any]]) -> str:
         rows.append([heading, row["configuration"], *cells])
     columns = ["Checkpoint", "Configuration", "Seeds", *_headings()]
     return _table([*columns, "Score, 95 % interval"], rows)
-
-
-def _device_table(evaluations: list[Evaluation]) -> str:
-    """Mean and deviation over the seeds of the figures of each device."""
-    rows, columns = [], []
-    for checkpoint in CHECKPOINTS:
-        by_name: dict[str, list[pd.DataFrame]] = {}
-        for e in evaluations:
-            if e.checkpoint == checkpoint:
-                figures = device_figures(e.predictions, e.labels)
-                by_name.setdefault(e.configuration, []).append(figures)
-        for name, seeds in by_name.items():
-            table = pd.concat([figures.stack() for figures in seeds], axis=1)
-            # The one that decides comes first.
-            table = table.iloc[[-2, -1, *range(len(table) - 2)]]
-            columns = [
-                f"{'AUROC' if key == 'auroc' else 'Score'}, {device}"
-                for device, key in table.index
-            ]
-            means, deviations = table.mean(axis=1), table.std(axis=1)
-            cells = map(format_mean, means, deviations)
-            rows.append([_short(checkpoint), name, len(seeds), *cells])
-    return _table(["Checkpoint", "Configuration", "Seeds", *columns], rows)
 
 
 def _headings() -> list[str]:

@@ -17,11 +17,17 @@ import numpy as np
 import pandas as pd
 
 from qlung_plugin.scores.icbhi_score import RespiratoryScore
+from qlung_plugin.scores.recordings import SHARE
 from qlung_plugin.utils.files import replacing
 from qlung_plugin.utils.ordinary_files import read_ordinary
 
 METADATA = ("recording", "patient", "device", "age", "sex", "location")
-NUMBERS = ("age", "quality", "p_")  # how their columns begin; else it is text
+NUMBERS = (
+    "age",
+    "quality",
+    "p_",
+    SHARE,
+)  # how their columns begin; else it is text
 DECIMALS = 6  # of a table that is kept
 NEEDED = ("id", *METADATA, "label", "prediction", "quality")
 LARGEST_PREDICTIONS = 2**26  # bytes: several hundred thousand cycles

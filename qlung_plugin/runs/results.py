@@ -44,6 +44,7 @@ from qlung_plugin.scores.operating_point import (
     with_operating_point,
 )
 from qlung_plugin.scores.published import MARK, published_results
+from qlung_plugin.scores.recordings import recording_metrics
 from qlung_plugin.training.selection import describe_selection
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.text import printable_lines
@@ -66,13 +67,15 @@ def write_run_results(
     history: pd.DataFrame | None = None,
     published: str | None = None,
     points: Mapping[str, Mapping[str, float] | None] | None = None,
+    abnormal_share: float | None = None,
 ) -> dict[str, Any]:
     """Writes, and returns, what is in ``metrics.json``; and all that shows it.
 
     Tables of predictions and epochs are by checkpoint; of the first, it is told
     how the quality goes with the errors. ``data`` and ``partition`` say what was
     evaluated, the history has a row per epoch. The points are the operating
-    points that validation chose, by checkpoint, if it did.
+    points that validation chose, by checkpoint, if it did. Recordings are judged,
+    too, where it is said over which share of abnormal cycles they are called so.
     """
     run, database = RunFolder(folder), name_database(data)
     metrics, reports, abouts = {}, [], {}
@@ -92,6 +95,10 @@ def write_run_results(
         }
         if point is not None:
             metrics[name]["operating_point"]["offsets"] = dict(point)
+        if abnormal_share is not None:
+            metrics[name]["recordings"] = recording_metrics(
+                table, abnormal_share
+            )
         abouts[name] = {
             "data": database,
             "partition": partition,
@@ -237,7 +244,12 @@ def format_report(
         f"{name}\n{'=' * len(name)}",
         "\n".join(f"{key + ':':<{width}} {about[key]}" for key in about),
         _text(scores.astype(float)) + others,
-        *([_at_point(point, columns)] if point else []),
+        *(
+            [_with_intervals(point, columns, "at the operating point")]
+            if point
+            else []
+        ),
+        *_of_recordings(metrics.get("recordings"), columns),
         _text(classes, "class"),
         confusion_text(metrics["confusion"], list(counts)),
     ]
@@ -276,15 +288,32 @@ def format_references(
     return f"{title}\n{'=' * len(title)}\n\n{_text(table)}\n"
 
 
-def _at_point(point: Mapping[str, Any], columns: list[str]) -> str:
-    """The figures at the operating point as text."""
+def _of_recordings(
+    figures: Mapping[str, Any] | None, columns: list[str]
+) -> list[str]:
+    """The figures of recordings as texts, if there are any."""
+    if figures is None:
+        return []
+    counts = ", ".join(f"{n} {name}" for name, n in figures["counts"].items())
+    rule = (
+        f"Recordings ({counts}), abnormal where more than"
+        f" {figures['abnormal_share']:.3f} of their cycles are called so:"
+        " two classes, the AUROC that of this share"
+    )
+    return [rule, _with_intervals(figures, columns, "recordings")]
+
+
+def _with_intervals(
+    point: Mapping[str, Any], columns: list[str], title: str
+) -> str:
+    """Figures with their intervals as text."""
     rows = {
         metric.name: [point[key], *point["interval"][key]]
         for key, metric in metrics_in("intervals").items()
         if key in point
     }
     table = pd.DataFrame(rows, columns).T.astype(float)
-    return _text(table, "at the operating point")
+    return _text(table, title)
 
 
 def _stratum(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, float]:

@@ -24,7 +24,7 @@ def evaluate(tmp_path_factory, cache, kauh_corpus, icbhi_run):
     """Runs evaluate.py in this process, once with each options."""
 
     @functools.cache
-    def evaluate(windows):
+    def evaluate(windows, abnormal_share="null"):
         output = tmp_path_factory.mktemp("kauh") / "out"
         options = {
             "data_folder": kauh_corpus,
@@ -33,6 +33,7 @@ def evaluate(tmp_path_factory, cache, kauh_corpus, icbhi_run):
             "cache_folder": cache,
             "checkpoint": "last",
             "windows": windows,
+            "abnormal_share": abnormal_share,
         }
         hparams = KAUH / "hparams" / "cross_dataset.yaml"
         with pytest.MonkeyPatch.context() as patch:
@@ -89,6 +90,36 @@ def test_a_recording_is_judged_by_the_mean_of_its_windows(
     measured = CycleMeasurements(run["quality"])(waveform, 4000)
     quality = run["quality"].score(measured[None]).item()
     assert row["quality"] == pytest.approx(quality, abs=1e-6)
+
+
+def test_recordings_by_the_share_of_their_windows(
+    evaluate, icbhi_run, kauh_corpus
+):
+    """What decides comes with the command line; nothing is chosen here."""
+    windows = "{length: 1.0, hop: 0.75}"
+    output, run = evaluate(windows, 0.4), open_model(icbhi_run, "last")
+    table = read_predictions(output / "predictions_last.csv")
+    entries = json.loads((output / "test.json").read_text())
+    for row in table.to_dict("records"):
+        entry = entries[row["id"]]
+        called = [
+            judge(run, entry, [times], kauh_corpus).argmax() > 0
+            for times in Windows(entry["duration"], 1, 0.75)
+        ]
+        assert row["abnormal_share"] == pytest.approx(np.mean(called), abs=1e-6)
+    figures = json.loads((output / "metrics.json").read_text())["last"]
+    recordings = figures["recordings"]
+    normal = table["label"] == "normal"
+    assert recordings["counts"] == {"normal": 3, "abnormal": 9}
+    assert recordings["abnormal_share"] == 0.4
+    right = table["abnormal_share"][normal] <= 0.4
+    assert recordings["sp"] == pytest.approx(100 * right.mean())
+    report = " ".join((output / "report.txt").read_text().split())
+    assert (
+        "Recordings (3 normal, 9 abnormal), abnormal where more than" in report
+    )
+    without = evaluate(windows) / "metrics.json"
+    assert "recordings" not in json.loads(without.read_text())["last"]
 
 
 def test_modes_are_strata_and_patients_are_counted_once(evaluate):

@@ -34,6 +34,7 @@ from qlung_plugin.runs.results import write_run_results
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.scores.icbhi_score import RespiratoryScore
 from qlung_plugin.scores.published import PUBLISHED
+from qlung_plugin.scores.recordings import SHARE
 from qlung_plugin.training.distribution import shard
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import if_main_process, run_on_main
@@ -244,8 +245,12 @@ if __name__ == "__main__":
             wholes = {
                 key: piece["whole"] for key, piece in dataset.data.items()
             }
+            called = score.predictions().set_index("id")["prediction"]
+            share = (called != labels[0]).groupby(wholes).mean()
             score = score.averaged(wholes)
         tables[name] = predictions_table(score, manifest, **quality)
+        if hparams["windows"] is not None:
+            tables[name][SHARE] = tables[name]["id"].map(share)
         epochs[name] = run["epoch"]
         points[name] = run["operating_point"]
         validated = run["validated"]
@@ -263,4 +268,5 @@ if __name__ == "__main__":
             validated=validated,
             published=published,
             points=points,
+            abnormal_share=hparams["abnormal_share"],
         )

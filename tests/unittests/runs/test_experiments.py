@@ -15,6 +15,7 @@ from qlung_plugin.runs.evaluations import Damage
 from qlung_plugin.runs.experiment_report import write_experiments
 from qlung_plugin.runs.experiments import collect_evaluations
 from qlung_plugin.scores.icbhi_score import LABELS, prediction_metrics
+from qlung_plugin.scores.operating_point import choose_operating_point
 from qlung_plugin.training.selection import CHECKPOINTS
 from qlung_plugin.utils.files import write_json
 
@@ -48,6 +49,7 @@ def write_evaluation(
     prefix="c",
     epoch=2,
     device="",
+    recording="",
 ):
     """A folder as a run writes it: metrics, and a table per checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +70,8 @@ def write_evaluation(
                 },
             }
         )
-        table[["recording", "age", "sex", "location", "quality"]] = ""
-        table["device"] = device
+        table[["age", "sex", "location", "quality"]] = ""
+        table["device"], table["recording"] = device, recording
         suffix = "" if checkpoint == "selected" else f"_{checkpoint}"
         table.to_csv(folder / f"predictions{suffix}.csv", index=False)
         metrics[checkpoint] = {
@@ -272,7 +274,11 @@ def write_device_folds(folder, devices=DEVICE_FOLDS):
         place = folder / f"fold_{device}"
         digits = DEVICE_FOLDS[device][0]
         write_evaluation(
-            place / "validation", digits, prefix=device, device=device
+            place / "validation",
+            digits,
+            prefix=device,
+            device=device,
+            recording=[f"{device}_{i // 2}" for i in range(8)],
         )
         write_evaluation(place, "11111111")  # must not be looked at
 
@@ -283,19 +289,30 @@ def test_devices_are_pooled_and_each_is_shown(tmp_path):
     title = f"## {DATABASE}: devices of the training side, each held out"
     header, row = table_after(text.split(title)[1], "### By held-out device")
     assert header[3:] == [
-        f"{name}, {device}"
-        for device in ("macro mean", *DEVICE_FOLDS)
-        for name in ("AUROC", "Score")
+        *(
+            f"{name}, {device}"
+            for device in ("macro mean", *DEVICE_FOLDS)
+            for name in ("AUROC", "Score")
+        ),
+        "Offset of normal",
     ]
     assert row[:3] == ["selected", "ce", "1"]
-    assert row[3:] == [
+    assert row[3:-1] == [
         format(value, ".2f")
         for values in (("", 75, 75), *DEVICE_FOLDS.values())
         for value in values[1:]
     ]
+    evaluations, _ = collect_evaluations(tmp_path)
+    point = choose_operating_point(evaluations[0].predictions, LABELS)
+    assert row[-1] == f"{point['normal']:+.2f}"
     assert text.count("\n## ") == 1 and "Incomplete" not in text
     [_, _, pooled] = table_after(text, title)
     assert pooled[3:6] == ["83.33", "66.67", "75.00"]
+    # Of each device one recording is normal. Called abnormal are 3 of AKGC417L,
+    # 3 of LittC2SE (one of them, and a half of the normal one), none of Meditron.
+    _, row = table_after(text, "### Recordings, by the share")
+    assert row[:3] == ["selected", "ce", "0.500"]
+    assert row[3:6] == ["100.00", "66.67", "83.33"]
 
 
 def test_devices_beside_patients_and_incomplete_ones(tmp_path):
