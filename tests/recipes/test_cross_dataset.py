@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.dataio.labels import TWO_CLASSES
+from qlung_plugin.inference import models
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs.predictions import read_predictions
@@ -187,6 +188,29 @@ def test_a_run_with_another_label_order(evaluate, copied_run):
     )
     with pytest.raises(ValueError, match="has the labels .*in this order"):
         evaluate(run_folder=copied_run, checkpoint="last")
+
+
+def test_devices_are_standardised_where_it_is_asked_for(
+    evaluate, icbhi_run, monkeypatch
+):
+    """With a deviation of 0 in training, all cycles of a device become alike."""
+    options = {"checkpoint": "last", "standardise_devices": True}
+    with pytest.raises(ValueError, match="EfficientAT, does not standardise"):
+        evaluate(**options)
+
+    def opened(*arguments):
+        run = open_model(*arguments)
+        for name in ("mean", "deviation"):
+            run["backbone"].register_buffer(name, torch.zeros(128))
+        return run
+
+    monkeypatch.setattr(models, "open_model", opened)
+    output = evaluate(**options)
+    table = read_predictions(output / "predictions_last.csv")
+    assert (table["p_normal"] == table["p_normal"][0]).all()
+    protocol = read_metrics(output)["data"]["protocol"]
+    assert "unlabelled adaptation" in protocol
+    assert "unlabelled adaptation" in (output / "report.txt").read_text()
 
 
 # --- what a stranger's folder must not do -----------------------------------

@@ -25,6 +25,10 @@ from qlung_plugin.dataio.quality import cycle_quality
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import find_checkpoints, open_model
 from qlung_plugin.inference.provenance import read_training_data
+from qlung_plugin.lobes.models.device_adaptation import (
+    check_standardises,
+    standardise_by_device,
+)
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.hparams import read_hparams
@@ -118,6 +122,13 @@ def dataio_prep(hparams, run):
         store_cycles,
         args=[[pieces], run["cycle_features"], hparams["cache_folder"]],
     )
+    get_inputs = stored_inputs.__getitem__
+    if hparams["standardise_devices"]:
+        get_inputs = standardise_by_device(
+            run["backbone"],
+            {key: stored_inputs[key] for key in pieces},
+            {key: piece.get("device") for key, piece in pieces.items()},
+        ).__getitem__
     # Nothing is fitted here: the run's own measure comes with its range.
     measures = {"quality": run["quality"]}
     for name, measure in hparams["further_quality"].items():
@@ -130,9 +141,7 @@ def dataio_prep(hparams, run):
     # Methods: a local function could not be sent to the processes of a loader,
     # where they are not forked.
     dataset = DynamicItemDataset(pieces)
-    dataset.add_dynamic_item(
-        stored_inputs.__getitem__, takes="id", provides="inputs"
-    )
+    dataset.add_dynamic_item(get_inputs, takes="id", provides="inputs")
     dataset.add_dynamic_item(
         make_label_encoder(run["labels"]).encode_label_torch,
         takes="label",
@@ -204,6 +213,8 @@ if __name__ == "__main__":
 
     labels = list(run["labels"])
     check_labels(labels, f"the run {hparams['run_folder']}")
+    if hparams["standardise_devices"]:
+        check_standardises(run["backbone"])
 
     # Is a folder with results of the same data?
     prepare, manifests = hparams["prepare"], [hparams["test_annotation"]]
@@ -216,6 +227,11 @@ if __name__ == "__main__":
     # Data preparation, to be run on only one process
     data_summary = run_on_main(prepare)
     run_on_main(output.claim, args=[manifests, threads])
+    if hparams["standardise_devices"]:
+        data_summary["protocol"] += (
+            "; unlabelled adaptation: embeddings standardised per device, over"
+            " all that was evaluated"
+        )
     data_summary["manifests"] = file_checksums(manifests)
     data_summary["training"] = {
         "folder": str(hparams["run_folder"]),
