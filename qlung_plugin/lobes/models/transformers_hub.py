@@ -78,9 +78,10 @@ def pretrained_state(
     )
     missing = sorted(report["missing_keys"]) + sorted(report["mismatched_keys"])
     if missing:
+        # Sorted: files give the names in any order, and the first is shown.
         wrapped = [
             name
-            for name in report["unexpected_keys"]
+            for name in sorted(report["unexpected_keys"])
             if name.startswith(WRAPPER)
         ]
         raise ValueError(

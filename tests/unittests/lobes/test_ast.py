@@ -190,7 +190,11 @@ def from_data_parallel(tensors):
     [
         (without_a_layer, "lacks 1 tensors of ASTModel"),
         (with_a_layer_too_many, "1 tensors that ASTModel does not"),
-        (from_data_parallel, "'module.audio.*save_pretrained its"),
+        (
+            from_data_parallel,
+            "'module.audio_spectrogram_transformer.embeddings.cls_token' tells:"
+            " save_pretrained its",
+        ),
     ],
 )
 def test_each_tensor_that_does_not_fit_is_named(
