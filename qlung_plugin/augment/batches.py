@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from qlung_plugin.augment.log_mels import LogMelAugmentation
 from qlung_plugin.augment.waveforms import fix_lengths
 from qlung_plugin.dataio.cycles import FixedLength
 from qlung_plugin.utils.signatures import takes_lengths
+from speechbrain.augment.augmenter import Augmenter
 
 FEATURES, WAVEFORMS = "augmentation", "waveform_augmentation"
 
@@ -40,8 +42,40 @@ def check_augmentations(hparams: dict[str, Any]) -> None:
                 " inputs and lengths, such as"
                 f" speechbrain.augment.augmenter.Augmenter, not {told}"
             )
+        _check_log_mels(slot, part, hparams["compute_features"])
     if hparams[WAVEFORMS] is not None and hparams["cache_features"]:
         raise ValueError(f"{WAVEFORMS} needs waveforms: --cache_features False")
+
+
+def _check_log_mels(slot: str, part: Any, compute_features: Any) -> None:
+    """Whether what acts on log-mels, perhaps in an Augmenter, gets them.
+
+    Front ends have nothing learned: what has is blocks of a backbone, whose maps
+    know no decibels.
+    """
+    parts = list(part.modules()) if isinstance(part, nn.Module) else []
+    for each in [m for m in parts if isinstance(m, Augmenter)]:
+        for augmentation in each.augmentations.values():
+            if isinstance(augmentation, nn.Module):
+                parts += augmentation.modules()
+    of_maps = isinstance(compute_features, nn.Module) and any(
+        True for _ in compute_features.parameters()
+    )
+    for each in parts:
+        if not isinstance(each, LogMelAugmentation):
+            continue
+        name = type(each).__name__
+        if slot == WAVEFORMS:
+            raise ValueError(
+                f"{slot}: {name} is for log-mels, not waveforms: put it into"
+                f" {FEATURES}"
+            )
+        if of_maps and not each.of_maps:
+            raise ValueError(
+                f"{slot}: {name} is for log-mels, but compute_features makes maps"
+                " of a backbone's first blocks of them (frozen_blocks); there,"
+                " FreqMixStyle and TimeShift go"
+            )
 
 
 def augment_features(

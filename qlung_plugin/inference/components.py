@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from qlung_plugin.augment.log_mels import LogMelAugmentation
 from qlung_plugin.lobes.features import FrontEnd, MelBand, RecordingLevel
 from qlung_plugin.lobes.models.backbone import Backbone
 from qlung_plugin.lobes.quality import QualityMeasure
@@ -51,6 +52,7 @@ KINDS = (
     Kind("margin", "nnet.margins", Margin),
     Kind("loss", "nnet.losses", ObjectivePart),
     Kind("cost", "nnet.losses.cost", nn.Module),
+    Kind("augmentation", "augment.log_mels", LogMelAugmentation),
     Kind("waveform_augmentation", "augment.waveforms", nn.Module),
     Kind("mixing", "augment.mixing", nn.Module),
     Kind("weight_averaging", "training.weight_averaging", object),

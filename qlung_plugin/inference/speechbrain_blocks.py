@@ -71,6 +71,10 @@ __recover_{key}:
 
 # Why a kind cannot go there.
 NOWHERE = {
+    "augmentation": (
+        "it acts on log-mels, and what recipes of SpeechBrain augment before a"
+        " classifier is waveforms"
+    ),
     "mixing": (
         "it mixes the targets as well, and recipes of SpeechBrain have a cost of"
         " one target per sample"

@@ -4,8 +4,13 @@ Authors
  * qlung_plugin contributors
 """
 
+import math
+
 import torch
 from torch import nn
+
+# How much a natural logarithm of power rises by in 1 dB.
+NATURAL_DECIBEL = math.log(10) / 10
 
 
 class FrontEnd(nn.Module):
@@ -13,15 +18,18 @@ class FrontEnd(nn.Module):
 
     A subclass has ``sample_rate``, in Hz, and its ``forward`` turns waveforms
     ``[batch, time]`` of that rate into features ``[batch, time, mel]``,
-    float32, also inside autocast. In the recipes it goes under
-    ``log_mel``, and ``compute_features`` normalises what it makes. One that has a ``mel_bank``, of
-    an FFT of ``n_fft`` samples, tells the frequencies of its mel bands.
+    float32, also inside autocast. In the recipes it goes under ``log_mel``, and
+    ``compute_features`` normalises what it makes. One that has a ``mel_bank``, of
+    an FFT of ``n_fft`` samples, tells the frequencies of its mel bands;
+    ``decibel`` is how much its features rise by when the sound rises by 1 dB,
+    which augmentation has to know.
     """
 
     yaml_key = "log_mel"
     speechbrain_values = {"n_mels": "!ref <n_mels>"}
 
     sample_rate: int
+    decibel: float | None = None
     n_fft: int
     mel_bank: torch.Tensor
 

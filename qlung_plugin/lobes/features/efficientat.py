@@ -6,7 +6,11 @@ Authors
 
 import torch
 
-from qlung_plugin.lobes.features.base import FrontEnd, power_spectrum
+from qlung_plugin.lobes.features.base import (
+    NATURAL_DECIBEL,
+    FrontEnd,
+    power_spectrum,
+)
 from qlung_plugin.lobes.features.kaldi import kaldi_mel_bank
 
 
@@ -39,6 +43,7 @@ class EfficientATFeatures(FrontEnd):
     win_length = 800
     hop_length = 320
     preemphasis = 0.97
+    decibel = NATURAL_DECIBEL / 5
 
     window: torch.Tensor
     mel_bank: torch.Tensor

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from qlung_plugin.lobes.features.base import FrontEnd
+from qlung_plugin.lobes.features.base import NATURAL_DECIBEL, FrontEnd
 from qlung_plugin.utils.choices import check_choice
 
 # Kaldi's Povey window is a power of the Hann window.
@@ -58,6 +58,7 @@ class KaldiFilterbank(FrontEnd):
     win_length = 400
     hop_length = 160
     preemphasis = 0.97
+    decibel: float = NATURAL_DECIBEL
 
     window: torch.Tensor
     mel_bank: torch.Tensor
@@ -128,6 +129,7 @@ class ASTFeatures(KaldiFilterbank):
     ) -> None:
         super().__init__(n_mels, "hanning")
         self.mean, self.std = mean, std
+        self.decibel = NATURAL_DECIBEL / (2 * std)
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Features ``[batch, time, mel]`` of waveforms ``[batch, time]``."""
@@ -151,6 +153,7 @@ class BEATsFeatures(KaldiFilterbank):
     full_scale = 2**15
     mean = 15.41663
     std = 6.55582
+    decibel = NATURAL_DECIBEL / (2 * std)
 
     def __init__(self) -> None:
         super().__init__(128, "povey")

@@ -25,6 +25,7 @@ class SlaneyFeatures(FrontEnd):
     f_min = 50.0
     f_max = 14000.0
     floor = 1e-10
+    decibel = 1.0
 
     window: torch.Tensor
     mel_bank: torch.Tensor

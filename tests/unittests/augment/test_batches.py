@@ -12,8 +12,11 @@ from qlung_plugin.augment.batches import (
     augment_features,
     check_augmentations,
 )
+from qlung_plugin.augment.log_mels import FreqMixStyle, RandomGain, TimeShift
 from qlung_plugin.augment.waveforms import WaveformAugmentation
 from qlung_plugin.dataio.cycles import FixedLength
+from qlung_plugin.lobes.features import EfficientATFeatures
+from qlung_plugin.lobes.models.efficientat import EfficientATFirstBlocks
 from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.freq_domain import SpectrogramDrop
 from speechbrain.augment.time_domain import AddNoise, DropFreq, SpeedPerturb
@@ -134,8 +137,11 @@ def test_other_numbers_of_inputs_and_targets_are_refused():
         augment_features(fixed, marked_batch(4, 2), LABELS)
 
 
-def slots(augmentation=None, waveform_augmentation=None, cached=False):
+def slots(
+    augmentation=None, waveform_augmentation=None, cached=False, front_end=None
+):
     return {
+        "compute_features": front_end,
         "augmentation": augmentation,
         "waveform_augmentation": waveform_augmentation,
         "cache_features": cached,
@@ -173,3 +179,33 @@ def test_what_cannot_be_in_a_slot():
             check_augmentations(refused)
     with pytest.raises(ValueError, match="must be .* Augmenter, with DropFreq"):
         WaveformAugmentation(DropFreq(), FIX, 1)
+
+
+def in_turn(*parts):
+    return torch.nn.Sequential(*parts)
+
+
+@pytest.mark.parametrize(
+    "holder", [in_turn, lambda p: Augmenter(augmentations=[p])]
+)
+def test_log_mels_are_where_log_mels_are_augmented(holder):
+    blocks = [
+        in_turn(
+            EfficientATFeatures(),
+            EfficientATFirstBlocks(width_mult=0.1, blocks=count),
+        )
+        for count in (0, 3)
+    ]
+    gain = holder(RandomGain(decibel=1.0))
+    check_augmentations(slots(gain, cached=True, front_end=blocks[0]))
+    for maps in (FreqMixStyle(), TimeShift()):
+        check_augmentations(slots(holder(maps), None, True, blocks[1]))
+    with pytest.raises(
+        ValueError,
+        match="^augmentation: RandomGain is for log-mels, but .*maps",
+    ):
+        check_augmentations(slots(gain, cached=True, front_end=blocks[1]))
+    with pytest.raises(
+        ValueError, match="^waveform_augmentation: RandomGain .* not waveforms"
+    ):
+        check_augmentations(slots(None, gain, front_end=blocks[0]))

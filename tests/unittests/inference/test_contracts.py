@@ -301,6 +301,20 @@ def test_front_end_makes_features(name):
     assert not front_end.state_dict()  # all of it follows from its settings
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, c in COMPONENTS.items() if c.key == "log_mel"]
+)
+def test_front_end_tells_what_a_decibel_is(name):
+    front_end = make(name)
+    waveforms = 0.1 * noise(2, front_end.sample_rate)
+    rise = front_end(waveforms * 10 ** (6 / 20)) - front_end(waveforms)
+    # The lowest bands may be empty, or at the front end's floor.
+    rise = rise[..., rise.shape[-1] // 2 :] / front_end.decibel
+    torch.testing.assert_close(
+        rise, torch.full_like(rise, 6.0), atol=0.05, rtol=0
+    )
+
+
 @each("compute_features")
 def test_front_end_is_exported(name):
     front_end = make(name).eval()
