@@ -111,12 +111,19 @@ AS_SPEECHBRAINS = [*PARTS][:5]
 # What cannot go into a recipe of SpeechBrain, and a word of the reason.
 REFUSED = {
     "AdaFaceLoss": "embeddings",
+    "FreqMixStyle": "log-mels",
     "MagFaceLoss": "embeddings",
     "MagFaceMargin": "embeddings",
     "ManifestQuality": "waveforms",
+    "MelBand": "part of NormalisedFeatures",
     "Mixup": "one target",
+    "NormalisedFeatures": "what recording",
     "PatchMix": "one target",
+    "RandomFrequencyResponse": "log-mels",
+    "RandomGain": "log-mels",
+    "RecordingLevel": "part of NormalisedFeatures",
     "StepAveraging": "each step",
+    "TimeShift": "log-mels",
     "WaveformAugmentation": "qualities",
 }
 PRINTED = [name for name in COMPONENTS if name not in REFUSED]

@@ -42,6 +42,7 @@ def printed(file, form):
         "cycle_source": "segmentation",
         "confidence": 0.5,
         "truncated": False,
+        "operating_point": None,
     }
     table = pd.DataFrame([{**row, "quality": 0.5}])
     with open(file, "w") as stream:
