@@ -11,6 +11,7 @@ Authors
 
 import re
 from collections.abc import Collection
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -36,8 +37,9 @@ def read_hparams(path: str | Path) -> str:
     """Reads a HyperPyYAML; changes of another one are put in where they belong.
 
     A block replaces the one of the same key; one tagged ``!remove`` takes it
-    out; a new one, which has to be referred to, is put at the end. A change that
-    does not fit is a ValueError.
+    out; a new one, which has to be referred to unless it is an option of
+    SpeechBrain's Brain, is put at the end. A change that does not fit is a
+    ValueError.
 
     Example
     -------
@@ -116,12 +118,23 @@ def _read(path: Path, above: tuple[Path, ...]) -> str:
         if block.tag != REMOVE
     )
     for key in new:
-        if not key.startswith("__") and not re.search(rf"<{key}\W", text):
+        if not (
+            key.startswith("__")
+            or re.search(rf"<{key}\W", text)
+            or key in _brain_options()
+        ):
             raise ValueError(
                 f"{path} gives {key}, which {included} does not have and"
                 " nothing refers to: is it misspelt?"
             )
     return text
+
+
+def _brain_options() -> set[str]:
+    """What SpeechBrain's Brain looks up in a YAML by itself."""
+    from speechbrain.utils.run_opts import RunOptions  # heavy
+
+    return {field.name for field in fields(RunOptions)}
 
 
 def _split(text: str, root: MappingNode) -> tuple[str, dict[str, Block]]:

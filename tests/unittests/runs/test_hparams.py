@@ -127,6 +127,11 @@ def test_a_change_that_does_not_fit_is_refused(write, changes, message):
         read_hparams(path)
 
 
+def test_an_option_of_brain_needs_no_reference(write):
+    path = write("a.yaml", "!include:whole.yaml\nmax_grad_norm: 2.0\n")
+    assert load_hyperpyyaml(read_hparams(path))["max_grad_norm"] == 2.0
+
+
 def test_what_cannot_be_included_is_named(write):
     for name in ("a", "nothing", "empty"):
         write(f"of_{name}.yaml", f"!include:{name}.yaml\nlr: 1\n")
