@@ -19,22 +19,26 @@ from torch import nn
 from qlung_plugin import __version__
 from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.lobes.models.efficientat import EfficientAT
+from qlung_plugin.lobes.models.pooled import PooledBlocks, Standardisation
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 
 OPSET = 18
 NEEDED = ("onnx", "onnxscript")
+# Backbones; what stands before a Standardisation is in the front end.
+EXPORTED = (EfficientAT, PooledBlocks, Standardisation)
 
 
 class WaveformClassifier(nn.Module):
     """From cycles of the fixed length to probabilities, in one module.
 
     Of the reference of their recording it takes what is in ``defaults``, which is
-    what the model needs. A backbone that is not EfficientAT is a ValueError.
+    what the model needs. A backbone that is none of :data:`EXPORTED` is a
+    ValueError.
     """
 
     def __init__(self, model: dict[str, Any]) -> None:
         super().__init__()
-        if not isinstance(model["backbone"], EfficientAT):
+        if not isinstance(model["backbone"], EXPORTED):
             raise ValueError(
                 "only EfficientAT is exported to ONNX, and this model has"
                 f" {type(model['backbone']).__name__}: export it without --onnx"
@@ -88,7 +92,7 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
     normalises by the recording, ``gain``, ``[1]``, and ``spectral_mean``,
     ``[mel]``, of the recording that all cycles are of, may be given, too; without
     one it is each cycle's own. A package that is not installed is a RuntimeError,
-    a backbone that is not EfficientAT a ValueError.
+    a backbone that is none of :data:`EXPORTED` a ValueError.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:

@@ -122,6 +122,7 @@ REFUSED = {
     "RandomFrequencyResponse": "log-mels",
     "RandomGain": "log-mels",
     "RecordingLevel": "part of NormalisedFeatures",
+    "Standardisation": "training set",
     "StepAveraging": "each step",
     "TimeShift": "log-mels",
     "WaveformAugmentation": "qualities",
@@ -134,6 +135,7 @@ BESIDE = {
     "CLAP": "CLAPFeatures",
     "EfficientAT": "EfficientATFeatures",
     "PANNs": "PANNsFeatures",
+    "PooledBlocks": "EfficientATFeatures",
     "LinearClassifier": "CrossEntropyLoss",
     **{
         name: "QualityMargin"
@@ -163,6 +165,7 @@ SMALL = {
     },
     "EfficientAT": {"width_mult": 0.1},
     "PANNs": {"variant": "Cnn6"},
+    "PooledBlocks": {"width_mult": 0.1, "blocks": [6, 17]},
     "EmbeddingModel": {
         "model": {
             "channels": [16, 16, 48],

@@ -17,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.dataio.labels import TWO_CLASSES
+from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference import models
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
@@ -188,6 +190,28 @@ def test_a_run_with_another_label_order(evaluate, copied_run):
     )
     with pytest.raises(ValueError, match="has the labels .*in this order"):
         evaluate(run_folder=copied_run, checkpoint="last")
+
+
+def test_a_head_on_frozen_blocks_is_standardised_by_its_training(
+    corpus, train, evaluate, tmp_path
+):
+    """Mean 0, deviation 1 over the cycles of train.json alone; and judged."""
+    run = train(corpus, hparams="transfer_ce.yaml", number_of_epochs="1")
+    model = open_model(run, "last")
+    train_set = read_manifest(run / "train.json", corpus)
+    store = store_cycles([train_set], model["cycle_features"], tmp_path / "new")
+    features = [store[cycle] for cycle in train_set]
+    embeddings = model["backbone"](torch.stack(features).float())
+    deviation = embeddings.std(dim=0, correction=0)
+    torch.testing.assert_close(
+        embeddings.mean(dim=0), torch.zeros(len(deviation)), atol=1e-3, rtol=0
+    )
+    assert ((deviation - 1).abs() < 1e-3).logical_or(deviation == 0).all()
+    assert (deviation > 0).any()
+    for options in ({}, {"standardise_devices": True}):
+        output = evaluate(run_folder=run, checkpoint="last", **options)
+        table = read_predictions(output / "predictions_last.csv")
+        assert table["p_normal"].between(0, 1).all()
 
 
 def test_devices_are_standardised_where_it_is_asked_for(

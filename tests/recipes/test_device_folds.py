@@ -9,6 +9,7 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pytest
 import soundfile
 
 DEVICE = "AKGC417L"
@@ -45,12 +46,15 @@ def alter(corpus, folder):
     return held_out
 
 
-def test_what_is_held_out_changes_nothing_in_the_model(corpus, train, tmp_path):
-    """Class counts, fitted quality, features and weights: to the byte."""
+@pytest.mark.parametrize("hparams", ["qlung.yaml", "transfer_ce.yaml"])
+def test_what_is_held_out_changes_nothing_in_the_model(
+    corpus, train, tmp_path, hparams
+):
+    """Class counts, fitted quality and features, weights: to the byte."""
     patients = alter(corpus, tmp_path / "altered")
     assert patients
     options = {"valid_device": DEVICE, "test_each_epoch": "False"}
-    options["number_of_epochs"] = "1"
+    options |= {"number_of_epochs": "1", "hparams": hparams}
     runs = [
         train(data, output, **options)
         for data, output in ((corpus, "run"), (tmp_path / "altered", "again"))

@@ -15,6 +15,7 @@ from qlung_plugin.inference.component_blocks import REFERENCES, yaml_block
 from qlung_plugin.inference.components import find_components
 from qlung_plugin.inference.trained_model import ArchitectureReader
 from qlung_plugin.runs.configuration import parse_yaml
+from qlung_plugin.runs.hparams import read_hparams
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/ICBHI/classification/hparams/qlung.yaml"
@@ -55,7 +56,9 @@ def top_level_blocks(text):
 
 def with_references(block):
     """The block behind all of the recipe that it refers to."""
+    transfer = read_hparams(RECIPE.with_name("transfer.yaml"))
     recipe = top_level_blocks(RECIPE.read_text(encoding="utf-8"))
+    recipe = {**top_level_blocks(transfer), **recipe}
     recipe["pretrained_weights"] = "pretrained_weights: null\n"
     needed, queue = {}, [block]
     while queue:

@@ -11,6 +11,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 
 from qlung_plugin.inference.trained_model import TrainedModel
+from qlung_plugin.lobes.models.pooled import Standardisation
 from qlung_plugin.runs.configuration import resolve_yaml
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import write_predictions
@@ -136,6 +137,9 @@ def make_objects(training, epoch):
     for name in STATEFUL:
         randomise(objects[name])
     objects["quality"].fit(torch.rand(8, len(objects["quality"].names)))
+    backbone = objects["backbone"]
+    if isinstance(backbone, Standardisation):
+        backbone.fit(torch.rand(8, backbone.embedding_dim))
     return objects
 
 

@@ -106,10 +106,12 @@ class EfficientAT(Backbone):
         keepdim: bool = False,
     ) -> None:
         super().__init__(keepdim)
-        network = _build(width_mult, pretrained_weights, batch_norm_momentum)
+        network = build_network(
+            width_mult, pretrained_weights, batch_norm_momentum
+        )
         _check_block("first_block", first_block, network)
         self.features = network.features[first_block:]
-        self.channels = _channels_after(network.features[:first_block])
+        self.channels = channels_after(network.features[:first_block])
         self.embedding_dim = network.classifier[0].in_features
         self.freeze_if(freeze)
 
@@ -171,7 +173,7 @@ class EfficientATFirstBlocks(nn.Module):
         super().__init__()
         self.features = nn.Sequential()
         if blocks:  # else no weights are looked for, no random ones are drawn
-            network = _build(width_mult, pretrained_weights)
+            network = build_network(width_mult, pretrained_weights)
             _check_block("blocks", blocks, network)
             self.features = network.features[:blocks]
         self.requires_grad_(False)
@@ -190,7 +192,7 @@ class EfficientATFirstBlocks(nn.Module):
         return self.features(images).permute(0, 3, 2, 1).flatten(2)
 
 
-def _build(
+def build_network(
     width_mult: float,
     pretrained_weights: Path | str | None,
     batch_norm_momentum: float = 0.01,
@@ -223,7 +225,7 @@ def _check_block(argument: str, block: int, network: MobileNetV3) -> None:
         )
 
 
-def _channels_after(blocks: nn.Sequential) -> int:
+def channels_after(blocks: nn.Sequential) -> int:
     """Number of channels of what some blocks give."""
     convolutions = [m for m in blocks.modules() if isinstance(m, nn.Conv2d)]
     return convolutions[-1].out_channels if convolutions else 1

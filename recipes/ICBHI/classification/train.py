@@ -41,6 +41,7 @@ from qlung_plugin.dataio.store import (
     store_references,
 )
 from qlung_plugin.inference.trained_model import TrainedModel
+from qlung_plugin.lobes.models.pooled import fit_standardisation
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.runs.configuration import file_checksums
 from qlung_plugin.runs.hparams import read_hparams
@@ -339,6 +340,9 @@ def dataio_prep(hparams):
     stored_inputs = run_on_main(
         store_cycles,
         args=[manifests.values(), process, hparams["cache_folder"]],
+    )
+    fit_standardisation(
+        hparams["backbone"], map(stored_inputs.__getitem__, manifests["train"])
     )
 
     # Methods and functions of modules: a local function could not be sent to

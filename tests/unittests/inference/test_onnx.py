@@ -16,11 +16,12 @@ from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.inference.onnx_export import WaveformClassifier
 from qlung_plugin.lobes.models.efficientat import EfficientAT
-from tests.unittests.lobes import test_efficientat, test_panns
+from tests.unittests.lobes import test_efficientat, test_panns, test_pooled
 from tests.unittests.small_runs import EFFICIENTAT, LABELS, make_run
 
 RATE = 32000
 TOLERANCE = 1e-4
+SMALL = test_efficientat.SMALL | test_pooled.SMALL
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def assert_equal(classifier, session, cycles):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backbone", test_efficientat.SMALL.values())
+@pytest.mark.parametrize("backbone", SMALL.values())
 def test_it_answers_as_pytorch_does(tmp_path, runtime, backbone):
     run = make_run(tmp_path / "run", backbone, epochs=(1, 2))
     made = export_run(run, tmp_path / "out", "last", onnx=True)
@@ -149,7 +150,7 @@ def test_card_says_by_what_is_normalised(tmp_path):
     assert "normalised" not in (tmp_path / "other" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("backbone", test_efficientat.SMALL.values())
+@pytest.mark.parametrize("backbone", SMALL.values())
 def test_module_that_is_exported_is_the_classifier(tmp_path, backbone):
     run = make_run(tmp_path / "run", backbone)
     classifier = RespiratorySoundClassifier.from_hparams(run)
