@@ -26,10 +26,6 @@ class LogMelAugmentation(nn.Module):
 
     of_maps = False
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """The augmented features."""
-        raise NotImplementedError
-
 
 class RandomGain(LogMelAugmentation):
     """Each cycle louder or softer by a random number of decibels.
@@ -78,8 +74,9 @@ class RandomFrequencyResponse(LogMelAugmentation):
     and raised cosines between them, scaled so that the gain of every band has the
     standard deviation ``std_db``. Close to the linear type of "FilterAugment: an
     acoustic environmental data augmentation method", ICASSP 2022
-    (https://arxiv.org/abs/2110.03282), whose points are random; recorded responses of devices instead: T. Morocutti et al., EUSIPCO
-    2023 (https://arxiv.org/abs/2305.07499).
+    (https://arxiv.org/abs/2110.03282), whose points are random. With recorded
+    responses of devices instead: T. Morocutti et al., EUSIPCO 2023
+    (https://arxiv.org/abs/2305.07499).
 
     Arguments
     ---------
