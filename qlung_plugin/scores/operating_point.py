@@ -5,7 +5,8 @@ readily a model calls a cycle normal as much as on how well it tells them apart.
 An operating point is what is added to the logarithms of the probabilities before
 the largest decides. It is one number, for normal against the rest, which is the
 trade that the Score is about: more of them would be fitted to the few cycles of
-the rarest class. It is chosen on validation predictions alone.
+the rarest class. It is chosen on predictions for held-out patients of the training side
+alone: those who validate, or of devices that were held out in turn.
 
 Authors
  * qlung_plugin contributors
@@ -72,9 +73,18 @@ def choose_operating_point(
     """
     shares = predictions[[f"p_{label}" for label in labels]].to_numpy()
     offset = choose_offset(shares, label_codes(predictions["label"], labels))
-    if offset is None:
-        return None
-    return {**dict.fromkeys(labels, 0.0), labels[0]: offset}
+    return None if offset is None else normal_point(offset, labels)
+
+
+def normal_point(offset: float, labels: Sequence[str]) -> dict[str, float]:
+    """The point of an offset of the first label, which is normal.
+
+    Example
+    -------
+    >>> normal_point(1.3, ["normal", "abnormal"])
+    {'normal': 1.3, 'abnormal': 0.0}
+    """
+    return {**dict.fromkeys(labels, 0.0), labels[0]: float(offset)}
 
 
 def decide(
@@ -115,7 +125,7 @@ def describe_point(point: Mapping[str, float] | None) -> str:
     Example
     -------
     >>> describe_point({"normal": -1.3, "wheeze": 0.0})
-    'normal -1.30 on the logarithm of its probability, chosen on validation'
+    'normal -1.30 on the logarithm of its probability, chosen on held-out patients'
     """
     if point is None:
         return "none: no validation set chose one"
@@ -124,5 +134,5 @@ def describe_point(point: Mapping[str, float] | None) -> str:
         return "the most probable class, which is the best on validation"
     return (
         f"{', '.join(moved)} on the logarithm of its probability, chosen on"
-        " validation"
+        " held-out patients"
     )

@@ -341,3 +341,19 @@ def test_components_are_swapped_as_the_readme_shows(
     before = pd.read_csv(run / "predictions_last.csv")
     after = pd.read_csv(output / "predictions_last.csv")
     assert not after["p_normal"].equals(before["p_normal"])
+
+
+@pytest.mark.parametrize("valid_fraction", [0, 0.4])
+def test_an_operating_point_may_come_from_elsewhere(
+    corpus, train, valid_fraction
+):
+    output = train(
+        corpus,
+        f"point_{valid_fraction}",
+        normal_offset=-2.5,
+        valid_fraction=valid_fraction,
+        number_of_epochs=1,
+    )
+    point = {**dict.fromkeys(LABELS, 0.0), "normal": -2.5}
+    assert open_model(output)["operating_point"] == point
+    assert read_metrics(output)["last"]["operating_point"]["offsets"] == point

@@ -49,7 +49,10 @@ from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import DECIMALS, predictions_table
 from qlung_plugin.runs.results import write_run_results
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
-from qlung_plugin.scores.operating_point import choose_operating_point
+from qlung_plugin.scores.operating_point import (
+    choose_operating_point,
+    normal_point,
+)
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
 from qlung_plugin.training.parts import adapt_parts, check_parts, naming_slots
 from qlung_plugin.training.selection import CHECKPOINTS, selection_key
@@ -462,6 +465,10 @@ if __name__ == "__main__":
         hparams["output_folder"],
         hparams["tested_on"],
     )
+    given = hparams.get("normal_offset")  # reproduce/ does without
+    if given is not None:
+        point = normal_point(given, hparams["labels"])
+        points = dict.fromkeys(CHECKPOINTS, point)
     for partition, (loader, folder, description) in partitions.items():
         tables, epochs = {}, {}
         for name in CHECKPOINTS:
@@ -476,7 +483,7 @@ if __name__ == "__main__":
                 hparams["score"], datasets[partition].data, **quality
             )
             epochs[name] = brain.evaluated_epoch
-            if partition == "valid":
+            if partition == "valid" and given is None:
                 points[name] = choose_operating_point(
                     tables[name].round(DECIMALS), hparams["labels"]
                 )
