@@ -465,7 +465,7 @@ if __name__ == "__main__":
         hparams["output_folder"],
         hparams["tested_on"],
     )
-    given = hparams.get("normal_offset")  # reproduce/ does without
+    given = hparams["normal_offset"]
     if given is not None:
         point = normal_point(given, hparams["labels"])
         points = dict.fromkeys(CHECKPOINTS, point)
