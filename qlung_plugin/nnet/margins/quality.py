@@ -14,22 +14,39 @@ class QualityMargin(Margin):
 
     A clean sample gets the larger margin. Source: Kim et al., "Quality
     Adaptive Angular Margin Learning for Respiratory Sound Classification",
-    Interspeech 2026.
+    Interspeech 2026. Whether it is the quality that helps, and not a margin of
+    any size, is seen beside a control, which has the same qualities but not
+    where they belong.
 
     Arguments
     ---------
     kappa : float
         Margin at quality 1, in radians.
+    control : str, optional
+        ``"shuffled"``: each sample has the quality of another one of its batch,
+        drawn anew each time; ``"reversed"``: ``1 - q`` in the place of ``q``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such control.
 
     Example
     -------
     >>> QualityMargin(0.5)(torch.tensor([0, 3]), torch.tensor([1.0, 0.5]))
     tensor([0.5000, 0.2500])
+    >>> reversed_margin = QualityMargin(0.5, control="reversed")
+    >>> reversed_margin(torch.tensor([0, 3]), torch.tensor([1.0, 0.5]))
+    tensor([0.0000, 0.2500])
     """
 
-    def __init__(self, kappa: float = 0.5) -> None:
+    def __init__(self, kappa: float = 0.5, control: str | None = None) -> None:
         super().__init__()
-        self.kappa = kappa
+        if control not in (None, "shuffled", "reversed"):
+            raise ValueError(
+                f"control must be shuffled, reversed or null, not {control!r}"
+            )
+        self.kappa, self.control = kappa, control
 
     def forward(
         self,
@@ -71,4 +88,10 @@ class QualityMargin(Margin):
                 "quality must lie in [0, 1], but holds"
                 f" {quality[~inside][0].item()}"
             )
-        return self.kappa * torch.where(inside, quality, torch.nan)
+        quality = torch.where(inside, quality, torch.nan)
+        if self.control == "shuffled":
+            # Drawn on the CPU, as elsewhere: the same on every device
+            quality = quality[torch.randperm(len(quality)).to(quality.device)]
+        elif self.control == "reversed":
+            quality = 1 - quality
+        return self.kappa * quality

@@ -220,7 +220,10 @@ def test_file_in_the_package_is_a_component(put):
 # It goes into a margin loss: indent it as the loss's scale.
 margin: !new:qlung_plugin.nnet.margins.mine.MyMargin
     # Margin at quality 1, in radians.
-    kappa: 0.25"""
+    kappa: 0.25
+    # "shuffled": each sample has the quality of another one of its batch, drawn
+    # anew each time; "reversed": 1 - q in the place of q.
+    control: null"""
     )
 
 

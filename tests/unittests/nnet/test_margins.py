@@ -121,3 +121,32 @@ def test_bad_values_are_nan_on_a_gpu():
     margins = QualityMargin()(targets, quality)
     assert margins.isnan().tolist() == [False, True, True]
     assert ClassImbalanceMargin().cuda()(targets).isnan().all()
+
+
+def test_controls_have_the_same_qualities_elsewhere():
+    quality = torch.linspace(0, 1, 101, dtype=torch.float64)
+    targets = torch.zeros(101, dtype=torch.long)
+    margin = QualityMargin(0.5, control="shuffled")
+    first, second = margin(targets, quality), margin(targets, quality)
+    assert first.sort().values.tolist() == (0.5 * quality).tolist()
+    assert not first.equal(0.5 * quality)
+    assert not first.equal(second)
+    turned = QualityMargin(0.5, control="reversed")(targets, quality)
+    assert turned.tolist() == pytest.approx(
+        [0.5 * (1 - q) for q in quality.tolist()]
+    )
+
+
+def test_shuffled_quality_follows_the_seed():
+    quality, margin = torch.rand(32), QualityMargin(control="shuffled")
+    targets = torch.zeros(32, dtype=torch.long)
+    results = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        results.append(margin(targets, quality))
+    assert results[0].equal(results[1])
+
+
+def test_an_unknown_control_is_refused():
+    with pytest.raises(ValueError, match="'shuffel'"):
+        QualityMargin(control="shuffel")
