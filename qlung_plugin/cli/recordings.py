@@ -28,7 +28,7 @@ cycles:
                 suffix .txt (ICBHI), .json (SPRSound) or .csv (columns start and
                 end, in seconds), if its content is one; else segmentation
   segmentation  breaths that are found in the recording, with how sure that is
-  windows       of 8 s, every 4 s
+  windows       of 5 s, every 2.5 s
   FILE          an annotation, or a .csv of several recordings with a column
                 recording, too
   FOLDER        annotations called like their recordings"""

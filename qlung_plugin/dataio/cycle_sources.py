@@ -25,8 +25,8 @@ from qlung_plugin.processing.segmentation import (
     segment_envelope,
 )
 
-WINDOW = 8.0  # s, what the backbones of the recipes see
-HOP = 4.0  # s, so that every moment but the first and last is seen twice
+WINDOW = 5.0  # s, what the recipes' backbones see, or less
+HOP = 2.5  # s, so that every moment but the first and last is seen twice
 LONGEST = 60.0  # s, of a cycle: longer is a recording, not a breath
 BLOCK = 60.0  # s of a recording in memory at a time
 
@@ -58,7 +58,7 @@ def find_cycles(recording: Recording, cycles: Source | None = None) -> Cycles:
           content is one; without one, ``segmentation``.
         * ``segmentation``: breaths, as
           :mod:`qlung_plugin.processing.segmentation` finds them.
-        * ``windows``: of 8 s, every 4 s.
+        * ``windows``: of 5 s, every 2.5 s.
         * A file: the annotation of ICBHI (``.txt``) or SPRSound (``.json``) of
           this recording; or a ``.csv`` with the columns ``start`` and ``end``
           in seconds, and ``recording`` (file name or path, see
@@ -94,7 +94,7 @@ def find_cycles(recording: Recording, cycles: Source | None = None) -> Cycles:
     >>> soundfile.write(path, [0.0] * 40000, 4000)
     >>> recording = Recording(path)
     >>> list(find_cycles(recording, "windows").times)
-    [(0.0, 8.0), (2.0, 10.0)]
+    [(0.0, 5.0), (2.5, 7.5), (5.0, 10.0)]
     >>> _ = path.with_suffix(".csv").write_text("start,end\\n0.5,2\\n2,10.1\\n")
     >>> find_cycles(recording).times
     [(0.5, 2.0), (2.0, 10.0)]
@@ -144,10 +144,10 @@ class Windows(Sequence[tuple[float, float]]):
 
     Example
     -------
-    >>> list(Windows(17))
-    [(0.0, 8.0), (4.0, 12.0), (8.0, 16.0), (9.0, 17.0)]
-    >>> Windows(17)[1:3]
-    [(4.0, 12.0), (8.0, 16.0)]
+    >>> list(Windows(11))
+    [(0.0, 5.0), (2.5, 7.5), (5.0, 10.0), (6.0, 11.0)]
+    >>> Windows(11)[1:3]
+    [(2.5, 7.5), (5.0, 10.0)]
     """
 
     def __init__(

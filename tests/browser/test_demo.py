@@ -192,7 +192,7 @@ def test_a_sound_in_an_answer_out(visit, sound, width, tmp_path):
     assert ground == "rgba(0, 0, 0, 0)"
     assert page.get_by_text("Nothing leaves this machine").is_visible()
     assert not picture(page).is_visible()
-    page.get_by_label("Windows of 8 s").check()
+    page.get_by_label("Windows of 5 s").check()
     upload(page, sound())
     classify(page)
     picture(page).wait_for()
@@ -267,7 +267,7 @@ def test_what_cannot_be_classified_is_told(visit, tmp_path, server):
 
 def test_a_cycle_is_heard(visit, sound, width):
     page = visit(width)
-    page.get_by_label("Windows of 8 s").check()
+    page.get_by_label("Windows of 5 s").check()
     upload(page, sound())
     classify(page)
     assert rows(page, 4)[2][:3] == ["3", "8.00", "16.00"]
@@ -293,7 +293,7 @@ def test_a_cycle_is_heard(visit, sound, width):
 
 def test_in_a_sorted_table_the_chosen_row_is_heard(visit, sound):
     page = visit()
-    page.get_by_label("Windows of 8 s").check()
+    page.get_by_label("Windows of 5 s").check()
     upload(page, sound())
     classify(page)
     rows(page, 4)
@@ -309,7 +309,7 @@ def test_in_a_sorted_table_the_chosen_row_is_heard(visit, sound):
 
 def test_a_new_sound_takes_the_old_answer_away(visit, sound):
     page = visit()
-    page.get_by_label("Windows of 8 s").check()
+    page.get_by_label("Windows of 5 s").check()
     upload(page, sound())
     classify(page)
     picture(page).wait_for()
@@ -384,7 +384,7 @@ def test_what_is_too_large_is_not_taken(server):
 def test_the_microphone(microphone_page, server):
     page = microphone_page
     page.goto(server.address)
-    page.get_by_label("Windows of 8 s").check()
+    page.get_by_label("Windows of 5 s").check()
     page.get_by_label("Record audio").click()
     page.get_by_role("button", name="Record", exact=True).click()
     # Of what is recorded, which may begin late.

@@ -30,7 +30,7 @@ CLEANED = 60  # s between looks for files that are older
 
 CYCLES = {
     "Breaths that are found in the recording": "segmentation",
-    "Windows of 8 s, every 4 s": "windows",
+    "Windows of 5 s, every 2.5 s": "windows",
     "An annotation file": "file",
 }
 

@@ -61,7 +61,7 @@ def classification(cycles, **summary):
             "duration": 20.0,
             "sample_rate": 44100,
             "channels": 1,
-            "cycle_source": "windows of 8 s every 4 s",
+            "cycle_source": "windows of 5 s every 2.5 s",
             "confidence": None,
             "abnormal_fraction": None if cycles.empty else abnormal,
             "worst_quality": None if pd.isna(worst) else worst,
@@ -81,13 +81,14 @@ def test_the_page_says_what_the_model_says(model, sound):
         "quality",
     ]
     assert list(shown["class"]) == list(cycles["prediction"])
-    assert list(shown["start (s)"]) == ["0.00", "4.00", "8.00", "12.00"]
+    starts = [0, 2.5, 5, 7.5, 10, 12.5, 15]
+    assert shown["start (s)"].tolist() == [f"{start:.2f}" for start in starts]
     shares = shown[[f"{label} (%)" for label in LABELS]].astype(float)
     expected = 100 * cycles[[f"p_{label}" for label in LABELS]]
     assert np.allclose(shares, expected, atol=0.5 + 1e-6)
     abnormal = (cycles["prediction"] != "normal").sum()
-    assert summary.startswith(f"### {abnormal} of 4 cycles")
-    assert times == [(0, 8), (4, 12), (8, 16), (12, 20)]
+    assert summary.startswith(f"### {abnormal} of 7 cycles")
+    assert times == [(start, start + 5) for start in starts]
     for number, name in enumerate(cycles["prediction"], start=1):
         assert f">{number} {name}</text>" in picture
 
