@@ -100,6 +100,30 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(
         assert (output / name).read_bytes() == (run / name).read_bytes()
 
 
+def test_balanced_draws_go_on_where_they_stopped(
+    train, corpus, tmp_path, monkeypatch
+):
+    options = {"hparams": "transfer_ce.yaml", "number_of_epochs": 2}
+    whole = train(corpus, "whole", **options)
+    fit_batch, count = sb.Brain.fit_batch, itertools.count(1)
+    drawn = []
+
+    def fit_or_stop(self, batch):
+        if next(count) == 8:
+            raise KeyboardInterrupt
+        drawn.append(list(batch.id))
+        return fit_batch(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sb.Brain, "fit_batch", fit_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(corpus, "stopped", **options, **SAVED_OFTEN)
+    assert drawn[0] != drawn[5]  # other cycles in the second epoch
+    output = train(corpus, "stopped", **options, **SAVED_OFTEN)
+    for name in ("predictions.csv", "predictions_last.csv", "train_log.txt"):
+        assert (output / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_test_labels_change_neither_weights_nor_selection(
     run, train, corpus, tmp_path
 ):

@@ -442,11 +442,17 @@ if __name__ == "__main__":
         )
 
     # Training
+    train_options = dict(hparams["train_dataloader_options"])
+    if "sampler" in train_options:  # a function of the manifest
+        train_options["sampler"] = train_options["sampler"](
+            datasets["train"].data
+        )
+        brain.train_sampler = train_options["sampler"]  # told of each epoch
     brain.fit(
         hparams["epoch_counter"],
         datasets["train"],
         brain.valid_loader,
-        train_loader_kwargs=hparams["train_dataloader_options"],
+        train_loader_kwargs=train_options,
     )
     # Of all epochs: a checkpoint that is loaded brings back the history until it.
     history = hparams["history"].table()
