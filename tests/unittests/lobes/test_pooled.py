@@ -24,7 +24,7 @@ from qlung_plugin.lobes.models.pooled import (
     fit_standardisation,
 )
 from qlung_plugin.nnet.classifiers import LinearClassifier
-from qlung_plugin.nnet.losses import WeightedCrossEntropyLoss
+from qlung_plugin.nnet.losses import CrossEntropyLoss
 from qlung_plugin.runs.hparams import read_hparams
 from speechbrain.utils.optimizers import rm_vector_weight_decay
 from tests.unittests.small_runs import EFFICIENTAT, FEATURES, MODELS
@@ -194,7 +194,10 @@ def draw_problem():
 
 @pytest.mark.parametrize("decay", [0.05, 2.4])
 def test_head_of_the_recipe_is_scikit_learns(decay):
-    """Its loss and optimizer have the minimum of a balanced regression."""
+    """Its loss and optimizer have the minimum of a balanced regression.
+
+    Of each class as many, as its sampler draws them where the device is one.
+    """
     rows, targets = draw_problem()
     regression = LogisticRegression(
         C=1 / (decay * len(rows)), class_weight="balanced", tol=1e-8
@@ -203,21 +206,23 @@ def test_head_of_the_recipe_is_scikit_learns(decay):
 
     text = read_hparams(HPARAMS / "transfer_ce.yaml")
     assert "\nremove_vector_weight_decay: True\n" in text
-    assert "LinearClassifier\n" in text and "balanced" in text
-    blocks = re.findall(r"^(?:opt_class|loss):.*\n(?: .*\n)+", text, re.M)
+    assert "LinearClassifier\n" in text and "balanced_sampler\n" in text
+    blocks = re.findall(r"^(?:opt_class|loss):.*\n(?: .*\n)*", text, re.M)
     numbers = f"lr: 0.01\nweight_decay: {decay}\nnum_classes: 4\n"
     made = load_hyperpyyaml(numbers + "".join(blocks))
     loss = made["loss"]
-    assert isinstance(loss, WeightedCrossEntropyLoss)
-    loss.fit(np.bincount(targets).tolist())
+    assert isinstance(loss, CrossEntropyLoss)
+    drawn = np.repeat(np.arange(225), 120 // np.bincount(targets)[targets])
+    assert np.bincount(targets[drawn]).tolist() == [120] * 4
     torch.manual_seed(0)
     classifier = LinearClassifier(10, 4)
     optimizer = made["opt_class"](rm_vector_weight_decay(classifier))
-    inputs = torch.from_numpy(rows).float()
+    inputs = torch.from_numpy(rows[drawn]).float()
     for _ in range(1000):
         optimizer.zero_grad()
         logits, cosines = classifier(inputs)
-        loss(logits, cosines, None, torch.from_numpy(targets)).backward()
+        loss(logits, cosines, None, torch.from_numpy(targets[drawn])).backward()
         optimizer.step()
+    inputs = torch.from_numpy(rows).float()
     probabilities = classifier(inputs).logits.softmax(dim=-1).detach()
     np.testing.assert_allclose(probabilities, expected, atol=2e-3)

@@ -154,7 +154,7 @@ def test_help_of_a_training(capsys):
     assert not ended.value.code
     said = capsys.readouterr().out
     assert "--test_fold 0  # of the 5 patient folds" in said
-    assert "--batch_size 16" in said
+    assert "--batch_size 32" in said
     assert "--max_grad_norm" in said  # SpeechBrain's own
 
 
