@@ -4,7 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 from qlung_plugin.dataio.manifests import Entries
 from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
@@ -57,7 +57,8 @@ def balanced_weights(
         if by not in entry:
             raise ValueError(f"the manifest has no {by!r} (cycle {cycle})")
     groups = [(entry["label"], entry[by]) for entry in manifest.values()]
-    counts, shares = Counter(groups), Counter[str]()
+    counts = Counter(groups)
+    shares: dict[str, float] = defaultdict(float)
     for (label, _), count in counts.items():
         shares[label] += count / max(count, smallest)
     return [
