@@ -127,8 +127,8 @@ def visit(open_page, server):
 def sound(tmp_path):
     """Writes noise of some seconds, and returns its path."""
 
-    def write(name="noise.wav", seconds=20, rate=RATE, **options):
-        noise = np.random.default_rng(0).normal(size=seconds * rate)
+    def write(name="noise.wav", seconds=12.5, rate=RATE, **options):
+        noise = np.random.default_rng(0).normal(size=int(seconds * rate))
         soundfile.write(tmp_path / name, 0.1 * noise, rate, **options)
         return tmp_path / name
 
@@ -207,10 +207,10 @@ def test_a_sound_in_an_answer_out(visit, sound, width, tmp_path):
     assert (int(re.search(r"\d+", fill)[0]) > 128) == light
     page.get_by_text(re.compile(r"\d of 4 cycles \(\d+ %\)")).wait_for()
     assert [row[:3] for row in rows(page, 4)] == [
-        ["1", "0.00", "8.00"],
-        ["2", "4.00", "12.00"],
-        ["3", "8.00", "16.00"],
-        ["4", "12.00", "20.00"],
+        ["1", "0.00", "5.00"],
+        ["2", "2.50", "7.50"],
+        ["3", "5.00", "10.00"],
+        ["4", "7.50", "12.50"],
     ]
     # The picture begins where it is seen, and nothing makes the page wider.
     assert picture(page).bounding_box()["x"] >= 0
@@ -270,10 +270,10 @@ def test_a_cycle_is_heard(visit, sound, width):
     page.get_by_label("Windows of 5 s").check()
     upload(page, sound())
     classify(page)
-    assert rows(page, 4)[2][:3] == ["3", "8.00", "16.00"]
+    assert rows(page, 4)[2][:3] == ["3", "5.00", "10.00"]
     player = page.locator(".player audio")
     assert player.count() == 0
-    for number, times in (("3", "8.00 to 16.00 s"), ("1", "0.00 to 8.00 s")):
+    for number, times in (("3", "5.00 to 10.00 s"), ("1", "0.00 to 5.00 s")):
         page.get_by_role("gridcell", name=number, exact=True).first.click()
         page.get_by_text(f"Cycle {number}, {times}").wait_for()
         played = player.evaluate(
@@ -285,7 +285,7 @@ def test_a_cycle_is_heard(visit, sound, width):
                 return [a.src.slice(0, 15), a.duration, a.error];
             }"""
         )
-        assert played == ["data:audio/mpeg", pytest.approx(8, abs=0.1), None]
+        assert played == ["data:audio/mpeg", pytest.approx(5, abs=0.1), None]
     # The next answer has its own cycles.
     classify(page)
     player.wait_for(state="detached")
@@ -303,8 +303,8 @@ def test_in_a_sorted_table_the_chosen_row_is_heard(visit, sound):
     page.get_by_text("Sort descending").click(timeout=15000)
     page.get_by_role("gridcell").first.filter(has_text="4").wait_for()
     assert [row[0] for row in rows(page, 4)] == ["4", "3", "2", "1"]
-    page.get_by_role("gridcell", name="4.00", exact=True).click()
-    page.get_by_text("Cycle 2, 4.00 to 12.00 s").wait_for()
+    page.get_by_role("gridcell", name="2.50", exact=True).click()
+    page.get_by_text("Cycle 2, 2.50 to 7.50 s").wait_for()
 
 
 def test_a_new_sound_takes_the_old_answer_away(visit, sound):
