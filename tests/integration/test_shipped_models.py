@@ -44,8 +44,7 @@ def test_folder_is_complete_and_small(name):
     assert {result["data"]["database"] for result in provenance["results"]} == {
         *("ICBHI 2017", "SPRSound 2022", "KAUH 2021"),
     }
-    text = json.dumps(provenance)
-    assert "/home/" not in text and "/work/" not in text
+    assert '"/' not in json.dumps(provenance)  # no path of a machine
     assert "Florian Schmid" in (folder / "LICENSE").read_text()
     card = (folder / "README.md").read_text()
     for phrase in (
