@@ -443,7 +443,7 @@ if __name__ == "__main__":
 
     # Training
     train_options = dict(hparams["train_dataloader_options"])
-    if "sampler" in train_options:  # a function of the manifest
+    if callable(train_options.get("sampler")):  # a function of the manifest
         train_options["sampler"] = train_options["sampler"](
             datasets["train"].data
         )
