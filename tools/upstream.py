@@ -215,10 +215,14 @@ def _fill_in_readme(files: Files, path: str, checkout: Path) -> None:
         line
         for line in _read(path).splitlines()
         if re.match(r"\| (selected|last|test-selected) \| (ce|qlung) \|", line)
-        and line.count("|") == 9  # the table of scores, not of differences
+        and line.count("|") == 10  # scores with AUROC, of the whole database
     ]
-    if len(rows) != 6:
-        raise ValueError(f"{path}: {len(rows)} rows of ce and qlung, not 6")
+    # Of each checkpoint both, and none twice
+    found = [tuple(row.split(" | ")[:2]) for row in rows]
+    checkpoints = dict.fromkeys(checkpoint for checkpoint, _ in found)
+    wanted = [(name, of) for name in checkpoints for of in ("ce", "qlung")]
+    if not found or found != wanted:
+        raise ValueError(f"{path}: rows of ce and qlung are {found}")
     readme = (checkout / "README.md").read_text(encoding="utf-8")
     _, heading, citing = readme.partition("Citing SpeechBrain\n")
     if "```bibtex" not in citing:

@@ -17,7 +17,7 @@ TRANSFER, ICBHI = "transfer", "icbhi"
 # What each was made for, in words.
 MODELS = {
     TRANSFER: "made for recordings of a device that it never heard",
-    ICBHI: "made for recordings like those of ICBHI 2017, worse on others",
+    ICBHI: "made for recordings like those of ICBHI 2017",
 }
 
 

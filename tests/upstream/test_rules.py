@@ -79,14 +79,17 @@ def clone(tmp_path):
 def test_recipes_are_made_of_what_is_here(clone):
     """Each rule has its text in the recipes as they are today."""
     (clone / "recipes" / "ICBHI").mkdir(parents=True)
-    for name in ("icbhi", "sprsound"):
+    # Of ICBHI three checkpoints are told, of SPRSound the last.
+    for name, checkpoints in (("icbhi", 3), ("sprsound", 1)):
         files = upstream.PULL_REQUESTS[name](clone)
         script = next(
             f for f in files if f.endswith(("train.py", "evaluate.py"))
         )
         compile(files[script], script, "exec")
         readme = next(f for f in files if f.endswith("/README.md"))
-        assert files[readme].count("| qlung |") == 3
+        for configuration in ("ce", "qlung"):
+            rows = files[readme].count(f" | {configuration} | 5 |")
+            assert rows == checkpoints
         assert "@misc{}" in files[readme]
         needed = f"{script.rpartition('/')[0]}/extra_requirements.txt"
         for line in files[needed].splitlines():

@@ -15,8 +15,8 @@ class QualityMargin(Margin):
     A clean sample gets the larger margin. Source: Kim et al., "Quality
     Adaptive Angular Margin Learning for Respiratory Sound Classification",
     Interspeech 2026. Whether it is the quality that helps, and not a margin of
-    any size, is seen beside a control, which has the same qualities but not
-    where they belong.
+    any size, is seen beside a control: the same qualities, shuffled. Reversed
+    ones are of another size on average, unless kappa is chosen accordingly.
 
     Arguments
     ---------
