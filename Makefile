@@ -5,7 +5,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 DEMO := results/demo
 
-.PHONY: demo test test-all test-oldest test-newest lint clean
+.PHONY: demo docs test test-all test-oldest test-newest lint clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
@@ -39,9 +39,18 @@ demo: $(VENV)/installed
 	@echo "Figures: $(DEMO)/qlung/1234/figures"
 	@echo "Log:     $(DEMO)/qlung/1234/log.txt"
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
+# The site, its tutorials run: a warning is an error.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "Open results/site/index.html"
+
 $(VENV)/installed-all: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable \
-	    ".[test,dev,browser,demo,onnx]"
+	    ".[test,dev,browser,demo,docs,onnx]"
 	touch $@
 
 # The recipes' files, of few but long tests, are begun first: at the end, no

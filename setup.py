@@ -73,6 +73,14 @@ setup(
             "pytest-xdist>=3.8,<4",
         ],
         "browser": ["playwright<2"],
+        "docs": [
+            "ipykernel>=6.29,<8",
+            "jupytext>=1.16,<2",
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.5,<10",
+            "mkdocstrings[python]>=1,<2",
+            "nbclient>=0.10,<1",
+        ],
         "dev": [
             "codespell<3",
             "mypy==2.4.1",
