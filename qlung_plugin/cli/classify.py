@@ -10,21 +10,22 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qlung_plugin.cli.arguments import seconds
-from qlung_plugin.cli.models import add_model, load
+from qlung_plugin.cli.models import add_model, load, settings_of_model
+from qlung_plugin.cli.output import RESUMING, add_output, open_output
 from qlung_plugin.cli.recordings import (
     CYCLES,
     CsvTable,
+    Output,
     add_cycles,
     add_recordings,
     for_each,
-    print_note,
 )
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.pretrained import describe_shipped, is_shipped
-from qlung_plugin.utils.text import printable
+from qlung_plugin.utils.text import print_note, printable
 
 if TYPE_CHECKING:
     from qlung_plugin.inference.classifier import (
@@ -51,10 +52,13 @@ than its header says fails, unless --allow-truncated is given.
 
 {CYCLES}
 
+{RESUMING}
+
 examples:
   qlung classify breath.wav
   qlung classify breath.wav --model results/qlung/1234
   qlung classify recordings/ --model exported/ --format csv > cycles.csv
+  qlung classify recordings/ --output cycles.csv --resume
   qlung classify a.wav b.wav --model exported/ --cycles windows"""
 
 
@@ -73,11 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        default="table",
         choices=tuple(WRITERS),
         help="table: to look at, without what the quality is computed from;"
-        " csv: a row per cycle; json: a line per recording (default: table)",
+        " csv: a row per cycle; json: a line per recording (default: csv or"
+        " json if --output is called so, else table)",
     )
+    add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -94,8 +99,12 @@ def run(arguments: argparse.Namespace) -> int:
         allow_truncated=arguments.allow_truncated,
         shortest=arguments.shortest,
     )
-    write = WRITERS[arguments.format](sys.stdout)
-    return for_each(arguments, function, prepare, write)
+    if arguments.format is None:
+        suffix = Path(arguments.output or "").suffix.lower()[1:]
+        arguments.format = suffix if suffix in WRITERS else "table"
+    with open_output(arguments, settings_of_model) as output:
+        write = WRITERS[arguments.format](output or sys.stdout)
+        return for_each(arguments, function, prepare, write, output)
 
 
 def classify(
@@ -105,7 +114,7 @@ def classify(
     return model.classify_file(path, **options)
 
 
-def table_writer(file: TextIO) -> Writer:
+def table_writer(file: Output) -> Writer:
     """Writes a table per recording, which fits a terminal.
 
     What the quality is computed from, and may be much, is left to the others.
@@ -148,7 +157,7 @@ def heading(summary: dict) -> str:
     return f"{name}\n{text}\n{source}"
 
 
-def csv_writer(file: TextIO) -> Writer:
+def csv_writer(file: Output) -> Writer:
     """Writes a row per cycle; the last column is 1 if it is of a truncated file."""
     table = CsvTable(file)
 
@@ -161,15 +170,14 @@ def csv_writer(file: TextIO) -> Writer:
     return write
 
 
-def json_writer(file: TextIO) -> Writer:
+def json_writer(file: Output) -> Writer:
     """Writes a line of JSON per recording."""
 
     def write(path: Path, classification: "Classification") -> None:
         cycles, summary = classification
         rows = cycles.astype(object).where(cycles.notna(), None)
         told = {**summary, "cycles": rows.to_dict("records")}
-        json.dump(told, file, allow_nan=False)
-        file.write("\n")
+        file.write(json.dumps(told, allow_nan=False) + "\n")
 
     return write
 

@@ -70,3 +70,11 @@ def load(arguments: argparse.Namespace) -> RespiratorySoundClassifier:
         arguments.trust,
         run_opts={"device": arguments.device},
     )
+
+
+def settings_of_model(arguments: argparse.Namespace) -> dict[str, str]:
+    """What tells models of :func:`add_model` apart, wherever they lie."""
+    from qlung_plugin.inference.models import digest_model
+
+    digest = digest_model(arguments.model, arguments.checkpoint)
+    return {"--model": f"of digest {digest[:16]}"}

@@ -9,14 +9,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from qlung_plugin.cli.output import RESUMING, add_output, open_output
 from qlung_plugin.cli.recordings import (
     CYCLES,
     CsvTable,
     add_cycles,
     add_recordings,
     for_each,
-    print_note,
 )
+from qlung_plugin.utils.text import print_note
 
 HELP = "measure the quality of recordings, without a model"
 
@@ -42,10 +43,13 @@ and count for their share of the time as the worst (an entropy and flatness of
 
 {CYCLES}
 
+{RESUMING}
+
 examples:
   qlung quality recordings/ > quality.csv
   qlung quality recordings/ --histogram quality.png > quality.csv
   qlung quality icbhi/ --normalisation fitted > quality.csv
+  qlung quality recordings/ --output quality.csv --resume
   qlung quality breath.wav --by cycle --cycles breath.txt"""
 
 # Share of rows outside what was learned from that is worth a note.
@@ -76,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="draw how the scores are spread: a .png, .svg or .pdf",
     )
+    add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     from qlung_plugin.inference.quality import (
         COLUMNS,
         MEASURES,
+        count_outside,
         fit_scores,
         make_measures,
         measure_recording,
@@ -98,56 +104,76 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(
             "--cycles needs --by cycle: whole recordings have none"
         )
-    table = CsvTable(sys.stdout)
-    measured: list[dict] = []
     fitted = arguments.normalisation == "fitted"
-
-    def write_rows(rows: list[dict]) -> None:
-        table.write(pd.DataFrame(rows, columns=["recording", *COLUMNS]))
-
-    def write(path: Path, rows: list[dict]) -> None:
-        rows = [{"recording": str(path), **row} for row in rows]
-        measured.extend(rows)
-        if rows and not fitted:
-            write_rows(rows)
-
+    if fitted and arguments.resume:
+        raise ValueError(
+            "--resume needs --normalisation absolute: fitted scores are known"
+            " once all recordings are measured"
+        )
+    if arguments.histogram:
+        check_figure(arguments.histogram)
     function = partial(
         measure_recording,
         unit=arguments.by,
         channel=arguments.channel,
         allow_truncated=arguments.allow_truncated,
     )
+    kept: list[dict] = []  # rows, where all are needed in the end
+    count = outside = 0
+    with open_output(arguments) as output:
+        table = CsvTable(output or sys.stdout)
+
+        def write_rows(rows: list[dict]) -> None:
+            table.write(pd.DataFrame(rows, columns=["recording", *COLUMNS]))
+
+        def write(path: Path, rows: list[dict]) -> None:
+            nonlocal count, outside
+            rows = [{"recording": str(path), **row} for row in rows]
+            count += len(rows)
+            if fitted:
+                kept.extend(rows)
+                return
+            outside += count_outside(rows)
+            if arguments.histogram and output is None:
+                kept.extend({name: r[name] for name in MEASURES} for r in rows)
+            if rows:
+                write_rows(rows)
+
+        journaled = None if fitted else output
+        code = for_each(arguments, function, make_measures, write, journaled)
+        if fitted:
+            try:
+                fit_scores(kept)
+            except ValueError as error:
+                raise ValueError(
+                    f"--normalisation fitted needs more recordings: {error}"
+                ) from error
+        if fitted or not count:  # the header alone, where all failed
+            write_rows(kept)
+        if fitted and output is not None:
+            output.commit("all recordings", "")
+    note_outside(outside, count, arguments.by)
     if arguments.histogram:
-        check_figure(arguments.histogram)
-    code = for_each(arguments, function, make_measures, write)
-    if fitted:
-        try:
-            fit_scores(measured)
-        except ValueError as error:
-            raise ValueError(
-                f"--normalisation fitted needs more recordings: {error}"
-            ) from error
-    if fitted or not measured:  # the header alone, where all failed
-        write_rows(measured)
-    if not fitted:
-        note_outside(measured, arguments.by)
-    if arguments.histogram:
-        scores = {name: [row[name] for row in measured] for name in MEASURES}
-        draw(scores, arguments.by, arguments.histogram)
+        rows = (
+            pd.DataFrame(kept) if output is None else pd.read_csv(output.path)
+        )
+        draw(
+            {n: rows[n].tolist() for n in MEASURES},
+            arguments.by,
+            arguments.histogram,
+        )
     return code
 
 
-def note_outside(rows: list[dict], unit: str) -> None:
+def note_outside(outside: int, count: int, unit: str) -> None:
     """Says on stderr if many rows are unlike what was learned from."""
-    from qlung_plugin.inference.quality import count_outside
     from qlung_plugin.lobes.quality import read_coefficients
 
-    outside = count_outside(rows)
-    if outside <= UNUSUAL * len(rows):
+    if outside <= UNUSUAL * count:
         return
     database = read_coefficients().supervision["database"]
     print_note(
-        f"{outside:,} of {len(rows):,} {unit}s are unlike the recordings that"
+        f"{outside:,} of {count:,} {unit}s are unlike the recordings that"
         f" learned_quality was learned from ({database}): of them it is no"
         " probability. Use --normalisation fitted to compare them with each"
         " other"

@@ -11,16 +11,20 @@ from collections.abc import Callable
 from functools import partial
 from logging.handlers import BufferingHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias, TypeVar
 
 from qlung_plugin.cli.arguments import whole_number
-from qlung_plugin.utils.text import print_traceback, printable
+from qlung_plugin.utils.text import print_note, print_traceback, printable
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from qlung_plugin.utils.journal import JournaledFile
+
 P = TypeVar("P")  # what is prepared
 R = TypeVar("R")  # a result
+
+Output: TypeAlias = "TextIO | JournaledFile"  # where results are written to
 
 CYCLES = """\
 cycles:
@@ -82,6 +86,7 @@ def for_each(
     function: Callable[..., R],
     prepare: Callable[[], P],
     write: Callable[[Path, R], None],
+    output: "JournaledFile | None" = None,
 ) -> int:
     """Goes over the recordings of a command line and writes the results.
 
@@ -89,15 +94,20 @@ def for_each(
     order of the recordings; for ``prepare``, see
     :func:`qlung_plugin.utils.pool.over_files`. A recording that fails is named
     on stderr, and does not stop the others; so is what cannot be reached, and
-    what is left out.
+    what is left out. What is finished in an output is not done again.
 
     It returns 1 if a recording failed, or what may be one cannot be reached,
     else 0. If a path does not exist, or a folder has no recording, it is a
     FileNotFoundError; if the cycles are those of one recording, and there are
-    more, a ValueError.
+    more, or the output is of other recordings, a ValueError.
     """
     from tqdm import tqdm
 
+    from qlung_plugin.cli.output import (
+        check_recordings,
+        digest_content,
+        over_unfinished,
+    )
     from qlung_plugin.dataio.cycle_tables import share_out
     from qlung_plugin.dataio.finding import find_recordings
     from qlung_plugin.utils.pool import default_jobs, over_files
@@ -107,14 +117,21 @@ def for_each(
     shares, notes = share_out(arguments.cycles, paths)
     for sentence in unreachable + repeated + notes:
         print_note(sentence)
+    if output is not None:
+        check_recordings(output, paths)
     jobs = arguments.jobs or default_jobs(len(paths))
-    failed = 0
+    failed = finished = 0
+    digest = None if output is None else digest_content
     progress = tqdm(
-        over_files(
-            partial(with_warnings, function),
-            zip(paths, shares),
-            prepare,
-            jobs,
+        over_unfinished(
+            partial(
+                over_files,
+                partial(with_warnings, function, digest),
+                prepare=prepare,
+                jobs=jobs,
+            ),
+            list(zip(paths, shares)),
+            output,
         ),
         total=len(paths),
         unit="recording",
@@ -123,15 +140,22 @@ def for_each(
         ncols=80,
         nrows=24,
     )
-    for (path, _), outcome in progress:
+    for path, outcome in progress:
+        if output is not None and outcome is None:
+            output.repeat(str(path))
+            finished += 1
+            continue
         # The bar and the results may share a terminal.
         with tqdm.external_write_mode(sys.stdout):
             if not isinstance(outcome, Exception):
-                result, warnings = outcome
+                result, warnings, content = outcome
                 for warning in warnings:
                     print_note(warning)
                 write(path, result)
-                sys.stdout.flush()
+                if output is None:
+                    sys.stdout.flush()
+                else:
+                    output.commit(str(path), content)
                 continue
             failed += 1
             if arguments.debug:
@@ -141,6 +165,8 @@ def for_each(
                 message = f"{path}: {message}"
             print_note(message)
     counts = []
+    if finished:
+        counts.append(f"{finished} of {len(paths)} were finished before")
     if failed and len(paths) > 1:
         counts.append(f"{failed} of {len(paths)} recordings failed")
     if unreachable:
@@ -152,20 +178,20 @@ def for_each(
     return int(bool(failed or unreachable))
 
 
-def print_note(message: str) -> None:
-    """Prints a line on stderr in which nothing controls the terminal."""
-    print(f"qlung: {printable(message)}", file=sys.stderr)
-
-
 def with_warnings(
-    function: Callable[..., R], prepared: object, item: tuple[Path, object]
-) -> tuple[R, list[str]]:
-    """The result of a function, and what this package logged meanwhile.
+    function: Callable[..., R],
+    digest: Callable[[Path, Any], str] | None,
+    prepared: object,
+    item: tuple[Path, Any],
+) -> tuple[R, list[str], str]:
+    """The result of a function, what this package logged meanwhile, and a digest.
 
     So that a warning of another process is printed in its place, too. The item
-    is a recording's path, and where its cycles come from.
+    is a recording's path, and where its cycles come from; the digest, if one is
+    wanted, is of these as they were before.
     """
     path, cycles = item
+    content = "" if digest is None else digest(path, cycles)
     handler = BufferingHandler(sys.maxsize)
     handler.setLevel(logging.WARNING)
     logger = logging.getLogger("qlung_plugin")
@@ -176,7 +202,7 @@ def with_warnings(
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate
-    return result, [record.getMessage() for record in handler.buffer]
+    return result, [r.getMessage() for r in handler.buffer], content
 
 
 def check_cycles(source: str, count: int) -> None:
@@ -204,21 +230,29 @@ def check_cycles(source: str, count: int) -> None:
 class CsvTable:
     """Rows below a header; on a terminal, what is printed does not control it."""
 
-    def __init__(self, file: TextIO) -> None:
-        self.file, self.header = file, True
+    def __init__(self, file: Output, float_format: str = "%.6f") -> None:
+        self.file, self.float_format = file, float_format
+        self.header = True
 
     def write(self, table: "pd.DataFrame") -> None:
         """Writes rows, below the header if there are none yet."""
+        from qlung_plugin.utils.journal import JournaledFile
+
         if self.file.isatty():
             texts = table.select_dtypes(exclude="number")
             table = table.assign(**texts.map(printable)).rename(
                 columns=printable
             )
-        table.to_csv(
-            self.file,
+        header = table.iloc[:0].to_csv(index=False, lineterminator="\n")
+        if isinstance(self.file, JournaledFile):
+            self.file.head(header)
+        elif self.header:
+            self.file.write(header)
+        self.header = False
+        rows = table.to_csv(
             index=False,
-            header=self.header,
-            float_format="%.6f",
+            header=False,
+            float_format=self.float_format,
             lineterminator="\n",
         )
-        self.header = False
+        self.file.write(rows)

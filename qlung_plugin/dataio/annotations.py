@@ -38,19 +38,15 @@ def annotation_beside(recording: Path) -> Path | None:
     that nearly is.
     """
     annotations = []
-    for suffix in ANNOTATIONS:
-        for variant in (suffix, suffix.upper()):
-            path = recording.with_suffix(variant)
-            if not os.path.lexists(path):
-                continue
-            known, lack = recognise(path)
-            if known:
-                annotations.append(path)
-            elif lack:
-                logger.warning(
-                    "%s is not read as the annotation of %s: %s",
-                    *(path, recording.name, lack),
-                )
+    for path in _candidates_beside(recording):
+        known, lack = recognise(path)
+        if known:
+            annotations.append(path)
+        elif lack:
+            logger.warning(
+                "%s is not read as the annotation of %s: %s",
+                *(path, recording.name, lack),
+            )
     # Where letter case does not count, one file has two names.
     others = [
         p for p in annotations[1:] if not os.path.samefile(p, annotations[0])
@@ -75,11 +71,7 @@ def annotation_in(folder: Path, recording: Path) -> Path:
     if beside is not None:
         return beside
     files, others = [], []
-    for path in sorted(folder.rglob(f"{glob.escape(recording.stem)}.*")):
-        if path.stem != recording.stem or path.suffix.lower() not in (
-            ANNOTATIONS
-        ):
-            continue
+    for path in _candidates_in(folder, recording):
         known, lack = recognise(path)
         if known:
             files.append(path)
@@ -98,6 +90,40 @@ def annotation_in(folder: Path, recording: Path) -> Path:
             f" {some([str(file) for file in files])}; name one"
         )
     return files[0]
+
+
+def candidates(source: str, recording: Path) -> list[Path]:
+    """The files that may annotate a recording, so that its cycles depend on them.
+
+    The source is that of :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
+    """
+    if source in ("segmentation", "windows"):
+        return []
+    if source == "auto":
+        return _candidates_beside(recording)
+    if not os.path.isdir(source):
+        return [Path(source)]
+    beside = _candidates_beside(Path(source, recording.name))
+    if any(recognise(path)[0] for path in beside):
+        return beside
+    return beside + _candidates_in(Path(source), recording)
+
+
+def _candidates_beside(recording: Path) -> list[Path]:
+    paths = [
+        recording.with_suffix(variant)
+        for suffix in ANNOTATIONS
+        for variant in (suffix, suffix.upper())
+    ]
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def _candidates_in(folder: Path, recording: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(folder.rglob(f"{glob.escape(recording.stem)}.*"))
+        if path.stem == recording.stem and path.suffix.lower() in ANNOTATIONS
+    ]
 
 
 def recognise(path: Path) -> tuple[bool, str | None]:

@@ -9,6 +9,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from qlung_plugin.inference.safe_files import read_tensors, read_text
 from qlung_plugin.inference.trained_model import FORMAT_VERSION
 from qlung_plugin.pretrained import MODELS, find_shipped, is_shipped
 from qlung_plugin.runs import schema
+from qlung_plugin.runs.configuration import digest_file
 from qlung_plugin.runs.folder import MODEL_JSON, WEIGHTS, RunFolder
 from qlung_plugin.training.selection import CHECKPOINTS, check_checkpoint
 from qlung_plugin.utils.ordinary_files import parse_json
@@ -88,16 +90,20 @@ def open_model(
     """
     if checkpoint is not None:
         check_checkpoint(checkpoint)
-    folder = _find_folder(source)
-    if not (folder / MODEL_JSON).exists():
-        folder = _find_in_run(folder, checkpoint or "selected")
-    model = _open_folder(folder, trust)
+    model = _open_folder(_find_model(source, checkpoint), trust)
     if checkpoint not in (None, model["checkpoint"]):
         raise ValueError(
             f"{source} is the model of the {model['checkpoint']} checkpoint"
             f" alone: {checkpoint} needs the training's output folder"
         )
     return model
+
+
+def digest_model(source: str | Path, checkpoint: str | None = None) -> str:
+    """Digest, in hexadecimal, of a model's files; see :func:`open_model`."""
+    folder = _find_model(source, checkpoint)
+    files = [digest_file(folder / name) for name in (MODEL_JSON, WEIGHTS)]
+    return hashlib.sha256(" ".join(files).encode()).hexdigest()
 
 
 def find_checkpoints(source: str | Path, checkpoint: str) -> list[str]:
@@ -114,6 +120,13 @@ def find_checkpoints(source: str | Path, checkpoint: str) -> list[str]:
         return [_read_description(folder)["provenance"]["checkpoint"]]
     _find_in_run(folder, "last")
     return _checkpoints_of(RunFolder(folder))
+
+
+def _find_model(source: str | Path, checkpoint: str | None) -> Path:
+    folder = _find_folder(source)
+    if not (folder / MODEL_JSON).exists():
+        return _find_in_run(folder, checkpoint or "selected")
+    return folder
 
 
 def _find_folder(source: str | Path) -> Path:

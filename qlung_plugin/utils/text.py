@@ -37,6 +37,11 @@ def guard_terminal() -> None:
     sys.excepthook = print_traceback
 
 
+def print_note(message: str) -> None:
+    """Prints a line on stderr in which nothing controls the terminal."""
+    print(f"qlung: {printable(message)}", file=sys.stderr)
+
+
 def print_traceback(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:

@@ -13,6 +13,7 @@ import soundfile
 
 from qlung_plugin.cli.main import main
 from qlung_plugin.cli.quality import note_outside
+from qlung_plugin.inference.quality import count_outside
 from qlung_plugin.lobes.quality import LearnedQualityScore
 
 RATE = 4000
@@ -48,9 +49,9 @@ def test_a_tenth_of_them_is_not_told(capsys):
     row = {"measured": {"learned_quality": [[*usual, 0.0]]}}
     far = [1e6] * (len(usual) + 1)
     other = {"measured": {"learned_quality": [far]}}
-    note_outside([row] * 9 + [other], "cycle")
+    note_outside(count_outside([row] * 9 + [other]), 10, "cycle")
     assert capsys.readouterr().err == ""
-    note_outside([row] * 8 + [other] * 2, "cycle")
+    note_outside(count_outside([row] * 8 + [other] * 2), 10, "cycle")
     assert "2 of 10 cycles are unlike" in capsys.readouterr().err
 
 

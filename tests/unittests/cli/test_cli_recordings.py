@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from io import StringIO
@@ -405,6 +406,8 @@ def test_progress_is_shown_on_a_terminal(recordings):
     os.close(terminal)
     assert run.returncode == 1
     assert "0/3" in shown and "3/3" in shown and "bad.wav is not" in shown
+    # The time so far and left, and the rate.
+    assert re.search(r"2/3 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+", shown)
     assert len(list(csv.reader(StringIO(run.stdout)))) == 3
 
 
