@@ -7,17 +7,23 @@ Authors
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from qlung_plugin.dataio.labels import TWO_CLASSES
-from qlung_plugin.runs.comparison import format_mean
+from qlung_plugin.runs.comparison import (
+    format_difference,
+    format_interval,
+    format_mean,
+)
 from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiments import BY_DEVICE
-from qlung_plugin.scores.by_device import device_figures
+from qlung_plugin.scores.by_device import bootstrap_macro_auroc, device_figures
 from qlung_plugin.scores.icbhi_score import table_metrics
 from qlung_plugin.scores.metrics import METRICS, format_number
 from qlung_plugin.scores.operating_point import choose_operating_point
 from qlung_plugin.scores.recordings import call_recordings, choose_share
+from qlung_plugin.scores.roc import percentile_interval
 from qlung_plugin.training.selection import CHECKPOINTS
 from qlung_plugin.utils.markdown import markdown_table
 
@@ -25,7 +31,9 @@ DEVICES_NOTE = """\
 Each device by models that never heard it, nor its patients. Transfer is selected
 by the macro mean of the AUROC (abnormal against normal), in which each device
 counts alike; the table above is of all held-out cycles, from which comes the
-offset of normal, the operating point of the highest Score on all of them.
+offset of normal, the operating point of the highest Score on all of them. Intervals
+of the macro mean and of its difference to the first configuration, with as many
+seeds, are 95 % over the patients of each device and over seeds, not over devices.
 """
 RECORDINGS_NOTE = """\
 A recording is abnormal if any of its cycles is; it is called so where more than
@@ -53,6 +61,7 @@ def fold_blocks(evaluations: list[Evaluation]) -> list[str]:
 def _device_table(evaluations: list[Evaluation]) -> str:
     """Mean and deviation over the seeds of the figures of each device."""
     rows, columns = [], []
+    baselines: dict[str, tuple[int, float, np.ndarray]] = {}
     for checkpoint, name, seeds in _seeds(evaluations):
         labels = seeds[0].labels
         figures = [device_figures(e.predictions, labels) for e in seeds]
@@ -63,13 +72,29 @@ def _device_table(evaluations: list[Evaluation]) -> str:
             f"{'AUROC' if key == 'auroc' else 'Score'}, {device}"
             for device, key in table.index
         ]
-        cells = map(format_mean, table.mean(axis=1), table.std(axis=1))
+        columns[1:1] = ["95 % interval", "to the first"]
+        cells = [*map(format_mean, table.mean(axis=1), table.std(axis=1))]
+        drawn = bootstrap_macro_auroc([e.predictions for e in seeds], labels)
+        ours = len(seeds), table.iloc[0].mean(), drawn
+        first = baselines.setdefault(checkpoint, ours)
+        interval = format_interval(*percentile_interval(drawn, 0.95))
+        cells[1:1] = [interval, _difference(ours, first)]
         held_out = pd.concat([e.predictions for e in seeds])
         point = choose_operating_point(held_out, labels) or {}
         offset = format_number(point.get(labels[0]), "+.2f")
         rows.append([checkpoint, name, len(seeds), *cells, offset])
     columns = ["Checkpoint", "Configuration", "Seeds", *columns]
     return _table([*columns, "Offset of normal"], rows)
+
+
+def _difference(
+    one: tuple[int, float, np.ndarray], first: tuple[int, float, np.ndarray]
+) -> str:
+    """Of seeds, macro mean and its resamples to those of the first, in pairs."""
+    if one is first or one[0] != first[0]:
+        return ""
+    ends = percentile_interval(one[2] - first[2], 0.95)
+    return format_difference(one[1] - first[1], *ends)
 
 
 def _recording_table(evaluations: list[Evaluation]) -> str:

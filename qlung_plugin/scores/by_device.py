@@ -6,9 +6,11 @@ Authors
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from qlung_plugin.scores.icbhi_score import table_metrics
+from qlung_plugin.scores.intervals import bootstrap_scores, patient_outcomes
 
 MACRO = "macro mean"
 
@@ -51,3 +53,42 @@ def device_figures(table: pd.DataFrame, labels: Sequence[str]) -> pd.DataFrame:
     found = pd.DataFrame.from_dict(figures, orient="index")
     found.loc[MACRO] = found.mean()
     return found.rename_axis("device")
+
+
+def bootstrap_macro_auroc(
+    tables: Sequence[pd.DataFrame],
+    labels: Sequence[str],
+    n_resamples: int = 10000,
+    seed: int = 0,
+) -> np.ndarray:
+    """The macro mean of the AUROC in resamples ``[resample]``, in percent.
+
+    The tables are of runs on the same cycles. Patients and runs are drawn for
+    each device by itself, as
+    :func:`~qlung_plugin.scores.intervals.bootstrap_scores` draws them, so that
+    the devices stay those that there are: it tells what other patients and seeds
+    would change, not what another device would. Configurations judged on the
+    same cycles are drawn alike: a difference is that of their resamples.
+
+    Example
+    -------
+    >>> row = {"prediction": "normal", "p_normal": 0.5, "p_abnormal": 0.5}
+    >>> table = pd.DataFrame(
+    ...     {"device": d, "label": label, "patient": patient, **row}
+    ...     for d in "AB"
+    ...     for patient in "123"
+    ...     for label in ("normal", "abnormal")
+    ... )
+    >>> bootstrap_macro_auroc([table], ["normal", "abnormal"], 3).tolist()
+    [50.0, 50.0, 50.0]
+    """
+    devices = [
+        [rows for _, rows in table.groupby("device")] for table in tables
+    ]
+    resamples = [
+        bootstrap_scores(
+            patient_outcomes(runs, labels), n_resamples, seed=seed + number
+        )["auroc"]
+        for number, runs in enumerate(zip(*devices))
+    ]
+    return np.mean(resamples, axis=0)

@@ -288,15 +288,16 @@ def test_devices_are_pooled_and_each_is_shown(tmp_path):
     text = write_report(tmp_path)
     title = f"## {DATABASE}: devices of the training side, each held out"
     header, row = table_after(text.split(title)[1], "### By held-out device")
-    assert header[3:] == [
-        *(
-            f"{name}, {device}"
-            for device in ("macro mean", *DEVICE_FOLDS)
-            for name in ("AUROC", "Score")
-        ),
-        "Offset of normal",
+    figures = [
+        f"{name}, {device}"
+        for device in ("macro mean", *DEVICE_FOLDS)
+        for name in ("AUROC", "Score")
     ]
+    figures[1:1] = ["95 % interval", "to the first"]
+    assert header[3:] == [*figures, "Offset of normal"]
     assert row[:3] == ["selected", "ce", "1"]
+    low, high = map(float, row.pop(4).split(" to "))
+    assert low <= 75 <= high and row.pop(4) == ""
     assert row[3:-1] == [
         format(value, ".2f")
         for values in (("", 75, 75), *DEVICE_FOLDS.values())
@@ -313,6 +314,18 @@ def test_devices_are_pooled_and_each_is_shown(tmp_path):
     _, row = table_after(text, "### Recordings, by the share")
     assert row[:3] == ["selected", "ce", "0.500"]
     assert row[3:6] == ["100.00", "66.67", "83.33"]
+
+
+def test_the_macro_mean_is_compared_with_the_first_configuration(tmp_path):
+    for name in ("a", "b"):
+        write_device_folds(tmp_path / name / "1")
+    write_device_folds(tmp_path / "c" / "1")
+    write_device_folds(tmp_path / "c" / "2")
+    title = f"## {DATABASE}: devices of the training side, each held out"
+    text = write_report(tmp_path).split(title)[1]
+    _, a, b, c = table_after(text, "### By held-out device")
+    assert [a[5], b[5]] == ["", "+0.00 (+0.00 to +0.00)"]
+    assert (c[2], c[5]) == ("2", "")  # other seeds: not in pairs
 
 
 def test_devices_beside_patients_and_incomplete_ones(tmp_path):
