@@ -62,6 +62,7 @@ setup(
     extras_require={
         "demo": ["av>=14,<20", "gradio>=6.31,<7"],
         "media": ["av>=14,<20"],
+        "parquet": ["pyarrow>=15,<27"],
         "onnx": ["onnx<2", "onnxruntime<2", "onnxscript<1"],
         "tensorboard": ["tensorboard>=2.15,<3"],
         "umap": ["umap-learn<1"],
@@ -69,6 +70,7 @@ setup(
         "test": [
             "av>=14,<20",
             "hypothesis>=6.100,<7",
+            "pyarrow>=15,<27",
             "pytest>=8.4,<10",
             "pytest-xdist>=3.8,<4",
         ],

@@ -15,10 +15,18 @@ import os
 import sys
 
 from qlung_plugin import __version__
-from qlung_plugin.cli import classify, components, demo, export, quality, report
+from qlung_plugin.cli import (
+    classify,
+    components,
+    demo,
+    embed,
+    export,
+    quality,
+    report,
+)
 from qlung_plugin.utils.text import guard_terminal, printable
 
-COMMANDS = (classify, quality, report, export, demo, components)
+COMMANDS = (classify, embed, quality, report, export, demo, components)
 
 EXIT_CODES = """\
 exit codes:

@@ -39,12 +39,14 @@ NO_SETTINGS = {
 }
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
+def add_output(
+    parser: argparse.ArgumentParser,
+    help: str = "write this file, as it goes (default: standard output)",
+    required: bool = False,
+) -> None:
     """Adds the arguments that say which file is written."""
     parser.add_argument(
-        "--output",
-        metavar="FILE",
-        help="write this file, as it goes (default: standard output)",
+        "-o", "--output", metavar="FILE", help=help, required=required
     )
     parser.add_argument(
         "--resume",

@@ -12,6 +12,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -279,7 +280,7 @@ class RespiratorySoundClassifier(Pretrained):
         """
         waveforms = unpad(wavs, wav_lens)
         with self._inference():
-            probabilities = self._classify(waveforms, self.sample_rate)
+            probabilities, _ = self._classify(waveforms, self.sample_rate)
         score, index = probabilities.max(dim=-1)
         text = [self.labels[i] for i in index.tolist()]
         return probabilities, score, index, text
@@ -326,6 +327,87 @@ class RespiratorySoundClassifier(Pretrained):
             cancel each other, a cycle ends past its end, the annotation does
             not fit, or a probability is not finite; the message names the file.
         """
+        return self._hear_file(
+            path, cycles, channel, allow_truncated, shortest
+        )[0]
+
+    def embed_file(
+        self, path: Path | str, by: str = "cycle", **options: Any
+    ) -> Classification:
+        """Classifies the cycles of a recording, and tells their embeddings.
+
+        Arguments
+        ---------
+        path : str or Path
+            The recording.
+        by : str
+            ``cycle``, or ``recording``: a single row of the means over the
+            cycles that have a class, each counting the same however long:
+            of the embeddings, the probabilities (by which the row's class is
+            decided as a cycle's is), and of the quality over all cycles. It is
+            from 0 to the end of the recording; unusable, if all cycles are.
+        **options
+            As of :meth:`classify_file`: windows, too, are cycles.
+
+        Returns
+        -------
+        Classification
+            As of :meth:`classify_file`, with further columns ``e_0`` ...: what
+            the classifier makes its probabilities of, in single precision; NaN
+            where there is no class. In one pass: the rest is the same.
+
+        Raises
+        ------
+        FileNotFoundError
+            See :meth:`classify_file`.
+        ValueError
+            See there; or if ``by`` is something else.
+
+        Example
+        -------
+        >>> import soundfile
+        >>> model = RespiratorySoundClassifier.from_hparams("transfer")
+        >>> path = getfixture("tmp_path") / "noise.wav"
+        >>> noise = torch.randn(40000, generator=torch.manual_seed(0))
+        >>> soundfile.write(path, 0.1 * noise.numpy(), 4000)
+        >>> cycles, _ = model.embed_file(path, cycles="windows")
+        >>> cycles.filter(regex="^e_").shape
+        (3, 896)
+        """
+        if by not in ("cycle", "recording"):
+            raise ValueError(f"by={by!r} is neither cycle nor recording")
+        (cycles, summary), embeddings = self._hear_file(path, **options)
+        if by == "recording":
+            cycles = self._average(cycles, summary["duration"])
+            embeddings = embeddings.nanmean(0, keepdim=True)
+        names = [f"e_{i}" for i in range(embeddings.shape[1])]
+        embedded = pd.DataFrame(embeddings.numpy(), columns=names)
+        return Classification(pd.concat([cycles, embedded], axis=1), summary)
+
+    def _average(self, table: pd.DataFrame, duration: float) -> pd.DataFrame:
+        """The one row of a recording."""
+        row = table.mean(numeric_only=True).to_frame().T
+        row["start"], row["end"] = 0.0, duration
+        shares = row[[f"p_{label}" for label in self.labels]].to_numpy()
+        row["prediction"] = UNUSABLE
+        if not pd.isna(shares).any():
+            row["prediction"] = self.labels[self._decide(shares)[0]]
+        return row[table.columns]
+
+    def _decide(self, shares: np.ndarray) -> np.ndarray:
+        """The classes ``[cycle]`` at the operating point, if there is one."""
+        point = self.operating_point
+        return decide(shares, None if point is None else list(point.values()))
+
+    def _hear_file(
+        self,
+        path: Path | str,
+        cycles: Source | None = None,
+        channel: int | None = None,
+        allow_truncated: bool = False,
+        shortest: float = SHORTEST,
+    ) -> tuple[Classification, torch.Tensor]:
+        """What a model says of a recording, and embeddings ``[cycle, dim]``."""
         recording = Recording(path, channel, allow_truncated)
         times, source, confidence = find_cycles(recording, cycles)
         with self._inference():
@@ -333,10 +415,13 @@ class RespiratorySoundClassifier(Pretrained):
                 self.mods.cycle_features, recording, self.device
             )
         rows = []
+        embeddings = [torch.empty(0, self.mods.backbone.embedding_dim)]
         for i in range(0, len(times), BATCH):
-            rows += self._classify_cycles(
+            heard, embedded = self._classify_cycles(
                 recording, times[i : i + BATCH], shortest, reference
             )
+            rows += heard
+            embeddings.append(embedded)
         table = pd.DataFrame(rows, columns=self.columns)
         usable = table["prediction"][table["prediction"] != UNUSABLE]
         abnormal = int((usable != NORMAL).sum())
@@ -358,7 +443,7 @@ class RespiratorySoundClassifier(Pretrained):
             "worst_quality": None if pd.isna(worst) else float(worst),
             "operating_point": self.operating_point,
         }
-        return Classification(table, summary)
+        return Classification(table, summary), torch.cat(embeddings)
 
     def forward(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
@@ -392,12 +477,12 @@ class RespiratorySoundClassifier(Pretrained):
         waveforms: list[torch.Tensor],
         native_rate: int,
         reference: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         embeddings = self._embed(waveforms, native_rate, reference)
         logits, _ = logits_and_cosines(self.mods.classifier(embeddings))
         probabilities = logits.float().softmax(dim=-1)
         check_probabilities(probabilities)
-        return probabilities
+        return probabilities, embeddings.float().flatten(1)
 
     def _classify_cycles(
         self,
@@ -405,8 +490,8 @@ class RespiratorySoundClassifier(Pretrained):
         times: Sequence[tuple[float, float]],
         shortest: float,
         reference: torch.Tensor | None,
-    ) -> list[tuple]:
-        """The rows of some cycles, as tuples."""
+    ) -> tuple[list[tuple], torch.Tensor]:
+        """The rows of some cycles, as tuples, and their embeddings."""
         waveforms = [recording.read(start, end) for start, end in times]
         needed = max(1, round(shortest * recording.sample_rate))
         usable = [
@@ -415,11 +500,14 @@ class RespiratorySoundClassifier(Pretrained):
         ]
         labels = [UNUSABLE] * len(times)
         shares = torch.full((len(times), len(self.labels)), torch.nan)
+        embeddings = torch.full(
+            (len(times), self.mods.backbone.embedding_dim), torch.nan
+        )
         with self._inference():
             quality = self._measure(waveforms, recording.sample_rate)
             if any(usable):
                 try:
-                    probabilities = self._classify(
+                    probabilities, embedded = self._classify(
                         list(compress(waveforms, usable)),
                         recording.sample_rate,
                         reference,
@@ -430,17 +518,17 @@ class RespiratorySoundClassifier(Pretrained):
                         f" {times[-1][1]:g} s: {error}"
                     ) from error
                 shares[torch.tensor(usable)] = probabilities.cpu()
-        point = self.operating_point
-        offsets = None if point is None else list(point.values())
-        called = decide(shares.numpy(), offsets)
+                embeddings[torch.tensor(usable)] = embedded.cpu()
+        called = self._decide(shares.numpy())
         for i in compress(range(len(times)), usable):
             labels[i] = self.labels[called[i]]
-        return [
+        rows = [
             (*time, label, *share, *values)
             for time, label, share, values in zip(
                 times, labels, shares.tolist(), quality.tolist()
             )
         ]
+        return rows, embeddings
 
     def _measure(
         self, waveforms: list[torch.Tensor], native_rate: int
