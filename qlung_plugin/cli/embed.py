@@ -35,9 +35,9 @@ to be searched, clustered, or classified by `qlung probe`."""
 
 EXAMPLES = f"""\
 The columns are those of the CSV of `qlung classify` (recording, start, end,
-prediction, p_<label>, quality, ...), and e_0, e_1, ...: the input of the model's
-classifier. By recording, these are the means over its cycles, each counting
-the same; a cycle that is unusable has no embedding, and does not count.
+prediction, p_<label>, quality, ...), and e_0, e_1, ...: the input of the
+model's classifier. By recording, these are the means over its cycles, each
+counting the same; an unusable cycle has no embedding, and does not count.
 
 The format is that of the name, and needs no torch to be read:
   .csv      by anything
