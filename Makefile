@@ -46,7 +46,8 @@ $(VENV)/installed-docs: $(VENV)/installed
 # The site, its tutorials run: a warning is an error.
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-	@echo "Open results/site/index.html"
+	@echo "Open results/site/index.html; to search it, too, serve it:"
+	@echo "    $(BIN)/python -m http.server --directory results/site"
 
 $(VENV)/installed-all: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable \

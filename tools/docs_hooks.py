@@ -42,6 +42,10 @@ OF_THE_REPOSITORY = (
 )
 # What a clone has that the tutorials call.
 CLONE = ("train.py", "hparams", "recipes")
+SHELL = "%%bash"
+STYLE = re.compile(
+    r"<style.*?</style>\s*", re.DOTALL
+)  # the site's own is better
 HELP = "<!-- help of all commands -->"
 
 
@@ -90,6 +94,8 @@ def executed(text: str) -> str:
     A cell that fails is an error.
     """
     notebook = jupytext.reads(text, fmt="md")
+    for cell in notebook.cells:  # the first command that fails is an error
+        cell.source = cell.source.replace(SHELL, f"{SHELL} -eu", 1)
     path = os.environ["PATH"]
     with TemporaryDirectory() as folder:
         for name in CLONE:
@@ -101,6 +107,7 @@ def executed(text: str) -> str:
                 notebook,
                 timeout=600,
                 kernel_name="python3",
+                coalesce_streams=True,
                 resources={"metadata": {"path": folder}},
             ).execute()
         finally:
@@ -114,8 +121,8 @@ def _parts(cell: Any) -> Iterator[str]:
         return
     if cell.cell_type != "code":
         return
-    shell = cell.source.startswith("%%bash\n")
-    source = cell.source.removeprefix("%%bash\n")
+    shell = cell.source.startswith(SHELL)
+    source = cell.source.partition("\n")[2] if shell else cell.source
     yield f"```{'bash' if shell else 'python'}\n{source}\n```"
     for output in cell.outputs:
         if output.output_type == "stream":
@@ -125,6 +132,6 @@ def _parts(cell: Any) -> Iterator[str]:
             image = re.sub(r"\s", "", output.data["image/png"])
             yield f"![Figure](data:image/png;base64,{image})"
         elif "text/html" in output.data:
-            yield output.data["text/html"].strip()
+            yield STYLE.sub("", output.data["text/html"])
         else:
             yield f"```text\n{output.data['text/plain']}\n```"

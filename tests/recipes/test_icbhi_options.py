@@ -18,11 +18,11 @@ from qlung_plugin.training.checkpoints import find_checkpoint
 from speechbrain.utils.checkpoints import Checkpointer
 from tests.recipes.conftest import RECIPE, ROOT
 
-ROOT_README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMPONENTS_PAGE = (ROOT / "docs" / "components.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(
     r"```yaml\n(.*?)```", (RECIPE / "README.md").read_text(), re.DOTALL
 )
-OWN_MARGIN = ROOT_README.split("**A part of your own**")[1].split("\n## ")[0]
+OWN_MARGIN = COMPONENTS_PAGE.split("## A part of your own")[1]
 TINY_AST = {
     "width_mult": None,
     "backbone": "{frames: 98, config: {hidden_size: 32, num_hidden_layers: 1,"

@@ -336,8 +336,9 @@ def test_validation_patients_have_results_of_their_own(run):
 # Those of the package; that of a part of one's own is in test_icbhi_options.py.
 README_BLOCKS = [
     block
+    for page in ("README.md", "docs/components.md")
     for block in re.findall(
-        r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+        r"```yaml\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL
     )
     if set(re.findall(r"!new:(\w+)", block)) == {"qlung_plugin"}
 ]

@@ -113,6 +113,16 @@ def test_a_cell_that_fails_is_an_error(cell):
         docs_hooks.executed(f"```{cell}\n```\n")
 
 
+def test_python_of_the_components_page_runs():
+    page = (ROOT / "docs" / "components.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["margins"].shape == (8,) and names["loss"] > 0
+
+
 def test_docstrings_are_read_as_numpys():
     text = (
         "Of :func:`x`.\n\nArguments\n---------\ny : int\n    Number.\n\n"

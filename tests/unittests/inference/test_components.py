@@ -113,8 +113,8 @@ def test_keys_are_those_of_the_recipes(path):
             assert key.strip() in by_path[component]
 
 
-def test_components_of_the_readme_are_there():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_components_of_the_documentation_are_there():
+    text = (ROOT / "docs" / "components.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| (.*) \|$", text, re.M)
     catalogue = {
         (component.key, component.path) for component in COMPONENTS.values()
