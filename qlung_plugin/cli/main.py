@@ -21,12 +21,13 @@ from qlung_plugin.cli import (
     demo,
     embed,
     export,
+    probe,
     quality,
     report,
 )
 from qlung_plugin.utils.text import guard_terminal, printable
 
-COMMANDS = (classify, embed, quality, report, export, demo, components)
+COMMANDS = (classify, embed, probe, quality, report, export, demo, components)
 
 EXIT_CODES = """\
 exit codes:

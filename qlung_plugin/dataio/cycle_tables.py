@@ -70,7 +70,7 @@ class CycleTable(NamedTuple):
         names = dict.fromkeys(name for _, name, _, _ in self.rows)
         whose: dict[str, Sequence[Path]] = {"": recordings}
         if self.named:
-            meant = _match_names(names, recordings, self.path)
+            meant = match_names(names, recordings, self.path)
             whose = {name: [recording] for name, recording in meant.items()}
         of_each: dict[Path, list] = {recording: [] for recording in recordings}
         for line, name, start, end in self.rows:
@@ -159,10 +159,13 @@ def is_output(columns: Sequence[str]) -> bool:
     return "prediction" in columns or {"sample_rate", "channels"} <= {*columns}
 
 
-def _match_names(
+def match_names(
     names: Iterable[str], recordings: Sequence[Path], table: Path
 ) -> dict[str, Path]:
-    """The recording that each name means, of those that mean one."""
+    """The recording that each name means, of those that mean one.
+
+    See :meth:`CycleTable.assign`; the table is the one that has the names.
+    """
     alike: dict[str, Candidates] = defaultdict(list)  # by the last part
     for recording in recordings:
         *folders, last = _path_parts(str(recording.resolve()))

@@ -24,13 +24,16 @@ REQUIRED = ("path", "label", "patient")
 TIMES = ("start", "end")
 FACTS = ("device", "age", "sex", "location")
 SPLIT = "split"
+ALIASES = {"recording": "path"}  # what other tables of qlung call it
 SEPARATORS = ",;\t"  # by locale, Excel writes any of them
 
 logger = logging.getLogger(__name__)
 
 
 def read_labelled_table(
-    path: Path | str, mapping: Mapping[str, str | None] | None = None
+    path: Path | str,
+    mapping: Mapping[str, str | None] | None = None,
+    locate: bool = True,
 ) -> pd.DataFrame:
     """Reads which label each recording has, or each stretch of a recording.
 
@@ -48,6 +51,9 @@ def read_labelled_table(
         What labels of the table are called in the result: what it lacks stays
         as it is. None as the new name leaves the rows out, and says so. A name
         that no row has is an error.
+    locate : bool
+        Whether the recordings have to be there. If not, ``path`` is left as it
+        is written, and the column may be called ``recording``.
 
     Returns
     -------
@@ -86,8 +92,10 @@ def read_labelled_table(
     """
     path = Path(os.path.abspath(path))
     rows = {
-        number: _parse(row, f"{path} row {number}", path.parent)
-        for number, row in _read_rows(path)
+        number: _parse(
+            row, f"{path} row {number}", path.parent if locate else None
+        )
+        for number, row in _read_rows(path, {} if locate else ALIASES)
     }
     if rows:
         table = pd.DataFrame.from_dict(rows, orient="index")
@@ -96,7 +104,8 @@ def read_labelled_table(
         raise ValueError(
             f"{path} has no rows below its header, or none is left"
         )
-    _check_files(table, path)
+    if locate:
+        _check_files(table, path)
     _check_agreement(table, ["path"], "patient", path)
     _check_agreement(table, ["path", *TIMES], "label", path)
     repeated = table.duplicated(["path", *TIMES])
@@ -108,7 +117,9 @@ def read_labelled_table(
     return table[~repeated]
 
 
-def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_rows(
+    path: Path, aliases: Mapping[str, str]
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Number and known fields of each row that is not blank."""
     text = read_ordinary(path, LARGEST_TABLE)
     head = text.partition("\n")[0]
@@ -118,6 +129,7 @@ def _read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     )
     try:
         names = [name.strip().casefold() for name in next(lines, [])]
+        names = [aliases.get(name, name) for name in names]
         _check_header(names, path)
         for number, fields in enumerate(lines, start=2):
             fields = [field.strip() for field in fields]
@@ -153,7 +165,9 @@ def _check_header(names: list[str], path: Path) -> None:
             raise ValueError(f"{path} has several columns {name}")
 
 
-def _parse(row: Mapping[str, str], where: str, folder: Path) -> dict[str, Any]:
+def _parse(
+    row: Mapping[str, str], where: str, folder: Path | None
+) -> dict[str, Any]:
     """The values of a row."""
     for name in REQUIRED:
         if not row[name]:
@@ -189,7 +203,7 @@ def _parse(row: Mapping[str, str], where: str, folder: Path) -> dict[str, Any]:
     if facts.get("sex"):
         facts["sex"] = SEXES.get(facts["sex"].casefold(), facts["sex"])
     return {
-        "path": _locate(row["path"], folder),
+        "path": _locate(row["path"], folder) if folder else row["path"],
         **times,
         "label": row["label"],
         "patient": row["patient"],
