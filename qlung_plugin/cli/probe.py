@@ -74,7 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
         write_rows,
     )
     from qlung_plugin.dataio.row_labels import label_rows
-    from qlung_plugin.scores.icbhi_score import label_codes
     from qlung_plugin.scores.probe import probe
 
     if arguments.output and Path(arguments.output).suffix.lower() != ".csv":
@@ -93,14 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
     labels, normal = order_labels(table["label"], arguments)
     for note in notes + doubts(table):
         print_note(note)
-    codes = label_codes(table["label"], labels)
-    probabilities, folds = probe(table[columns], codes, table["patient"])
-    predictions = table[["recording", "start", "end", "label", "patient"]]
-    predictions = predictions.assign(
-        prediction=[labels[code] for code in probabilities.argmax(1)],
-        **{f"p_{label}": p for label, p in zip(labels, probabilities.T)},
-        fold=folds,
-    )
+    kept = ["recording", "start", "end", "label", "patient", *columns]
+    predictions = probe(table[kept], labels)
     if arguments.output is not None:
         write_rows(predictions, arguments.output)
     print_figures(predictions, labels, normal, len(columns))

@@ -94,9 +94,9 @@ def test_few_patients_are_told_and_one_class_is_refused(probe, tables):
     code, out, err = probe()
     assert (code, out) == (2, "") and "of one label, wheeze" in err
     assert err.splitlines()[-1].startswith(f"qlung: {path}: ")
-    labels.assign(patient=labels["patient"] % 2).to_csv(path, index=False)
+    labels.assign(patient=1).to_csv(path, index=False)
     code, _, err = probe()
-    assert code == 2 and "2 patients are too few" in err
+    assert code == 2 and "two patients or more are needed" in err
 
 
 def test_what_is_not_there_is_one_line(probe, tables):

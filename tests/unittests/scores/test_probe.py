@@ -7,21 +7,17 @@ Authors
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import (
-    given,
-    settings,
-    strategies as st,
-)
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-from qlung_plugin.scores import probe as module
 from qlung_plugin.scores.intervals import bootstrap_interval, patient_outcomes
 from qlung_plugin.scores.judgement import judge
 from qlung_plugin.scores.probe import probe
+from qlung_plugin.training import linear_head
 
 LABELS = ["normal", "crackle", "wheeze"]
+SHARES = [f"p_{label}" for label in LABELS]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +32,13 @@ def data():
     return centres[classes] + traits[patients] + noise, classes, patients
 
 
+def embedded(embeddings, classes, patients):
+    table = pd.DataFrame(embeddings).add_prefix("e_")
+    return table.assign(label=np.take(LABELS, classes), patient=patients)
+
+
 def table_of(probabilities, classes, patients):
-    table = pd.DataFrame(probabilities, columns=[f"p_{x}" for x in LABELS])
+    table = pd.DataFrame(probabilities, columns=SHARES)
     table["label"] = np.take(LABELS, classes)
     table["prediction"] = np.take(LABELS, probabilities.argmax(1))
     return table.assign(patient=patients)
@@ -48,8 +49,12 @@ def test_each_row_is_judged_by_a_regression_on_other_patients(
 ):
     """With one strength there is nothing to choose: scikit-learn, step by step."""
     embeddings, classes, patients = data
-    monkeypatch.setattr(module, "STRENGTHS", (0.1,))
-    probabilities, folds = probe(embeddings, classes, patients)
+    monkeypatch.setattr(linear_head, "STRENGTHS", (0.1,))
+    table = embedded(*data).sample(frac=1, random_state=0)  # in any order
+    predictions = probe(table, LABELS)
+    assert (predictions.index == table.index).all()
+    predictions = predictions.sort_index()
+    folds = predictions["fold"].to_numpy()
     assert set(folds) == set(range(5))
     for fold in range(5):
         test = folds == fold
@@ -58,26 +63,10 @@ def test_each_row_is_judged_by_a_regression_on_other_patients(
         line = LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
         line.fit(scaler.transform(embeddings[~test]), classes[~test])
         expected = line.predict_proba(scaler.transform(embeddings[test]))
-        np.testing.assert_allclose(probabilities[test], expected, atol=1e-4)
-
-
-def test_strength_is_chosen_on_the_others(data, monkeypatch):
-    """What is judged has no part in it: its classes may be anything."""
-    embeddings, classes, patients = data
-    chosen, real = [], module._choose_strength
-
-    def choose(x, y, groups, size, seed):
-        chosen.append(real(x, y, groups, size, seed))
-        return chosen[-1]
-
-    monkeypatch.setattr(module, "_choose_strength", choose)
-    _, folds = probe(embeddings, classes, patients)
-    assert len(chosen) == 5 and set(chosen) <= set(module.STRENGTHS)
-    train = folds != 0
-    again = real(embeddings[train], classes[train], patients[train], 3, 0)
-    assert again == chosen[0]
-    noise = np.random.default_rng(1).standard_normal(embeddings.shape)
-    assert real(noise, classes, patients, 3, 0) == min(module.STRENGTHS)
+        told = predictions.loc[test, SHARES]
+        np.testing.assert_allclose(told, expected, atol=1e-3)
+        labels = np.take(LABELS, told.to_numpy().argmax(1))
+        assert (predictions.loc[test, "prediction"] == labels).all()
 
 
 def test_what_is_of_the_patient_alone_is_worth_nothing(data):
@@ -86,39 +75,25 @@ def test_what_is_of_the_patient_alone_is_worth_nothing(data):
     generator = np.random.default_rng(0)
     classes = generator.permutation(np.arange(24) % 2)[patients]
     embeddings = generator.standard_normal((24, 30))[patients]
-    probabilities, _ = probe(embeddings, classes, patients)
-    assert roc_auc_score(classes, probabilities[:, 1]) < 0.75
-    told, _ = probe(embeddings + 3 * classes[:, None], classes, patients)
-    assert roc_auc_score(classes, told[:, 1]) > 0.95
-
-
-@settings(max_examples=6, deadline=None)
-@given(st.integers(3, 7), st.integers(2, 4), st.integers(0, 1000))
-def test_few_patients_and_classes_of_one_of_them(patients, size, seed):
-    """Whatever lacks from a part: finite shares, and each patient in one fold."""
-    generator = np.random.default_rng(seed)
-    classes = np.concatenate(
-        [np.arange(size), generator.integers(size, size=2 * patients)]
-    )
-    whose = generator.integers(patients, size=len(classes))
-    whose[:patients] = np.arange(patients)
-    embeddings = generator.standard_normal((len(classes), 3))
-    probabilities, folds = probe(embeddings, classes, whose)
-    np.testing.assert_allclose(probabilities.sum(1), 1)
-    assert (pd.Series(folds).groupby(whose).nunique() == 1).all()
+    told = probe(embedded(embeddings, classes, patients), LABELS[:2])
+    assert roc_auc_score(classes, told["p_crackle"]) < 0.75
+    embeddings = embeddings + 3 * classes[:, None]
+    told = probe(embedded(embeddings, classes, patients), LABELS[:2])
+    assert roc_auc_score(classes, told["p_crackle"]) > 0.95
 
 
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda e, c, p: (e, 0 * c, p), "one class"),
-        (lambda e, c, p: (e, c, p % 2), "2 patients are too few"),
-        (lambda e, c, p: (e * np.nan, c, p), "finite"),
+        (lambda table: table.assign(label="normal"), "one label"),
+        (lambda table: table.assign(patient="a"), "two patients or more"),
+        (lambda table: table.assign(e_3=np.nan), "finite"),
+        (lambda table: table.assign(label="both"), "not among the labels"),
     ],
 )
 def test_what_cannot_be_probed(data, change, message):
     with pytest.raises(ValueError, match=message):
-        probe(*change(*data))
+        probe(change(embedded(*data)), LABELS)
 
 
 def test_figures_are_those_of_scikit_learn_and_of_the_intervals(data):
