@@ -43,9 +43,10 @@ OF_THE_REPOSITORY = (
 # What a clone has that the tutorials call.
 CLONE = ("train.py", "hparams", "recipes")
 SHELL = "%%bash"
+# What pandas says of a table's looks, which are the site's.
 STYLE = re.compile(
-    r"<style.*?</style>\s*", re.DOTALL
-)  # the site's own is better
+    r"<style.*?</style>\s*|(?<=<table) border=\S+ class=[^>]+", re.DOTALL
+)
 HELP = "<!-- help of all commands -->"
 
 
