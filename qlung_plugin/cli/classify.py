@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qlung_plugin.cli.arguments import seconds
+from qlung_plugin.cli.label_files import (
+    SUFFIXES,
+    TABLE,
+    begin_folder,
+    label_writer,
+)
 from qlung_plugin.cli.models import add_model, load, settings_of_model
 from qlung_plugin.cli.output import RESUMING, add_output, open_output
 from qlung_plugin.cli.recordings import (
@@ -54,11 +60,18 @@ than its header says fails, unless --allow-truncated is given.
 
 {RESUMING}
 
+With --format audacity or raven, --output is a folder: a label track or
+selection table per recording, in folders like those given, and {TABLE} with
+the probabilities. Corrected there, they are annotations: --cycles takes the
+folder, and `qlung labels` makes a table of one's own data of it. No file is
+overwritten.
+
 examples:
   qlung classify breath.wav
   qlung classify breath.wav --model results/qlung/1234
   qlung classify recordings/ --model exported/ --format csv > cycles.csv
   qlung classify recordings/ --output cycles.csv --resume
+  qlung classify recordings/ --format audacity --output labels/
   qlung classify a.wav b.wav --model exported/ --cycles windows"""
 
 
@@ -77,10 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=tuple(WRITERS),
+        choices=(*WRITERS, *SUFFIXES),
         help="table: to look at, without what the quality is computed from;"
-        " csv: a row per cycle; json: a line per recording (default: csv or"
-        " json if --output is called so, else table)",
+        " csv: a row per cycle; json: a line per recording; audacity, raven: a"
+        " file of labels per recording (default: csv or json if --output is"
+        " called so, else table)",
     )
     add_output(parser)
 
@@ -102,7 +116,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.format is None:
         suffix = Path(arguments.output or "").suffix.lower()[1:]
         arguments.format = suffix if suffix in WRITERS else "table"
+    places = None
+    if arguments.format in SUFFIXES:
+        places = begin_folder(arguments)
     with open_output(arguments, settings_of_model) as output:
+        if places is not None and output is not None:
+            write = label_writer(arguments.format, places, csv_writer(output))
+            return for_each(arguments, function, prepare, write, output)
         write = WRITERS[arguments.format](output or sys.stdout)
         return for_each(arguments, function, prepare, write, output)
 

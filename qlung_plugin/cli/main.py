@@ -17,17 +17,22 @@ import sys
 from qlung_plugin import __version__
 from qlung_plugin.cli import (
     classify,
+    clips,
     components,
     demo,
     embed,
     export,
+    labels,
     probe,
     quality,
     report,
 )
 from qlung_plugin.utils.text import guard_terminal, printable
 
-COMMANDS = (classify, embed, probe, quality, report, export, demo, components)
+COMMANDS = (
+    *(classify, quality, embed, probe, labels, clips),
+    *(report, export, demo, components),
+)
 
 EXIT_CODES = """\
 exit codes:

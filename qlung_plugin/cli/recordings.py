@@ -29,12 +29,13 @@ Output: TypeAlias = "TextIO | JournaledFile"  # where results are written to
 CYCLES = """\
 cycles:
   auto          the annotation beside a recording, of its name and with the
-                suffix .txt (ICBHI), .json (SPRSound) or .csv (columns start and
-                end, in seconds), if its content is one; else segmentation
+                suffix .txt (ICBHI, or labels of Audacity or Raven), .json
+                (SPRSound) or .csv (columns start and end, in seconds), if its
+                content is one; else segmentation
   segmentation  breaths that are found in the recording, with how sure that is
   windows       of 5 s, every 2.5 s
   FILE          an annotation, or a .csv of several recordings with a column
-                recording, too
+                recording, too, or a table of Raven with the column Begin File
   FOLDER        annotations called like their recordings"""
 
 
@@ -213,6 +214,8 @@ def check_cycles(source: str, count: int) -> None:
     """
     if source in ("auto", "segmentation", "windows"):
         return
+    from qlung_plugin.dataio.cycle_tables import read_raven_table
+
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(
@@ -220,7 +223,7 @@ def check_cycles(source: str, count: int) -> None:
             " segmentation or windows"
         )
     of_one = path.is_file() and path.suffix.lower() in (".txt", ".json")
-    if of_one and count > 1:
+    if of_one and count > 1 and read_raven_table(path) is None:
         raise ValueError(
             f"{source} annotates one recording, not {count}: pass a folder of"
             " annotations, or a .csv with a column recording"

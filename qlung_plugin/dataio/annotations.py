@@ -13,7 +13,7 @@ import os
 import re
 from pathlib import Path
 
-from qlung_plugin.dataio import icbhi_tables, sprsound
+from qlung_plugin.dataio import icbhi_tables, label_tracks, sprsound
 from qlung_plugin.dataio.cycle_tables import (
     COLUMNS,
     columns_of,
@@ -21,10 +21,12 @@ from qlung_plugin.dataio.cycle_tables import (
     read_table,
 )
 from qlung_plugin.dataio.fields import NUMBER, some
+from qlung_plugin.dataio.label_tracks import Label
 from qlung_plugin.utils.ordinary_files import parse_json, read_ordinary
 
 ANNOTATIONS = (".txt", ".json", ".csv")
 SPRSOUND = re.compile('"(event|record|recording)_annotation"')
+RAVEN_TABLES = ".Table.*.selections.txt"
 TABLE = re.compile(r"\bstart\b.*\bend\b", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
@@ -115,14 +117,21 @@ def _candidates_beside(recording: Path) -> list[Path]:
         for suffix in ANNOTATIONS
         for variant in (suffix, suffix.upper())
     ]
-    return [path for path in paths if os.path.lexists(path)]
+    there = [path for path in paths if os.path.lexists(path)]
+    # Of Raven's tables, each view of a recording may have one.
+    pattern = f"{glob.escape(recording.stem)}{RAVEN_TABLES}"
+    return there + sorted(recording.parent.glob(pattern))
 
 
 def _candidates_in(folder: Path, recording: Path) -> list[Path]:
     return [
         path
         for path in sorted(folder.rglob(f"{glob.escape(recording.stem)}.*"))
-        if path.stem == recording.stem and path.suffix.lower() in ANNOTATIONS
+        if path.suffix.lower() in ANNOTATIONS
+        and (
+            path.stem == recording.stem
+            or path.match(f"{glob.escape(recording.stem)}{RAVEN_TABLES}")
+        )
     ]
 
 
@@ -136,8 +145,20 @@ def recognise(path: Path) -> tuple[bool, str | None]:
         text = read_ordinary(path, errors="replace")
     except (OSError, ValueError) as error:
         return False, str(error)
-    like = {".txt": _like_icbhi, ".json": _like_sprsound, ".csv": _like_table}
+    like = {".txt": _like_text, ".json": _like_sprsound, ".csv": _like_table}
     return like[path.suffix.lower()](text)
+
+
+def _like_text(text: str) -> tuple[bool, str | None]:
+    """ICBHI's lines, a label track of Audacity, or a table of Raven."""
+    known, lack = _like_icbhi(text)
+    if not known and _is_track(text):
+        return True, None
+    return known, lack
+
+
+def _is_track(text: str) -> bool:
+    return label_tracks.is_raven(text) or label_tracks.is_audacity(text)
 
 
 def _like_icbhi(text: str) -> tuple[bool, str | None]:
@@ -178,16 +199,42 @@ def _like_table(text: str) -> tuple[bool, str | None]:
 
 def read_times(path: Path, recording: Path) -> list[tuple[float, float]]:
     """Reads the cycles of a recording: start and end, in seconds."""
-    suffix = path.suffix.lower()
-    if suffix == ".txt":
-        cycles = icbhi_tables.read_annotation(path)
-        return [(start, end) for _, start, end, _ in cycles]
-    if suffix == ".json":
-        _, events = sprsound.read_annotation(path)
-        return [(event["start"], event["end"]) for event in events]
-    if suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         rows, _ = read_table(path).assign([recording])
         return rows[recording].times()
-    raise ValueError(
-        f"{path} is no annotation: expected is {', '.join(ANNOTATIONS)}"
-    )
+    return [(label.start, label.end) for label in read_labels(path, recording)]
+
+
+def read_labels(path: Path, recording: Path) -> list[Label]:
+    """Reads what an annotation says of the stretches of a recording.
+
+    The text is ICBHI's class, SPRSound's type, or that of a label track. If a
+    track is of several recordings, those of others are left out.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        _, events = sprsound.read_annotation(path)
+        return [
+            Label(event["start"], event["end"], event["type"], event["where"])
+            for event in events
+        ]
+    if suffix != ".txt":
+        raise ValueError(
+            f"{path} is no annotation: expected is {', '.join(ANNOTATIONS)}"
+        )
+    text = read_ordinary(path, errors="replace")
+    if _like_icbhi(text)[0] or not _is_track(text):
+        cycles = icbhi_tables.read_annotation(path)
+        return [
+            Label(start, end, label, where)
+            for where, start, end, label in cycles
+        ]
+    if not label_tracks.is_raven(text):
+        return label_tracks.parse_audacity(text, path)
+    labels = label_tracks.parse_raven(text, path)
+    files = [Path(label.file.replace("\\", "/")).name for label in labels]
+    if recording.name not in files and len(set(files)) < 2:
+        return labels  # of a recording that was renamed, or not named
+    return [
+        label for label, name in zip(labels, files) if name == recording.name
+    ]

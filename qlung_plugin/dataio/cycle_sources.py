@@ -60,7 +60,7 @@ def find_cycles(recording: Recording, cycles: Source | None = None) -> Cycles:
           :mod:`qlung_plugin.processing.segmentation` finds them.
         * ``windows``: of 5 s, every 2.5 s.
         * A file: the annotation of ICBHI (``.txt``) or SPRSound (``.json``) of
-          this recording; or a ``.csv`` with the columns ``start`` and ``end``
+          this recording, or its labels by Audacity or Raven (``.txt``); or a ``.csv`` with the columns ``start`` and ``end``
           in seconds, and ``recording`` (file name or path, see
           :meth:`qlung_plugin.dataio.cycle_tables.CycleTable.assign`) if it
           is of several recordings.

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from qlung_plugin.dataio.fields import quantity, some
+from qlung_plugin.dataio.label_tracks import is_raven, parse_raven
 from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_ordinary
 
 COLUMNS = ("start", "end")
@@ -118,6 +119,29 @@ def read_table(path: Path) -> CycleTable:
     return CycleTable(path, read, RECORDING in columns)
 
 
+def read_raven_table(path: Path) -> CycleTable | None:
+    """Reads a selection table of Raven that names the recording of each row.
+
+    None if it is no such table.
+    """
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return None
+    text = read_ordinary(path, LARGEST_TABLE, errors="replace")
+    labels = parse_raven(text, path) if is_raven(text) else []
+    if not all(label.file for label in labels) or not labels:
+        return None
+    rows: list[tuple[int, str, str | None, str | None]] = [
+        (
+            int(label.where.rpartition(":")[2]),
+            label.file,
+            str(label.start),
+            str(label.end),
+        )
+        for label in labels
+    ]
+    return CycleTable(path, rows, True)
+
+
 def share_out(
     source: str, recordings: Sequence[Path]
 ) -> tuple[list[CycleRows | str], list[str]]:
@@ -127,10 +151,13 @@ def share_out(
     a table, these are the rows of each recording; else the source. Also returns
     what is to be said: how many rows name none of the recordings.
     """
-    path = Path(source)
-    if path.suffix.lower() != ".csv" or path.is_dir():
+    path, table = Path(source), None
+    if len(recordings) > 1:
+        table = read_raven_table(path)
+    if path.suffix.lower() == ".csv" and not path.is_dir():
+        table = read_table(path)
+    if table is None:
         return [source] * len(recordings), []
-    table = read_table(path)
     if not table.named and len(recordings) > 1:
         raise ValueError(
             f"{path} needs a column recording: there are {len(recordings)}"

@@ -1,0 +1,232 @@
+"""``qlung clips``: the cycles that are worth listening to, as short files.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+import argparse
+import heapq
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qlung_plugin.cli.classify import classify
+from qlung_plugin.cli.models import add_model, load
+from qlung_plugin.cli.recordings import (
+    CYCLES,
+    above_zero,
+    add_cycles,
+    add_recordings,
+    for_each,
+)
+from qlung_plugin.pretrained import describe_shipped, is_shipped
+from qlung_plugin.utils.text import print_note
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from qlung_plugin.inference.classifier import Classification
+
+HELP = "cut out the cycles that are most worth listening to"
+
+DESCRIPTION = """\
+Writes the most uncertain, most confidently wrong, or worst-sounding cycles of
+recordings as short files, with a table to label them in."""
+
+EXAMPLES = f"""\
+Cycles are chosen by:
+  uncertain  the entropy of the model's probabilities, the highest first
+  wrong      the probability of the class that the model gives, where the
+             annotation has another one; of SPRSound's types and ICBHI's
+             classes, or labels of Audacity or Raven, those that are the
+             model's count
+  quality    the quality of the cycle, the lowest first
+
+The folder holds clip_001.wav, ... in that order, each with 0.25 s before and
+after its cycle, and clips.csv: path, start and end of the cycle in the clip,
+label (what the annotation has, else empty), patient (empty), and recording,
+prediction, probabilities and quality. With label and patient filled in, it is
+a table of one's own data, to train on or adapt to.
+
+{CYCLES}
+
+examples:
+  qlung clips recordings/ -n 20 -o listen/
+  qlung clips recordings/ --by wrong --cycles labels/ -n 50 -o wrong/
+  qlung clips recordings/ --by quality --model exported/ -o worst/"""
+
+CONTEXT = 0.25  # s before and after a cycle
+TABLE = "clips.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of the command."""
+    add_recordings(parser)
+    add_model(parser)
+    parser.add_argument(
+        "--by",
+        default="uncertain",
+        choices=tuple(RANKINGS),
+        help="by what cycles are chosen, see below (default: uncertain)",
+    )
+    parser.add_argument(
+        "-n",
+        "--count",
+        type=above_zero,
+        default=20,
+        metavar="N",
+        help="how many cycles (default: 20)",
+    )
+    add_cycles(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="FOLDER",
+        help="the folder to write, which must be empty or not be there",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the clips; see :func:`for_each`."""
+    import pandas as pd
+
+    from qlung_plugin.utils.files import replacing
+
+    folder = Path(arguments.output)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty: name another --output")
+    if is_shipped(arguments.model):
+        print_note(describe_shipped(arguments.model))
+    chosen: list[tuple[float, int, dict]] = []
+    seen = 0
+
+    def keep(path: Path, result: "tuple[Classification, list[str]]") -> None:
+        nonlocal seen
+        (cycles, _), truth = result
+        ranks = RANKINGS[arguments.by](cycles, truth)
+        for number, rank in enumerate(ranks):
+            if pd.isna(rank):
+                continue
+            seen += 1
+            row = {**cycles.iloc[number].to_dict(), "label": truth[number]}
+            # Of equals, the first stays.
+            entry = (float(rank), -seen, {"recording": path, **row})
+            heapq.heappush(chosen, entry)
+            if len(chosen) > arguments.count:
+                heapq.heappop(chosen)
+
+    function = partial(
+        classify_labelled,
+        source=arguments.cycles,
+        channel=arguments.channel,
+        allow_truncated=arguments.allow_truncated,
+    )
+    code = for_each(arguments, function, partial(load, arguments), keep)
+    if not chosen:
+        raise ValueError(
+            "no cycle is wrong by its annotation: are its labels the model's?"
+            if arguments.by == "wrong"
+            else "no cycle has a class: there is nothing to listen to"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, (_, _, row) in enumerate(sorted(chosen, reverse=True), 1):
+        name = f"clip_{number:03d}.wav"
+        start, end = cut(row, folder / name, arguments)
+        rows.append(
+            {
+                **{"path": name, "start": start, "end": end},
+                **{"label": row.pop("label"), "patient": ""},
+                "recording": str(row.pop("recording").absolute()),
+                "recording_start": row.pop("start"),
+                "recording_end": row.pop("end"),
+                **row,
+            }
+        )
+    with replacing(folder / TABLE) as place:
+        pd.DataFrame(rows).to_csv(place, index=False, float_format="%.6f")
+    print_note(f"{folder}: {len(rows)} of {seen} cycles, and {TABLE}")
+    return code
+
+
+def classify_labelled(
+    model: Any, path: Path, cycles: Any, source: str, **options: Any
+) -> "tuple[Classification, list[str]]":
+    """A recording's cycles, and what their annotation calls each, or nothing."""
+    from qlung_plugin.dataio.annotations import (
+        annotation_beside,
+        annotation_in,
+        read_labels,
+    )
+    from qlung_plugin.dataio.cycle_tables import CycleRows
+
+    result = classify(model, path, cycles=cycles, **options)
+    place = None
+    if source == "auto":
+        place = annotation_beside(path)
+    elif isinstance(cycles, CycleRows):
+        place = cycles.path
+    elif source not in ("segmentation", "windows"):
+        place = Path(source)
+        place = annotation_in(place, path) if place.is_dir() else place
+    texts: dict[tuple[float, float], str] = {}
+    if place is not None and place.suffix.lower() != ".csv":
+        for label in read_labels(place, path):
+            texts[label.start, label.end] = label.text
+    times = zip(result.cycles["start"], result.cycles["end"])
+    # An end past that of the recording was clipped to it.
+    by_start = {start: text for (start, _), text in texts.items()}
+    truth = [texts.get(t, by_start.get(t[0], "")) for t in times]
+    return result, truth
+
+
+def cut(
+    row: dict, file: Path, arguments: argparse.Namespace
+) -> tuple[float, float]:
+    """Writes a cycle as a file; its start and end there, in seconds."""
+    import soundfile
+
+    from qlung_plugin.dataio.recordings import Recording
+
+    recording = Recording(
+        row["recording"], arguments.channel, arguments.allow_truncated
+    )
+    start = max(row["start"] - CONTEXT, 0.0)
+    end = min(row["end"] + CONTEXT, recording.duration)
+    waveform = recording.read(start, end).numpy()
+    soundfile.write(file, waveform, recording.sample_rate, subtype="FLOAT")
+    return row["start"] - start, row["end"] - start
+
+
+def by_uncertainty(cycles: "pd.DataFrame", truth: list[str]) -> "pd.Series":
+    """Entropy of the probabilities; NaN of an unusable cycle."""
+    import numpy as np
+
+    shares = cycles.filter(regex="^p_")
+    logs = np.log(shares.where(shares > 0, 1.0))
+    return -(shares * logs).sum(axis=1, skipna=False)
+
+
+def by_mistake(cycles: "pd.DataFrame", truth: list[str]) -> list[float]:
+    """Probability of the class given, where the annotation has another one."""
+    nan = float("nan")
+    return [
+        row.get(f"p_{row['prediction']}", nan)
+        if f"p_{label}" in row and label != row["prediction"]
+        else nan
+        for (_, row), label in zip(cycles.iterrows(), truth)
+    ]
+
+
+def by_quality(cycles: "pd.DataFrame", truth: list[str]) -> "pd.Series":
+    """The lowest quality is the highest rank."""
+    return -cycles["quality"]
+
+
+RANKINGS: "dict[str, Callable[[pd.DataFrame, list[str]], Iterable[float]]]" = {
+    "uncertain": by_uncertainty,
+    "wrong": by_mistake,
+    "quality": by_quality,
+}

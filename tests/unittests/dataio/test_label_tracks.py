@@ -1,0 +1,172 @@
+"""Labels of Audacity and Raven: written, read back, and recognised.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import (
+    given,
+    strategies as st,
+)
+
+from qlung_plugin.dataio.annotations import read_labels
+from qlung_plugin.dataio.cycle_sources import find_cycles
+from qlung_plugin.dataio.cycle_tables import share_out
+from qlung_plugin.dataio.label_tracks import (
+    check_labelled,
+    format_audacity,
+    format_raven,
+    is_audacity,
+    is_raven,
+    parse_audacity,
+    parse_raven,
+)
+from tests.unittests.dataio.test_cycle_sources import make_recording
+
+TIMES = st.integers(0, 10**9).map(lambda n: n / 10**6)  # microseconds
+TEXTS = st.text(
+    st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=9
+).filter(lambda text: not text.startswith("\\"))
+LABELS = st.lists(st.tuples(TIMES, TIMES, TEXTS), max_size=5)
+RAVEN = (  # as Raven Pro 1.6 writes it: each view of a selection, tabs, no quotes
+    "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)"
+    "\tHigh Freq (Hz)\tBegin File\tFile Offset (s)\tAnnotation\n"
+    "1\tWaveform 1\t1\t0.5\t2\t0\t4000\ta.wav\t0.5\twheeze\n"
+    "1\tSpectrogram 1\t1\t0.5\t2\t100\t900\ta.wav\t0.5\twheeze\n"
+    "2\tSpectrogram 1\t1\t11.25\t12.5\t100\t900\tb.wav\t1.25\t5'' \"fine\"\n"
+)
+
+
+@given(LABELS)
+def test_what_is_written_is_read_back(labels):
+    for write, read in (
+        (format_audacity, parse_audacity),
+        (format_raven, parse_raven),
+    ):
+        found = read(write(labels), "x.txt")
+        assert [label.text for label in found] == [text for *_, text in labels]
+        for label, (start, end, _) in zip(found, labels):
+            assert label.start == pytest.approx(start, abs=1e-6)
+            assert label.end == pytest.approx(end, abs=1e-6)
+
+
+@given(LABELS.filter(len))
+def test_each_is_known_by_its_content(labels):
+    track, table = format_audacity(labels), format_raven(labels)
+    assert is_audacity(track) and not is_raven(track)
+    assert is_raven(table) and not is_audacity(table)
+
+
+def test_a_track_with_frequencies_points_and_decimal_commas():
+    text = (
+        "0,5\t2,25\tfine crackle\n\\\t100,0\t900,0\n\n3.0\t3.0\there\n4\t5\t\n"
+    )
+    labels = parse_audacity(text, "a.txt")
+    assert [label[:4] for label in labels] == [
+        (0.5, 2.25, "fine crackle", "a.txt:1"),
+        (3.0, 3.0, "here", "a.txt:4"),
+        (4.0, 5.0, "", "a.txt:5"),
+    ]
+    with pytest.raises(ValueError, match="a.txt: 1 of 3 .* no text: a.txt:5"):
+        check_labelled(labels, "a.txt")
+    with pytest.raises(ValueError, match="a.txt:4: 'here' is at a moment"):
+        check_labelled(labels[:2], "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.5 2.0 wheeze\n", "a.txt:1: start, end and label .* by tabs"),
+        ("0.5\t2\tx\nlate\t3\ty\n", "a.txt:2: 'late' is not a number"),
+        ("-1\t2\tx\n", "a.txt:1: '-1' is not a number of 0 or more"),
+    ],
+)
+def test_a_line_that_is_no_label_is_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_audacity(text, "a.txt")
+
+
+def test_views_of_a_selection_are_one_label_of_its_file():
+    labels = parse_raven(RAVEN, "x.txt")
+    assert [label[:3] for label in labels] == [
+        (0.5, 2.0, "wheeze"),
+        (1.25, 2.5, "5'' \"fine\""),
+    ]
+    assert [label.file for label in labels] == ["a.wav", "b.wav"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("End Time (s)", "Ende (s)", "x.txt lacks the columns End Time"),
+        ("1\t0.5\t2\t100", "1\t0.5\t3\t100", "x.txt:3: selection 1 has other"),
+        ("12.5", "soon", "x.txt:4: 'soon' is not a number"),
+    ],
+)
+def test_a_malformed_table_says_where(old, new, message):
+    with pytest.raises(ValueError, match=message):
+        parse_raven(RAVEN.replace(old, new, 1), "x.txt")
+
+
+@pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\rb"])
+def test_a_label_that_no_line_can_hold_is_refused(text):
+    for write in (format_audacity, format_raven):
+        with pytest.raises(ValueError, match="tab or a line break"):
+            write([(0.0, 1.0, text)])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", format_audacity([(0.5, 2, "wheeze"), (2, 3, "0 1")])),
+        ("a.txt", format_raven([(0.5, 2, "wheeze"), (2, 3, "0 1")])),
+        (
+            "a.Table.1.selections.txt",
+            format_raven([(0.5, 2, "wheeze"), (2, 3, "0 1")]),
+        ),
+    ],
+)
+def test_labels_beside_a_recording_or_in_a_folder_are_its_cycles(
+    tmp_path, name, text
+):
+    recording = make_recording(tmp_path, "a.wav")
+    folder = tmp_path / "labels" / "deeper"
+    folder.mkdir(parents=True)
+    for path in (tmp_path / name, folder / name):
+        path.write_text(text)
+    expected = [(0.5, 2.0), (2.0, 3.0)]
+    for source in ("auto", tmp_path / "labels", tmp_path / name):
+        assert list(find_cycles(recording, source).times) == expected
+    labels = read_labels(tmp_path / name, recording.path)
+    assert [label.text for label in labels] == ["wheeze", "0 1"]
+
+
+def test_icbhi_stays_icbhi(tmp_path):
+    recording = make_recording(tmp_path, "a.wav")
+    path = tmp_path / "a.txt"
+    path.write_text("0.5\t2.0\t0\t1\n2.0\t3.0\t1\t1\n")
+    labels = read_labels(path, recording.path)
+    assert [label.text for label in labels] == ["wheeze", "both"]
+
+
+def test_a_table_of_several_recordings_is_shared_out(tmp_path):
+    table = tmp_path / "all.txt"
+    table.write_text(RAVEN)
+    recordings = [make_recording(tmp_path, f"{n}.wav").path for n in "abc"]
+    shares, notes = share_out(str(table), recordings)
+    assert [share.times() for share in shares[:2]] == [
+        [(0.5, 2.0)],
+        [(1.25, 2.5)],
+    ]
+    with pytest.raises(ValueError, match="no cycle of c.wav"):
+        shares[2].times()
+    assert notes == []
+    _, [note] = share_out(str(table), recordings[1:])
+    assert "1 of 2 rows name no recording given: a.wav" in note
+    assert read_labels(table, recordings[2]) == []
+    assert [x.text for x in read_labels(table, Path("b.wav"))] == [
+        "5'' \"fine\""
+    ]
