@@ -113,6 +113,23 @@ def test_a_cell_that_fails_is_an_error(cell):
         docs_hooks.executed(f"```{cell}\n```\n")
 
 
+def test_links_hold_in_the_repository_too():
+    """Those of the site, where some are rewritten, are checked by the build."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    targets = [
+        (page, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8"))
+        if "://" not in target
+    ]
+    assert len(targets) > 50
+    assert not [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page, target in targets
+        if not (page.parent / target).exists()
+    ]
+
+
 def test_python_of_the_components_page_runs():
     page = (ROOT / "docs" / "components.md").read_text("utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
