@@ -8,17 +8,20 @@ Authors
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from griffe import Extension, Object
+from griffe import Class, Extension, Object
 
 SECTIONS = {"Arguments": "Parameters", "Example": "Examples"}
+# A named tuple's arguments are all that it has.
+OF_A_TUPLE = {**SECTIONS, "Arguments": "Attributes"}
 _SECTION = re.compile(rf"^({'|'.join(SECTIONS)})\n-+$", re.MULTILINE)
 _ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`~?([^`]+)`")
 _AUTHORS = re.compile(r"\n+Authors\n(?: \* .*\n?)+\Z")
 
 
-def as_numpy(text: str) -> str:
+def as_numpy(text: str, sections: Mapping[str, str] = SECTIONS) -> str:
     r"""A docstring with numpy's names of sections, in Markdown.
 
     Example
@@ -30,7 +33,7 @@ def as_numpy(text: str) -> str:
     """
 
     def renamed(match: re.Match[str]) -> str:
-        name = SECTIONS[match[1]]
+        name = sections[match[1]]
         return f"{name}\n{'-' * len(name)}"
 
     return _ROLE.sub(r"`\1`", _SECTION.sub(renamed, _AUTHORS.sub("", text)))
@@ -42,4 +45,6 @@ class SpeechBrainDocstrings(Extension):
     def on_object(self, *, obj: Object, **_: Any) -> None:
         """Called of each module, class, function and attribute."""
         if obj.docstring:
-            obj.docstring.value = as_numpy(obj.docstring.value)
+            bases = map(str, obj.bases) if isinstance(obj, Class) else ()
+            sections = OF_A_TUPLE if "NamedTuple" in bases else SECTIONS
+            obj.docstring.value = as_numpy(obj.docstring.value, sections)

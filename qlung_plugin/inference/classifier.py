@@ -40,8 +40,8 @@ UNUSABLE = "unusable"  # the class of a cycle in which there is nothing to hear
 class Classification(NamedTuple):
     """What a model says of a recording.
 
-    Attributes
-    ----------
+    Arguments
+    ---------
     cycles : pandas.DataFrame
         A row per cycle: ``start`` and ``end`` in seconds, ``prediction``, at
         the model's operating point if it has one, ``p_<label>`` per class, ``quality`` in [0, 1] (1 is best), and what it
