@@ -42,6 +42,16 @@ def begin_folder(arguments: argparse.Namespace) -> dict[Path, Path]:
             f"{len(there)} files of labels or annotations are there, and are not"
             f" overwritten: {some(there)}; name another folder as --output"
         )
+    beside = [
+        recording
+        for recording, place in places.items()
+        if place.parent.resolve() == recording.parent.resolve()
+    ]
+    if arguments.resume and arguments.cycles == "auto" and beside:
+        raise ValueError(
+            f"--resume would take the labels beside {beside[0]} for its"
+            " annotation: name another --output, or the --cycles"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     arguments.output = str(folder / TABLE)
     return places

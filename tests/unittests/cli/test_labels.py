@@ -80,6 +80,19 @@ def test_no_file_of_labels_is_overwritten(recordings, tmp_path, capsys):
     assert (labels / "p2_b.txt").read_text() == corrected
 
 
+def test_labels_beside_recordings_are_gone_on_with_as_no_annotation(
+    recordings, capsys
+):
+    call = "classify", recordings, "--format", "audacity", "-o", recordings
+    assert run(*call, "--cycles", "windows") == 0
+    before = (recordings / "cycles.csv").read_bytes()
+    assert run(*call, "--resume") == 2
+    assert "for its annotation: name another" in capsys.readouterr().err
+    assert run(*call, "--resume", "--cycles", "windows") == 0
+    assert "3 of 3 were finished before" in capsys.readouterr().err
+    assert (recordings / "cycles.csv").read_bytes() == before
+
+
 def test_labels_that_would_share_a_file_are_refused(recordings, capsys):
     shutil.copy(recordings / "p2_b.wav", recordings / "p2_b.WAV")
     call = "classify", recordings, "--format", "raven", "-o"
