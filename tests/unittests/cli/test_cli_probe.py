@@ -105,3 +105,27 @@ def test_what_is_not_there_is_one_line(probe, tables):
     (tables / "labels.csv").unlink()
     code, _, err = probe()
     assert code == 2 and "labels.csv" in err and err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_device_that_the_model_never_heard(real_data, tmp_path, capsys):
+    """KAUH, in one filter mode: normal or not is told above chance."""
+    kauh = sorted((real_data / "kauh" / "audio").glob("E*.wav"))
+    if not kauh:
+        pytest.skip("QLUNG_DATA has no KAUH")
+    path, labels = tmp_path / "e.npz", tmp_path / "labels.csv"
+    rows = ["recording,label,patient"]
+    for recording in kauh:
+        patient, sound = re.match(
+            r"EP(\d+)_[^,]+,([^,]+)", recording.name
+        ).groups()
+        label = "normal" if sound == "N" else "abnormal"
+        rows.append(f'"{recording.name}",{label},{patient}')
+    labels.write_text("\n".join(rows))
+    command = "embed", *kauh, "--cycles", "windows", "--by", "recording"
+    assert main([*map(str, command), "-o", str(path)]) == 0
+    assert main(["probe", str(path), "--labels", str(labels)]) == 0
+    out = capsys.readouterr().out
+    assert "56 rows of 56 patients: 19 normal, 37 abnormal" in out
+    area, low = re.search(r"^AUROC +([\d.]+) +([\d.]+)", out, re.M).groups()
+    assert 70 < float(area) < 95 and float(low) > 50
