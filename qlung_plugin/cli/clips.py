@@ -6,12 +6,14 @@ Authors
 
 import argparse
 import heapq
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlung_plugin.cli.classify import classify
+from qlung_plugin.cli.labels import find_patients
 from qlung_plugin.cli.models import add_model, load
 from qlung_plugin.cli.recordings import (
     CYCLES,
@@ -20,12 +22,14 @@ from qlung_plugin.cli.recordings import (
     add_recordings,
     for_each,
 )
+from qlung_plugin.dataio.fields import some
 from qlung_plugin.pretrained import describe_shipped, is_shipped
 from qlung_plugin.utils.text import print_note
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from qlung_plugin.dataio.cycle_tables import CycleRows
     from qlung_plugin.inference.classifier import Classification
 
 HELP = "cut out the cycles that are most worth listening to"
@@ -38,16 +42,16 @@ EXAMPLES = f"""\
 Cycles are chosen by:
   uncertain  the entropy of the model's probabilities, the highest first
   wrong      the probability of the class that the model gives, where the
-             annotation has another one; of SPRSound's types and ICBHI's
-             classes, or labels of Audacity or Raven, those that are the
-             model's count
+             annotation has another one; types of SPRSound count as ICBHI's
+             classes, labels that are none of the model's not at all
   quality    the quality of the cycle, the lowest first
 
 The folder holds clip_001.wav, ... in that order, each with 0.25 s before and
 after its cycle, and clips.csv: path, start and end of the cycle in the clip,
-label (what the annotation has, else empty), patient (empty), and recording,
-prediction, probabilities and quality. With label and patient filled in, it is
-a table of one's own data, to train on or adapt to.
+label (what the annotation has, else empty), patient, and recording, its times
+there, prediction, probabilities and quality. With label and patient filled in,
+it is a table of one's own data, to train on or adapt to; --patient, as of
+`qlung labels`, fills in the latter.
 
 {CYCLES}
 
@@ -56,6 +60,11 @@ examples:
   qlung clips recordings/ --by wrong --cycles labels/ -n 50 -o wrong/
   qlung clips recordings/ --by quality --model exported/ -o worst/"""
 
+NONE = {
+    "uncertain": "no cycle has a class: there is nothing to listen to",
+    "wrong": "no cycle is called another class than its annotation has, if any",
+    "quality": "no cycle has a quality: name a --model that measures one",
+}
 CONTEXT = 0.25  # s before and after a cycle
 TABLE = "clips.csv"
 
@@ -86,26 +95,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="the folder to write, which must be empty or not be there",
     )
+    parser.add_argument(
+        "--patient",
+        metavar="PATTERN",
+        help="what of a recording's name is its patient, or a .csv, see"
+        " `qlung labels` (default: to be filled in)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes the clips; see :func:`for_each`."""
     import pandas as pd
 
+    from qlung_plugin.dataio.finding import find_recordings
+    from qlung_plugin.dataio.sprsound import TYPES
     from qlung_plugin.utils.files import replacing
 
     folder = Path(arguments.output)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty: name another --output")
+    patients: dict[Path, str] = {}
+    if arguments.patient:
+        recordings = find_recordings(arguments.paths).recordings
+        patient_of = find_patients(arguments.patient, recordings)
+        patients = {path: patient_of(path) for path in recordings}
     if is_shipped(arguments.model):
         print_note(describe_shipped(arguments.model))
     chosen: list[tuple[float, int, dict]] = []
     seen = 0
+    strange: Counter[str] = Counter()  # labels that are no class of the model
 
     def keep(path: Path, result: "tuple[Classification, list[str]]") -> None:
         nonlocal seen
         (cycles, _), truth = result
-        ranks = RANKINGS[arguments.by](cycles, truth)
+        classes = [
+            text if f"p_{text}" in cycles else TYPES.get(text, text)
+            for text in truth
+        ]
+        strange.update(x for x in classes if x and f"p_{x}" not in cycles)
+        ranks = RANKINGS[arguments.by](cycles, classes)
         for number, rank in enumerate(ranks):
             if pd.isna(rank):
                 continue
@@ -119,17 +147,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     function = partial(
         classify_labelled,
-        source=arguments.cycles,
         channel=arguments.channel,
         allow_truncated=arguments.allow_truncated,
     )
     code = for_each(arguments, function, partial(load, arguments), keep)
-    if not chosen:
-        raise ValueError(
-            "no cycle is wrong by its annotation: are its labels the model's?"
-            if arguments.by == "wrong"
-            else "no cycle has a class: there is nothing to listen to"
+    if strange and arguments.by == "wrong":
+        print_note(
+            f"{strange.total()} labels are no class of the model, and cannot be"
+            f" wrong: {some([text for text, _ in strange.most_common()])}"
         )
+    if not chosen:
+        raise ValueError(NONE[arguments.by])
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, (_, _, row) in enumerate(sorted(chosen, reverse=True), 1):
@@ -137,8 +165,11 @@ def run(arguments: argparse.Namespace) -> int:
         start, end = cut(row, folder / name, arguments)
         rows.append(
             {
-                **{"path": name, "start": start, "end": end},
-                **{"label": row.pop("label"), "patient": ""},
+                "path": name,
+                "start": start,
+                "end": end,
+                "label": row.pop("label"),
+                "patient": patients.get(row["recording"], ""),
                 "recording": str(row.pop("recording").absolute()),
                 "recording_start": row.pop("start"),
                 "recording_end": row.pop("end"),
@@ -152,34 +183,24 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def classify_labelled(
-    model: Any, path: Path, cycles: Any, source: str, **options: Any
+    model: Any, path: Path, cycles: "CycleRows | str", **options: Any
 ) -> "tuple[Classification, list[str]]":
     """A recording's cycles, and what their annotation calls each, or nothing."""
-    from qlung_plugin.dataio.annotations import (
-        annotation_beside,
-        annotation_in,
-        read_labels,
-    )
+    from qlung_plugin.dataio.annotations import read_labels
     from qlung_plugin.dataio.cycle_tables import CycleRows
 
     result = classify(model, path, cycles=cycles, **options)
-    place = None
-    if source == "auto":
-        place = annotation_beside(path)
-    elif isinstance(cycles, CycleRows):
-        place = cycles.path
-    elif source not in ("segmentation", "windows"):
-        place = Path(source)
-        place = annotation_in(place, path) if place.is_dir() else place
-    texts: dict[tuple[float, float], str] = {}
-    if place is not None and place.suffix.lower() != ".csv":
-        for label in read_labels(place, path):
-            texts[label.start, label.end] = label.text
-    times = zip(result.cycles["start"], result.cycles["end"])
+    source = Path(result.summary["cycle_source"])
+    labels = []
+    if isinstance(cycles, CycleRows):
+        labels = cycles.labels()
+    elif source.is_file():
+        labels = read_labels(source, path)
+    texts = {label[:2]: label.text for label in labels}
     # An end past that of the recording was clipped to it.
-    by_start = {start: text for (start, _), text in texts.items()}
-    truth = [texts.get(t, by_start.get(t[0], "")) for t in times]
-    return result, truth
+    by_start = {label.start: label.text for label in labels}
+    times = zip(result.cycles["start"], result.cycles["end"])
+    return result, [texts.get(t, by_start.get(t[0], "")) for t in times]
 
 
 def cut(

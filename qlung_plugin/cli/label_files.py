@@ -5,6 +5,7 @@ Authors
 """
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,10 @@ def begin_folder(arguments: argparse.Namespace) -> dict[Path, Path]:
             " folder as --output"
         )
     folder = Path(arguments.output)
+    if folder.is_file():
+        raise NotADirectoryError(
+            f"{folder} is a file: --format {arguments.format} writes a folder"
+        )
     places = place_labels(arguments.paths, folder, arguments.format)
     there = [str(place) for place in places.values() if place.exists()]
     if there and not arguments.resume:
@@ -60,25 +65,31 @@ def begin_folder(arguments: argparse.Namespace) -> dict[Path, Path]:
 def place_labels(
     paths: Sequence[str], folder: Path, form: str
 ) -> dict[Path, Path]:
-    """The file of each recording's labels, in folders like those given.
+    """The file of each recording's labels, in folders like the recordings'.
 
-    Two recordings of one name in one place are a ValueError.
+    These begin where all paths given are. Two recordings of one name in one
+    place are a ValueError.
     """
     from qlung_plugin.dataio.finding import find_recordings
 
-    roots = [Path(path) for path in paths if Path(path).is_dir()]
+    given = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath(
+        [
+            path if os.path.isdir(path) else os.path.dirname(path)
+            for path in given
+        ]
+    )
     places: dict[Path, Path] = {}
     owners: dict[Path, Path] = {}
     for recording in find_recordings(paths).recordings:
-        inside = [root for root in roots if recording.is_relative_to(root)]
-        root = inside[0] if inside else recording.parent
+        inside = os.path.relpath(os.path.abspath(recording), root)
         name = f"{recording.stem}{SUFFIXES[form]}"
-        place = folder / recording.relative_to(root).with_name(name)
+        place = folder / Path(inside).with_name(name)
         other = owners.setdefault(place, recording)
         if other != recording:
             raise ValueError(
                 f"{other} and {recording} would have their labels in one file,"
-                f" {place}: give the folder that holds both, or one of them"
+                f" {place}: rename one, or leave it out"
             )
         places[recording] = place
     return places
@@ -116,7 +127,7 @@ def format_labels(form: str, classification: "Classification") -> str:
     """The labels of a recording: the class, and for Raven how sure it is, too."""
     import pandas as pd
 
-    cycles = classification.cycles
+    cycles, summary = classification
     rows = zip(cycles["start"], cycles["end"], cycles["prediction"])
     if form == "audacity":
         return format_audacity(rows)
@@ -131,5 +142,7 @@ def format_labels(form: str, classification: "Classification") -> str:
         )
     }
     return format_raven(
-        rows, {name: [*texts.fillna("")] for name, texts in columns.items()}
+        rows,
+        summary["sample_rate"] / 2,
+        {name: [*texts.fillna("")] for name, texts in columns.items()},
     )

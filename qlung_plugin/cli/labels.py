@@ -5,13 +5,14 @@ Authors
 """
 
 import argparse
-import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from io import StringIO
 from pathlib import Path
 
 from qlung_plugin.cli.recordings import check_cycles
+from qlung_plugin.dataio.fields import some
 from qlung_plugin.utils.text import print_note
 
 HELP = "make a table to train on, adapt to or judge by, of annotations"
@@ -22,14 +23,15 @@ recordings and their annotations, such as labels corrected in Audacity or Raven.
 
 EXAMPLES = """\
 The labels are those of an annotation beside each recording, or in --cycles: a
-label track of Audacity, a selection table of Raven, ICBHI's classes (.txt), or
-SPRSound's types (.json). What `qlung classify` called unusable or uncertain is
-left out, and counted, as are recordings without an annotation.
+label track of Audacity, a selection table of Raven, ICBHI's classes (.txt),
+SPRSound's types (.json), or a .csv with the columns start, end and label. What
+`qlung classify` called unusable or uncertain is left out, and counted, as are
+recordings without an annotation. A label without text is an error.
 
 Whose recording it is has to be known, as no patient may be trained on and
 judged by: --patient is a pattern (a regular expression), of which the first
 group, or all of it, is found in the name of each recording, or a .csv with the
-columns recording (a name, with or without suffix) and patient.
+columns recording (as in --cycles) and patient.
 
 examples:
   qlung labels recordings/ --cycles labels/ --patient '^[0-9]+' -o table.csv
@@ -51,9 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--cycles",
+        default="auto",
         metavar="FOLDER",
-        help="annotations called like their recordings, or a selection table of"
-        " Raven (default: beside the recordings)",
+        help="annotations called like their recordings, or a table of several"
+        " recordings (default: beside the recordings)",
     )
     parser.add_argument(
         "--patient",
@@ -74,25 +77,36 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the table; what is wrong is an OSError or a ValueError."""
     import pandas as pd
 
+    from qlung_plugin.dataio.annotations import check_shared, find_labels
+    from qlung_plugin.dataio.cycle_tables import share_out
     from qlung_plugin.dataio.finding import find_recordings
+    from qlung_plugin.dataio.label_tracks import check_labelled
     from qlung_plugin.utils.files import replacing
 
     output = Path(arguments.output)
     if output.exists():
         raise FileExistsError(f"{output} exists: remove it, or name another")
     found = find_recordings(arguments.paths)
-    for sentence in found.unreachable + found.repeated:
+    if arguments.cycles in ("segmentation", "windows"):
+        raise ValueError(f"--cycles {arguments.cycles} have no labels")
+    check_cycles(arguments.cycles, len(found.recordings))
+    check_shared(arguments.cycles, found.recordings)
+    shares, notes = share_out(arguments.cycles, found.recordings)
+    for sentence in found.unreachable + found.repeated + notes:
         print_note(sentence)
-    if arguments.cycles:
-        check_cycles(arguments.cycles, len(found.recordings))
-    patient_of = read_patients(arguments.patient)
+    patient_of = find_patients(arguments.patient, found.recordings)
     rows, bare = [], []
     left_out: Counter[str] = Counter()
-    for recording in found.recordings:
-        labels = labels_of(recording, arguments.cycles)
+    for recording, share in zip(found.recordings, shares):
+        try:
+            labels = find_labels(share, recording)
+        except FileNotFoundError as error:  # none in the folder, and why
+            print_note(str(error))
+            labels = None
         if labels is None:
             bare.append(recording.name)
             continue
+        check_labelled(labels)
         patient = patient_of(recording)
         for start, end, text, *_ in labels:
             if text in NO_CLASS:
@@ -104,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
     if bare:
         print_note(
             f"{len(bare)} of {len(found.recordings)} recordings have no"
-            f" annotation, and are left out: {', '.join(bare[:3])}"
+            f" annotation, and are left out: {some(bare)}"
         )
     if not rows:
         raise ValueError("no recording has a label: nothing is written")
@@ -120,57 +134,20 @@ def run(arguments: argparse.Namespace) -> int:
     return int(bool(found.unreachable))
 
 
-def labels_of(recording: Path, cycles: str | None) -> list | None:
-    """The labels of a recording, with text; None if there is no annotation."""
-    from qlung_plugin.dataio.annotations import (
-        annotation_beside,
-        annotation_in,
-        read_labels,
-    )
-    from qlung_plugin.dataio.label_tracks import check_labelled
-
-    if cycles is None or not os.path.isdir(cycles):
-        path = annotation_beside(recording) if cycles is None else Path(cycles)
-    else:
-        try:
-            path = annotation_in(Path(cycles), recording)
-        except FileNotFoundError:
-            path = None
-    if path is None:
-        return None
-    labels = read_labels(path, recording)
-    check_labelled(labels, path)
-    return labels
-
-
-def read_patients(source: str) -> Callable[[Path], str]:
+def find_patients(
+    source: str, recordings: Sequence[Path]
+) -> Callable[[Path], str]:
     """What tells the patient of a recording: a table, or a pattern in its name.
 
     Of a recording of which neither does, it is a ValueError.
     """
     if source.lower().endswith(".csv"):
-        import pandas as pd
-
-        table = pd.read_csv(source, dtype=str)
-        missing = {"recording", "patient"} - {*table}
-        if missing:
-            raise ValueError(
-                f"{source} lacks the columns {', '.join(sorted(missing))}"
-            )
-        empty = table.index[table["patient"].isna() | table["recording"].isna()]
-        if len(empty):
-            raise ValueError(
-                f"{source} row {empty[0] + 2}: recording or patient is empty"
-            )
-        named = dict(zip(table["recording"], table["patient"]))
-        if len(named) < len(table.drop_duplicates(["recording", "patient"])):
-            raise ValueError(f"{source}: a recording has several patients")
+        patients = read_patients(source, recordings)
 
         def look_up(recording: Path) -> str:
-            for name in (str(recording), recording.name, recording.stem):
-                if name in named:
-                    return named[name]
-            raise ValueError(f"{source} has no patient of {recording}")
+            if recording not in patients:
+                raise ValueError(f"{source} has no patient of {recording}")
+            return patients[recording]
 
         return look_up
     try:
@@ -190,6 +167,43 @@ def read_patients(source: str) -> Callable[[Path], str]:
         return patient
 
     return find
+
+
+def read_patients(table: str, recordings: Sequence[Path]) -> dict[Path, str]:
+    """Reads a table with the columns recording and patient."""
+    import pandas as pd
+
+    from qlung_plugin.dataio.cycle_tables import match_names
+    from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_ordinary
+
+    text = read_ordinary(table, LARGEST_TABLE)
+    try:
+        rows = pd.read_csv(StringIO(text), dtype=str, skipinitialspace=True)
+    except ValueError as error:
+        raise ValueError(f"{table} is not readable as CSV: {error}") from error
+    missing = {"recording", "patient"} - {*rows}
+    if missing:
+        raise ValueError(
+            f"{table} lacks the columns {', '.join(sorted(missing))}"
+        )
+    patients: dict[Path, str] = {}
+    names = rows["recording"].dropna().unique()
+    meant = match_names(names, recordings, Path(table))
+    for number, name, patient in zip(
+        rows.index + 2, rows["recording"], rows["patient"]
+    ):
+        where = f"{table} row {number}"
+        if pd.isna(name) or pd.isna(patient):
+            raise ValueError(f"{where}: recording or patient is empty")
+        if (
+            name in meant
+            and patients.setdefault(meant[name], patient) != patient
+        ):
+            raise ValueError(
+                f"{where}: {name} is of patient {patient}, and of"
+                f" {patients[meant[name]]} before"
+            )
+    return patients
 
 
 def refer(recording: Path, table: Path) -> str:

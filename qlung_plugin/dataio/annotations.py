@@ -11,13 +11,17 @@ import glob
 import logging
 import os
 import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qlung_plugin.dataio import icbhi_tables, label_tracks, sprsound
 from qlung_plugin.dataio.cycle_tables import (
     COLUMNS,
+    CycleRows,
     columns_of,
     is_output,
+    read_raven_table,
     read_table,
 )
 from qlung_plugin.dataio.fields import NUMBER, some
@@ -26,7 +30,8 @@ from qlung_plugin.utils.ordinary_files import parse_json, read_ordinary
 
 ANNOTATIONS = (".txt", ".json", ".csv")
 SPRSOUND = re.compile('"(event|record|recording)_annotation"')
-RAVEN_TABLES = ".Table.*.selections.txt"
+# Of Raven's tables, a recording may have several.
+RAVEN_TABLES = tuple(f".Table.{n}.selections.txt" for n in range(1, 10))
 TABLE = re.compile(r"\bstart\b.*\bend\b", re.IGNORECASE)
 
 logger = logging.getLogger(__name__)
@@ -66,12 +71,13 @@ def annotation_beside(recording: Path) -> Path | None:
 def annotation_in(folder: Path, recording: Path) -> Path:
     """The annotation of a recording in a folder, or at any depth in it.
 
-    That there is none, or several of which none lies directly in the folder, is
-    an error.
+    It lies in folders like the recording's own, as far as there are such. That
+    there is none, or several in other folders, is an error.
     """
-    beside = annotation_beside(folder / recording.name)
-    if beside is not None:
-        return beside
+    for place in _likely_places(folder, recording):
+        beside = annotation_beside(place)
+        if beside is not None:
+            return beside
     files, others = [], []
     for path in _candidates_in(folder, recording):
         known, lack = recognise(path)
@@ -105,10 +111,43 @@ def candidates(source: str, recording: Path) -> list[Path]:
         return _candidates_beside(recording)
     if not os.path.isdir(source):
         return [Path(source)]
-    beside = _candidates_beside(Path(source, recording.name))
-    if any(recognise(path)[0] for path in beside):
-        return beside
-    return beside + _candidates_in(Path(source), recording)
+    files = []
+    for place in _likely_places(Path(source), recording):
+        files += _candidates_beside(place)
+        if any(recognise(path)[0] for path in files):
+            return files
+    return files + _candidates_in(Path(source), recording)
+
+
+def check_shared(source: str, recordings: Sequence[Path]) -> None:
+    """Raises a ValueError if two recordings have one annotation in a folder.
+
+    It is that of one of them, and nothing says of which.
+    """
+    if not os.path.isdir(source):
+        return
+    alike = Counter(recording.stem for recording in recordings)
+    owners: dict[Path, Path] = {}
+    for recording in recordings:
+        if alike[recording.stem] == 1:
+            continue
+        try:
+            place = annotation_in(Path(source), recording)
+        except (OSError, ValueError):
+            continue  # told when it is read
+        other = owners.setdefault(place, recording)
+        if other != recording:
+            raise ValueError(
+                f"{place} may annotate {other} or {recording}: move it into a"
+                " folder called like that of its recording"
+            )
+
+
+def _likely_places(folder: Path, recording: Path) -> Iterator[Path]:
+    """What the recording would be in the folder, with its own folders or fewer."""
+    folders = recording.absolute().parent.parts[1:]
+    for first in range(len(folders) + 1):
+        yield folder.joinpath(*folders[first:], recording.name)
 
 
 def _candidates_beside(recording: Path) -> list[Path]:
@@ -117,10 +156,8 @@ def _candidates_beside(recording: Path) -> list[Path]:
         for suffix in ANNOTATIONS
         for variant in (suffix, suffix.upper())
     ]
-    there = [path for path in paths if os.path.lexists(path)]
-    # Of Raven's tables, each view of a recording may have one.
-    pattern = f"{glob.escape(recording.stem)}{RAVEN_TABLES}"
-    return there + sorted(recording.parent.glob(pattern))
+    paths += [recording.with_suffix(suffix) for suffix in RAVEN_TABLES]
+    return [path for path in paths if os.path.lexists(path)]
 
 
 def _candidates_in(folder: Path, recording: Path) -> list[Path]:
@@ -130,7 +167,7 @@ def _candidates_in(folder: Path, recording: Path) -> list[Path]:
         if path.suffix.lower() in ANNOTATIONS
         and (
             path.stem == recording.stem
-            or path.match(f"{glob.escape(recording.stem)}{RAVEN_TABLES}")
+            or path.name.removeprefix(recording.stem) in RAVEN_TABLES
         )
     ]
 
@@ -199,17 +236,33 @@ def _like_table(text: str) -> tuple[bool, str | None]:
 
 def read_times(path: Path, recording: Path) -> list[tuple[float, float]]:
     """Reads the cycles of a recording: start and end, in seconds."""
-    if path.suffix.lower() == ".csv":
-        rows, _ = read_table(path).assign([recording])
-        return rows[recording].times()
     return [(label.start, label.end) for label in read_labels(path, recording)]
+
+
+def find_labels(source: CycleRows | str, recording: Path) -> list[Label] | None:
+    """What a recording's annotation says of its stretches; None without one.
+
+    The source is that of :func:`qlung_plugin.dataio.cycle_sources.find_cycles`.
+    If it is a folder without one, it is a FileNotFoundError.
+    """
+    if isinstance(source, CycleRows):
+        return None if source.rows is None else source.labels()
+    if source in ("segmentation", "windows"):
+        return None
+    path: Path | None = Path(source)
+    if source == "auto":
+        path = annotation_beside(recording)
+    elif os.path.isdir(source):
+        path = annotation_in(Path(source), recording)
+    return None if path is None else read_labels(path, recording)
 
 
 def read_labels(path: Path, recording: Path) -> list[Label]:
     """Reads what an annotation says of the stretches of a recording.
 
-    The text is ICBHI's class, SPRSound's type, or that of a label track. If a
-    track is of several recordings, those of others are left out.
+    The text is ICBHI's class, SPRSound's type, that of a label track, or the
+    column label of a table, if it has one. If a table is of several recordings,
+    the rows of others are left out.
     """
     suffix = path.suffix.lower()
     if suffix == ".json":
@@ -218,6 +271,10 @@ def read_labels(path: Path, recording: Path) -> list[Label]:
             Label(event["start"], event["end"], event["type"], event["where"])
             for event in events
         ]
+    table = read_table(path) if suffix == ".csv" else read_raven_table(path)
+    if table is not None:
+        rows, _ = table.assign([recording])
+        return rows[recording].labels()
     if suffix != ".txt":
         raise ValueError(
             f"{path} is no annotation: expected is {', '.join(ANNOTATIONS)}"
@@ -229,12 +286,6 @@ def read_labels(path: Path, recording: Path) -> list[Label]:
             Label(start, end, label, where)
             for where, start, end, label in cycles
         ]
-    if not label_tracks.is_raven(text):
-        return label_tracks.parse_audacity(text, path)
-    labels = label_tracks.parse_raven(text, path)
-    files = [Path(label.file.replace("\\", "/")).name for label in labels]
-    if recording.name not in files and len(set(files)) < 2:
-        return labels  # of a recording that was renamed, or not named
-    return [
-        label for label, name in zip(labels, files) if name == recording.name
-    ]
+    if label_tracks.is_raven(text):
+        return label_tracks.parse_raven(text, path)
+    return label_tracks.parse_audacity(text, path)

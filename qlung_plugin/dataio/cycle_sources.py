@@ -60,12 +60,13 @@ def find_cycles(recording: Recording, cycles: Source | None = None) -> Cycles:
           :mod:`qlung_plugin.processing.segmentation` finds them.
         * ``windows``: of 5 s, every 2.5 s.
         * A file: the annotation of ICBHI (``.txt``) or SPRSound (``.json``) of
-          this recording, or its labels by Audacity or Raven (``.txt``); or a ``.csv`` with the columns ``start`` and ``end``
-          in seconds, and ``recording`` (file name or path, see
+          this recording, or its labels by Audacity or Raven (``.txt``); or a
+          ``.csv`` with the columns ``start`` and ``end`` in seconds, and
+          ``recording`` (file name or path, see
           :meth:`qlung_plugin.dataio.cycle_tables.CycleTable.assign`) if it
           is of several recordings.
-        * A folder: of such files, each called like its recording, directly in
-          it or at any depth.
+        * A folder: of such files, each called like its recording, in folders
+          like its own, directly in it, or at any depth.
         * The rows of a ``.csv`` that is read already, as CycleRows.
         * A list of tuples of start and end, in seconds.
 

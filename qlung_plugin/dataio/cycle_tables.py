@@ -14,11 +14,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from qlung_plugin.dataio.fields import quantity, some
-from qlung_plugin.dataio.label_tracks import is_raven, parse_raven
+from qlung_plugin.dataio.label_tracks import Label, is_raven, parse_raven
 from qlung_plugin.utils.ordinary_files import LARGEST_TABLE, read_ordinary
 
 COLUMNS = ("start", "end")
-RECORDING = "recording"
+RECORDINGS = ("recording", "path")  # as of labelled tables
+LABEL = "label"
 
 
 # Recordings that are called like a name, and the parts of their paths.
@@ -30,31 +31,36 @@ class CycleRows(NamedTuple):
 
     path: Path  # of the table
     recording: Path
-    # Number of the line, and the texts of start and end. None if all rows are
-    # of other recordings.
-    rows: list[tuple[int, str | None, str | None]] | None
+    # Number of the line, and the texts of start, end and label. None if all rows
+    # are of other recordings.
+    rows: list[tuple[int, str | None, str | None, str]] | None
 
     def times(self) -> list[tuple[float, float]]:
         """Tuples of start and end in seconds; a ValueError if one is none."""
+        return [(label.start, label.end) for label in self.labels()]
+
+    def labels(self) -> list[Label]:
+        """The rows as labels, without text where the table has none."""
         if self.rows is None:
             raise ValueError(
                 f"{self.path} has no cycle of {self.recording.name}"
             )
-        times = []
-        for line, start, end in self.rows:
+        labels = []
+        for line, start, end, text in self.rows:
             where = f"{self.path}:{line}"
             if start is None or end is None:
                 raise ValueError(f"{where}: start or end is missing")
-            times.append((quantity(start, where), quantity(end, where)))
-        return times
+            times = quantity(start, where), quantity(end, where)
+            labels.append(Label(*times, text, where))
+        return labels
 
 
 class CycleTable(NamedTuple):
     """A table of cycles, as it was read."""
 
     path: Path
-    # Number of the line, recording's name, and the texts of start and end.
-    rows: list[tuple[int, str, str | None, str | None]]
+    # Number of the line, recording's name, and the texts of start, end and label.
+    rows: list[tuple[int, str, str | None, str | None, str]]
     named: bool  # whether it has names of recordings
 
     def assign(
@@ -68,15 +74,15 @@ class CycleTable(NamedTuple):
         round, or the folders that agree tell which is meant. Without names, all
         rows are of each recording.
         """
-        names = dict.fromkeys(name for _, name, _, _ in self.rows)
+        names = dict.fromkeys(row[1] for row in self.rows)
         whose: dict[str, Sequence[Path]] = {"": recordings}
         if self.named:
             meant = match_names(names, recordings, self.path)
             whose = {name: [recording] for name, recording in meant.items()}
         of_each: dict[Path, list] = {recording: [] for recording in recordings}
-        for line, name, start, end in self.rows:
+        for line, name, *cycle in self.rows:
             for recording in whose.get(name, ()):
-                of_each[recording].append((line, start, end))
+                of_each[recording].append((line, *cycle))
         strangers = [row[1] for row in self.rows if row[1] not in whose]
         return {
             # A table without rows says that there is no cycle.
@@ -90,7 +96,7 @@ class CycleTable(NamedTuple):
 def read_table(path: Path) -> CycleTable:
     """Reads a table of cycles, in CSV, with the columns start and end.
 
-    And recording, if it is of several.
+    And recording (or path), if it is of several; it may have the column label.
     """
     # Bytes that are no UTF-8 are those of the file system's names, if any.
     text = read_ordinary(path, LARGEST_TABLE, errors="surrogateescape")
@@ -98,7 +104,7 @@ def read_table(path: Path) -> CycleTable:
         rows = csv.DictReader(StringIO(text, newline=""))
         columns = [name.strip() for name in rows.fieldnames or ()]
         rows.fieldnames = columns
-        for name in (*COLUMNS, RECORDING):
+        for name in (*COLUMNS, *RECORDINGS, LABEL):
             if columns.count(name) > 1:
                 raise ValueError(f"{path} has several columns {name}")
         if set(COLUMNS) - set(columns):
@@ -110,13 +116,20 @@ def read_table(path: Path) -> CycleTable:
                 f"{path} is what qlung printed of recordings, and no annotation:"
                 " for its cycles, leave the columns recording, start and end"
             )
+        named = next((name for name in RECORDINGS if name in columns), None)
         read = [
-            (rows.line_num, row.get(RECORDING) or "", row["start"], row["end"])
+            (
+                rows.line_num,
+                (row[named] if named else None) or "",
+                row["start"],
+                row["end"],
+                (row.get(LABEL) or "").strip(),
+            )
             for row in rows
         ]
     except csv.Error as error:
         raise ValueError(f"{path} is not readable as CSV: {error}") from error
-    return CycleTable(path, read, RECORDING in columns)
+    return CycleTable(path, read, named is not None)
 
 
 def read_raven_table(path: Path) -> CycleTable | None:
@@ -126,20 +139,20 @@ def read_raven_table(path: Path) -> CycleTable | None:
     """
     if path.suffix.lower() != ".txt" or not path.is_file():
         return None
-    text = read_ordinary(path, LARGEST_TABLE, errors="replace")
+    text = read_ordinary(path, LARGEST_TABLE, errors="surrogateescape")
     labels = parse_raven(text, path) if is_raven(text) else []
-    if not all(label.file for label in labels) or not labels:
-        return None
-    rows: list[tuple[int, str, str | None, str | None]] = [
+    rows: list[tuple[int, str, str | None, str | None, str]] = [
         (
             int(label.where.rpartition(":")[2]),
             label.file,
             str(label.start),
             str(label.end),
+            label.text,
         )
         for label in labels
     ]
-    return CycleTable(path, rows, True)
+    named = any(label.file for label in labels)
+    return CycleTable(path, rows, named) if named else None
 
 
 def share_out(
@@ -151,9 +164,8 @@ def share_out(
     a table, these are the rows of each recording; else the source. Also returns
     what is to be said: how many rows name none of the recordings.
     """
-    path, table = Path(source), None
-    if len(recordings) > 1:
-        table = read_raven_table(path)
+    path = Path(source)
+    table = read_raven_table(path)
     if path.suffix.lower() == ".csv" and not path.is_dir():
         table = read_table(path)
     if table is None:

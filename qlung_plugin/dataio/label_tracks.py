@@ -10,21 +10,22 @@ Authors
  * qlung_plugin contributors
 """
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import NamedTuple
 
-from qlung_plugin.dataio.fields import NUMBER, quantity, some
+from qlung_plugin.dataio.fields import NUMBER, quantity
 
 BEGIN, END = "Begin Time (s)", "End Time (s)"
-FILE, OFFSET = "Begin File", "File Offset (s)"
+FILES, OFFSET = ("Begin Path", "Begin File"), "File Offset (s)"
 SELECTION = "Selection"
 # Columns that hold the label, by the names in use, the first that is there.
-LABEL_COLUMNS = ("label", "class", "annotation", "species", "call type", "type")
-# What Raven draws of a selection that says no frequencies.
-LOWEST, HIGHEST = 0.0, 2000.0
+LABEL_COLUMNS = (
+    *("label", "class", "annotation", "species", "common name"),
+    *("call type", "type"),
+)
 RAVEN_SUFFIX = ".Table.1.selections.txt"  # that Raven gives to a first table
 
 
@@ -41,7 +42,8 @@ class Label(NamedTuple):
 def format_audacity(labels: Iterable[tuple[float, float, str]]) -> str:
     """A label track of start and end, in seconds, and text.
 
-    A text with a tab or a line break, which a track cannot hold, is a ValueError.
+    A text that a track cannot hold, because of a tab, a line break, or blanks at
+    an end, is a ValueError.
 
     Example
     -------
@@ -66,14 +68,15 @@ def parse_audacity(text: str, path: Path | str) -> list[Label]:
     [Label(start=0.5, end=2.25, text='wheeze', where='a.txt:1', file='')]
     """
     labels = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if not line.strip() or line.startswith("\\"):
             continue
         where = f"{path}:{number}"
-        fields = line.split("\t", 2)
-        if len(fields) < 2:
+        fields = line.split("\t")
+        if not 2 <= len(fields) <= 3:
             raise ValueError(
-                f"{where}: start, end and label are needed, separated by tabs"
+                f"{where}: {len(fields)} fields, and not start, end and label,"
+                " separated by tabs"
             )
         start, end = (
             quantity(field.replace(",", "."), where) for field in fields[:2]
@@ -84,7 +87,7 @@ def parse_audacity(text: str, path: Path | str) -> list[Label]:
 
 def is_audacity(text: str) -> bool:
     """Whether a text begins as a label track: two numbers before a tab and text."""
-    for line in text.splitlines():
+    for line in _lines(text):
         if line.strip():
             fields = line.split("\t")
             return len(fields) == 3 and all(
@@ -96,20 +99,20 @@ def is_audacity(text: str) -> bool:
 
 def format_raven(
     labels: Iterable[tuple[float, float, str]],
+    highest: float,
     columns: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """A selection table of start and end, in seconds, and label.
 
-    Further columns hold a text for each; frequencies are those of the whole
-    height that the recipes hear. A text with a tab or a line break is a
-    ValueError.
+    Selections reach from 0 to the ``highest`` frequency, in Hz; further columns
+    hold a text for each. For errors, see :func:`format_audacity`.
     """
     rows = list(labels)
     more = {name: list(texts) for name, texts in (columns or {}).items()}
     head = [SELECTION, "View", "Channel", BEGIN, END]
     lines = [[*head, "Low Freq (Hz)", "High Freq (Hz)", "Label", *more]]
     for number, (start, end, text) in enumerate(rows, start=1):
-        band = [f"{LOWEST:.1f}", f"{HIGHEST:.1f}"]
+        band = ["0.0", f"{highest:.1f}"]
         place = [
             str(number),
             "Spectrogram 1",
@@ -125,72 +128,88 @@ def format_raven(
 def parse_raven(text: str, path: Path | str) -> list[Label]:
     """The selections of a table, each once, however many views show it.
 
-    Where the table has the columns Begin File and File Offset (s), it may be of
-    several recordings: times are from the start of the file then. A ValueError
+    A table of several recordings has the columns Begin Path or Begin File, and
+    File Offset (s): times are from the start of the file then. A ValueError
     names the row that is none.
 
     Example
     -------
-    >>> table = format_raven([(0.5, 2.25, "wheeze")])
+    >>> table = format_raven([(0.5, 2.25, "wheeze")], 2000)
     >>> parse_raven(table, "a.txt")
     [Label(start=0.5, end=2.25, text='wheeze', where='a.txt:2', file='')]
     """
-    rows = csv.DictReader(
-        StringIO(text, newline=""), delimiter="\t", quoting=csv.QUOTE_NONE
-    )
-    columns = [name.strip() for name in rows.fieldnames or ()]
-    rows.fieldnames = columns
+    lines = _lines(text)
+    columns = [name.strip() for name in next(lines, "").split("\t")]
     missing = {BEGIN, END} - {*columns}
     if missing:
         raise ValueError(
             f"{path} lacks the columns {', '.join(sorted(missing))}"
         )
     known = {name.casefold(): name for name in columns}
-    label = next((known[n] for n in LABEL_COLUMNS if n in known), None)
-    views: dict[object, Label] = {}
-    for row in rows:
-        where = f"{path}:{rows.line_num}"
-        start = quantity(row[BEGIN] or "", where)
-        length = quantity(row[END] or "", where) - start
+    column = next((known[n] for n in LABEL_COLUMNS if n in known), "")
+    views: dict[tuple[str, str], Label] = {}
+    untimed = ""  # a row without a time in its file
+    for number, line in enumerate(lines, start=2):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        fields = [field.strip() for field in line.split("\t")]
+        row = dict.fromkeys(columns, "") | dict(zip(columns, fields))
+        start, end = quantity(row[BEGIN], where), quantity(row[END], where)
         if row.get(OFFSET):
-            start = quantity(row[OFFSET] or "", where)
-        text = ((row[label] if label else "") or "").strip()
-        file = (row.get(FILE) or "").strip()
-        found = Label(start, start + length, text, where, file)
-        key = row.get(SELECTION) or where
-        first = views.setdefault(key, found)
+            offset = quantity(row[OFFSET], where)
+            start, end = offset, offset + (end - start)
+        else:
+            untimed = untimed or where
+        file = next((row[name] for name in FILES if row.get(name)), "")
+        found = Label(start, end, row.get(column, ""), where, file)
+        selection = row.get(SELECTION) or where
+        # Tables that were put together may count anew for each file.
+        first = views.setdefault((file, selection), found)
         if first[:3] != found[:3]:
             raise ValueError(
-                f"{where}: selection {key} has other times or another label than"
-                f" at {first.where}"
+                f"{where}: selection {selection} has other times or another label"
+                f" than at {first.where}"
             )
+    if untimed and len({file for file, _ in views}) > 1:
+        raise ValueError(
+            f"{untimed}: the column {OFFSET} is needed in a table of several"
+            f" recordings, as Raven counts {BEGIN} from the start of the first"
+        )
     return list(views.values())
 
 
 def is_raven(text: str) -> bool:
     """Whether a text begins with the header of a selection table."""
-    head = [name.strip() for name in text.partition("\n")[0].split("\t")]
+    head = [name.strip() for name in next(_lines(text), "").split("\t")]
     return {BEGIN, END} <= {*head}
 
 
-def check_labelled(labels: Sequence[Label], path: Path | str) -> None:
+def check_labelled(labels: Sequence[Label]) -> None:
     """Raises a ValueError if a label is without text, or without length."""
     empty = [label.where for label in labels if not label.text]
     if empty:
         raise ValueError(
-            f"{path}: {len(empty)} of {len(labels)} labels have no text:"
-            f" {some(empty)}"
+            f"{empty[0]}: {len(empty)} of {len(labels)} labels have no text: write"
+            " what is heard, or remove them"
         )
     for label in labels:
         if label.end <= label.start:
             raise ValueError(
-                f"{label.where}: '{label.text}' is at a moment, not a stretch"
+                f"{label.where}: '{label.text}' is at a moment, not a stretch:"
+                " give it an end, or remove it"
             )
 
 
 def _one_line(text: str) -> str:
-    if "\t" in text or text.splitlines() not in ([], [text]):
+    if re.search("[\t\r\n]", text) or text != text.strip():
         raise ValueError(
-            f"{text!r} has a tab or a line break, which labels cannot have"
+            f"{text!r} has a tab, a line break, or blanks at an end, which labels"
+            " cannot have"
         )
     return text
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Lines as Audacity and Raven break them, unlike ``str.splitlines``."""
+    return (line.rstrip("\n") for line in StringIO(text, newline=None))

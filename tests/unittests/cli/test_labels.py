@@ -102,13 +102,81 @@ def test_labels_that_would_share_a_file_are_refused(recordings, capsys):
     assert "name a folder as --output" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("form", ["audacity", "raven"])
+def test_labels_of_several_folders_lie_in_folders_like_them(
+    recordings, tmp_path, monkeypatch, form
+):
+    for name in ("one", "two"):
+        (recordings / name).mkdir()
+        shutil.move(recordings / "p2_b.wav", recordings / name / "p1_a.wav")
+        write_noise(recordings / "p2_b.wav", len(name))
+    monkeypatch.chdir(recordings)
+    call = "classify", "one", recordings / "two", "--format", form
+    assert run(*call, "-o", tmp_path / "labels") == 0
+    found = (tmp_path / "labels").rglob("p1_a*.txt")
+    assert sorted(path.parent.name for path in found) == ["one", "two"]
+
+
+def test_corrections_are_of_their_own_recordings(recordings, tmp_path, capsys):
+    labels = tmp_path / "labels"
+    call = "classify", recordings, "--format", "audacity", "-o", labels
+    assert run(*call) == 0
+    for number, name in enumerate(("p1_a.txt", "more/p1_a.txt", "p2_b.txt")):
+        (labels / name).write_text(f"0\t{number + 1}\tnote {number}\n")
+    data = tmp_path / "own.csv"
+    call = "labels", recordings, "--cycles", labels, "--patient", "^p[0-9]"
+    assert run(*call, "-o", data) == 0
+    own = read_labelled_table(data).set_index("path")
+    for number, name in enumerate(("p1_a.wav", "more/p1_a.wav", "p2_b.wav")):
+        row = own.loc[str(recordings / name)]
+        assert (row["end"], row["label"]) == (number + 1, f"note {number}")
+    # Of two, the labels of one are missing: the others are not taken for them.
+    (labels / "p1_a.txt").unlink()
+    assert run(*call, "-o", tmp_path / "other.csv") == 2
+    assert "more/p1_a.txt may annotate" in capsys.readouterr().err
+    call = "classify", recordings, "--cycles", labels
+    assert run(*call) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1\t2\t\n", "p2_b.txt:2: 1 of 2 labels have no text"),
+        ("1\t1\there\n", "p2_b.txt:2: 'here' is at a moment"),
+        ("1\t2\tx\ty\n", "p2_b.txt:2: 4 fields"),
+    ],
+)
+def test_a_label_that_cannot_be_learned_from_is_an_error(
+    recordings, tmp_path, capsys, line, message
+):
+    (recordings / "p2_b.txt").write_text(f"0\t1\twheeze\n{line}")
+    data = tmp_path / "own.csv"
+    assert run("labels", recordings, "--patient", "^p[0-9]", "-o", data) == 2
+    assert message in capsys.readouterr().err
+    assert not data.exists()
+
+
+def test_a_table_of_some_recordings_leaves_the_others_out(
+    recordings, tmp_path, capsys
+):
+    table = tmp_path / "cycles.csv"
+    table.write_text("recording,start,end,label\np2_b,0,2,snore\nq,0,1,x\n")
+    data = tmp_path / "own.csv"
+    call = "labels", recordings, "--cycles", table, "--patient", "^p([0-9])"
+    assert run(*call, "-o", data) == 0
+    assert read_labelled_table(data)["label"].tolist() == ["snore"]
+    error = capsys.readouterr().err
+    assert "1 of 2 rows name no recording given: q" in error
+    assert "2 of 3 recordings have no annotation" in error
+
+
 def test_labels_of_annotations_and_what_is_left_out(
     recordings, tmp_path, capsys
 ):
     (recordings / "p1_a.txt").write_text("0\t2\t1\t0\n2\t4\t0\t0\n")
     (recordings / "p2_b.txt").write_text("0\t2\tunusable\n2\t3\tfine crackle\n")
     patients = tmp_path / "patients.csv"
-    patients.write_text("recording,patient\np1_a,A\np2_b.wav,B\n")
+    patients.write_text("recording,patient\nrecordings/p1_a,A\np2_b.wav,B\n")
     data = tmp_path / "own.csv"
     call = "labels", recordings, "--patient", patients, "-o", data
     assert run(*call) == 0
@@ -175,11 +243,13 @@ def test_clips_of_mistakes_have_the_annotated_label(
     clips = tmp_path / "clips"
     call = "clips", recordings, "--by", "wrong", "-o"
     assert run(*call, clips) == 2
-    assert "no cycle is wrong" in capsys.readouterr().err
+    assert "no cycle is called another class" in capsys.readouterr().err
     lines = [f"{i}\t{i + 1}\t{label}\n" for i, label in enumerate(LABELS)]
     (recordings / "p1_a.txt").write_text("".join(lines) + "5\t6\tsnore\n")
-    assert run(*call, clips) == 0
+    assert run(*call, clips, "--patient", "^p([0-9])") == 0
+    assert "1 labels are no class of the model" in capsys.readouterr().err
     table = pd.read_csv(clips / "clips.csv")
+    assert set(table["patient"]) == {1}
     assert 3 <= len(table) <= 4  # one class at most is right of each
     assert (table["label"] != table["prediction"]).all()
     assert set(table["label"]) <= set(LABELS)
@@ -188,6 +258,44 @@ def test_clips_of_mistakes_have_the_annotated_label(
     for _, row in table.iterrows():
         assert row["label"] == LABELS[int(row["recording_start"])]
     assert run(*call, clips) == 2 and "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "recording,start,end,label\np2_b,0,2,{}\np2_b,2,4,{}\n"),
+        (
+            "p2_b.json",
+            '{{"event_annotation": [{{"start": "0", "end": "2000", "type": "{}"}},'
+            ' {{"start": "2000", "end": "4000", "type": "{}"}}]}}',
+        ),
+    ],
+)
+def test_mistakes_by_tables_and_by_types_of_sprsound(
+    recordings, tmp_path, name, text
+):
+    cycles, clips = tmp_path / name, tmp_path / "clips"
+    types = "Wheeze", "Fine Crackle"
+    cycles.write_text(text.format(*types))
+    call = "clips", recordings / "p2_b.wav", "--cycles", cycles
+    assert run(*call, "-o", tmp_path / "all") == 0
+    table = pd.read_csv(tmp_path / "all" / "clips.csv")
+    wrong = {
+        kind
+        for kind, label in zip(types, ("wheeze", "crackle"))
+        if table.set_index("label")["prediction"][kind] != label
+    }
+    assert wrong
+    assert run(*call, "--by", "wrong", "-o", clips) == 0
+    assert set(pd.read_csv(clips / "clips.csv")["label"]) == wrong
+
+
+def test_a_clip_needs_a_known_patient_before_anything_is_classified(
+    recordings, tmp_path, capsys
+):
+    call = "clips", recordings, "--patient", "^q", "-o", tmp_path / "clips"
+    assert run(*call) == 2
+    assert "finds nothing in p1_a.wav" in capsys.readouterr().err
 
 
 def test_the_worst_quality_comes_first(recordings, tmp_path):

@@ -36,7 +36,7 @@ def assign(tmp_path, monkeypatch):
         whose = {}
         for name, place in places.items():
             rows = found[place].rows or []
-            whose[name] = [names[int(start)] for _, start, _ in rows]
+            whose[name] = [names[int(start)] for _, start, *_ in rows]
         return whose, strangers
 
     return assigned

@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from hypothesis import (
     strategies as st,
 )
 
-from qlung_plugin.dataio.annotations import read_labels
+from qlung_plugin.dataio.annotations import (
+    check_shared,
+    find_labels,
+    read_labels,
+)
 from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.cycle_tables import share_out
 from qlung_plugin.dataio.label_tracks import (
@@ -28,8 +33,9 @@ from tests.unittests.dataio.test_cycle_sources import make_recording
 
 TIMES = st.integers(0, 10**9).map(lambda n: n / 10**6)  # microseconds
 TEXTS = st.text(
-    st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=9
-).filter(lambda text: not text.startswith("\\"))
+    st.characters(exclude_categories=["Cs"], exclude_characters="\t\r\n"),
+    max_size=9,
+).filter(lambda text: text == text.strip())
 LABELS = st.lists(st.tuples(TIMES, TIMES, TEXTS), max_size=5)
 RAVEN = (  # as Raven Pro 1.6 writes it: each view of a selection, tabs, no quotes
     "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)"
@@ -44,7 +50,7 @@ RAVEN = (  # as Raven Pro 1.6 writes it: each view of a selection, tabs, no quot
 def test_what_is_written_is_read_back(labels):
     for write, read in (
         (format_audacity, parse_audacity),
-        (format_raven, parse_raven),
+        (partial(format_raven, highest=2000), parse_raven),
     ):
         found = read(write(labels), "x.txt")
         assert [label.text for label in found] == [text for *_, text in labels]
@@ -55,7 +61,7 @@ def test_what_is_written_is_read_back(labels):
 
 @given(LABELS.filter(len))
 def test_each_is_known_by_its_content(labels):
-    track, table = format_audacity(labels), format_raven(labels)
+    track, table = format_audacity(labels), format_raven(labels, 2000)
     assert is_audacity(track) and not is_raven(track)
     assert is_raven(table) and not is_audacity(table)
 
@@ -70,16 +76,17 @@ def test_a_track_with_frequencies_points_and_decimal_commas():
         (3.0, 3.0, "here", "a.txt:4"),
         (4.0, 5.0, "", "a.txt:5"),
     ]
-    with pytest.raises(ValueError, match="a.txt: 1 of 3 .* no text: a.txt:5"):
-        check_labelled(labels, "a.txt")
+    with pytest.raises(ValueError, match="a.txt:5: 1 of 3 labels have no text"):
+        check_labelled(labels)
     with pytest.raises(ValueError, match="a.txt:4: 'here' is at a moment"):
-        check_labelled(labels[:2], "a.txt")
+        check_labelled(labels[:2])
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0.5 2.0 wheeze\n", "a.txt:1: start, end and label .* by tabs"),
+        ("0.5 2.0 wheeze\n", "a.txt:1: 1 fields, and not start, end and label"),
+        ("0.5\t2\t0\n2\t3\t0\t1\n", "a.txt:2: 4 fields, and not start, end"),
         ("0.5\t2\tx\nlate\t3\ty\n", "a.txt:2: 'late' is not a number"),
         ("-1\t2\tx\n", "a.txt:1: '-1' is not a number of 0 or more"),
     ],
@@ -111,10 +118,37 @@ def test_a_malformed_table_says_where(old, new, message):
         parse_raven(RAVEN.replace(old, new, 1), "x.txt")
 
 
-@pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\rb"])
+@pytest.mark.parametrize(
+    "name", ["Begin File\tBegin Path", "Begin Path", "Begin File"]
+)
+def test_a_row_names_its_recording_by_file_or_path(name):
+    path = "C:\\lungs\\a.wav"
+    value = {"Begin File": "a.wav", "Begin Path": path}.get(
+        name, f"a.wav\t{path}"
+    )
+    text = RAVEN.replace("Begin File", name).replace("a.wav", value)
+    text = text.replace("b.wav", value.replace("a.wav", "b.wav"))
+    expected = "a.wav" if name == "Begin File" else path
+    assert parse_raven(text, "x.txt")[0].file == expected
+
+
+def test_selections_of_files_may_be_counted_anew():
+    text = RAVEN.replace("\n2\t", "\n1\t")
+    assert [x.file for x in parse_raven(text, "x.txt")] == ["a.wav", "b.wav"]
+
+
+def test_without_offsets_a_table_is_of_one_recording():
+    text = RAVEN.replace("File Offset (s)", "Offset")
+    with pytest.raises(ValueError, match=r"x.txt:2: .* File Offset \(s\) is"):
+        parse_raven(text, "x.txt")
+    one = "".join(text.splitlines(keepends=True)[:3])
+    assert [x[:3] for x in parse_raven(one, "x.txt")] == [(0.5, 2.0, "wheeze")]
+
+
+@pytest.mark.parametrize("text", ["a\tb", "a\nb", "a\rb", " a", "a "])
 def test_a_label_that_no_line_can_hold_is_refused(text):
-    for write in (format_audacity, format_raven):
-        with pytest.raises(ValueError, match="tab or a line break"):
+    for write in (format_audacity, partial(format_raven, highest=2000)):
+        with pytest.raises(ValueError, match="tab, a line break, or blanks"):
             write([(0.0, 1.0, text)])
 
 
@@ -122,10 +156,10 @@ def test_a_label_that_no_line_can_hold_is_refused(text):
     ("name", "text"),
     [
         ("a.txt", format_audacity([(0.5, 2, "wheeze"), (2, 3, "0 1")])),
-        ("a.txt", format_raven([(0.5, 2, "wheeze"), (2, 3, "0 1")])),
+        ("a.txt", format_raven([(0.5, 2, "wheeze"), (2, 3, "0 1")], 2000)),
         (
             "a.Table.1.selections.txt",
-            format_raven([(0.5, 2, "wheeze"), (2, 3, "0 1")]),
+            format_raven([(0.5, 2, "wheeze"), (2, 3, "0 1")], 2000),
         ),
     ],
 )
@@ -166,7 +200,63 @@ def test_a_table_of_several_recordings_is_shared_out(tmp_path):
     assert notes == []
     _, [note] = share_out(str(table), recordings[1:])
     assert "1 of 2 rows name no recording given: a.wav" in note
-    assert read_labels(table, recordings[2]) == []
+    with pytest.raises(ValueError, match="no cycle of c.wav"):
+        read_labels(table, recordings[2])
     assert [x.text for x in read_labels(table, Path("b.wav"))] == [
         "5'' \"fine\""
     ]
+
+
+def test_a_table_of_another_recording_annotates_none(tmp_path):
+    table = tmp_path / "all.txt"
+    table.write_text("".join(RAVEN.splitlines(keepends=True)[:3]))
+    other = make_recording(tmp_path, "b.wav")
+    with pytest.raises(ValueError, match="no cycle of b.wav"):
+        find_cycles(other, table)
+
+
+def test_a_csv_may_have_labels_under_the_names_of_labelled_tables(tmp_path):
+    recording = make_recording(tmp_path, "a.wav")
+    table = tmp_path / "table.csv"
+    table.write_text("path,start,end,label\na.wav,0.5,2,wheeze\nb.wav,0,1,x\n")
+    [label] = read_labels(table, recording.path)
+    assert label[:3] == (0.5, 2.0, "wheeze")
+    assert label.where == f"{table}:2"
+    assert find_cycles(recording, table).times == [(0.5, 2.0)]
+
+
+def make_tracks(folder, *names):
+    """Recordings, and the label tracks of them, which hold their names."""
+    for name in names:
+        (folder / "audio" / name).parent.mkdir(parents=True, exist_ok=True)
+        make_recording(folder / "audio", f"{name}.wav")
+        track = folder / "labels" / f"{name}.txt"
+        track.parent.mkdir(parents=True, exist_ok=True)
+        track.write_text(format_audacity([(0, 1, name)]))
+
+
+def test_labels_are_those_in_folders_like_the_recordings(tmp_path):
+    names = "a", "one/a", "two/a", "two/deep/a", "b"
+    make_tracks(tmp_path, *names)
+    for name in names:
+        recording = tmp_path / "audio" / f"{name}.wav"
+        (label,) = find_labels(str(tmp_path / "labels"), recording)
+        assert label.text == name
+
+
+def test_two_recordings_do_not_share_their_labels(tmp_path):
+    make_tracks(tmp_path, "a", "one/a", "b")
+    recordings = [tmp_path / "audio" / f"{name}.wav" for name in ("a", "one/a")]
+    check_shared(str(tmp_path / "labels"), recordings)
+    (tmp_path / "labels" / "one" / "a.txt").unlink()
+    with pytest.raises(
+        ValueError, match="labels/a.txt may annotate .*a.wav or"
+    ):
+        check_shared(str(tmp_path / "labels"), recordings)
+
+
+def test_a_malformed_annotation_of_icbhi_is_no_label_track(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("0.036\t0.579\t0\n0.579\t2.45\t0\t1\n")
+    with pytest.raises(ValueError, match="a.txt:2: 4 fields"):
+        read_labels(path, tmp_path / "a.wav")
