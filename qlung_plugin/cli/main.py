@@ -16,6 +16,7 @@ import sys
 
 from qlung_plugin import __version__
 from qlung_plugin.cli import (
+    adapt,
     classify,
     clips,
     components,
@@ -30,7 +31,7 @@ from qlung_plugin.cli import (
 from qlung_plugin.utils.text import guard_terminal, printable
 
 COMMANDS = (
-    *(classify, quality, embed, probe, labels, clips),
+    *(classify, quality, embed, probe, adapt, labels, clips),
     *(report, export, demo, components),
 )
 

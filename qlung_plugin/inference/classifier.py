@@ -59,7 +59,8 @@ class Classification(NamedTuple):
         how many of these have no class; ``abnormal_fraction``, the share of the
         others whose prediction is another class than normal, each counting the
         same however long or overlapping; ``worst_quality``, the lowest quality
-        of a cycle; these two are None if there is no such cycle, or no quality.
+        of a cycle; these two are None if there is no such cycle, no class
+        ``normal``, or no quality.
         ``operating_point``, what was added to the logarithms of the
         probabilities for the prediction, by label; None if the most probable
         class it is.
@@ -438,7 +439,7 @@ class RespiratorySoundClassifier(Pretrained):
             "cycle_count": len(table),
             "unusable_count": len(table) - len(usable),
             "abnormal_fraction": abnormal / len(usable)
-            if len(usable)
+            if len(usable) and NORMAL in self.labels
             else None,
             "worst_quality": None if pd.isna(worst) else float(worst),
             "operating_point": self.operating_point,

@@ -9,7 +9,8 @@ Authors
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,13 +47,9 @@ def export_run(
     It returns the ``checkpoint``, ``epoch`` and ``labels`` of the model, and the
     names of the ``files`` that were written.
     """
-    out, run = Path(out), RunFolder(run_folder)
+    run = RunFolder(run_folder)
     check_checkpoint(checkpoint)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(
-            f"{out} is there already: pass a folder that does not exist, or is"
-            " empty"
-        )
+    check_new(out)
     if not run.is_training:
         raise FileNotFoundError(f"{run_folder} is no run folder of a training")
     with TemporaryDirectory() as temporary:
@@ -67,31 +64,62 @@ def export_run(
         provenance = description["provenance"]
         schema.check(provenance, schema.TRAINING, source / MODEL_JSON)
         provenance.update(describe_results(run, checkpoint))
-        partial = out.absolute().with_name(
-            f".{out.absolute().name}.{os.getpid()}"
-        )
-        partial.mkdir(parents=True)
-        try:
+        with new_folder(out) as partial:
             write_json(description, partial / MODEL_JSON)
             shutil.copyfile(source / WEIGHTS, partial / WEIGHTS)
-            write_hyperparams(partial, description)
-            if onnx:
-                from qlung_plugin.inference.onnx_export import export_onnx
-
-                export_onnx(model, partial / ONNX)
-            weights = provenance["settings"].get("pretrained_weights")
-            if weights not in (None, "none"):
-                write_notices(partial, model)
-            write_model_card(
-                partial, out.absolute().name, model, description, note
-            )
-            files = sorted(file.name for file in partial.iterdir())
-            os.replace(partial, out)  # also over an empty folder
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            files = complete_export(partial, out, model, note, onnx)
     return {
         "checkpoint": checkpoint,
         "epoch": model["epoch"],
         "labels": model["labels"],
         "files": files,
     }
+
+
+def check_new(out: str | Path) -> None:
+    """Refuses a folder that has something in it, or is none."""
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(
+            f"{out} is there already: pass a folder that does not exist, or is"
+            " empty"
+        )
+
+
+@contextmanager
+def new_folder(out: str | Path) -> Iterator[Path]:
+    """A folder beside ``out`` that takes its place once it is complete."""
+    check_new(out)
+    out = Path(out).absolute()
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        os.replace(partial, out)  # also over an empty folder
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def complete_export(
+    partial: Path,
+    out: str | Path,
+    model: dict,
+    note: str = "",
+    onnx: bool = False,
+) -> list[str]:
+    """Writes what goes beside ``model.json`` and the weights in a folder.
+
+    That is to become ``out``. It returns the names of all files there.
+    """
+    description = read_json(partial / MODEL_JSON)
+    write_hyperparams(partial, description)
+    if onnx:
+        from qlung_plugin.inference.onnx_export import export_onnx
+
+        export_onnx(model, partial / ONNX)
+    weights = description["provenance"]["settings"].get("pretrained_weights")
+    if weights not in (None, "none"):
+        write_notices(partial, model)
+    name = Path(out).absolute().name
+    write_model_card(partial, name, model, description, note)
+    return sorted(file.name for file in partial.iterdir())

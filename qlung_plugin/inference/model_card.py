@@ -69,6 +69,10 @@ def write_model_card(
     data = provenance["data"] or {}
     of_quality = data.get("quality_supervision") or {}
     databases = [data.get("database"), of_quality.get("database")]
+    base = origin = provenance.get("base")
+    while origin:
+        databases += [(origin["data"] or {}).get("database")]
+        origin = origin["base"]
     backbone = type(model["backbone"])
     origins = read_everywhere(model, "weights_origin")
     card = ModelCard.from_template(
@@ -96,7 +100,11 @@ def write_model_card(
             "weights_origin": ", ".join(origins) or backbone.__name__,
             "metrics": METRICS,
             "class_metrics": CLASS_METRICS,
-            "point": describe_point(provenance.get("operating_point")),
+            "point": describe_point(
+                provenance.get("operating_point"),
+                provenance.get("operating_point_rule"),
+            ),
+            "base": base,
             "intervals": metrics_in("intervals"),
             "compared": metrics_in("tables"),
             "name_database": name_database,

@@ -74,10 +74,11 @@ def open_model(
     -------
     dict
         The modules of :data:`PARTS`, on the CPU and in evaluation mode;
-        ``labels``, a list; ``checkpoint``; ``epoch``; ``validated``, whether
-        there was a validation set to select the epoch by; ``operating_point``,
-        the offset by label that validation chose, or None; and ``provenance``,
-        what is known of its training.
+        ``architecture``, what they are made of, as plain data; ``labels``, a
+        list; ``checkpoint``; ``epoch``; ``validated``, whether there was a
+        validation set to select the epoch by; ``operating_point``, the offset
+        by label that validation chose, or None; and ``provenance``, what is
+        known of its training.
 
     Raises
     ------
@@ -216,6 +217,7 @@ def _open_folder(folder: Path, trust: str | Iterable[str]) -> dict[str, Any]:
         )
     return {
         **model,
+        "architecture": architecture,
         "labels": description["labels"],
         "checkpoint": provenance["checkpoint"],
         "epoch": provenance.get("epoch"),

@@ -86,7 +86,7 @@ def describe_results(run: RunFolder, checkpoint: str) -> dict:
         known.setdefault("results", []).extend(
             {
                 "selection": evaluation.selection,
-                **_chosen(evaluation.figures, RESULTS),
+                **choose_results(evaluation.figures),
                 "devices": _by_device(evaluation),
                 "data": data,
             }
@@ -112,6 +112,11 @@ def choose_data(data: dict) -> dict:
     return _chosen(data, DATA)
 
 
+def choose_results(figures: dict) -> dict:
+    """What is told of the figures of an evaluation."""
+    return _chosen(figures, RESULTS)
+
+
 def read_settings(keys: CommentedMap) -> dict:
     """The settings that are worth telling, in the YAML of a training.
 
@@ -133,8 +138,8 @@ def _by_device(evaluation: Evaluation) -> dict[str, dict]:
     if devices.nunique() == 1:
         return {}
     return {
-        str(device): _chosen(
-            plain(evaluate_predictions(rows, evaluation.labels)), RESULTS
+        str(device): choose_results(
+            plain(evaluate_predictions(rows, evaluation.labels))
         )
         for device, rows in table.groupby(devices)
     }

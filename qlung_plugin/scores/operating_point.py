@@ -22,6 +22,7 @@ from qlung_plugin.scores.icbhi_score import label_codes
 
 AT_POINT = "prediction_at_operating_point"  # of a table, never of its file
 SAME = 9  # decimals: offsets that are closer are one
+HIGHEST_SCORE = "the highest Score"  # what a point is chosen for, in words
 BEYOND = 1.0  # of the last cycle, where all, or none, are called normal
 
 
@@ -119,8 +120,10 @@ def with_operating_point(
     return predictions.assign(**{AT_POINT: np.array(labels)[codes]})
 
 
-def describe_point(point: Mapping[str, float] | None) -> str:
-    """An operating point in words.
+def describe_point(
+    point: Mapping[str, float] | None, rule: str | None = None
+) -> str:
+    """An operating point in words, and what it was chosen for.
 
     Example
     -------
@@ -129,10 +132,13 @@ def describe_point(point: Mapping[str, float] | None) -> str:
     """
     if point is None:
         return "none: no validation set chose one"
+    aim = f" for {rule}" if rule else ""
     moved = [f"{name} {value:+.2f}" for name, value in point.items() if value]
     if not moved:
+        if rule:
+            return f"the most probable class, chosen{aim}"
         return "the most probable class, which is the best on validation"
     return (
-        f"{', '.join(moved)} on the logarithm of its probability, chosen on"
+        f"{', '.join(moved)} on the logarithm of its probability, chosen{aim} on"
         " held-out patients"
     )

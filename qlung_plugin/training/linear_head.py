@@ -17,13 +17,13 @@ from scipy.linalg import svd
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
 STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 UNCHOSEN = 1e-3  # where there is nothing to choose by
 FOLDS = 5
 MOST_ITERATIONS = 1000
+ROUNDING = 1e-5  # of an embedding, in single precision, with what makes it
 TINY = np.finfo(np.float32).tiny  # what a probability of 0 counts as
 
 
@@ -84,7 +84,8 @@ def fit_head(
     """Multinomial logistic regression of standardised embeddings.
 
     Mean and deviation of the embeddings ``[cycle, dim]`` are folded into the
-    weights. A class without a cycle has a probability of 0. ``strength`` is
+    weights; a dimension that is constant but for rounding has none. A class
+    without a cycle has a probability of 0. ``strength`` is
     scikit-learn's ``C``; balanced, each class weighs the same as a whole.
 
     Example
@@ -110,10 +111,12 @@ def fit_heads(
     constant = LinearHead(np.zeros((classes, embeddings.shape[1])), bias)
     if len(there) < 2:
         return [constant] * len(strengths)
-    scaler = StandardScaler().fit(embeddings)
+    mean, deviation = embeddings.mean(0), embeddings.std(0)
+    # What is constant but for rounding is no signal to be blown up.
+    deviation[deviation <= ROUNDING * np.abs(mean)] = np.inf
     # L2 regularisation does not see a rotation, and there are often fewer
     # cycles than dimensions.
-    u, s, rotation = svd(scaler.transform(embeddings), full_matrices=False)
+    u, s, rotation = svd((embeddings - mean) / deviation, full_matrices=False)
     # Of two classes, the logit of the second alone is fitted.
     rows = there if len(there) > 2 else there[1:]
     heads = []
@@ -124,8 +127,8 @@ def fit_heads(
             max_iter=MOST_ITERATIONS,
         ).fit(u * s, codes)
         weight, bias = constant.weight.copy(), constant.bias.copy()
-        weight[rows] = model.coef_ @ rotation / scaler.scale_
-        bias[rows] = model.intercept_ - weight[rows] @ scaler.mean_
+        weight[rows] = model.coef_ @ rotation / deviation
+        bias[rows] = model.intercept_ - weight[rows] @ mean
         heads.append(LinearHead(weight, bias))
     return heads
 

@@ -86,11 +86,13 @@ def describe(classification: Classification) -> str:
     abnormal = int((~cycles["prediction"].isin([NORMAL, UNUSABLE])).sum())
     usable = int((cycles["prediction"] != UNUSABLE).sum())
     head = "### No usable cycle"
-    if usable:
+    if summary["abnormal_fraction"] is not None:
         head = (
             f"### {abnormal} of {_count(usable, 'cycle')}"
             f" ({100 * summary['abnormal_fraction']:.0f} %) not normal"
         )
+    elif usable:
+        head = f"### {_count(usable, 'cycle')}"
     if usable < len(cycles):
         head += (
             f"\n\n{_count(len(cycles) - usable, 'cycle')} without sound, or"
