@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlung_plugin.cli.classify import classify
-from qlung_plugin.cli.labels import find_patients
+from qlung_plugin.cli.labels import find_patients, refer
 from qlung_plugin.cli.models import add_model, load
 from qlung_plugin.cli.recordings import (
     CYCLES,
@@ -47,11 +47,11 @@ Cycles are chosen by:
   quality    the quality of the cycle, the lowest first
 
 The folder holds clip_001.wav, ... in that order, each with 0.25 s before and
-after its cycle, and clips.csv: path, start and end of the cycle in the clip,
-label (what the annotation has, else empty), patient, and recording, its times
-there, prediction, probabilities and quality. With label and patient filled in,
-it is a table of one's own data, to train on or adapt to; --patient, as of
-`qlung labels`, fills in the latter.
+after its cycle, as far as the recording has them, and clips.csv: clip; path,
+start and end of the cycle in its recording; label (what the annotation has,
+else empty), patient, prediction, probabilities and quality. With label and
+patient filled in, it is a table of one's own data, to train on or adapt to;
+--patient, as of `qlung labels`, fills in the latter.
 
 {CYCLES}
 
@@ -162,17 +162,18 @@ def run(arguments: argparse.Namespace) -> int:
     rows = []
     for number, (_, _, row) in enumerate(sorted(chosen, reverse=True), 1):
         name = f"clip_{number:03d}.wav"
-        start, end = cut(row, folder / name, arguments)
+        recording = row.pop("recording")
+        cut(recording, row["start"], row["end"], folder / name, arguments)
+        # A row is of the recording, by whose level and spectrum a model may
+        # normalise; the clip is to be heard alone.
         rows.append(
             {
-                "path": name,
-                "start": start,
-                "end": end,
+                "clip": name,
+                "path": refer(recording, folder / TABLE),
+                "start": row.pop("start"),
+                "end": row.pop("end"),
                 "label": row.pop("label"),
-                "patient": patients.get(row["recording"], ""),
-                "recording": str(row.pop("recording").absolute()),
-                "recording_start": row.pop("start"),
-                "recording_end": row.pop("end"),
+                "patient": patients.get(recording, ""),
                 **row,
             }
         )
@@ -204,21 +205,24 @@ def classify_labelled(
 
 
 def cut(
-    row: dict, file: Path, arguments: argparse.Namespace
-) -> tuple[float, float]:
-    """Writes a cycle as a file; its start and end there, in seconds."""
+    path: Path,
+    start: float,
+    end: float,
+    file: Path,
+    arguments: argparse.Namespace,
+) -> None:
+    """Writes a cycle of a recording, and what is around it, as a file."""
     import soundfile
 
     from qlung_plugin.dataio.recordings import Recording
 
-    recording = Recording(
-        row["recording"], arguments.channel, arguments.allow_truncated
+    recording = Recording(path, arguments.channel, arguments.allow_truncated)
+    waveform = recording.read(
+        max(start - CONTEXT, 0.0), min(end + CONTEXT, recording.duration)
     )
-    start = max(row["start"] - CONTEXT, 0.0)
-    end = min(row["end"] + CONTEXT, recording.duration)
-    waveform = recording.read(start, end).numpy()
-    soundfile.write(file, waveform, recording.sample_rate, subtype="FLOAT")
-    return row["start"] - start, row["end"] - start
+    soundfile.write(
+        file, waveform.numpy(), recording.sample_rate, subtype="FLOAT"
+    )
 
 
 def by_uncertainty(cycles: "pd.DataFrame", truth: list[str]) -> "pd.Series":

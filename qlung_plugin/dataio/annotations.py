@@ -34,6 +34,12 @@ SPRSOUND = re.compile('"(event|record|recording)_annotation"')
 RAVEN_TABLES = tuple(f".Table.{n}.selections.txt" for n in range(1, 10))
 TABLE = re.compile(r"\bstart\b.*\bend\b", re.IGNORECASE)
 
+TIME = re.compile("-?[0-9]+([.,][0-9]*)?")
+NO_TRACK = (
+    "its first line is neither start, end, and 0 or 1 twice (ICBHI), nor start,"
+    " end and label, separated by tabs (Audacity)"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -189,9 +195,13 @@ def recognise(path: Path) -> tuple[bool, str | None]:
 def _like_text(text: str) -> tuple[bool, str | None]:
     """ICBHI's lines, a label track of Audacity, or a table of Raven."""
     known, lack = _like_icbhi(text)
-    if not known and _is_track(text):
+    if known or _is_track(text):
         return True, None
-    return known, lack
+    fields = next((x.split() for x in text.splitlines() if x.strip()), [])
+    times = [bool(TIME.fullmatch(field)) for field in fields[:3]]
+    if times == [True, True, False]:
+        return False, NO_TRACK
+    return False, lack
 
 
 def _is_track(text: str) -> bool:
@@ -279,8 +289,10 @@ def read_labels(path: Path, recording: Path) -> list[Label]:
         raise ValueError(
             f"{path} is no annotation: expected is {', '.join(ANNOTATIONS)}"
         )
-    text = read_ordinary(path, errors="replace")
+    text = read_ordinary(path)
     if _like_icbhi(text)[0] or not _is_track(text):
+        if _like_text(text)[1] == NO_TRACK:
+            raise ValueError(f"{path}: {NO_TRACK}")
         cycles = icbhi_tables.read_annotation(path)
         return [
             Label(start, end, label, where)

@@ -139,7 +139,7 @@ def read_raven_table(path: Path) -> CycleTable | None:
     """
     if path.suffix.lower() != ".txt" or not path.is_file():
         return None
-    text = read_ordinary(path, LARGEST_TABLE, errors="surrogateescape")
+    text = read_ordinary(path, LARGEST_TABLE)
     labels = parse_raven(text, path) if is_raven(text) else []
     rows: list[tuple[int, str, str | None, str | None, str]] = [
         (

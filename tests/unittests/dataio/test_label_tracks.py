@@ -255,6 +255,24 @@ def test_two_recordings_do_not_share_their_labels(tmp_path):
         check_shared(str(tmp_path / "labels"), recordings)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"0.5 2 wheeze\n", "neither start, end, .* nor start, end and label"),
+        ("0\t1\tGer\u00e4usch\n".encode("latin-1"), "no text in UTF-8"),
+        ("0\t1\tx\n".encode("utf-16"), "in UTF-16: save it as UTF-8"),
+    ],
+)
+def test_what_is_nearly_a_label_track_is_told(tmp_path, text, message):
+    recording = make_recording(tmp_path, "a.wav")
+    (tmp_path / "labels").mkdir()
+    path = tmp_path / "labels" / "a.txt"
+    path.write_bytes(text)
+    for source in (path, path.parent):
+        with pytest.raises((OSError, ValueError), match=message):
+            find_cycles(recording, source)
+
+
 def test_a_malformed_annotation_of_icbhi_is_no_label_track(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("0.036\t0.579\t0\n0.579\t2.45\t0\t1\n")
