@@ -14,8 +14,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from speechbrain.dataio.encoder import CategoricalEncoder
 
-LABELS = ("normal", "crackle", "wheeze", "both")
-TWO_CLASSES = ("normal", "abnormal")
+NORMAL = "normal"  # the first class, of labels that have a normal one
+LABELS = (NORMAL, "crackle", "wheeze", "both")
+TWO_CLASSES = (NORMAL, "abnormal")
+
+
+def has_normal(labels: Sequence[str]) -> bool:
+    """Whether the first of the labels is that of the normal class.
+
+    Then there are specificity, sensitivity and a Score; else there is the macro
+    recall.
+
+    Example
+    -------
+    >>> has_normal(LABELS), has_normal(["S1", "S2"])
+    (True, False)
+    """
+    return labels[0] == NORMAL
 
 
 def make_label_encoder(labels: Sequence[str]) -> CategoricalEncoder:

@@ -6,6 +6,8 @@ Authors
 """
 
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -20,16 +22,20 @@ STYLES = {
     "last": (0.0, COLORS[1], True),
     "test_selected": (0.24, COLORS[2], False),
 }
-FLOOR = 50.0
+FLOOR = ('always "normal"', 50.0)
 
 
-def scores_figure(table: pd.DataFrame) -> Figure:
+def scores_figure(
+    table: pd.DataFrame,
+    floors: Mapping[Any, tuple[str, float]] | None = None,
+) -> Figure:
     """Draws the score of every run, and the mean of each configuration.
 
     The table is that of :func:`qlung_plugin.runs.comparison.results_table`, of
     a row or more. It has a panel per database and partition, with a row per
     configuration, from top to bottom in the order of the table. Undefined
-    scores are not drawn.
+    scores are not drawn. Floors, by database and partition, are what giving every
+    cycle one class is called, and its score.
     """
     if table.empty:
         raise ValueError("there is no result to draw")
@@ -39,6 +45,7 @@ def scores_figure(table: pd.DataFrame) -> Figure:
     size = (7.6, 1.4 + height * len(panels))
     figure, *axes = make_figure(size, "Score of each seed", (len(panels), 1))
     legend: dict[str, Line2D] = {}
+    lines: dict[str, Line2D] = {}
     for axis, ((database, partition), rows) in zip(axes, panels):
         for checkpoint, (shift, color, filled) in STYLES.items():
             runs = rows[rows["checkpoint"] == checkpoint]
@@ -65,7 +72,9 @@ def scores_figure(table: pd.DataFrame) -> Figure:
             )
             if len(runs):
                 legend.setdefault(CHECKPOINTS[checkpoint].legend, dots)
-        floor = axis.axvline(FLOOR, color="grey", linestyle=":", zorder=0)
+        name, value = (floors or {}).get((database, partition), FLOOR)
+        floor = axis.axvline(value, color="grey", linestyle=":", zorder=0)
+        lines[name] = floor
         axis.set_title(
             textwrap.fill(f"{database}: {partition}", 80),
             loc="left",
@@ -76,7 +85,7 @@ def scores_figure(table: pd.DataFrame) -> Figure:
     axes[-1].set_yticks(range(len(names)), names)
     axes[-1].set_ylim(len(names) - 0.5, -0.5)
     axes[-1].set_xlabel("Score (%); a dot per seed, a bar at their mean")
-    legend['always "normal"'] = floor
+    legend |= lines
     figure.legend(
         legend.values(),
         legend.keys(),

@@ -19,6 +19,7 @@ from torch import nn
 
 from qlung_plugin.dataio.cycle_sources import Source, find_cycles
 from qlung_plugin.dataio.cycles import measure_quality, measure_recording
+from qlung_plugin.dataio.labels import NORMAL
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.inference.model_checks import PARTS
@@ -33,7 +34,6 @@ from qlung_plugin.scores.operating_point import decide
 from speechbrain.inference.interfaces import Pretrained
 
 BATCH = 16  # cycles in memory at a time
-NORMAL = "normal"
 UNUSABLE = "unusable"  # the class of a cycle in which there is nothing to hear
 
 

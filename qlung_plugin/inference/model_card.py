@@ -10,15 +10,17 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from qlung_plugin.dataio.labels import has_normal
 from qlung_plugin.inference.architecture import own_modules
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.scores.metrics import (
     CLASS_METRICS,
-    METRICS,
+    always_the_same,
     format_number,
     metrics_in,
+    metrics_of_labels,
 )
 from qlung_plugin.scores.operating_point import describe_point
 from qlung_plugin.utils.files import write_text
@@ -56,7 +58,9 @@ def write_model_card(
         library_name="speechbrain",
         pipeline_tag="audio-classification",
         tags=["lung-sounds", "respiratory-sounds", "speechbrain", "qlung"],
-        metrics=["sensitivity", "specificity"],
+        metrics=["sensitivity", "specificity"]
+        if has_normal(model["labels"])
+        else ["recall"],
         model_name=name,
         eval_results=_evaluations(provenance["results"]) or None,
     )
@@ -66,7 +70,7 @@ def write_model_card(
         for part in ("cycle_features", "backbone", "classifier")
         for parameter in model[part].parameters()
     ]
-    data = provenance["data"] or {}
+    data, labels = provenance["data"] or {}, model["labels"]
     of_quality = data.get("quality_supervision") or {}
     databases = [data.get("database"), of_quality.get("database")]
     base = origin = provenance.get("base")
@@ -81,7 +85,7 @@ def write_model_card(
         **{
             **provenance,
             "model_name": name,
-            "labels": model["labels"],
+            "labels": labels,
             "parameters": sum(p.numel() for p in parameters),
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
             "backbone": backbone.__name__,
@@ -98,15 +102,16 @@ def write_model_card(
             "databases": list(dict.fromkeys(filter(None, databases))),
             "weights": provenance["settings"].get("pretrained_weights"),
             "weights_origin": ", ".join(origins) or backbone.__name__,
-            "metrics": METRICS,
+            "metrics": metrics_of_labels(labels),
             "class_metrics": CLASS_METRICS,
             "point": describe_point(
                 provenance.get("operating_point"),
                 provenance.get("operating_point_rule"),
             ),
             "base": base,
-            "intervals": metrics_in("intervals"),
-            "compared": metrics_in("tables"),
+            "intervals": metrics_in("intervals", labels),
+            "compared": metrics_in("tables", labels),
+            "always_the_same": always_the_same,
             "name_database": name_database,
             "number": format_number,
             "setting": _setting,
@@ -171,10 +176,13 @@ def _evaluations(results: list[dict[str, Any]]) -> list[EvalResult]:
             dataset_name=name_database(result["data"]),
             dataset_split=result["data"]["partition"],
             metric_type=metric,
-            metric_name=f"{METRICS[key].name}, percent",
+            metric_name=f"{known[key].name}, percent",
             metric_value=round(result[key], 2),
         )
         for result in results
-        for key, metric in LISTED.items()
+        for known in (metrics_of_labels(list(result["counts"])),)
+        for key, metric in (
+            LISTED if "sp" in known else {"score": "recall"}
+        ).items()
         if result[key] is not None
     ]

@@ -31,9 +31,10 @@ from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.predictions import METADATA
 from qlung_plugin.scores.metrics import (
     CLASS_METRICS,
-    METRICS,
+    always_the_same,
     format_number,
     metrics_in,
+    metrics_of_labels,
 )
 from qlung_plugin.scores.quality_analysis import compare_with_errors
 from qlung_plugin.scores.roc import format_area
@@ -57,6 +58,8 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    labels = runs[0].evaluation.labels
+    _, floor = always_the_same(runs[0].evaluation.counts)
     environment.filters |= {
         "percent": format_number,
         "area": format_area,
@@ -74,20 +77,21 @@ def render_page(
         style=Markup(_template("page.css")),
         colors=COLORS,
         runs=runs,
-        labels=runs[0].evaluation.labels,
+        labels=labels,
         single_figures={
             key: metric
-            for key, metric in METRICS.items()
-            if key not in metrics_in("tables")
+            for key, metric in metrics_of_labels(labels).items()
+            if key not in metrics_in("tables", labels)
         },
         class_metrics=CLASS_METRICS,
-        group_metrics=metrics_in("strata"),
-        score_metrics=metrics_in("tables"),
+        group_metrics=metrics_in("strata", labels),
+        score_metrics=metrics_in("tables", labels),
+        floor=floor,
         checkpoints=CHECKPOINTS,
         notes=notes,
         facts=_facts(runs),
         scores=scores,
-        axis=tables.score_axis(scores),
+        axis=tables.score_axis(scores, floor["score"]),
         comparisons=tables.comparison_tables(evaluations),
         strata=runs[0].figures["strata"],
         quality=quality,
@@ -119,7 +123,7 @@ def _facts(runs: list[Run]) -> dict[str, str]:
         "Partition": f"{first.partition}:"
         f" {sum(figures['counts'].values()):,} cycles of"
         f" {figures['patients']:,} patients",
-        **{metric.heading: metric.rule for metric in METRICS.values()},
+        **{m.heading: m.rule for m in metrics_of_labels(first.labels).values()},
         "Intervals": f"{100 * interval['confidence']:g} %, by"
         f" {interval['resamples']:,} bootstraps over the patients",
     }

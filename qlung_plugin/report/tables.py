@@ -36,11 +36,13 @@ class Axis(NamedTuple):
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
 
-def score_axis(tables: dict[str, list[tuple[Run, Evaluation]]]) -> Axis:
-    """The axis that holds all Scores with their intervals, and 50."""
+def score_axis(
+    tables: dict[str, list[tuple[Run, Evaluation]]], floor: float = 50.0
+) -> Axis:
+    """The axis that holds all Scores with their intervals, and the floor."""
     figures = [e.figures for rows in tables.values() for _, e in rows]
     ends = [e for f in figures for e in (f["score"], *f["interval"]["score"])]
-    values = [50.0, *(end for end in ends if end is not None)]
+    values = [floor, *(end for end in ends if end is not None)]
     low = 10 * math.floor(min(values) / 10)
     return Axis(low, max(low + 10, 10 * math.ceil(max(values) / 10)))
 

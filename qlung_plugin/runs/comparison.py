@@ -43,7 +43,7 @@ def results_table(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
                 **{name: getattr(evaluation, name) for name in names.split()},
                 **{
                     name: metrics.get(name, np.nan)
-                    for name in metrics_in("intervals")
+                    for name in metrics_in("intervals", evaluation.labels)
                 },
                 **{
                     f"{name}_at_operating_point": moved.get(name, np.nan)
@@ -140,6 +140,7 @@ def _texts(
 ) -> list[dict[str, Any]]:
     """The rows of one checkpoint and one way to decide."""
     rows = []
+    shown = metrics_in("tables", group[0].labels) if group else {}
     for row in compare_configurations(group) if group else []:
         mean, std = row["mean"], row["std"]
         differences = row["difference"]
@@ -151,14 +152,14 @@ def _texts(
                 "decision": decision,
                 "scores": [
                     format_mean(mean[k], std[k]) if k in mean else ""
-                    for k in metrics_in("tables")
+                    for k in shown
                 ],
                 "interval": format_interval(*row["interval"]["score"]),
                 "differences": [
                     format_difference(*differences[k])
                     if k in differences
                     else ""
-                    for k in metrics_in("tables")
+                    for k in shown
                     if compared
                 ],
             }

@@ -64,6 +64,12 @@ class Evaluation:
         moved = moved.drop(columns=[AT_POINT, *shares])
         return replace(self, predictions=moved)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of cycles of each class, in order."""
+        counts = self.predictions["label"].value_counts()
+        return {label: int(counts.get(label, 0)) for label in self.labels}
+
     @cached_property
     def figures(self) -> dict[str, Any]:
         """All figures, from the predictions; those undefined are None."""

@@ -22,7 +22,11 @@ from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiments import in_order, natural
 from qlung_plugin.runs.fold_report import fold_blocks
 from qlung_plugin.runs.supervision import set_supervised_apart
-from qlung_plugin.scores.metrics import METRICS, always_normal, metrics_in
+from qlung_plugin.scores.metrics import (
+    always_the_same,
+    metrics_in,
+    metrics_of_labels,
+)
 from qlung_plugin.scores.published import (
     ICBHI_OFFICIAL,
     MARK,
@@ -76,7 +80,12 @@ def write_experiments(
     rows = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     write_text(rows, folder / "results.csv")
     write_text(printable_lines(text), folder / "results.md")
-    write_figure(scores_figure(table), folder / "scores.png")
+    floors = {}
+    for evaluation in evaluations:
+        name, floor = always_the_same(evaluation.counts)
+        place = evaluation.database, evaluation.partition
+        floors[place] = name, floor["score"]
+    write_figure(scores_figure(table, floors), folder / "scores.png")
     return text
 
 
@@ -107,7 +116,7 @@ def format_experiments(
                     f"{database}, {partition}: {name} lacks"
                     f" seed {', '.join(lacking)}"
                 )
-    blocks = ["# Results\n", _rules(), INTRODUCTION]
+    blocks = ["# Results\n", _rules(evaluations), INTRODUCTION]
     if notes:
         blocks.append("**Incomplete.**\n\n" + _bullets(notes))
     blocks += [_section(alike) for alike in sections.values()]
@@ -123,8 +132,12 @@ def _seeds_by_configuration(
     return seeds
 
 
-def _rules() -> str:
-    rules = (f"{m.heading}: {m.rule}." for m in METRICS.values())
+def _rules(evaluations: Iterable[Evaluation]) -> str:
+    rules = {
+        f"{metric.heading}: {metric.rule}.": None
+        for evaluation in evaluations
+        for metric in metrics_of_labels(evaluation.labels).values()
+    }
     return "In percent.\n\n" + _bullets(rules)
 
 
@@ -133,12 +146,17 @@ def _section(evaluations: list[Evaluation]) -> str:
     first = evaluations[0]
     title = f"## {first.database}: {first.partition}\n"
     compared = comparison_rows(evaluations)
-    blocks = [title, _bullets(_facts(evaluations)), _score_table(compared)]
+    shown = metrics_in("tables", first.labels)
+    headings = [metric.heading for metric in shown.values()]
+    name, floor = always_the_same(first.counts)
+    floor_cells = [name, "", *(format_mean(floor[key]) for key in shown), ""]
+    blocks = [title, _bullets(_facts(evaluations))]
+    blocks.append(_score_table(compared, headings, floor_cells))
     blocks += fold_blocks(evaluations)
     configurations = list(dict.fromkeys(e.configuration for e in evaluations))
     if len(configurations) > 1:
         blocks.append(f"### Difference to {configurations[0]}\n")
-        blocks.append(_difference_table(compared))
+        blocks.append(_difference_table(compared, headings))
     if any(row["seeds"] < ENOUGH_SEEDS for row in compared):
         blocks.append("### Score of each seed\n")
         blocks.append(_seed_table(evaluations))
@@ -193,23 +211,21 @@ def _describe_cycles(evaluation: Evaluation) -> str:
     )
 
 
-def _score_table(compared: list[dict[str, Any]]) -> str:
-    floor = always_normal()
-    cells = [format_mean(floor[name]) for name in metrics_in("tables")]
-    rows = [["", 'always "normal"', "", *cells, ""]]
+def _score_table(
+    compared: list[dict[str, Any]], headings: list[str], floor: list[str]
+) -> str:
+    rows = [["", *floor]]
     for row in compared:
         heading = CHECKPOINTS[row["checkpoint"]].heading + row["decision"]
         cells = [row["seeds"], *row["scores"], row["interval"]]
         rows.append([heading, row["configuration"], *cells])
-    columns = ["Checkpoint", "Configuration", "Seeds", *_headings()]
+    columns = ["Checkpoint", "Configuration", "Seeds", *headings]
     return _table([*columns, "Score, 95 % interval"], rows)
 
 
-def _headings() -> list[str]:
-    return [metric.heading for metric in metrics_in("tables").values()]
-
-
-def _difference_table(compared: list[dict[str, Any]]) -> str:
+def _difference_table(
+    compared: list[dict[str, Any]], headings: list[str]
+) -> str:
     rows = []
     for row in compared:
         if row["differences"]:
@@ -217,7 +233,7 @@ def _difference_table(compared: list[dict[str, Any]]) -> str:
             short = _short(row["checkpoint"]) + row["decision"]
             rows.append([short, row["configuration"], *cells])
     columns = ["Checkpoint", "Configuration", "Pairs of seeds"]
-    return _table([*columns, *_headings()], rows)
+    return _table([*columns, *headings], rows)
 
 
 def _seed_table(evaluations: list[Evaluation]) -> str:

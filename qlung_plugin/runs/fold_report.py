@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from qlung_plugin.dataio.labels import TWO_CLASSES
+from qlung_plugin.dataio.labels import TWO_CLASSES, has_normal
 from qlung_plugin.runs.comparison import (
     format_difference,
     format_interval,
@@ -50,8 +50,10 @@ def fold_blocks(evaluations: list[Evaluation]) -> list[str]:
         blocks.append("### By held-out device\n")
         blocks += [DEVICES_NOTE, _device_table(evaluations)]
     in_distribution = first.fold and not first.data.get("training")
-    if in_distribution and all(
-        e.predictions["recording"].notna().all() for e in evaluations
+    if (
+        in_distribution
+        and has_normal(first.labels)
+        and all(e.predictions["recording"].notna().all() for e in evaluations)
     ):
         blocks.append("### Recordings, by the share of their abnormal cycles\n")
         blocks += [RECORDINGS_NOTE, _recording_table(evaluations)]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from qlung_plugin.dataio.labels import LABELS, has_normal
 from qlung_plugin.figures.results import (
     confusion_matrix_figure,
     quality_histogram_figure,
@@ -21,7 +22,6 @@ from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import DECIMALS, write_predictions
 from qlung_plugin.runs.quality_report import write_quality_analysis
 from qlung_plugin.scores.icbhi_score import (
-    LABELS,
     confusion_text,
     prediction_metrics,
     table_metrics,
@@ -33,10 +33,10 @@ from qlung_plugin.scores.intervals import (
 )
 from qlung_plugin.scores.metrics import (
     CLASS_METRICS,
-    METRICS,
     UNDEFINED,
-    always_normal,
+    always_the_same,
     metrics_in,
+    metrics_of_labels,
 )
 from qlung_plugin.scores.operating_point import (
     AT_POINT,
@@ -211,16 +211,17 @@ def format_report(
 ) -> str:
     """A report to read of the figures of one evaluation, and what they are of."""
     interval, counts = metrics["interval"], metrics["counts"]
+    labels = list(counts)
     ends = f"{100 * interval['confidence']:g} % interval"
     point = metrics["operating_point"]
     rows = {
         metric.name: [metrics[key], *interval[key]]
-        for key, metric in metrics_in("intervals").items()
+        for key, metric in metrics_in("intervals", labels).items()
         if key in interval
     }
     others = "".join(
         f"\n{metric.name}: {metrics[key]:.2f} %"
-        for key, metric in METRICS.items()
+        for key, metric in metrics_of_labels(labels).items()
         if key not in interval and key in metrics
     )
     columns = ["percent", f"{ends}: from", "to"]
@@ -235,9 +236,11 @@ def format_report(
         **data,
         "cycles": sum(counts.values()),
         "patients": metrics["patients"],
-        **{metric.heading: metric.rule for metric in METRICS.values()},
+        **{m.heading: m.rule for m in metrics_of_labels(labels).values()},
         "interval": f"{interval['resamples']} bootstraps over the patients",
-        "operating point": describe_point(point and point["offsets"]),
+        "operating point": describe_point(point and point["offsets"])
+        if has_normal(labels)
+        else "none: it is for a normal class",
     }
     width = max(len(key) for key in about) + 1
     blocks = [
@@ -251,30 +254,35 @@ def format_report(
         ),
         *_of_recordings(metrics.get("recordings"), columns),
         _text(classes, "class"),
-        confusion_text(metrics["confusion"], list(counts)),
+        confusion_text(metrics["confusion"], labels),
     ]
     for kind, strata in metrics["strata"].items():
         table = pd.DataFrame.from_dict(strata, orient="index")
-        shown = [key for key in metrics_in("strata") if key in table]
+        shown = [key for key in metrics_in("strata", labels) if key in table]
         table = table.astype(dict.fromkeys(shown, float))
         blocks.append(_text(table, kind.replace("_", " ")))
     return "\n\n".join(blocks) + "\n"
 
 
 def format_references(
-    metrics: dict[str, dict[str, Any]], published: str | None = None
+    metrics: dict[str, dict[str, Any]],
+    published: str | None = None,
 ) -> str:
-    """The scores beside always answering "normal", and published results."""
+    """The scores beside always giving one answer, and published results."""
     own = dict(metrics)
     for name, values in metrics.items():
         if values["operating_point"] is not None:
             own[f"{name}, at the operating point"] = values["operating_point"]
-    own['always "normal"'] = always_normal()
+    counts = next(iter(metrics.values()))["counts"]
+    name, floor = always_the_same(counts)
+    own[name] = floor
+    known = metrics_of_labels(list(counts))
+    keys = [key for key in PUBLISHED if key in known]
     rows = [
-        (name, *(f"{values[key]:.2f}" for key in PUBLISHED))
+        (name, *(f"{values[key]:.2f}" for key in keys))
         for name, values in own.items()
     ]
-    columns = ["percent", *(METRICS[key].heading for key in PUBLISHED)]
+    columns = ["percent", *(known[key].heading for key in keys)]
     if published is not None:
         table = published_results(published)
         rows += [
@@ -320,7 +328,7 @@ def _stratum(rows: pd.DataFrame, labels: Sequence[str]) -> dict[str, float]:
     """The figures of a part of a table of predictions."""
     metrics = table_metrics(rows, labels)
     size = {"cycles": len(rows), "patients": int(rows["patient"].nunique())}
-    shown = metrics_in("strata")
+    shown = metrics_in("strata", labels)
     return {**size, **{key: metrics[key] for key in shown if key in metrics}}
 
 

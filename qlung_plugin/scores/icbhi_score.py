@@ -17,8 +17,8 @@ from sklearn.metrics import confusion_matrix
 from qlung_plugin.dataio.labels import LABELS
 from qlung_plugin.scores.metrics import (
     CLASS_METRICS,
-    METRICS,
     metrics_of,
+    metrics_of_labels,
     ranks_in,
 )
 from qlung_plugin.scores.roc import Ranking
@@ -56,8 +56,8 @@ def prediction_metrics(
 ) -> dict[str, Any]:
     """All metrics of true and predicted class names, as plain Python numbers.
 
-    In percent: those of :data:`qlung_plugin.scores.metrics.METRICS` and, per
-    class, of ``CLASS_METRICS`` (NaN for a class without a cycle); without
+    In percent: those of :data:`qlung_plugin.scores.metrics.METRICS`, or of its
+    ``WITHOUT_NORMAL`` if the first class is not called normal, and, per class, of ``CLASS_METRICS`` (NaN for a class without a cycle); without
     probabilities ``[item, class]`` those of the predictions alone. In cycles: ``counts``
     of the truth per class, and ``confusion`` as nested lists. No item, or a name
     that is not among the labels, is a ValueError.
@@ -79,7 +79,8 @@ def prediction_metrics(
     if probabilities is not None:
         ranking = Ranking(np.asarray(probabilities), truth, 0 * truth)
         once = np.ones((1, 1))
-        ranked = {k: getattr(ranking, k)(once)[0] for k in ranks_in("report")}
+        asked = ranks_in("report", labels)
+        ranked = {k: getattr(ranking, k)(once)[0] for k in asked}
     known = {"confusion": confusion.astype(float), **ranked}
     with np.errstate(invalid="ignore"):
         per_class = {
@@ -87,7 +88,7 @@ def prediction_metrics(
             for key, metric in CLASS_METRICS.items()
             if metric.of in known
         }
-    metrics = metrics_of(confusion, "report", **ranked)
+    metrics = metrics_of(confusion, "report", labels, **ranked)
     return {
         **{key: float(value) for key, value in metrics.items()},
         **per_class,
@@ -136,8 +137,8 @@ class RespiratoryScore(MetricStats):
     Arguments
     ---------
     labels : sequence of str
-        Class names in the order of the probabilities, normal first. With two
-        (normal, abnormal) both rules for sensitivity agree.
+        Class names in the order of the probabilities, normal first if one is.
+        With two (normal, abnormal) both rules for sensitivity agree.
 
     Example
     -------
@@ -315,7 +316,7 @@ class RespiratoryScore(MetricStats):
         summary = self.summarize()
         message = "".join(
             f"{metric.heading}: {summary[key]:.2f} %, {metric.rule}\n"
-            for key, metric in METRICS.items()
+            for key, metric in metrics_of_labels(self.labels).items()
         )
         message += confusion_text(summary["confusion"], self.labels) + "\n"
         filestream.write(message)

@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from qlung_plugin.scores.icbhi_score import LABELS, label_codes
+from qlung_plugin.dataio.labels import LABELS, has_normal
+from qlung_plugin.scores.icbhi_score import label_codes
 from qlung_plugin.scores.metrics import metrics_of, ranks_in
 from qlung_plugin.scores.roc import Ranking, percentile_interval
 
@@ -38,6 +39,7 @@ class Outcomes(NamedTuple):
 
     confusions: np.ndarray
     rankings: tuple[Ranking, ...] = ()
+    labels: Sequence[str] = LABELS
 
 
 def patient_outcomes(
@@ -51,7 +53,7 @@ def patient_outcomes(
     confusions = np.stack([patient_confusions(t, labels) for t in tables])
     columns = [f"p_{label}" for label in labels]
     if not all(set(columns) <= set(table) for table in tables):
-        return Outcomes(confusions)
+        return Outcomes(confusions, labels=labels)
     rankings = [
         Ranking(
             table[columns].to_numpy(),
@@ -60,7 +62,7 @@ def patient_outcomes(
         )
         for table in tables
     ]
-    return Outcomes(confusions, tuple(rankings))
+    return Outcomes(confusions, tuple(rankings), labels)
 
 
 def patient_confusions(
@@ -106,18 +108,18 @@ def bootstrap_scores(
     The resamples depend on the seed and the numbers of patients and runs only:
     two models judged on the same patients are drawn alike.
     """
-    confusions, rankings = _with_runs(outcomes)
+    confusions, rankings, labels = _with_runs(outcomes)
     runs, patients = confusions.shape[:2]
     draw = np.random.default_rng(seed).multinomial
     weights = draw(patients, np.full(patients, 1 / patients), n_resamples)
     # In floating point for the speed of BLAS; whole numbers stay exact.
     weights = weights.astype(float)
     sums = np.tensordot(weights, confusions, (1, 1))
-    ranked = _ranked(rankings, weights, place)
+    ranked = _ranked(rankings, weights, place, labels)
     shares = draw(runs, np.full(runs, 1 / runs), n_resamples) / runs
     return {
         name: (shares * values).sum(1)
-        for name, values in metrics_of(sums, place, **ranked).items()
+        for name, values in metrics_of(sums, place, labels, **ranked).items()
     }
 
 
@@ -138,7 +140,8 @@ def bootstrap_interval(
     """
     outcomes = _with_runs(outcomes)
     scores = bootstrap_scores(outcomes, n_resamples, seed, place)
-    return _intervals(scores, outcomes.confusions.shape[1], confidence)
+    shape = outcomes.confusions.shape
+    return _intervals(scores, shape[1], confidence, outcomes.labels)
 
 
 def bootstrap_differences(
@@ -177,6 +180,7 @@ def bootstrap_differences(
         {name: ours[name] - theirs[name] for name in ours},
         first.shape[1],
         confidence,
+        pair[0].labels,
     )
     ours, theirs = (run_scores(values, place) for values in pair)
     return {
@@ -189,30 +193,34 @@ def run_scores(
     outcomes: Outcomes, place: str = "intervals"
 ) -> dict[str, np.ndarray]:
     """Scores ``[run]`` of each run over all its patients, in percent."""
-    confusions, rankings = outcomes
+    confusions, rankings, labels = outcomes
     once = np.ones((1, confusions.shape[1]))
-    ranked = _ranked(rankings, once, place)
+    ranked = _ranked(rankings, once, place, labels)
     ranked = {name: values[0] for name, values in ranked.items()}
-    return metrics_of(confusions.sum(1), place, **ranked)
+    return metrics_of(confusions.sum(1), place, labels, **ranked)
 
 
 def _ranked(
-    rankings: Sequence[Ranking], weights: np.ndarray, place: str
+    rankings: Sequence[Ranking],
+    weights: np.ndarray,
+    place: str,
+    labels: Sequence[str],
 ) -> dict[str, np.ndarray]:
     """What metrics of a place are of, ``[set, run, ...]``, if it is known."""
     if not rankings:
         return {}
     return {
         name: np.stack([getattr(one, name)(weights) for one in rankings], 1)
-        for name in ranks_in(place)
+        for name in ranks_in(place, labels)
     }
 
 
 def _with_runs(outcomes: Outcomes | npt.ArrayLike) -> Outcomes:
     """Outcomes whose counts are ``[run, patient, class, class]``, checked."""
     rankings: tuple[Ranking, ...] = ()
+    labels: Sequence[str] = LABELS
     if isinstance(outcomes, Outcomes):
-        outcomes, rankings = outcomes
+        outcomes, rankings, labels = outcomes
     confusions = np.asarray(outcomes, dtype=float)
     shape = list(confusions.shape)
     if len(shape) not in (3, 4) or 0 in shape:
@@ -221,17 +229,20 @@ def _with_runs(outcomes: Outcomes | npt.ArrayLike) -> Outcomes:
             f"class, class], of one patient or more, got the shape {shape}"
         )
     if len(shape) == 3:
-        return Outcomes(confusions[np.newaxis], rankings)
+        return Outcomes(confusions[np.newaxis], rankings, labels)
     if (confusions.sum(-1) != confusions[0].sum(-1)).any():
         raise ValueError(
             "the runs were judged on different cycles: their patients have "
             "other numbers of cycles per class"
         )
-    return Outcomes(confusions, rankings)
+    return Outcomes(confusions, rankings, labels)
 
 
 def _intervals(
-    scores: dict[str, np.ndarray], patients: int, confidence: float
+    scores: dict[str, np.ndarray],
+    patients: int,
+    confidence: float,
+    labels: Sequence[str],
 ) -> dict[str, tuple[float, float]]:
     """``(low, high)`` of resampled scores of so many patients."""
     if patients == 1:
@@ -239,11 +250,14 @@ def _intervals(
     undefined = np.isnan(scores["score"])
     if undefined.any():
         logger.warning(
-            "%d of %d resamples of %d patients hold no normal or no abnormal "
-            "cycle and are left out of the intervals",
+            "%d of %d resamples of %d patients %s and are left out of the "
+            "intervals",
             undefined.sum(),
             len(undefined),
             patients,
+            "hold no normal or no abnormal cycle"
+            if has_normal(labels)
+            else "do not hold every class",
         )
     return {
         name: percentile_interval(values, confidence)

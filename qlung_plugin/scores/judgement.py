@@ -71,7 +71,7 @@ def judge(
     >>> judge(table, ["normal", "wheeze"])["value"].round().tolist()
     [75.0, 100.0, 50.0, 100.0, 75.0, 100.0]
     """
-    confusions, (ranking,) = patient_outcomes([predictions], labels)
+    confusions, (ranking,), _ = patient_outcomes([predictions], labels)
     count = confusions.shape[1]
     draw = np.random.default_rng(seed).multinomial
     # The first set is that of all patients.

@@ -2,18 +2,22 @@
 
 Whatever writes or shows figures reads :data:`METRICS`: the results of a run in
 JSON and as text, the comparison of configurations, the page and the model card.
-To add a figure, add its row.
+To add a figure, add its row. Labels without a normal class, see
+:func:`qlung_plugin.dataio.labels.has_normal`, have those of
+:data:`WITHOUT_NORMAL`.
 
 Authors
  * qlung_plugin contributors
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from qlung_plugin.dataio.labels import LABELS, has_normal
 
 UNDEFINED = "n/a"  # as it is printed
 # Where metrics are shown. Each place shows those of the places after it, too.
@@ -92,6 +96,10 @@ def _recall(confusion: np.ndarray) -> np.ndarray:
     return 100 * right / confusion.sum(-1)
 
 
+def _macro_recall(confusion: np.ndarray) -> np.ndarray:
+    return _macro(_recall(confusion) / 100)
+
+
 # The rules for sensitivity that are in use differ by 5 to 9 points: the rule is
 # printed beside the figure. (A third one, the macro average of the recalls, is
 # not among them.)
@@ -164,6 +172,21 @@ METRICS = {
     ),
 }
 
+
+# Where no class is normal. The score is what selects and compares, here too.
+WITHOUT_NORMAL = {
+    "score": Metric(
+        name="macro recall",
+        heading="Macro recall",
+        rule="mean recall of the classes that occur, none of which is normal",
+        compute=_macro_recall,
+        shown="strata",
+    ),
+    "macro_f1": METRICS["macro_f1"]._replace(shown="tables"),
+    "auroc_macro": METRICS["auroc_macro"]._replace(shown="strata"),
+    "average_precision_macro": METRICS["average_precision_macro"],
+}
+
 CLASS_METRICS = {
     "recall": ClassMetric("recall (%)", _recall),
     "class_auroc": ClassMetric("AUROC (%)", _percent, "areas"),
@@ -179,20 +202,31 @@ OF_DECISIONS = {
 }
 
 
-def metrics_in(place: str) -> dict[str, Metric]:
-    """The metrics, by key, that are shown in one of :data:`PLACES`.
+def metrics_of_labels(labels: Sequence[str]) -> dict[str, Metric]:
+    """The metrics, by key, of labels with or without a normal class."""
+    return METRICS if has_normal(labels) else WITHOUT_NORMAL
+
+
+def metrics_in(place: str, labels: Sequence[str] = LABELS) -> dict[str, Metric]:
+    """The metrics, by key, of labels that are shown in one of :data:`PLACES`.
 
     Example
     -------
     >>> [metric.heading for metric in metrics_in("tables").values()]
     ['Sp', 'Se', 'Score', 'Two-class Score', 'AUROC']
+    >>> [m.heading for m in metrics_in("tables", ["S1", "S2"]).values()]
+    ['Macro recall', 'Macro F1', 'Macro AUROC']
     """
     places = PLACES[PLACES.index(place) :]
-    return {key: m for key, m in METRICS.items() if m.shown in places}
+    known = metrics_of_labels(labels).items()
+    return {key: m for key, m in known if m.shown in places}
 
 
 def metrics_of(
-    confusion: npt.ArrayLike, place: str = "report", **ranked: np.ndarray
+    confusion: npt.ArrayLike,
+    place: str = "report",
+    labels: Sequence[str] = LABELS,
+    **ranked: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """The metrics of confusion matrices that are shown in a place.
 
@@ -200,8 +234,9 @@ def metrics_of(
     such as ``area`` of a :class:`qlung_plugin.scores.roc.Ranking`, is given.
 
     Of counts ``[..., class, class]`` of two classes or more (rows truth, columns
-    prediction, class 0 normal) arrays ``[...]`` in percent, by the keys of
-    :data:`METRICS`; NaN where undefined. Another shape is a ValueError.
+    prediction, class 0 normal, if one of the labels is) arrays ``[...]`` in
+    percent, by the keys of :data:`METRICS`; NaN where undefined. Another shape is
+    a ValueError.
 
     Example
     -------
@@ -220,14 +255,14 @@ def metrics_of(
     with np.errstate(invalid="ignore"):  # 0 / 0 is the documented NaN
         return {
             key: metric.compute(known[metric.of])
-            for key, metric in metrics_in(place).items()
+            for key, metric in metrics_in(place, labels).items()
             if metric.of in known
         }
 
 
-def ranks_in(place: str) -> list[str]:
+def ranks_in(place: str, labels: Sequence[str] = LABELS) -> list[str]:
     """What of a ranking the metrics of a place are computed from."""
-    known = {metric.of for metric in metrics_in(place).values()}
+    known = {metric.of for metric in metrics_in(place, labels).values()}
     return sorted(known - {"confusion"})
 
 
@@ -236,6 +271,29 @@ def always_normal() -> dict[str, float]:
     # All cycles are alike then: half of the pairs are in the right order.
     metrics = metrics_of([[1, 0], [1, 0]], area=np.array(0.5))
     return {key: float(value) for key, value in metrics.items()}
+
+
+def always_the_same(
+    counts: Mapping[str, int],
+) -> tuple[str, dict[str, float]]:
+    """What giving every cycle one class is called, and gets, in percent.
+
+    That is the normal class, or any that occurs where there is none. Counts are
+    those of the cycles by label, in order.
+
+    Example
+    -------
+    >>> name, metrics = always_the_same({"S1": 7, "S2": 3, "S3": 0})
+    >>> name, metrics["score"]
+    ('always one class', 50.0)
+    """
+    if has_normal(list(counts)):
+        return 'always "normal"', always_normal()
+    # What depends on how many cycles each class has is not known.
+    floor = dict.fromkeys(WITHOUT_NORMAL, math.nan)
+    occurring = sum(count > 0 for count in counts.values())
+    floor |= {"score": 100 / occurring, "auroc_macro": 50.0}
+    return "always one class", floor
 
 
 def format_number(value: float | None, style: str = ".2f") -> str:

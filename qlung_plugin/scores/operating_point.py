@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from qlung_plugin.dataio.labels import NORMAL, has_normal
 from qlung_plugin.scores.icbhi_score import label_codes
 
 AT_POINT = "prediction_at_operating_point"  # of a table, never of its file
@@ -70,8 +71,11 @@ def choose_operating_point(
 ) -> dict[str, float] | None:
     """The offset of each label, by the validation predictions of a model.
 
-    See :func:`choose_offset`; all but the first, which is normal, have 0.
+    See :func:`choose_offset`; all but the first, which is normal, have 0. None if
+    no class is normal.
     """
+    if not has_normal(labels):
+        return None
     shares = predictions[[f"p_{label}" for label in labels]].to_numpy()
     offset = choose_offset(shares, label_codes(predictions["label"], labels))
     return None if offset is None else normal_point(offset, labels)
@@ -80,11 +84,18 @@ def choose_operating_point(
 def normal_point(offset: float, labels: Sequence[str]) -> dict[str, float]:
     """The point of an offset of the first label, which is normal.
 
+    Labels of which none is are a ValueError.
+
     Example
     -------
     >>> normal_point(1.3, ["normal", "abnormal"])
     {'normal': 1.3, 'abnormal': 0.0}
     """
+    if not has_normal(labels):
+        raise ValueError(
+            f"an operating point moves the normal class, but of {list(labels)}"
+            f" none is called {NORMAL}"
+        )
     return {**dict.fromkeys(labels, 0.0), labels[0]: float(offset)}
 
 

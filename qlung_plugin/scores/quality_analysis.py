@@ -17,7 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import spearmanr
 
-from qlung_plugin.scores.icbhi_score import LABELS, table_metrics
+from qlung_plugin.dataio.labels import LABELS, NORMAL
+from qlung_plugin.scores.icbhi_score import table_metrics
 from qlung_plugin.scores.metrics import metrics_in
 from qlung_plugin.scores.roc import area_interval
 
@@ -105,25 +106,25 @@ def scores_by_quartile(
     The measure is a column of predictions without NaN; see
     :func:`quality_quartile` for ties. Each has ``quartile``, ``cycles``,
     ``normal`` (how many of them are), ``lowest`` and ``highest`` quality, and
-    in percent ``accuracy``, ``sp``, ``se`` (exact class), ``score`` and
-    ``auroc``, NaN where undefined, or without probabilities.
+    in percent ``accuracy`` and the metrics of strata, such as ``sp``, ``se``
+    (exact class), ``score`` and ``auroc``, NaN where undefined, or without
+    probabilities.
     """
     quartile = quality_quartile(table[measure])
     quartiles = []
     for number in range(1, QUARTILES + 1):
         rows = table[quartile == number]
-        figures = dict.fromkeys(("accuracy", *metrics_in("strata")), np.nan)
+        shown = metrics_in("strata", labels)
+        figures = dict.fromkeys(("accuracy", *shown), np.nan)
         if len(rows):
             metrics = table_metrics(rows, labels)
-            figures = {
-                name: metrics.get(name, np.nan) for name in metrics_in("strata")
-            }
+            figures = {name: metrics.get(name, np.nan) for name in shown}
             figures["accuracy"] = 100 * float(_correct(rows).mean())
         quartiles.append(
             {
                 "quartile": number,
                 "cycles": len(rows),
-                "normal": int((rows["label"] == labels[0]).sum()),
+                "normal": int((rows["label"] == NORMAL).sum()),
                 "lowest": float(rows[measure].min()),
                 "highest": float(rows[measure].max()),
                 **figures,

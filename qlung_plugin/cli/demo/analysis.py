@@ -86,7 +86,14 @@ def describe(classification: Classification) -> str:
     abnormal = int((~cycles["prediction"].isin([NORMAL, UNUSABLE])).sum())
     usable = int((cycles["prediction"] != UNUSABLE).sum())
     head = "### No usable cycle"
-    if summary["abnormal_fraction"] is not None:
+    if usable and summary["abnormal_fraction"] is None:
+        counts = (
+            cycles["prediction"]
+            .drop(cycles.index[cycles["prediction"] == UNUSABLE])
+            .value_counts()
+        )
+        head = "### " + ", ".join(f"{n} {name}" for name, n in counts.items())
+    elif usable:
         head = (
             f"### {abnormal} of {_count(usable, 'cycle')}"
             f" ({100 * summary['abnormal_fraction']:.0f} %) not normal"
@@ -98,10 +105,12 @@ def describe(classification: Classification) -> str:
             f"\n\n{_count(len(cycles) - usable, 'cycle')} without sound, or"
             " too short, got no class."
         )
-    rule = (
-        "A cycle counts as not normal if its class is another than *normal*;"
-        " all count the same, however long or overlapping."
-    )
+    rule = "All cycles count the same, however long or overlapping."
+    if summary["abnormal_fraction"] is not None:
+        rule = (
+            "A cycle counts as not normal if its class is another than"
+            " *normal*; all count the same, however long or overlapping."
+        )
     if summary["operating_point"] is not None:
         rule += (
             " The class is that at the operating point which validation chose"

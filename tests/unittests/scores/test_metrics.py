@@ -7,23 +7,39 @@ Authors
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    roc_auc_score,
+)
 
 from qlung_plugin.runs.comparison import results_table
 from qlung_plugin.runs.evaluations import read_evaluations
 from qlung_plugin.runs.experiment_report import format_experiments
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.scores.icbhi_score import prediction_metrics
+from qlung_plugin.scores.intervals import (
+    bootstrap_interval,
+    patient_outcomes,
+    run_scores,
+)
 from qlung_plugin.scores.metrics import (
     CLASS_METRICS,
     METRICS,
     OF_DECISIONS,
     PLACES,
+    WITHOUT_NORMAL,
     Metric,
     always_normal,
+    always_the_same,
     metrics_in,
     metrics_of,
+)
+from qlung_plugin.scores.operating_point import (
+    choose_operating_point,
+    normal_point,
 )
 from tests.unittests.report_runs import (
     Tables,
@@ -115,7 +131,7 @@ def test_metrics_are_percentages_of_any_counts(metric):
 @pytest.mark.parametrize("lacking", [None, 0, 1])
 def test_metrics_of_probabilities_are_those_of_scikit_learn(classes, lacking):
     rng = np.random.default_rng(classes)
-    labels = [f"class {k}" for k in range(classes)]
+    labels = ["normal", *(f"class {k}" for k in range(1, classes))]
     shares = rng.dirichlet(np.ones(classes), 200).round(1)  # many ties
     truth = rng.integers(0, classes, 200)
     shares, truth = shares[truth != lacking], truth[truth != lacking]
@@ -145,6 +161,52 @@ def test_metrics_of_probabilities_are_those_of_scikit_learn(classes, lacking):
     assert found["average_precision_macro"] == pytest.approx(
         np.mean(precisions), rel=1e-6
     )
+
+
+@pytest.mark.parametrize("classes", [2, 5, 20])
+def test_without_a_normal_class_the_score_is_the_macro_recall(classes):
+    rng = np.random.default_rng(classes)
+    labels = [f"class {k}" for k in range(classes)]
+    truth, called = rng.integers(0, classes - (classes > 2), (2, 300))
+    shares = rng.dirichlet(np.ones(classes), 300)
+    names = np.array(labels)
+    found = prediction_metrics(names[truth], names[called], labels, shares)
+    assert {*WITHOUT_NORMAL} == {*found} - {*CLASS_METRICS} - {
+        "counts",
+        "confusion",
+    }
+    # A class that does not occur does not count.
+    expected = balanced_accuracy_score(truth, called)
+    assert found["score"] == pytest.approx(100 * expected)
+    outcomes = patient_outcomes(
+        [
+            pd.DataFrame(
+                {
+                    "patient": rng.integers(0, 30, 300),
+                    "label": names[truth],
+                    "prediction": names[called],
+                    **{f"p_{x}": p for x, p in zip(labels, shares.T)},
+                }
+            )
+        ],
+        labels,
+    )
+    low, high = bootstrap_interval(outcomes, 200)["score"]
+    assert low < found["score"] < high
+    assert run_scores(outcomes)["score"] == pytest.approx(found["score"])
+    name, floor = always_the_same(found["counts"])
+    always = balanced_accuracy_score(truth, 0 * truth)
+    assert name == "always one class"
+    assert floor["score"] == pytest.approx(100 * always)
+
+
+def test_a_normal_class_is_the_first_and_called_so():
+    confusion = [[8, 2], [1, 9]]
+    assert metrics_of(confusion, labels=("normal", "murmur"))["sp"] == 80
+    assert "sp" not in metrics_of(confusion, labels=("murmur", "normal"))
+    assert choose_operating_point(pd.DataFrame(), ("S1", "S2")) is None
+    with pytest.raises(ValueError, match="none is called normal"):
+        normal_point(1.0, ("S1", "S2"))
 
 
 def test_without_probabilities_there_are_metrics_of_decisions_alone():
