@@ -26,7 +26,7 @@ Every sound in this folder is synthetic. It is a demonstration and a test bed:
 NO SCORE ON IT IS A RESULT, and nothing follows from it about anybody.
 
 The layout is that of {0}. The patients are made up. generation.csv, which is
-not of this layout, tells how each recording was made: state of the lung,
+not of this layout, tells how each recording was made: state of the patient,
 signal-to-noise ratio.
 
 Seed {1}, {2} patients, {3} recordings each.
@@ -40,7 +40,7 @@ class Recording(NamedTuple):
     name: str
     partition: str
     patient: int
-    state: str  # of the lung
+    state: str  # of the lung, or the heart
     snr: int  # dB
     sounds: list[str]  # names of the annotated ones
 

@@ -172,19 +172,15 @@ class Chest:
         """Heart beats, ``rate`` a minute: two low thumps, the second softer."""
         sound = np.zeros(round(duration * self.sample_rate))
         period = 60 / rate
-        samples = round(0.12 * self.sample_rate)
-        time = np.arange(samples) / self.sample_rate - 0.06
         onset = self.rng.uniform(0, period)
         while onset < duration:
             # Systole takes about a third of a beat.
             thumps = ((0.0, 1.0, 45.0), (0.35 * period, 0.6, 60.0))
             for delay, loudness, pitch in thumps:
-                thump = np.exp(-((time / 0.02) ** 2)) * np.cos(
-                    2 * np.pi * pitch * time
-                )
                 loudness *= self.rng.uniform(0.8, 1.2)
                 start = round((onset + delay) * self.sample_rate)
-                add_at(sound, loudness * thump, start)
+                beat = loudness * thump(pitch, self.sample_rate)
+                add_at(sound, beat, start)
             onset += period * self.rng.uniform(0.95, 1.05)
         return sound
 
@@ -226,6 +222,12 @@ class Chest:
         recorded *= 10 ** (level / 20) / recorded.std()
         # Real ones clip, too.
         return np.clip(recorded, -1, 1)
+
+
+def thump(pitch: float, sample_rate: int) -> np.ndarray:
+    """A heart sound: 120 ms of a low tone, swelling and falling. Its peak is 1."""
+    time = np.arange(round(0.12 * sample_rate)) / sample_rate - 0.06
+    return np.exp(-((time / 0.02) ** 2)) * np.cos(2 * np.pi * pitch * time)
 
 
 def crackle(

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from qlung_plugin.synthetic import icbhi, sprsound
+from qlung_plugin.synthetic import heart, icbhi, sprsound
 from qlung_plugin.synthetic.corpus import deal_sounds
 
 GENERATORS = {
+    heart: (heart.generate_heart_like, {"all": 2}),
     icbhi: (icbhi.generate_icbhi_like, {"test": 1, "train": 1}),
     sprsound: (
         sprsound.generate_sprsound_like,
@@ -77,7 +78,7 @@ def test_a_folder_with_other_content_is_refused(tmp_path, module, small):
     (tmp_path / "more" / "mine.csv").write_text("in a previous corpus")
     (tmp_path / "database" / "README.txt").write_text("The database")
     (tmp_path / "notes.txt").write_text("mine")
-    [other] = GENERATORS.keys() - {module}
+    other = next(one for one in GENERATORS if one is not module)
     GENERATORS[other][0](tmp_path / "another", patients=2, recordings=1)
     before = digest(tmp_path)
     for name in (".", "more", "database", "notes.txt", "another"):
