@@ -11,6 +11,11 @@ command continues. Paths are relative to where it is called.
     --output results/ladder
 > python recipes/run_experiments.py --collect results/ladder
 
+Of recordings of one's own, with all patients tested in turn:
+> python recipes/run_experiments.py --train recipes/CSV/classification/train.py
+    --hparams recipes/CSV/classification/hparams/head.yaml --seeds 1 2 3
+    --data /path/to/recordings --folds patients --output results/own
+
 Any other option, such as --number_of_epochs 20, goes to every training.
 
 Authors
@@ -62,7 +67,12 @@ def parse_arguments(arguments):
     add = parser.add_argument
     add("--hparams", nargs="+", metavar="YAML", help="one per configuration")
     add("--seeds", nargs="+", type=int, metavar="SEED")
-    add("--icbhi", metavar="FOLDER", help="the ICBHI 2017 database")
+    add(
+        *("--icbhi", "--data"),
+        metavar="FOLDER",
+        help="the data to train on: ICBHI 2017, or that of --train's recipe",
+    )
+    add("--train", metavar="SCRIPT", help="default: train.py of ICBHI's recipe")
     add("--sprsound", metavar="FOLDER", help="the SPRSound database")
     add("--partition", default="inter", help="of SPRSound (default: inter)")
     add("--output", metavar="FOLDER", help="for all runs and the tables")
@@ -96,6 +106,8 @@ def parse_arguments(arguments):
     for path in options.hparams:
         if not Path(path).is_file():
             parser.error(f"--hparams {path} is no file")
+    if options.train and not Path(options.train).is_file():
+        parser.error(f"--train {options.train} is no file")
     for path in (options.icbhi, options.sprsound):
         if path and not Path(path).is_dir():
             parser.error(f"{path} is no folder")
@@ -154,7 +166,8 @@ def plan_run(options, others, hparams, seed, fold):
         command += ["--output_folder", str(output), "--cache_folder", cache]
         return Step(output, [*command, *settings], data_folder, about)
 
-    steps = [step(TRAIN, hparams, options.icbhi, folder, settings)]
+    train = Path(options.train).absolute() if options.train else TRAIN
+    steps = [step(train, hparams, options.icbhi, folder, settings)]
     if options.sprsound:
         steps.append(
             step(

@@ -65,7 +65,8 @@ def check_data_folder(data_folder: Path | str) -> None:
         raise FileNotFoundError(f"data_folder {data_folder} {state}")
     top = len(Path(data_folder).parts)
     for folder, subfolders, names in os.walk(data_folder, followlinks=True):
-        if any(name.lower().endswith(".wav") for name in names):
+        # A table may name recordings that are elsewhere.
+        if any(name.lower().endswith((".wav", ".csv")) for name in names):
             return
         if len(Path(folder).parts) - top == SEARCH_DEPTH:
             subfolders.clear()

@@ -29,7 +29,7 @@ def make_manifest(
     """The manifest's entries of cycles, which were located, by id.
 
     The facts are the keys of a cycle that are told as they are; ``{data_root}``
-    stands for the data folder.
+    stands for the data folder, and a recording elsewhere has its whole path.
     """
     facts = tuple(facts)
     return {cycle["id"]: _entry(cycle, data_folder, facts) for cycle in cycles}
@@ -38,13 +38,18 @@ def make_manifest(
 def _entry(
     cycle: Mapping[str, Any], data_folder: Path, facts: Collection[str]
 ) -> dict[str, Any]:
-    path = cycle["wav"].relative_to(data_folder).as_posix()
+    path, root = cycle["wav"].as_posix(), ""
+    if cycle["wav"].is_relative_to(data_folder):
+        path, root = (
+            cycle["wav"].relative_to(data_folder).as_posix(),
+            "{data_root}/",
+        )
     if "{" in path or "}" in path:
         # SpeechBrain fills in {data_root} by str.format_map.
         raise ValueError(f"{cycle['wav']}: rename it to a path without {{}}")
     start, stop, rate = cycle["start"], cycle["stop"], cycle["sample_rate"]
     return {
-        "wav": {"file": f"{{data_root}}/{path}", "start": start, "stop": stop},
+        "wav": {"file": f"{root}{path}", "start": start, "stop": stop},
         "sample_rate": rate,
         "duration": (stop - start) / rate,
         **{fact: cycle[fact] for fact in facts},

@@ -20,6 +20,7 @@ import torch
 
 from qlung_plugin.runs import quality_report, results
 from qlung_plugin.runs.output_folder import unlock_all
+from qlung_plugin.synthetic.heart import generate_heart_like
 from qlung_plugin.synthetic.icbhi import generate_icbhi_like
 from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 from speechbrain.utils import logger
@@ -32,6 +33,7 @@ torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
 SPRSOUND = ROOT / "recipes" / "SPRSound"
+CSV = ROOT / "recipes" / "CSV" / "classification"
 KAUH = ROOT / "recipes" / "KAUH" / "cross_dataset"
 
 # A backbone and an input small enough for two epochs in a few seconds, and the
@@ -85,6 +87,14 @@ def kauh_corpus(tmp_path_factory):
             samples = 4000 * 2 * (patient - 199) - 10
             noise = generator.standard_normal(samples)
             soundfile.write(folder / name, 0.1 * noise, 4000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def heart_corpus(tmp_path_factory):
+    """Generated heart sounds, which a table labels."""
+    folder = tmp_path_factory.mktemp("corpus") / "heart"
+    generate_heart_like(folder, recordings=1)
     return folder
 
 

@@ -56,6 +56,7 @@ FOLDERS = {
     "tests/tmp/ICBHI": "corpus",
     "tests/tmp/SPRSound": "sprsound_corpus",
     "tests/tmp/KAUH": "kauh_corpus",
+    "tests/tmp/heart": "heart_corpus",
     "tests/tmp/ICBHI_run": "icbhi_run",
     "tests/tmp/SPRSound_run": "sprsound_run",
 }

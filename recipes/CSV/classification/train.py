@@ -1,0 +1,1 @@
+../../ICBHI/classification/train.py
