@@ -77,10 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the table; what is wrong is an OSError or a ValueError."""
     import pandas as pd
 
-    from qlung_plugin.dataio.annotations import check_shared, find_labels
-    from qlung_plugin.dataio.cycle_tables import share_out
+    from qlung_plugin.dataio.annotations import find_labels
     from qlung_plugin.dataio.finding import find_recordings
     from qlung_plugin.dataio.label_tracks import check_labelled
+    from qlung_plugin.dataio.shares import share_out
     from qlung_plugin.utils.files import replacing
 
     output = Path(arguments.output)
@@ -90,7 +90,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.cycles in ("segmentation", "windows"):
         raise ValueError(f"--cycles {arguments.cycles} have no labels")
     check_cycles(arguments.cycles, len(found.recordings))
-    check_shared(arguments.cycles, found.recordings)
     shares, notes = share_out(arguments.cycles, found.recordings)
     for sentence in found.unreachable + found.repeated + notes:
         print_note(sentence)

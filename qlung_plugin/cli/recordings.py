@@ -109,14 +109,12 @@ def for_each(
         digest_content,
         over_unfinished,
     )
-    from qlung_plugin.dataio.annotations import check_shared
-    from qlung_plugin.dataio.cycle_tables import share_out
     from qlung_plugin.dataio.finding import find_recordings
+    from qlung_plugin.dataio.shares import share_out
     from qlung_plugin.utils.pool import default_jobs, over_files
 
     paths, unreachable, repeated = find_recordings(arguments.paths)
     check_cycles(arguments.cycles, len(paths))
-    check_shared(arguments.cycles, paths)
     shares, notes = share_out(arguments.cycles, paths)
     for sentence in unreachable + repeated + notes:
         print_note(sentence)

@@ -11,8 +11,7 @@ import glob
 import logging
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from qlung_plugin.dataio import icbhi_tables, label_tracks, sprsound
@@ -123,30 +122,6 @@ def candidates(source: str, recording: Path) -> list[Path]:
         if any(recognise(path)[0] for path in files):
             return files
     return files + _candidates_in(Path(source), recording)
-
-
-def check_shared(source: str, recordings: Sequence[Path]) -> None:
-    """Raises a ValueError if two recordings have one annotation in a folder.
-
-    It is that of one of them, and nothing says of which.
-    """
-    if not os.path.isdir(source):
-        return
-    alike = Counter(recording.stem for recording in recordings)
-    owners: dict[Path, Path] = {}
-    for recording in recordings:
-        if alike[recording.stem] == 1:
-            continue
-        try:
-            place = annotation_in(Path(source), recording)
-        except (OSError, ValueError):
-            continue  # told when it is read
-        other = owners.setdefault(place, recording)
-        if other != recording:
-            raise ValueError(
-                f"{place} may annotate {other} or {recording}: move it into a"
-                " folder called like that of its recording"
-            )
 
 
 def _likely_places(folder: Path, recording: Path) -> Iterator[Path]:

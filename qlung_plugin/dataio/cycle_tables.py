@@ -155,35 +155,6 @@ def read_raven_table(path: Path) -> CycleTable | None:
     return CycleTable(path, rows, named) if named else None
 
 
-def share_out(
-    source: str, recordings: Sequence[Path]
-) -> tuple[list[CycleRows | str], list[str]]:
-    """What the cycles of each of several recordings come from.
-
-    If the source, see :func:`qlung_plugin.dataio.cycle_sources.find_cycles`, is
-    a table, these are the rows of each recording; else the source. Also returns
-    what is to be said: how many rows name none of the recordings.
-    """
-    path = Path(source)
-    table = read_raven_table(path)
-    if path.suffix.lower() == ".csv" and not path.is_dir():
-        table = read_table(path)
-    if table is None:
-        return [source] * len(recordings), []
-    if not table.named and len(recordings) > 1:
-        raise ValueError(
-            f"{path} needs a column recording: there are {len(recordings)}"
-        )
-    assigned, strangers = table.assign(recordings)
-    notes = []
-    if strangers:
-        notes.append(
-            f"{path}: {len(strangers)} of {len(table.rows)} rows name no"
-            f" recording given: {some(list(dict.fromkeys(strangers)))}"
-        )
-    return [assigned[recording] for recording in recordings], notes
-
-
 def columns_of(text: str) -> list[str]:
     """The names in the first line of a table; none if it is no CSV."""
     try:

@@ -132,10 +132,12 @@ def test_corrections_are_of_their_own_recordings(recordings, tmp_path, capsys):
         assert (row["end"], row["label"]) == (number + 1, f"note {number}")
     # Of two, the labels of one are missing: the others are not taken for them.
     (labels / "p1_a.txt").unlink()
-    assert run(*call, "-o", tmp_path / "other.csv") == 2
-    assert "more/p1_a.txt may annotate" in capsys.readouterr().err
+    assert run(*call, "-o", tmp_path / "other.csv") == 0
+    assert "1 of 3 recordings have no annotation" in capsys.readouterr().err
+    assert len(read_labelled_table(tmp_path / "other.csv")) == 2
     call = "classify", recordings, "--cycles", labels
-    assert run(*call) == 2
+    assert run(*call) == 1
+    assert "labels/p1_a.txt does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import unicodedata
 import pytest
 
 from qlung_plugin.dataio.cycle_sources import find_cycles
-from qlung_plugin.dataio.cycle_tables import read_table, share_out
+from qlung_plugin.dataio.cycle_tables import read_table
+from qlung_plugin.dataio.shares import share_out
 from tests.unittests.dataio.test_cycle_sources import make_recording
 
 

@@ -13,13 +13,8 @@ from hypothesis import (
     strategies as st,
 )
 
-from qlung_plugin.dataio.annotations import (
-    check_shared,
-    find_labels,
-    read_labels,
-)
+from qlung_plugin.dataio.annotations import find_labels, read_labels
 from qlung_plugin.dataio.cycle_sources import find_cycles
-from qlung_plugin.dataio.cycle_tables import share_out
 from qlung_plugin.dataio.label_tracks import (
     check_labelled,
     format_audacity,
@@ -29,6 +24,7 @@ from qlung_plugin.dataio.label_tracks import (
     parse_audacity,
     parse_raven,
 )
+from qlung_plugin.dataio.shares import share_out
 from tests.unittests.dataio.test_cycle_sources import make_recording
 
 TIMES = st.integers(0, 10**9).map(lambda n: n / 10**6)  # microseconds
@@ -245,14 +241,31 @@ def test_labels_are_those_in_folders_like_the_recordings(tmp_path):
 
 
 def test_two_recordings_do_not_share_their_labels(tmp_path):
-    make_tracks(tmp_path, "a", "one/a", "b")
-    recordings = [tmp_path / "audio" / f"{name}.wav" for name in ("a", "one/a")]
-    check_shared(str(tmp_path / "labels"), recordings)
-    (tmp_path / "labels" / "one" / "a.txt").unlink()
-    with pytest.raises(
-        ValueError, match="labels/a.txt may annotate .*a.wav or"
-    ):
-        check_shared(str(tmp_path / "labels"), recordings)
+    names = "a", "one/a", "two/a", "b"
+    make_tracks(tmp_path, *names)
+    recordings = [tmp_path / "audio" / f"{name}.wav" for name in names]
+    labels = tmp_path / "labels"
+
+    def read():
+        shares, _ = share_out(str(labels), recordings)
+        found = []
+        for share, recording in zip(shares, recordings):
+            try:
+                found.append(find_labels(share, recording)[0].text)
+            except FileNotFoundError as error:
+                assert f"{recording.stem}.txt" in str(error)
+                found.append(None)
+        return found
+
+    assert read() == list(names)
+    (labels / "one" / "a.txt").unlink()
+    assert read() == ["a", None, "two/a", "b"]
+    (labels / "a.txt").unlink()
+    assert read() == [None, None, "two/a", "b"]
+    # In a folder that is called like none of theirs, it may be any one's.
+    (labels / "two").rename(labels / "three")
+    with pytest.raises(ValueError, match="three/a.txt may annotate .*a.wav or"):
+        read()
 
 
 @pytest.mark.parametrize(
