@@ -13,7 +13,7 @@ from qlung_plugin.cli.models import add_model
 from qlung_plugin.utils.text import print_note, printable, printable_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
 
@@ -117,26 +117,36 @@ def describe(adaptation: Adaptation, base: str) -> str:
 
 
 def compare(adaptation: Adaptation, base: str) -> pd.DataFrame:
-    """The new head beside the model as it was, and always normal."""
-    import pandas as pd
-
-    from qlung_plugin.scores.metrics import METRICS, always_normal, metrics_in
+    """The new head beside the model as it was, and one class for all."""
+    from qlung_plugin.scores.metrics import always_the_same
 
     own, as_it_was = adaptation.figures, adaptation.base or {}
-    rows: dict[str, Mapping[str, Any]] = {
-        "adapted": own,
-        "adapted, at its operating point": own["operating_point"] or {},
-        f"{base} as it was": as_it_was,
-        f"{base} at its operating point": as_it_was.get("operating_point")
-        or {},
-        'always "normal"': {**always_normal(), "interval": {}},
+    name, floor = always_the_same(own["counts"])
+    rows: dict[str, Mapping[str, Any] | None] = {
+        "adapted, most probable class": own,
+        "adapted, at its operating point": own["operating_point"],
+        f"{base} as it was, most probable class": as_it_was,
+        f"{base} as it was, at its operating point": as_it_was.get(
+            "operating_point"
+        ),
+        name: {**floor, "interval": {}},
     }
-    keys = list(metrics_in("tables"))
-    if own["score"] is None:  # no class is normal
-        keys = ["macro_f1", "auroc_macro", "average_precision_macro"]
-        rows = {"adapted": own}
+    return format_figures(rows, adaptation.labels)
+
+
+def format_figures(
+    rows: Mapping[str, Mapping[str, Any] | None], labels: Sequence[str]
+) -> pd.DataFrame:
+    """Figures with their intervals as texts; those that are there, by name."""
+    import pandas as pd
+
+    from qlung_plugin.scores.metrics import metrics_in
+
     table = {
-        name: {METRICS[key].heading: _figure(figures, key) for key in keys}
+        name: {
+            metric.heading: _figure(figures, key)
+            for key, metric in metrics_in("tables", labels).items()
+        }
         for name, figures in rows.items()
         if figures
     }

@@ -52,6 +52,8 @@ Of a recording are told the share of its cycles that are not normal, each
 counting the same, and the worst quality of a cycle. A cycle is of its most
 probable class or, where the summary says so, of that at the operating point
 which validation chose for the model; its probabilities are the same.
+A model of `qlung calibrate --abstain` calls cycles uncertain, which are left to
+a person and do not count, either; they have probabilities.
 A cycle without sound, or with less of it than --shortest, is called unusable:
 it has no probabilities, and does not count among these. A file that holds less
 than its header says fails, unless --allow-truncated is given.
@@ -162,12 +164,16 @@ def heading(summary: dict) -> str:
     text = f"{count} cycle" if count == 1 else f"{count} cycles"
     if summary["unusable_count"]:
         text += f", {summary['unusable_count']} unusable"
+    if summary["uncertain_count"]:
+        text += f", {summary['uncertain_count']} uncertain"
     if summary["abnormal_fraction"] is not None:
         text += f", {100 * summary['abnormal_fraction']:.0f} % not normal"
     if summary["worst_quality"] is not None:
         text += f", worst quality {summary['worst_quality']:.2f}"
     if summary["operating_point"] is not None:
         text += ", at the model's operating point"
+        if summary["operating_point_rule"]:
+            text += f" for {printable(summary['operating_point_rule'])}"
     source = f"cycles from {printable(summary['cycle_source'])}"
     if summary["confidence"] is not None:
         source += f", confidence {summary['confidence']:.2f}"

@@ -17,6 +17,7 @@ import sys
 from qlung_plugin import __version__
 from qlung_plugin.cli import (
     adapt,
+    calibrate,
     classify,
     clips,
     components,
@@ -31,7 +32,7 @@ from qlung_plugin.cli import (
 from qlung_plugin.utils.text import guard_terminal, printable
 
 COMMANDS = (
-    *(classify, quality, embed, probe, adapt, labels, clips),
+    *(classify, quality, embed, probe, adapt, calibrate, labels, clips),
     *(report, export, demo, components),
 )
 

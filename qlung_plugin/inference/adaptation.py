@@ -48,9 +48,10 @@ PROTOCOL = (
     "a linear head on a frozen encoder; nested cross-validation by patient,"
     " regularisation and operating point chosen within"
 )
-SELECTION = "cross-validation within the other patients"
-# What needs to know which class is normal.
-OF_NORMAL = ("sp", "se", "score", "se_two_class", "score_two_class", "auroc")
+SELECTION = (
+    "Each patient was judged by a head that did not learn from them, chosen by"
+    " cross-validation within the other patients."
+)
 
 
 class Adaptation(NamedTuple):
@@ -161,7 +162,7 @@ def adapt(
     features = cycles[dimensions].to_numpy(float)
     cycles = cycles.drop(columns=dimensions)
     chosen, judged = learn(cycles, features, labels, balanced, seed)
-    figures = judge(judged, labels)
+    figures = plain(evaluate_predictions(judged, labels))
     point = choose_point(chosen.held_out, cycles["label"], labels)
     notes = doubts(
         cycles, list(dict.fromkeys([*labels, *model["labels"]]))
@@ -193,9 +194,10 @@ def adapt(
     ]
     architecture, head = export_head(model, chosen.head)
     model = {**model, "classifier": head, "labels": labels}
+    note = ". ".join(text[0].upper() + text[1:] for text in notes)
     with new_folder(out) as partial:
         write_model(partial, architecture, model, provenance)
-        files = complete_export(partial, out, model, " ".join(notes), onnx)
+        files = complete_export(partial, out, model, note, onnx)
     return Adaptation(
         figures, base, judged, labels, chosen.strength, notes, files
     )
@@ -245,15 +247,6 @@ def choose_point(
     return normal_point(offset or 0.0, labels)
 
 
-def judge(cycles: pd.DataFrame, labels: Sequence[str]) -> dict[str, Any]:
-    """The figures of cycles; None where they are of a normal class, if none is."""
-    figures = plain(evaluate_predictions(cycles, labels))
-    if NORMAL not in labels:
-        figures |= dict.fromkeys(OF_NORMAL)
-        figures["interval"] |= {key: [None, None] for key in OF_NORMAL}
-    return figures
-
-
 def judge_base(
     cycles: pd.DataFrame, model: dict[str, Any], labels: Sequence[str]
 ) -> dict[str, Any] | None:
@@ -264,7 +257,7 @@ def judge_base(
     if set(labels) <= set(known):
         point = model["operating_point"]
         table = with_operating_point(cycles, point, known)
-        return judge(table, known)
+        return plain(evaluate_predictions(table, known))
     if NORMAL not in labels or NORMAL not in known:
         return None
     two = (NORMAL, f"not {NORMAL}")
@@ -274,7 +267,7 @@ def judge_base(
         prediction=np.where(share >= 0.5, *two),
         **{f"p_{two[1]}": 1 - share},
     )
-    figures = judge(collapsed, two)
+    figures = plain(evaluate_predictions(collapsed, two))
     interval = {"auroc": figures["interval"]["auroc"]}
     return {"auroc": figures["auroc"], "interval": interval}
 

@@ -50,6 +50,7 @@ COMPONENTS = (
     f"{PACKAGE}.dataio.cycles.CycleResampler",
     f"{PACKAGE}.dataio.cycles.FixedLength",
     f"{PACKAGE}.lobes.models.efficientat.EfficientATFirstBlocks",
+    f"{PACKAGE}.nnet.calibrated.CalibratedClassifier",
     f"{PACKAGE}.nnet.scaled_cosines.ScaledCosines",
     # What EmbeddingModel takes.
     "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",

@@ -30,11 +30,14 @@ from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,
     constant_runs,
 )
-from qlung_plugin.scores.operating_point import decide
+from qlung_plugin.scores.calibration import certain
+from qlung_plugin.scores.operating_point import decide, shares_at
 from speechbrain.inference.interfaces import Pretrained
 
 BATCH = 16  # cycles in memory at a time
 UNUSABLE = "unusable"  # the class of a cycle in which there is nothing to hear
+UNCERTAIN = "uncertain"  # that of one which is left to a person
+UNCALLED = (UNUSABLE, UNCERTAIN)
 
 
 class Classification(NamedTuple):
@@ -49,21 +52,24 @@ class Classification(NamedTuple):
         measurement is NaN in silence; the quality, too, if the model's is no
         measure of waveforms. A cycle in which less sound is than the shortest
         one takes gets no class: its prediction is :data:`UNUSABLE`, and its
-        probabilities are NaN.
+        probabilities are NaN. If the model was calibrated to leave cycles to a
+        person, these are :data:`UNCERTAIN`, with their probabilities.
     summary : dict
         ``recording``, the path as it was given; ``duration`` in seconds;
         ``truncated``, whether its file holds less than its header says;
         ``sample_rate`` in Hz; ``channels``; ``channel``, the only one that was
         read, from 1, else None; ``cycle_source`` in words; ``confidence`` of a
         segmentation in [0, 1], else None; ``cycle_count``; ``unusable_count``,
-        how many of these have no class; ``abnormal_fraction``, the share of the
-        others whose prediction is another class than normal, each counting the
+        how many of these have no class; ``uncertain_count``, how many are left
+        to a person; ``abnormal_fraction``, the share of the others whose
+        prediction is another class than normal, each counting the
         same however long or overlapping; ``worst_quality``, the lowest quality
         of a cycle; these two are None if there is no such cycle, no class
         ``normal``, or no quality.
         ``operating_point``, what was added to the logarithms of the
         probabilities for the prediction, by label; None if the most probable
-        class it is.
+        class it is; ``operating_point_rule``, what that was chosen for, in
+        words, or None.
     """
 
     cycles: pd.DataFrame
@@ -206,6 +212,11 @@ class RespiratorySoundClassifier(Pretrained):
         point: dict[str, float] | None
         point = getattr(self.hparams, "operating_point", None)
         return point
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What is known of the model's making, see ``open_model``."""
+        return getattr(self.hparams, "provenance", {})
 
     @property
     def columns(self) -> list[str]:
@@ -392,13 +403,23 @@ class RespiratorySoundClassifier(Pretrained):
         shares = row[[f"p_{label}" for label in self.labels]].to_numpy()
         row["prediction"] = UNUSABLE
         if not pd.isna(shares).any():
-            row["prediction"] = self.labels[self._decide(shares)[0]]
+            row["prediction"] = self._call(shares)[0]
         return row[table.columns]
 
-    def _decide(self, shares: np.ndarray) -> np.ndarray:
-        """The classes ``[cycle]`` at the operating point, if there is one."""
+    def _call(self, shares: np.ndarray) -> list[str]:
+        """The classes ``[cycle]`` at the operating point, if there is one.
+
+        Of probabilities ``[cycle, class]``; if the model abstains, a cycle of
+        which not exactly one class is probable enough is uncertain.
+        """
         point = self.operating_point
-        return decide(shares, None if point is None else list(point.values()))
+        offsets = None if point is None else list(point.values())
+        called = [self.labels[code] for code in decide(shares, offsets)]
+        abstention = self.provenance.get("abstention")
+        if abstention is None:
+            return called
+        sure = certain(shares_at(shares, offsets), abstention["threshold"])
+        return [c if s else UNCERTAIN for c, s in zip(called, sure)]
 
     def _hear_file(
         self,
@@ -424,8 +445,9 @@ class RespiratorySoundClassifier(Pretrained):
             rows += heard
             embeddings.append(embedded)
         table = pd.DataFrame(rows, columns=self.columns)
-        usable = table["prediction"][table["prediction"] != UNUSABLE]
-        abnormal = int((usable != NORMAL).sum())
+        counts = table["prediction"].value_counts()
+        called = table["prediction"][~table["prediction"].isin(UNCALLED)]
+        abnormal = int((called != NORMAL).sum())
         worst = table["quality"].min()
         summary = {
             "recording": str(path),
@@ -437,12 +459,14 @@ class RespiratorySoundClassifier(Pretrained):
             "cycle_source": source,
             "confidence": confidence,
             "cycle_count": len(table),
-            "unusable_count": len(table) - len(usable),
-            "abnormal_fraction": abnormal / len(usable)
-            if len(usable) and NORMAL in self.labels
+            "unusable_count": int(counts.get(UNUSABLE, 0)),
+            "uncertain_count": int(counts.get(UNCERTAIN, 0)),
+            "abnormal_fraction": abnormal / len(called)
+            if len(called) and NORMAL in self.labels
             else None,
             "worst_quality": None if pd.isna(worst) else float(worst),
             "operating_point": self.operating_point,
+            "operating_point_rule": self.provenance.get("operating_point_rule"),
         }
         return Classification(table, summary), torch.cat(embeddings)
 
@@ -520,9 +544,9 @@ class RespiratorySoundClassifier(Pretrained):
                     ) from error
                 shares[torch.tensor(usable)] = probabilities.cpu()
                 embeddings[torch.tensor(usable)] = embedded.cpu()
-        called = self._decide(shares.numpy())
+        called = self._call(shares.numpy())
         for i in compress(range(len(times)), usable):
-            labels[i] = self.labels[called[i]]
+            labels[i] = called[i]
         rows = [
             (*time, label, *share, *values)
             for time, label, share, values in zip(

@@ -112,6 +112,8 @@ def write_model_card(
             "intervals": metrics_in("intervals", labels),
             "compared": metrics_in("tables", labels),
             "always_the_same": always_the_same,
+            "calibration": provenance.get("calibration"),
+            "abstention": provenance.get("abstention"),
             "name_database": name_database,
             "number": format_number,
             "setting": _setting,

@@ -45,6 +45,8 @@ DESCRIPTION = {
     "provenance": {
         "checkpoint": schema.NAME,
         "operating_point?": schema.Nullable(schema.OFFSETS),
+        "operating_point_rule?": schema.Nullable(schema.NAME),
+        "abstention?": schema.Nullable({"threshold": schema.number(0, 1)}),
     },
 }
 

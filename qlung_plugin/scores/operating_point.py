@@ -17,11 +17,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import softmax
 
 from qlung_plugin.dataio.labels import NORMAL, has_normal
 from qlung_plugin.scores.icbhi_score import label_codes
 
 AT_POINT = "prediction_at_operating_point"  # of a table, never of its file
+TINY = np.finfo(np.float32).tiny  # what a probability of 0 counts as
 SAME = 9  # decimals: offsets that are closer are one
 HIGHEST_SCORE = "the highest Score"  # what a point is chosen for, in words
 BEYOND = 1.0  # of the last cycle, where all, or none, are called normal
@@ -64,6 +66,31 @@ def choose_offset(
     offsets[np.searchsorted(edges, 0, "right")] = 0
     best = offsets[totals == totals.max()]
     return float(best[np.abs(best).argmin()])
+
+
+def choose_offset_for(
+    rate: float,
+    probabilities: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    normal: bool = True,
+) -> float:
+    """What to add to ``log p`` of normal for a wanted share of cycles.
+
+    Of the normal cycles that are called normal, the specificity; or, if not
+    ``normal``, of the others that are called anything else, the sensitivity by
+    two classes. Between two cycles it is interpolated.
+
+    Example
+    -------
+    >>> shares = [[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]]
+    >>> round(choose_offset_for(0.5, shares, [0, 0, 0]), 2)
+    0.0
+    """
+    logs = np.log(np.maximum(np.asarray(probabilities, dtype=float), TINY))
+    # A cycle is called normal from this offset on.
+    needed = logs[:, 1:].max(1) - logs[:, 0]
+    of = (np.asarray(truth) == 0) == normal
+    return float(np.quantile(needed[of], rate if normal else 1 - rate))
 
 
 def choose_operating_point(
@@ -116,6 +143,23 @@ def decide(
         return shares.argmax(-1)
     with np.errstate(divide="ignore"):
         return (np.log(shares) + np.asarray(offsets)).argmax(-1)
+
+
+def shares_at(
+    probabilities: npt.ArrayLike, offsets: npt.ArrayLike | None = None
+) -> np.ndarray:
+    """Probabilities ``[cycle, class]`` of which the largest decides at a point.
+
+    Example
+    -------
+    >>> shares_at([[0.5, 0.5]], [np.log(3), 0]).round(2).tolist()
+    [[0.75, 0.25]]
+    """
+    shares = np.asarray(probabilities, dtype=float)
+    if offsets is None:
+        return shares
+    with np.errstate(divide="ignore"):
+        return softmax(np.log(shares) + np.asarray(offsets), -1)
 
 
 def with_operating_point(

@@ -48,11 +48,14 @@ class ChosenHead(NamedTuple):
 
 
 def patient_folds(
-    codes: npt.ArrayLike, patients: npt.ArrayLike, seed: int = 0
+    codes: npt.ArrayLike,
+    patients: npt.ArrayLike,
+    seed: int = 0,
+    folds: int = FOLDS,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows to learn from, and rows to judge, of folds by patient.
 
-    Five, or fewer of fewer patients, with the classes ``[cycle]`` shared out as
+    So many, or fewer of fewer patients, with the classes ``[cycle]`` shared out as
     evenly as patients allow. A single patient is a ValueError.
 
     Example
@@ -63,7 +66,7 @@ def patient_folds(
     [2 3] [0 1]
     """
     codes, patients = np.asarray(codes), np.asarray(patients)
-    folds = min(FOLDS, len(np.unique(patients)), np.bincount(codes).max())
+    folds = min(folds, len(np.unique(patients)), np.bincount(codes).max())
     if folds < 2:
         raise ValueError("cycles of two patients or more are needed")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

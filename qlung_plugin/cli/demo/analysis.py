@@ -13,6 +13,8 @@ from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.figures.cycles import NARROW, WIDE, draw_cycles
 from qlung_plugin.inference.classifier import (
     NORMAL,
+    UNCALLED,
+    UNCERTAIN,
     UNUSABLE,
     Classification,
     RespiratorySoundClassifier,
@@ -83,27 +85,31 @@ def describe(classification: Classification) -> str:
     source = _source(summary)
     if cycles.empty:
         return f"### No cycle\n\n{source}\n\n{recording}"
-    abnormal = int((~cycles["prediction"].isin([NORMAL, UNUSABLE])).sum())
+    abnormal = int((~cycles["prediction"].isin([NORMAL, *UNCALLED])).sum())
     usable = int((cycles["prediction"] != UNUSABLE).sum())
+    uncertain = int((cycles["prediction"] == UNCERTAIN).sum())
     head = "### No usable cycle"
-    if usable and summary["abnormal_fraction"] is None:
+    if summary["abnormal_fraction"] is not None:
+        head = (
+            f"### {abnormal} of {_count(usable - uncertain, 'cycle')}"
+            f" ({100 * summary['abnormal_fraction']:.0f} %) not normal"
+        )
+    elif usable:
         counts = (
             cycles["prediction"]
             .drop(cycles.index[cycles["prediction"] == UNUSABLE])
             .value_counts()
         )
         head = "### " + ", ".join(f"{n} {name}" for name, n in counts.items())
-    elif usable:
-        head = (
-            f"### {abnormal} of {_count(usable, 'cycle')}"
-            f" ({100 * summary['abnormal_fraction']:.0f} %) not normal"
-        )
-    elif usable:
-        head = f"### {_count(usable, 'cycle')}"
     if usable < len(cycles):
         head += (
             f"\n\n{_count(len(cycles) - usable, 'cycle')} without sound, or"
             " too short, got no class."
+        )
+    if uncertain:
+        head += (
+            f"\n\n{_count(uncertain, 'cycle')} *{UNCERTAIN}*:"
+            " left to a person, not counted."
         )
     rule = "All cycles count the same, however long or overlapping."
     if summary["abnormal_fraction"] is not None:
@@ -113,8 +119,8 @@ def describe(classification: Classification) -> str:
         )
     if summary["operating_point"] is not None:
         rule += (
-            " The class is that at the operating point which validation chose"
-            " for the model, not always the most probable one."
+            " The class is that at the operating point which was chosen for the"
+            " model on held-out patients, not always the most probable one."
         )
     quality = "This model measures no quality."
     if summary["worst_quality"] is not None:

@@ -32,6 +32,8 @@ def describe_model(source: str, provenance: dict) -> str:
     ]
     model = f"Model: {', '.join(facts)}."
     calibration = "Its probabilities are not calibrated."
+    if provenance.get("calibration"):
+        calibration = "Its probabilities were calibrated."
     scores = []
     for result in provenance.get("results", []):
         data = result["data"]

@@ -158,9 +158,11 @@ def test_recording_is_its_cycles(model, recording):
         "cycle_source": "given",
         "confidence": None,
         "cycle_count": len(times),
+        "uncertain_count": 0,
         "unusable_count": 0,
         "abnormal_fraction": abnormal,
         "worst_quality": cycles["quality"].min(),
+        "operating_point_rule": None,
         "operating_point": None,
     }
 

@@ -1,0 +1,424 @@
+"""Probabilities and an operating point for one's own patients.
+
+Authors
+ * qlung_plugin contributors
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from qlung_plugin.figures.calibration import reliability_figure
+from qlung_plugin.inference.adaptation import describe_base
+from qlung_plugin.inference.classifier import NORMAL, RespiratorySoundClassifier
+from qlung_plugin.inference.export import check_new, complete_export, new_folder
+from qlung_plugin.inference.labelled_cycles import (
+    describe_table,
+    doubts,
+    hear_table,
+)
+from qlung_plugin.inference.model_checks import PARTS
+from qlung_plugin.inference.models import open_model
+from qlung_plugin.inference.provenance import choose_results
+from qlung_plugin.inference.trained_model import write_model
+from qlung_plugin.nnet.calibrated import CalibratedClassifier
+from qlung_plugin.runs.results import evaluate_predictions
+from qlung_plugin.scores.calibration import (
+    Calibration,
+    certain,
+    conformal_threshold,
+    cross_entropy,
+    expected_calibration_error,
+    fit_calibration,
+    patients_needed,
+)
+from qlung_plugin.scores.icbhi_score import label_codes
+from qlung_plugin.scores.judgement import FEW_PATIENTS
+from qlung_plugin.scores.operating_point import (
+    AT_POINT,
+    HIGHEST_SCORE,
+    choose_offset,
+    choose_offset_for,
+    decide,
+    normal_point,
+    shares_at,
+    with_operating_point,
+)
+from qlung_plugin.training.linear_head import patient_folds
+from qlung_plugin.utils.files import plain, write_figure
+
+WIDEST = 20.0  # percentage points of an interval that supports a point
+PROTOCOL = "calibration and operating point, cross-fitted by patient"
+SELECTION = (
+    "Each patient was judged by a calibration and an operating point that were"
+    " fitted to others."
+)
+RELIABILITY = "reliability.png"
+CALIBRATED = (
+    f"{CalibratedClassifier.__module__}.{CalibratedClassifier.__name__}"
+)
+# What a wanted rate is of, as reports call it, and the figure it is compared with.
+RATES = {"specificity": "sp", "sensitivity": "se_two_class"}
+
+
+class Aim(NamedTuple):
+    """What an operating point is chosen for: a rate of a kind, or the Score."""
+
+    kind: str = "score"  # or one of RATES
+    rate: float = np.nan  # in (0, 1)
+
+    def __str__(self) -> str:
+        if self.kind == "score":
+            return HIGHEST_SCORE
+        return f"{self.kind} {self.rate:g}"
+
+    def offset(self, shares: np.ndarray, codes: np.ndarray) -> float:
+        """What to add to ``log p`` of normal."""
+        if self.kind == "score":
+            return choose_offset(shares, codes) or 0.0
+        is_normal = self.kind == "specificity"
+        return choose_offset_for(self.rate, shares, codes, is_normal)
+
+
+class Calibrated(NamedTuple):
+    """What :func:`calibrate` did.
+
+    Arguments
+    ---------
+    errors : dict
+        ``expected_calibration_error`` and ``cross_entropy``, each ``before`` and
+        ``after``, of patients that were not fitted to.
+    before, after : dict
+        The figures of the model as it was, and at the new point, of the same
+        patients.
+    temperature : float
+        Of the model that was written, relative to the one that was given.
+    rule : str or None
+        What the operating point was chosen for.
+    abstention : dict or None
+        ``errors``, ``threshold`` and ``patients``; and ``uncertain``, which share of
+        their cycles is.
+    notes : list of str
+        What makes the figures unsure.
+    files : list of str
+        What was written.
+    """
+
+    errors: dict[str, dict[str, float]]
+    before: dict[str, Any]
+    after: dict[str, Any]
+    temperature: float
+    rule: str | None
+    abstention: dict[str, float] | None
+    notes: list[str]
+    files: list[str]
+
+
+def calibrate(
+    source: Path | str,
+    table: Path | str,
+    out: Path | str,
+    aim: Aim = Aim(),
+    abstain: float | None = None,
+    checkpoint: str | None = None,
+    trust: str | Iterable[str] = (),
+    device: str = "cpu",
+    seed: int = 0,
+) -> Calibrated:
+    """Calibrates a model for the patients of a labelled table, and writes it.
+
+    Fitted are a temperature and an offset per class, so that probabilities are
+    shares, and the operating point on them; what is told of both is of patients
+    that they were not fitted to, fold by fold. The model that is written is
+    fitted to all. The patients should be others than the model was trained on,
+    which nobody checks here.
+
+    To ``abstain``, patients are split in two halves: one is fitted to, as above,
+    and the other sets the threshold, with the guarantee of
+    :func:`qlung_plugin.scores.calibration.conformal_threshold`: of the cycles
+    of new patients, at most so many are called by a wrong class; others are
+    called ``uncertain``. Evaluations by the recipes do not abstain.
+
+    Arguments
+    ---------
+    source : str or Path
+        The model, see ``open_model``.
+    table : str or Path
+        See :func:`qlung_plugin.inference.labelled_cycles.hear_table`; its labels
+        are of the model's.
+    out : str or Path
+        The folder to write: new, or empty.
+    aim : Aim
+        What the operating point is for: ``Aim("specificity", 0.9)``,
+        ``Aim("sensitivity", 0.9)`` (an abnormal cycle called by any abnormal
+        class), or the highest Score. None is chosen without a class ``normal``.
+    abstain : float, optional
+        The share in (0, 1) of cycles that may be called by a wrong class.
+    checkpoint, trust, device
+        As of :func:`qlung_plugin.inference.adaptation.adapt`.
+    seed : int
+        Of the folds and halves.
+
+    Returns
+    -------
+    Calibrated
+        What to expect of it.
+
+    Raises
+    ------
+    FileExistsError
+        If something is in the folder.
+    FileNotFoundError
+        If the model, the table or a recording does not exist.
+    ValueError
+        If the table is malformed, or has other labels; or if the point is not
+        supported: fewer than 10 patients have a cycle that the rate is of, or on
+        patients that were not fitted to, its 95 % interval is wider than 20
+        percentage points or leaves out what was wanted; or if there are too
+        few patients to abstain.
+
+    Example
+    -------
+    >>> aim = Aim("specificity", 0.9)
+    >>> calibrate("adapted", "table.csv", "calibrated", aim)  # doctest: +SKIP
+    """
+    check_new(out)
+    model = open_model(source, checkpoint, trust)
+    classifier = RespiratorySoundClassifier(
+        {name: model[name] for name in PARTS},
+        {k: v for k, v in model.items() if k not in PARTS},
+        run_opts={"device": device},
+    )
+    labels, cycles = model["labels"], hear_table(classifier, table)
+    strangers = sorted(set(cycles["label"]) - set(labels))
+    if strangers:
+        raise ValueError(
+            f"{table}: the model knows no {', '.join(strangers)}, but"
+            f" {', '.join(labels)}: adapt it first"
+        )
+    fitted_to, others = split_patients(cycles, labels, abstain, seed)
+    shares, codes = probabilities(fitted_to, labels), truth(fitted_to, labels)
+    crossed, judged = cross_fit(fitted_to, labels, aim, seed)
+    as_it_was = with_operating_point(
+        fitted_to.assign(prediction=np.array(labels)[decide(shares)]),
+        model["operating_point"],
+        labels,
+    )
+    before, after = (
+        plain(evaluate_predictions(cycles, labels))
+        for cycles in (as_it_was, judged)
+    )
+    check_supported(fitted_to, after, aim, table)
+    fitted = fit_calibration(shares, codes)
+    rule = point = None
+    if NORMAL in labels:
+        rule = str(aim)
+        offset = aim.offset(fitted.apply(shares), codes)
+        point = normal_point(offset, labels)
+    abstention = None
+    if abstain is not None:
+        abstention = choose_abstention(others, labels, fitted, point, abstain)
+    both = {"before": shares, "after": crossed}
+    errors = {
+        function.__name__: {k: function(v, codes) for k, v in both.items()}
+        for function in (expected_calibration_error, cross_entropy)
+    }
+    data = describe_table(cycles, table, PROTOCOL)
+    provenance = {
+        **{k: model[k] for k in ("checkpoint", "epoch", "validated")},
+        "settings": model["provenance"].get("settings", {}),
+        "data": model["provenance"].get("data"),
+        "operating_point": point,
+        "operating_point_rule": rule,
+        "calibration": {
+            "temperature": fitted.temperature,
+            "offsets": dict(zip(labels, fitted.offsets.tolist())),
+            "seed": seed,
+            "data": data,
+            **errors,
+        },
+        "abstention": abstention,
+        "base": describe_base(source, model),
+        "results": [
+            {"selection": SELECTION, **choose_results(after), "data": data}
+        ],
+    }
+    architecture, module = wrap(model, fitted)
+    notes = doubts(cycles, labels)
+    written = {**model, "classifier": module}
+    with new_folder(out) as partial:
+        write_model(partial, architecture, written, provenance)
+        figure = reliability_figure(
+            both, codes, f"{Path(table).name}: patients not fitted to"
+        )
+        write_figure(figure, partial / RELIABILITY)
+        note = ". ".join(text[0].upper() + text[1:] for text in notes)
+        files = complete_export(partial, out, written, note)
+    return Calibrated(
+        errors,
+        before,
+        after,
+        fitted.temperature,
+        rule,
+        abstention,
+        notes,
+        files,
+    )
+
+
+def probabilities(cycles: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
+    """``[cycle, class]``."""
+    return cycles[[f"p_{label}" for label in labels]].to_numpy(float)
+
+
+def truth(cycles: pd.DataFrame, labels: Sequence[str]) -> np.ndarray:
+    """Positions of the labels ``[cycle]``."""
+    return label_codes(cycles["label"], labels)
+
+
+def split_patients(
+    cycles: pd.DataFrame,
+    labels: Sequence[str],
+    abstain: float | None,
+    seed: int,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The cycles to fit to, and those of other patients to abstain by."""
+    if abstain is None:
+        return cycles, cycles[:0]
+    patients = cycles["patient"].nunique()
+    needed = 2 * patients_needed(abstain)
+    if patients < needed:
+        raise ValueError(
+            f"to leave cycles to a person, with at most {abstain:g} of them called"
+            f" wrongly, takes {needed} patients or more, half of them to fit to,"
+            f" and there are {patients}"
+        )
+    codes = truth(cycles, labels)
+    halves = patient_folds(codes, cycles["patient"], seed, folds=2)
+    fit, rest = next(iter(halves))
+    return cycles.iloc[fit], cycles.iloc[rest]
+
+
+def cross_fit(
+    cycles: pd.DataFrame, labels: Sequence[str], aim: Aim, seed: int
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Calibrated probabilities, and classes at the point, fitted to others."""
+    shares, codes = probabilities(cycles, labels), truth(cycles, labels)
+    crossed, called = np.zeros_like(shares), np.zeros(len(codes), dtype=int)
+    for train, test in patient_folds(codes, cycles["patient"], seed):
+        fitted = fit_calibration(shares[train], codes[train])
+        crossed[test] = fitted.apply(shares[test])
+        # One class alone has no rate.
+        if NORMAL in labels and len(np.unique(codes[train] == 0)) == 2:
+            own = fitted.apply(shares[train])
+            point = normal_point(aim.offset(own, codes[train]), labels)
+            called[test] = decide(crossed[test], list(point.values()))
+        else:
+            called[test] = decide(crossed[test])
+    names = np.array(labels)
+    judged = cycles.assign(
+        prediction=names[decide(crossed)],
+        **{f"p_{label}": crossed[:, k] for k, label in enumerate(labels)},
+    )
+    if NORMAL in labels:
+        judged[AT_POINT] = names[called]
+    return crossed, judged
+
+
+def check_supported(
+    cycles: pd.DataFrame, after: dict[str, Any], aim: Aim, table: Path | str
+) -> None:
+    """Refuses a point that the patients do not support, with its interval."""
+    figures = after["operating_point"]
+    if figures is None:
+        if aim.kind in RATES:
+            raise ValueError(
+                f"{table}: a {aim.kind} needs a class {NORMAL}, which the model"
+                " does not know"
+            )
+        return
+    normal = cycles["label"] == NORMAL
+    groups = {"specificity": [normal], "sensitivity": [~normal]}
+    for rows in groups.get(aim.kind, [normal, ~normal]):
+        count = cycles["patient"][rows].nunique()
+        if count < FEW_PATIENTS:
+            raise ValueError(
+                f"{table}: {count} patients have a cycle that is"
+                f"{'' if rows is normal else ' not'} {NORMAL}, which do not"
+                f" support an operating point for {aim}: {FEW_PATIENTS} do"
+            )
+    key = RATES.get(aim.kind, "score")
+    (low, high), value = figures["interval"][key], figures[key]
+    wanted = 100 * aim.rate
+    if high - low > WIDEST or (aim.kind in RATES and not low <= wanted <= high):
+        why = (
+            f"is wider than {WIDEST:g}"
+            if high - low > WIDEST
+            else f"leaves {wanted:g} out"
+        )
+        raise ValueError(
+            f"{table}: these patients do not support an operating point for"
+            f" {aim}: on those that were not fitted to it is {value:.1f} %, and"
+            f" the 95 % interval of {low:.1f} to {high:.1f} {why}; label more"
+            " patients, or choose another point"
+        )
+
+
+def choose_abstention(
+    cycles: pd.DataFrame,
+    labels: Sequence[str],
+    fitted: Calibration,
+    point: dict[str, float] | None,
+    errors: float,
+) -> dict[str, float]:
+    """The threshold by patients of whom nothing was fitted."""
+    offsets = None if point is None else list(point.values())
+    shares = shares_at(fitted.apply(probabilities(cycles, labels)), offsets)
+    codes, patients = truth(cycles, labels), cycles["patient"].to_numpy()
+    threshold = conformal_threshold(shares, codes, patients, errors)
+    return {
+        "errors": errors,
+        "threshold": threshold,
+        "patients": int(cycles["patient"].nunique()),
+        "uncertain": float(1 - certain(shares, threshold).mean()),
+    }
+
+
+def wrap(
+    model: dict[str, Any], fitted: Calibration
+) -> tuple[dict[str, Any], CalibratedClassifier]:
+    """Architecture and module of a classifier with its calibration.
+
+    One that was calibrated before is calibrated as one.
+    """
+    inner, told = model["classifier"], model["architecture"]["classifier"]
+    temperature, offsets = fitted.temperature, fitted.offsets
+    if isinstance(inner, CalibratedClassifier):
+        offsets = offsets + inner.offsets.cpu().numpy() / temperature
+        temperature *= inner.temperature
+        inner, told = inner.classifier, told["arguments"]["classifier"]
+    else:
+        told = move_references(told)
+    arguments = {"temperature": temperature, "offsets": offsets.tolist()}
+    module = CalibratedClassifier(inner, **arguments)
+    described = {"classifier": told, **arguments}
+    architecture = {
+        **model["architecture"],
+        "classifier": {"class": CALIBRATED, "arguments": described},
+    }
+    return architecture, module
+
+
+def move_references(value: Any) -> Any:
+    """What is said of a classifier, now that it is a part of another one."""
+    if isinstance(value, list):
+        return [move_references(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    place = value.get("reference")
+    if isinstance(place, str) and place.startswith("classifier"):
+        return {"reference": f"classifier.{place}"}
+    return {key: move_references(part) for key, part in value.items()}
