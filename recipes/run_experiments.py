@@ -117,6 +117,10 @@ def parse_arguments(arguments):
             parser.error(f"these are to be different: {values}")
     if options.jobs is not None and options.jobs < 1:
         parser.error("--jobs must be 1 or more")
+    if options.folds == "devices" and options.train:
+        parser.error(
+            f"the devices of --folds {options.folds} are ICBHI's: omit --train"
+        )
     if options.folds in ("training", "devices") and options.sprsound:
         parser.error(
             f"--folds {options.folds} looks at no test set: omit --sprsound"

@@ -34,6 +34,7 @@ def read_labelled_table(
     path: Path | str,
     mapping: Mapping[str, str | None] | None = None,
     locate: bool = True,
+    notes: list[str] | None = None,
 ) -> pd.DataFrame:
     """Reads which label each recording has, or each stretch of a recording.
 
@@ -54,6 +55,8 @@ def read_labelled_table(
     locate : bool
         Whether the recordings have to be there. If not, ``path`` is left as it
         is written, and the column may be called ``recording``.
+    notes : list of str, optional
+        Gains what would else be logged as a warning.
 
     Returns
     -------
@@ -99,7 +102,7 @@ def read_labelled_table(
     }
     if rows:
         table = pd.DataFrame.from_dict(rows, orient="index")
-        table = _rename(table, mapping or {}, path)
+        table, dropped = _rename(table, mapping or {}, path)
     if not rows or table.empty:
         raise ValueError(
             f"{path} has no rows below its header, or none is left"
@@ -109,11 +112,20 @@ def read_labelled_table(
     _check_agreement(table, ["path"], "patient", path)
     _check_agreement(table, ["path", *TIMES], "label", path)
     repeated = table.duplicated(["path", *TIMES])
+    odd = []
+    if dropped:
+        odd.append(f"{path}: rows left out with the labels {dropped}")
     if repeated.any():
-        logger.warning(
-            "%s: %d rows left out that repeat another one: %s",
-            *(path, repeated.sum(), _rows(table.index[repeated])),
+        places = [f"row {number}" for number in table.index[repeated]]
+        odd.append(
+            f"{path}: {repeated.sum()} rows left out that repeat another one:"
+            f" {some(places)}"
         )
+    if notes is not None:
+        notes += odd
+    else:
+        for note in odd:
+            logger.warning(note)
     return table[~repeated]
 
 
@@ -221,8 +233,8 @@ def _locate(name: str, folder: Path) -> str:
 
 def _rename(
     table: pd.DataFrame, mapping: Mapping[str, str | None], path: Path
-) -> pd.DataFrame:
-    """The table with the new labels."""
+) -> tuple[pd.DataFrame, str]:
+    """The table with the new labels, and which were left out how often."""
     there = Counter(table["label"])
     strangers = [name for name in mapping if name not in there]
     if strangers:
@@ -231,13 +243,10 @@ def _rename(
             f" {some(strangers)}; there are {', '.join(sorted(there))}"
         )
     dropped = {name for name, new in mapping.items() if new is None}
-    if dropped:
-        counts = ", ".join(
-            f"{name} ({there[name]})" for name in sorted(dropped)
-        )
-        logger.warning("%s: rows left out with the labels %s", path, counts)
-        table = table[~table["label"].isin(dropped)]
-    return table.assign(label=[mapping.get(x, x) for x in table["label"]])
+    counts = ", ".join(f"{name} ({there[name]})" for name in sorted(dropped))
+    table = table[~table["label"].isin(dropped)]
+    labels = [mapping.get(label, label) for label in table["label"]]
+    return table.assign(label=labels), counts
 
 
 def _check_files(table: pd.DataFrame, path: Path) -> None:
@@ -265,7 +274,3 @@ def _check_agreement(
             f"{path}: {things[differing].nunique()} {what} with more than one"
             f" {column}, such as {first['path'].iloc[0]}: {some(told)}; give one"
         )
-
-
-def _rows(numbers: pd.Index) -> str:
-    return some([f"row {number}" for number in numbers])

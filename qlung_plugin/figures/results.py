@@ -8,6 +8,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -26,6 +27,7 @@ from qlung_plugin.figures.style import (
 )
 from qlung_plugin.scores.icbhi_score import LABELS, label_codes
 
+LONGEST_NAME = 12  # characters of a class in a line
 CURVES = {
     "train loss": (0, COLORS[0], "-"),
     "valid loss": (0, COLORS[1], "--"),
@@ -70,9 +72,11 @@ def confusion_matrix_figure(
             fontsize=12,
         )
     places = range(len(labels))
-    axes.set_xticks(places, labels)
+    # Long names would run into each other.
+    wrapped = [textwrap.fill(name, LONGEST_NAME) for name in labels]
+    axes.set_xticks(places, wrapped)
     axes.set_yticks(
-        places, [f"{name}\n(n = {n:,})" for name, n in zip(labels, counts)]
+        places, [f"{name}\n(n = {n:,})" for name, n in zip(wrapped, counts)]
     )
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")

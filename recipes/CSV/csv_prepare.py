@@ -119,7 +119,7 @@ def prepare_csv(
     data_folder, output_folder = check_folders(data_folder, output_folder)
     warnings = Warnings(strict)
     table = data_folder / table
-    rows = _read_rows(table, label_mapping, normal_label)
+    rows = _read_rows(table, label_mapping, normal_label, warnings)
     labels = _check_labels(rows, labels, table, warnings)
     _check_same_audio(rows, table, warnings)
     cycles = _make_cycles(rows, table)
@@ -193,7 +193,8 @@ def read_labels(
         `normal` is the first, if there is one.
     """
     table = Path(os.path.abspath(data_folder), table)
-    found = set(_read_rows(table, label_mapping, normal_label)["label"])
+    rows = _read_rows(table, label_mapping, normal_label, notes=[])
+    found = set(rows["label"])
     if len(found) < 2:
         raise ValueError(
             f"{table}: all rows have the label {', '.join(found)}, and there is"
@@ -202,9 +203,9 @@ def read_labels(
     return sorted(found, key=lambda label: (label != NORMAL, label))
 
 
-def _read_rows(table, label_mapping, normal_label):
+def _read_rows(table, label_mapping, normal_label, notes):
     """The table, in which the normal class is called so."""
-    rows = read_labelled_table(table, label_mapping)
+    rows = read_labelled_table(table, label_mapping, notes=notes)
     if normal_label in (None, NORMAL):
         return rows
     found = set(rows["label"])

@@ -94,7 +94,9 @@ def experiments(tmp_path, monkeypatch):
         monkeypatch.setattr(module, name, tmp_path / "stand_in.py")
     monkeypatch.setattr(jobs, "POLL", 0.01)
     # The figure takes longer than all the rest; test_experiments draws it.
-    monkeypatch.setattr(experiment_report, "scores_figure", lambda table: None)
+    monkeypatch.setattr(
+        experiment_report, "scores_figure", lambda *tables: None
+    )
     monkeypatch.setattr(
         experiment_report, "write_figure", lambda figure, path: path.touch()
     )
@@ -485,6 +487,21 @@ def test_each_run_has_one_gpu(monkeypatch, visible, jobs_at_once, expected):
 # The command line
 
 
+def test_another_recipe_trains_on_other_data(experiments):
+    call = "--train other.py --data SPRSound --hparams a.yaml --seeds 1"
+    Path("other.py").touch()
+    options, others = experiments.parse_arguments(
+        [*call.split(), "--output", "out", "--folds", "patients"]
+    )
+    runs = experiments.plan_runs(options, others)
+    assert len(runs) == 5
+    for number, (step,) in enumerate(runs.values()):
+        assert step.command[0] == str(Path("other.py").absolute())
+        told = " ".join(step.command)
+        assert "--data_folder SPRSound" in told
+        assert f"--split patient_folds --test_fold {number}" in told
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
@@ -493,6 +510,11 @@ def test_each_run_has_one_gpu(monkeypatch, visible, jobs_at_once, expected):
         (call("--hparams", "a.yaml", "./a.yaml"), "different"),
         (call("--hparams", "c.yaml"), "c.yaml is no file"),
         (call("--icbhi", "nowhere"), "nowhere is no folder"),
+        (call("--train", "nowhere.py"), "nowhere.py is no file"),
+        (
+            call("--train", "stand_in.py", "--folds", "devices"),
+            "are ICBHI's: omit --train",
+        ),
         ([*CALL, "--seed=3"], "--seed=3 is set by this script"),
         (
             [*CALL, "--folds", "patients", "--split", "official"],

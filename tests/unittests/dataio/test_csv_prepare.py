@@ -163,6 +163,9 @@ def test_labels_are_mapped_and_strangers_are_named(corpus):
     )
     labels = [entry["label"] for part in parts for entry in part.values()]
     assert Counter(labels) == {"rub": 13, "normal": 11}
+    _, summary = corpus.prepare(label_mapping={"Rub": None})
+    (warning,) = summary["warnings"]
+    assert "rows left out with the labels Rub (1)" in warning
     with pytest.raises(ValueError, match="nothing to tell apart"):
         read_labels(
             corpus.data, label_mapping={"Rub": "normal", "rub": "normal"}
