@@ -151,14 +151,15 @@ def _section(evaluations: list[Evaluation]) -> str:
     name, floor = always_the_same(first.counts)
     floor_cells = [name, "", *(format_mean(floor[key]) for key in shown), ""]
     blocks = [title, _bullets(_facts(evaluations))]
-    blocks.append(_score_table(compared, headings, floor_cells))
+    main = shown["score"].heading
+    blocks.append(_score_table(compared, headings, floor_cells, main))
     blocks += fold_blocks(evaluations)
     configurations = list(dict.fromkeys(e.configuration for e in evaluations))
     if len(configurations) > 1:
         blocks.append(f"### Difference to {configurations[0]}\n")
         blocks.append(_difference_table(compared, headings))
     if any(row["seeds"] < ENOUGH_SEEDS for row in compared):
-        blocks.append("### Score of each seed\n")
+        blocks.append(f"### {main} of each seed\n")
         blocks.append(_seed_table(evaluations))
     benchmark = _benchmark(first)
     if benchmark:
@@ -212,7 +213,10 @@ def _describe_cycles(evaluation: Evaluation) -> str:
 
 
 def _score_table(
-    compared: list[dict[str, Any]], headings: list[str], floor: list[str]
+    compared: list[dict[str, Any]],
+    headings: list[str],
+    floor: list[str],
+    main: str,
 ) -> str:
     rows = [["", *floor]]
     for row in compared:
@@ -220,7 +224,7 @@ def _score_table(
         cells = [row["seeds"], *row["scores"], row["interval"]]
         rows.append([heading, row["configuration"], *cells])
     columns = ["Checkpoint", "Configuration", "Seeds", *headings]
-    return _table([*columns, "Score, 95 % interval"], rows)
+    return _table([*columns, f"{main}, 95 % interval"], rows)
 
 
 def _difference_table(
