@@ -100,11 +100,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
     for note in adaptation.notes:
         print_note(note)
-    print(printable_lines(describe(adaptation, arguments.model)))
+    print(printable_lines(describe(adaptation)))
     print(printable(f"files in {arguments.out}: {', '.join(adaptation.files)}"))
 
 
-def describe(adaptation: Adaptation, base: str) -> str:
+def describe(adaptation: Adaptation) -> str:
     """What to expect, as text."""
     counts = adaptation.figures["counts"]
     told = ", ".join(f"{name} {count}" for name, count in counts.items())
@@ -112,11 +112,11 @@ def describe(adaptation: Adaptation, base: str) -> str:
         f"learned from {sum(counts.values())} cycles ({told}) of"
         f" {adaptation.figures['patients']} patients; C {adaptation.strength:g}\n\n"
         "on patients that were not learned from, in percent (95 % interval over"
-        f" patients)\n{compare(adaptation, base).to_string()}\n"
+        f" patients)\n{compare(adaptation).to_string()}\n"
     )
 
 
-def compare(adaptation: Adaptation, base: str) -> pd.DataFrame:
+def compare(adaptation: Adaptation) -> pd.DataFrame:
     """The new head beside the model as it was, and one class for all."""
     from qlung_plugin.scores.metrics import always_the_same
 
@@ -125,10 +125,8 @@ def compare(adaptation: Adaptation, base: str) -> pd.DataFrame:
     rows: dict[str, Mapping[str, Any] | None] = {
         "adapted, most probable class": own,
         "adapted, at its operating point": own["operating_point"],
-        f"{base} as it was, most probable class": as_it_was,
-        f"{base} as it was, at its operating point": as_it_was.get(
-            "operating_point"
-        ),
+        "as it was, most probable class": as_it_was,
+        "as it was, at its operating point": as_it_was.get("operating_point"),
         name: {**floor, "interval": {}},
     }
     return format_figures(rows, adaptation.labels)

@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     for note in calibrated.notes:
         print_note(note)
-    print(printable_lines(describe(calibrated, arguments.model)))
+    print(printable_lines(describe(calibrated)))
     print(printable(f"files in {arguments.out}: {', '.join(calibrated.files)}"))
 
 
@@ -112,7 +112,7 @@ def chosen_aim(arguments: argparse.Namespace) -> Aim:
     return Aim()
 
 
-def describe(calibrated: Calibrated, name: str) -> str:
+def describe(calibrated: Calibrated) -> str:
     """What to expect, as text."""
     import pandas as pd
 
@@ -121,7 +121,7 @@ def describe(calibrated: Calibrated, name: str) -> str:
     )
     rows: dict[str, dict[str, Any]] = {}
     for when, figures in (
-        (f"{name} as it was", calibrated.before),
+        ("as it was", calibrated.before),
         ("calibrated", calibrated.after),
     ):
         rows[f"{when}, most probable class"] = figures

@@ -20,7 +20,7 @@ def test_from_a_table_to_classes(tmp_path, capsys):
     for text in (
         "learned from 12 cycles (normal 6, wheeze 6) of 6 patients",
         "adapted, at its operating point",
-        "transfer as it was",
+        "as it was, at its operating point",
         'always "normal"',
         "model.safetensors",
     ):
