@@ -79,10 +79,9 @@ def annotation_in(folder: Path, recording: Path) -> Path:
     It lies in folders like the recording's own, as far as there are such. That
     there is none, or several in other folders, is an error.
     """
-    for place in _likely_places(folder, recording):
-        beside = annotation_beside(place)
-        if beside is not None:
-            return beside
+    likely = likely_annotation(folder, recording)
+    if likely is not None:
+        return likely
     files, others = [], []
     for path in _candidates_in(folder, recording):
         known, lack = recognise(path)
@@ -103,6 +102,15 @@ def annotation_in(folder: Path, recording: Path) -> Path:
             f" {some([str(file) for file in files])}; name one"
         )
     return files[0]
+
+
+def likely_annotation(folder: Path, recording: Path) -> Path | None:
+    """The annotation in folders like the recording's own, or directly in one."""
+    for place in _likely_places(folder, recording):
+        beside = annotation_beside(place)
+        if beside is not None:
+            return beside
+    return None
 
 
 def candidates(source: str, recording: Path) -> list[Path]:

@@ -5,11 +5,11 @@ Authors
 """
 
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from qlung_plugin.dataio.annotations import annotation_in
+from qlung_plugin.dataio.annotations import annotation_in, likely_annotation
 from qlung_plugin.dataio.cycle_tables import (
     CycleRows,
     read_raven_table,
@@ -55,35 +55,43 @@ def _share_folder(
 ) -> list[CycleRows | str]:
     """The folder, or the file of each recording that is called like another.
 
-    An annotation is of one of them: of that in a folder like its own, below the
-    folder that holds them all. Whose there is none get the name of one that is
-    not there. Where nothing says whose it is, it is a ValueError.
+    An annotation is of one of them, that in folders like its own. If some have
+    such, the others get the name of one that is not there. Where nothing says
+    whose it is, it is a ValueError.
     """
-    alike = Counter(recording.stem for recording in recordings)
-    named = [path for path in recordings if alike[path.stem] > 1]
-    if not named:
-        return [str(folder)] * len(recordings)
+    alike: dict[str, list[Path]] = defaultdict(list)
+    for recording in recordings:
+        alike[recording.stem].append(recording)
     root = os.path.commonpath([path.absolute().parent for path in recordings])
-    expected = {
-        path: folder / path.absolute().parent.relative_to(root)
-        for path in named
-    }
-    claims: dict[Path, list[Path]] = defaultdict(list)
-    shares: dict[Path, str] = {}
-    for path in named:
-        try:
-            claims[annotation_in(folder, path)].append(path)
-        except (OSError, ValueError):
-            continue  # told when it is read
-    for file, claimants in claims.items():
-        owners = [path for path in claimants if expected[path] == file.parent]
-        if not owners and len(claimants) > 1:
-            raise ValueError(
-                f"{file} may annotate {claimants[0]} or {claimants[1]}: move it"
-                " into a folder called like that of its recording"
-            )
-        for path in claimants:
-            own = path in owners or not owners
-            missing = expected[path] / f"{path.stem}.txt"
-            shares[path] = str(file if own else missing)
-    return [shares.get(path, str(folder)) for path in recordings]
+    shares = {recording: str(folder) for recording in recordings}
+    for paths in alike.values():
+        if len(paths) == 1:
+            continue
+        places = {
+            path: folder / path.absolute().parent.relative_to(root)
+            for path in paths
+        }
+        claims: dict[Path, list[Path]] = defaultdict(list)
+        for path in paths:
+            file = likely_annotation(folder, path)
+            if file is not None:
+                claims[file].append(path)
+        if not claims:
+            try:  # of any other folder: the same for all of them
+                claims[annotation_in(folder, paths[0])] = paths
+            except (OSError, ValueError):
+                continue  # told when it is read
+        for path in paths:
+            shares[path] = str(places[path] / f"{path.stem}.txt")
+        for file, owners in claims.items():
+            # Of several, that whose place below the root is the file's.
+            own = [path for path in owners if places[path] == file.parent]
+            owners = own or owners
+            # In one folder they are forms of one recording, such as .wav and .mp3.
+            if len({path.parent for path in owners}) > 1:
+                raise ValueError(
+                    f"{file} may annotate {owners[0]} or {owners[1]}: move it into"
+                    " a folder called like that of its recording"
+                )
+            shares |= dict.fromkeys(owners, str(file))
+    return [shares[recording] for recording in recordings]

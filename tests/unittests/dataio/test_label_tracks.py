@@ -260,8 +260,10 @@ def test_two_recordings_do_not_share_their_labels(tmp_path):
     assert read() == list(names)
     (labels / "one" / "a.txt").unlink()
     assert read() == ["a", None, "two/a", "b"]
+    recordings.append(tmp_path / "audio" / "a.flac")
+    assert read() == ["a", None, "two/a", "b", "a"]
     (labels / "a.txt").unlink()
-    assert read() == [None, None, "two/a", "b"]
+    assert read() == [None, None, "two/a", "b", None]
     # In a folder that is called like none of theirs, it may be any one's.
     (labels / "two").rename(labels / "three")
     with pytest.raises(ValueError, match="three/a.txt may annotate .*a.wav or"):
@@ -284,6 +286,16 @@ def test_what_is_nearly_a_label_track_is_told(tmp_path, text, message):
     for source in (path, path.parent):
         with pytest.raises((OSError, ValueError), match=message):
             find_cycles(recording, source)
+
+
+def test_labels_of_some_patients_are_not_those_of_others(tmp_path):
+    names = [f"{patient}/1" for patient in range(4)]
+    make_tracks(tmp_path, *names)
+    labels = tmp_path / "labels"
+    (labels / names[0]).with_suffix(".txt").unlink()
+    recordings = [tmp_path / "audio" / f"{name}.wav" for name in names]
+    shares, _ = share_out(str(labels), recordings)
+    assert shares == [str(labels / f"{name}.txt") for name in names]
 
 
 def test_a_malformed_annotation_of_icbhi_is_no_label_track(tmp_path):
