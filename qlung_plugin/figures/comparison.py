@@ -49,7 +49,9 @@ def scores_figure(
     for axis, ((database, partition), rows) in zip(axes, panels):
         for checkpoint, (shift, color, filled) in STYLES.items():
             runs = rows[rows["checkpoint"] == checkpoint]
-            places = runs["configuration"].map(names.index) + shift
+            # Of no row it would stay a text.
+            places = runs["configuration"].map(names.index).astype(float)
+            places += shift
             [dots] = axis.plot(
                 runs["score"],
                 places,
