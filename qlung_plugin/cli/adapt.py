@@ -51,10 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     add_model(parser)
     add_table(parser)
-    parser.add_argument(
+    weighing = parser.add_mutually_exclusive_group()
+    weighing.add_argument(
         "--balanced",
         action="store_true",
         help="each class weighs the same as a whole (default: each cycle does)",
+    )
+    weighing.add_argument(
+        "--margin",
+        action="store_true",
+        help="fit with QLung's margins, by quality and rarity of the class (takes"
+        " six times as long)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the folds (default: 0)"
@@ -92,6 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.data,
         arguments.out,
         balanced=arguments.balanced,
+        margin=arguments.margin,
         checkpoint=arguments.checkpoint,
         trust=arguments.trust,
         device=arguments.device,

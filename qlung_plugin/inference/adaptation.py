@@ -93,6 +93,7 @@ def adapt(
     table: Path | str,
     out: Path | str,
     balanced: bool = False,
+    margin: bool = False,
     checkpoint: str | None = None,
     trust: str | Iterable[str] = (),
     device: str = "cpu",
@@ -121,6 +122,10 @@ def adapt(
         them, with its own model card.
     balanced : bool
         Whether all classes weigh the same as a whole, else all cycles do.
+    margin : bool
+        Whether the head is fitted with QLung's margins, by the quality of the
+        cycles and how rare a class is, see
+        :func:`qlung_plugin.training.margin_head.add_margins`; not if balanced.
     checkpoint, trust
         See :func:`qlung_plugin.inference.models.open_model`.
     device : str
@@ -142,14 +147,16 @@ def adapt(
     FileNotFoundError
         If the model, the table or a recording does not exist.
     ValueError
-        If the model cannot be opened, its embeddings are no vectors, or the
-        table is not one of two or more patients and classes.
+        If the model cannot be opened, the table is not one of two or more
+        patients and classes, or the model measures no quality for margins.
 
     Example
     -------
     >>> adapt("transfer", "table.csv", "adapted")  # doctest: +SKIP
     """
     check_new(out)
+    if margin and balanced:
+        raise ValueError("a head is fitted with margins, or balanced, not both")
     model = open_model(source, checkpoint, trust)
     classifier = RespiratorySoundClassifier(
         {name: model[name] for name in PARTS},
@@ -161,7 +168,7 @@ def adapt(
     dimensions = embedding_columns(cycles)
     features = cycles[dimensions].to_numpy(float)
     cycles = cycles.drop(columns=dimensions)
-    chosen, judged = learn(cycles, features, labels, balanced, seed)
+    chosen, judged = learn(cycles, features, labels, balanced, seed, margin)
     figures = plain(evaluate_predictions(judged, labels))
     point = choose_point(chosen.held_out, cycles["label"], labels)
     notes = doubts(
@@ -171,7 +178,8 @@ def adapt(
     provenance = {
         **{k: model[k] for k in ("checkpoint", "epoch", "validated")},
         "settings": {
-            "head": "logistic regression",
+            "head": "logistic regression"
+            + (", then QLung's margins" if margin else ""),
             "strength": chosen.strength,
             "balanced": balanced,
             "seed": seed,
@@ -209,6 +217,7 @@ def learn(
     labels: Sequence[str],
     balanced: bool = False,
     seed: int = 0,
+    margin: bool = False,
 ) -> tuple[ChosenHead, pd.DataFrame]:
     """The head on all cycles, and what others say of each held-out patient.
 
@@ -218,7 +227,10 @@ def learn(
     """
     codes = label_codes(cycles["label"], labels)
     patients = cycles["patient"].to_numpy()
-    options = (len(labels), balanced, seed)
+    quality = cycles["quality"].to_numpy() if margin else None
+    if quality is not None and np.isnan(quality).any():
+        raise ValueError("the model measures no quality for margins to follow")
+    options = (len(labels), balanced, seed, quality)
     shares = np.zeros((len(codes), len(labels)))
     called = np.zeros(len(codes), dtype=int)
     for test, fold in judge_head(features, codes, patients, *options):

@@ -83,13 +83,16 @@ def fit_head(
     classes: int,
     strength: float,
     balanced: bool = False,
+    quality: npt.ArrayLike | None = None,
 ) -> LinearHead:
     """Multinomial logistic regression of standardised embeddings.
 
     Mean and deviation of the embeddings ``[cycle, dim]`` are folded into the
     weights; a dimension that is constant but for rounding has none. A class
     without a cycle has a probability of 0. ``strength`` is
-    scikit-learn's ``C``; balanced, each class weighs the same as a whole.
+    scikit-learn's ``C``; balanced, each class weighs the same as a whole. With
+    the quality of the cycles ``[cycle]`` in [0, 1], it is fitted with margins: see
+    :func:`qlung_plugin.training.margin_head.add_margins`, which knows no balance.
 
     Example
     -------
@@ -97,7 +100,9 @@ def fit_head(
     >>> head.probabilities([[0.0, 9.0], [1.0, 5.0]]).round(2).tolist()
     [[0.66, 0.34], [0.5, 0.5]]
     """
-    return fit_heads(embeddings, codes, classes, [strength], balanced)[0]
+    return fit_heads(embeddings, codes, classes, [strength], balanced, quality)[
+        0
+    ]
 
 
 def fit_heads(
@@ -106,6 +111,7 @@ def fit_heads(
     classes: int,
     strengths: Sequence[float],
     balanced: bool = False,
+    quality: npt.ArrayLike | None = None,
 ) -> list[LinearHead]:
     """The heads of :func:`fit_head` of several strengths, at less cost."""
     embeddings, codes = np.asarray(embeddings, dtype=float), np.asarray(codes)
@@ -120,8 +126,9 @@ def fit_heads(
     # L2 regularisation does not see a rotation, and there are often fewer
     # cycles than dimensions.
     u, s, rotation = svd((embeddings - mean) / deviation, full_matrices=False)
-    # Of two classes, the logit of the second alone is fitted.
-    rows = there if len(there) > 2 else there[1:]
+    # Of two classes, without margins, the logit of the second alone is fitted.
+    two = len(there) == 2 and quality is None
+    rows = there[1:] if two else there
     heads = []
     for strength in strengths:
         model = LogisticRegression(
@@ -130,8 +137,23 @@ def fit_heads(
             max_iter=MOST_ITERATIONS,
         ).fit(u * s, codes)
         weight, bias = constant.weight.copy(), constant.bias.copy()
-        weight[rows] = model.coef_ @ rotation / deviation
-        bias[rows] = model.intercept_ - weight[rows] @ mean
+        rotated, intercept = model.coef_, model.intercept_
+        if quality is not None:
+            from qlung_plugin.training.margin_head import add_margins
+
+            if len(there) == 2:
+                rotated = np.vstack([-rotated, rotated]) / 2
+                intercept = np.concatenate([-intercept, intercept]) / 2
+            rotated, intercept = add_margins(
+                rotated,
+                intercept,
+                u * s,
+                np.searchsorted(there, codes),
+                strength,
+                np.asarray(quality, dtype=float),
+            )
+        weight[rows] = rotated @ rotation / deviation
+        bias[rows] = intercept - weight[rows] @ mean
         heads.append(LinearHead(weight, bias))
     return heads
 
@@ -143,6 +165,7 @@ def choose_head(
     classes: int,
     balanced: bool = False,
     seed: int = 0,
+    quality: npt.ArrayLike | None = None,
 ) -> ChosenHead:
     """The head on all cycles, with the strength that is best by patient.
 
@@ -152,12 +175,17 @@ def choose_head(
     """
     embeddings, codes = np.asarray(embeddings, dtype=float), np.asarray(codes)
     if len(np.unique(patients)) < 2:
-        head = fit_head(embeddings, codes, classes, UNCHOSEN, balanced)
+        head = fit_head(embeddings, codes, classes, UNCHOSEN, balanced, quality)
         return ChosenHead(head, UNCHOSEN, head.probabilities(embeddings))
     held_out = np.zeros((len(STRENGTHS), len(codes), classes))
     for train, test in patient_folds(codes, patients, seed):
         heads = fit_heads(
-            embeddings[train], codes[train], classes, STRENGTHS, balanced
+            embeddings[train],
+            codes[train],
+            classes,
+            STRENGTHS,
+            balanced,
+            _of(quality, train),
         )
         for place, head in enumerate(heads):
             held_out[place, test] = head.probabilities(embeddings[test])
@@ -166,7 +194,7 @@ def choose_head(
     losses = -np.log(np.maximum(likelihood, TINY)) @ weights
     best = int(losses.argmin())
     strength = STRENGTHS[best]
-    head = fit_head(embeddings, codes, classes, strength, balanced)
+    head = fit_head(embeddings, codes, classes, strength, balanced, quality)
     return ChosenHead(head, strength, held_out[best])
 
 
@@ -177,6 +205,7 @@ def judge_head(
     classes: int,
     balanced: bool = False,
     seed: int = 0,
+    quality: npt.ArrayLike | None = None,
 ) -> Iterator[tuple[np.ndarray, ChosenHead]]:
     """Nested cross-validation: which rows to judge by which head.
 
@@ -195,5 +224,11 @@ def judge_head(
                 classes,
                 balanced,
                 seed,
+                _of(quality, train),
             ),
         )
+
+
+def _of(quality: npt.ArrayLike | None, rows: np.ndarray) -> np.ndarray | None:
+    """The quality of some rows, if there is any."""
+    return None if quality is None else np.asarray(quality)[rows]

@@ -5,7 +5,9 @@ Authors
 """
 
 import json
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from qlung_plugin.inference.adaptation import adapt
+from qlung_plugin.inference.calibration import Aim, calibrate
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.labelled_cycles import hear_table
 from tests.unittests.own_data import RATE, make_table
@@ -228,6 +231,65 @@ def test_a_folder_with_something_in_it_stays(table, tmp_path):
     with pytest.raises(FileExistsError, match="there already"):
         adapt(BASE, table, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.slow
+def test_margins(tmp_path):
+    table = make_table(tmp_path, patients=6)
+    adaptation = adapt(BASE, table, tmp_path / "out", margin=True)
+    assert adaptation.figures["auroc"] > 70
+    assert "QLung's margins" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_margins_are_not_balanced(table, tmp_path):
+    with pytest.raises(ValueError, match="not both"):
+        adapt(BASE, table, tmp_path / "out", balanced=True, margin=True)
+
+
+KAUH = Path(os.environ.get("QLUNG_DATA", "")) / "kauh" / "audio"
+KAUH_SOUNDS = {
+    "N": "normal",
+    "E W": "wheeze",
+    "I E W": "wheeze",
+    "Crep": "crackle",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (os.environ.get("QLUNG_DATA") and KAUH.is_dir()),
+    reason="QLUNG_DATA names no folder with kauh",
+)
+def test_from_kauhs_names_to_classes(tmp_path):
+    """A table from the names, a head, its calibration, and what they say."""
+    rows = {"learned": ["path,label,patient"], "fitted": ["path,label,patient"]}
+    for path in sorted(KAUH.glob("BP*.wav")):  # one of three filters
+        patient, sound = re.fullmatch(
+            r"BP(\d+)_[^,]*,([^,]*),.*", path.stem
+        ).groups()
+        if sound.strip() in KAUH_SOUNDS:
+            part = "learned" if int(patient) // 2 % 2 else "fitted"
+            row = f'"{path}",{KAUH_SOUNDS[sound.strip()]},{patient}'
+            rows[part].append(row)
+    for part, lines in rows.items():
+        (tmp_path / f"{part}.csv").write_text("\n".join(lines))
+    adaptation = adapt(BASE, tmp_path / "learned.csv", tmp_path / "adapted")
+    figures = adaptation.figures["operating_point"]
+    low, high = figures["interval"]["score"]
+    assert low <= figures["score"] <= high
+    # 20 patients say little: no point is supported, which says how little.
+    with pytest.raises(ValueError, match="do not support an operating point"):
+        calibrate(
+            tmp_path / "adapted",
+            tmp_path / "fitted.csv",
+            tmp_path / "out",
+            Aim("specificity", 0.9),
+        )
+    classifier = RespiratorySoundClassifier.from_hparams(tmp_path / "adapted")
+    path = sorted(KAUH.glob("BP*.wav"))[0]
+    cycles, summary = classifier.classify_file(path, cycles="windows")
+    assert set(cycles["prediction"]) <= {"normal", "crackle", "wheeze"}
+    assert summary["operating_point_rule"] == "the highest Score"
 
 
 @pytest.mark.slow

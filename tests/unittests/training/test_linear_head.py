@@ -6,6 +6,7 @@ Authors
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import (
     given,
     settings,
@@ -16,6 +17,12 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from qlung_plugin.nnet.losses import AngularMarginLoss, MarginRegularizedLoss
+from qlung_plugin.nnet.margins import (
+    ClassImbalanceMargin,
+    QualityMargin,
+    WeightedMargin,
+)
 from qlung_plugin.training.linear_head import (
     STRENGTHS,
     choose_head,
@@ -139,3 +146,59 @@ def test_two_patients_are_judged_by_each_other():
 def test_one_patient_is_refused():
     with pytest.raises(ValueError, match="two patients"):
         patient_folds([0, 1], ["a", "a"])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_margins_lessen_qlungs_objective(classes):
+    """It is stationary there, whatever is seen of embeddings but their space."""
+    embeddings, codes, _ = cycles(classes=classes)
+    quality = np.random.default_rng(1).random(len(codes))
+    deviation, mean = embeddings.std(0), embeddings.mean(0)
+    x = torch.from_numpy((embeddings - mean) / deviation)
+    margin = WeightedMargin(
+        [
+            QualityMargin(),
+            ClassImbalanceMargin(
+                np.bincount(codes).tolist(), num_classes=classes
+            ),
+        ],
+        [0.5, 0.5],
+    )
+    loss = MarginRegularizedLoss(AngularMarginLoss(margin))
+
+    def objective(head):
+        weight = torch.tensor(head.weight * deviation, requires_grad=True)
+        bias = torch.tensor(head.bias + head.weight @ mean)
+        cosines = torch.nn.functional.normalize(x) @ (
+            torch.nn.functional.normalize(weight).T
+        )
+        logits = x @ weight.T + bias
+        mean_loss = loss(
+            logits,
+            cosines,
+            None,
+            torch.from_numpy(codes),
+            torch.from_numpy(quality),
+        )
+        value = 0.1 * len(codes) * mean_loss + weight.square().sum() / 2
+        value.backward()
+        return value.item(), weight.grad.abs().max().item()
+
+    plain = objective(fit_head(embeddings, codes, classes, 0.1))
+    margins = objective(
+        fit_head(embeddings, codes, classes, 0.1, quality=quality)
+    )
+    assert margins[0] < plain[0]
+    assert margins[1] < 0.01 < plain[1]
+
+
+@pytest.mark.slow
+def test_margins_are_chosen_and_judged_alike():
+    embeddings, codes, patients = cycles()
+    quality = np.random.default_rng(1).random(len(codes))
+    judged = list(judge_head(embeddings, codes, patients, 3, quality=quality))
+    rows = np.concatenate([test for test, _ in judged])
+    assert sorted(rows) == list(range(len(codes)))
+    shares = judged[0][1].head.probabilities(embeddings)
+    plain = next(judge_head(embeddings, codes, patients, 3))[1]
+    assert np.abs(shares - plain.head.probabilities(embeddings)).max() > 1e-3
