@@ -30,12 +30,14 @@ recordings without an annotation. A label without text is an error.
 
 Whose recording it is has to be known, as no patient may be trained on and
 judged by: --patient is a pattern (a regular expression), of which the first
-group, or all of it, is found in the name of each recording, or a .csv with the
-columns recording (as in --cycles) and patient.
+group, or all of it, is found in the name of each recording, or in its path if
+there is a / in the pattern, or a .csv with the columns recording (as in
+--cycles) and patient.
 
 examples:
   qlung labels recordings/ --cycles labels/ --patient '^[0-9]+' -o table.csv
   qlung labels recordings/ --cycles labels/ --patient patients.csv -o table.csv
+  qlung labels recordings/ --patient '([^/]+)/[^/]+$' -o table.csv
   qlung labels SPRSound/train_wav --cycles SPRSound/train_json \\
       --patient '^([0-9]+)_' -o table.csv"""
 
@@ -157,12 +159,11 @@ def find_patients(
         ) from error
 
     def find(recording: Path) -> str:
-        match = pattern.search(recording.stem)
+        path = recording.absolute().as_posix()
+        match = pattern.search(path if "/" in source else recording.stem)
         patient = match and match[1 if pattern.groups else 0]
         if not patient:
-            raise ValueError(
-                f"--patient {source} finds nothing in {recording.name}"
-            )
+            raise ValueError(f"--patient {source} finds nothing in {recording}")
         return patient
 
     return find

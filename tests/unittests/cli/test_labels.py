@@ -194,10 +194,20 @@ def test_labels_of_annotations_and_what_is_left_out(
     assert run(*call) == 2 and "exists" in capsys.readouterr().err
 
 
+def test_a_patient_may_be_the_folder_of_a_recording(recordings, tmp_path):
+    (recordings / "more" / "p1_a.txt").write_text("0\t2\t1\t0\n")
+    (recordings / "p2_b.txt").write_text("0\t2\t1\t0\n")
+    data = tmp_path / "own.csv"
+    pattern = "([^/]+)/[^/]+$"
+    assert run("labels", recordings, "--patient", pattern, "-o", data) == 0
+    own = read_labelled_table(data)
+    assert own["patient"].tolist() == ["more", "recordings"]
+
+
 @pytest.mark.parametrize(
     ("patient", "message"),
     [
-        ("^q", "finds nothing in p1_a.wav"),
+        ("^q", "--patient ^q finds nothing in"),
         ("(", "is no pattern"),
         ("names.csv", "has no patient of"),
     ],
@@ -297,7 +307,7 @@ def test_a_clip_needs_a_known_patient_before_anything_is_classified(
 ):
     call = "clips", recordings, "--patient", "^q", "-o", tmp_path / "clips"
     assert run(*call) == 2
-    assert "finds nothing in p1_a.wav" in capsys.readouterr().err
+    assert "--patient ^q finds nothing in" in capsys.readouterr().err
 
 
 def test_the_worst_quality_comes_first(recordings, tmp_path):
