@@ -107,6 +107,7 @@ def executed(text: str) -> str:
             NotebookClient(
                 notebook,
                 timeout=600,
+                startup_timeout=300,  # of a busy machine
                 kernel_name="python3",
                 coalesce_streams=True,
                 resources={"metadata": {"path": folder}},
