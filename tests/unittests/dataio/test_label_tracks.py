@@ -104,7 +104,7 @@ def test_views_of_a_selection_are_one_label_of_its_file():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("End Time (s)", "Ende (s)", "x.txt lacks the columns End Time"),
+        ("End Time (s)", "Fin (s)", "x.txt lacks the columns End Time"),
         ("1\t0.5\t2\t100", "1\t0.5\t3\t100", "x.txt:3: selection 1 has other"),
         ("12.5", "soon", "x.txt:4: 'soon' is not a number"),
     ],
