@@ -211,7 +211,8 @@ def calibrate(
         plain(evaluate_predictions(cycles, labels))
         for cycles in (as_it_was, judged)
     )
-    check_supported(fitted_to, after, aim, table)
+    where = str(table) if len(others) == 0 else f"the half of {table} to fit to"
+    check_supported(fitted_to, after, aim, where)
     fitted = fit_calibration(shares, codes)
     rule = point = None
     if NORMAL in labels:
@@ -329,7 +330,7 @@ def cross_fit(
 
 
 def check_supported(
-    cycles: pd.DataFrame, after: dict[str, Any], aim: Aim, table: Path | str
+    cycles: pd.DataFrame, after: dict[str, Any], aim: Aim, table: str
 ) -> None:
     """Refuses a point that the patients do not support, with its interval."""
     figures = after["operating_point"]
