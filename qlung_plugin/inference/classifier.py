@@ -437,7 +437,7 @@ class RespiratorySoundClassifier(Pretrained):
                 self.mods.cycle_features, recording, self.device
             )
         rows = []
-        embeddings = [torch.empty(0, self.mods.backbone.embedding_dim)]
+        embeddings = []
         for i in range(0, len(times), BATCH):
             heard, embedded = self._classify_cycles(
                 recording, times[i : i + BATCH], shortest, reference
@@ -468,7 +468,20 @@ class RespiratorySoundClassifier(Pretrained):
             "operating_point": self.operating_point,
             "operating_point_rule": self.provenance.get("operating_point_rule"),
         }
-        return Classification(table, summary), torch.cat(embeddings)
+        return Classification(table, summary), self._joined(embeddings)
+
+    def _joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
+        """Embeddings ``[cycle, dim]`` of parts, some of which have none."""
+        # A backbone of one's own need not say its dimension.
+        known = getattr(self.mods.backbone, "embedding_dim", 0)
+        dim = max([part.shape[1] for part in parts], default=0) or known
+        missing = [part.new_full((len(part), dim), torch.nan) for part in parts]
+        return torch.cat(
+            [
+                torch.empty(0, dim),
+                *(p if p.shape[1] else m for p, m in zip(parts, missing)),
+            ]
+        )
 
     def forward(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
@@ -516,7 +529,10 @@ class RespiratorySoundClassifier(Pretrained):
         shortest: float,
         reference: torch.Tensor | None,
     ) -> tuple[list[tuple], torch.Tensor]:
-        """The rows of some cycles, as tuples, and their embeddings."""
+        """The rows of some cycles, as tuples, and their embeddings.
+
+        These are ``[cycle, dim]``; ``[cycle, 0]`` if all are unusable.
+        """
         waveforms = [recording.read(start, end) for start, end in times]
         needed = max(1, round(shortest * recording.sample_rate))
         usable = [
@@ -525,9 +541,7 @@ class RespiratorySoundClassifier(Pretrained):
         ]
         labels = [UNUSABLE] * len(times)
         shares = torch.full((len(times), len(self.labels)), torch.nan)
-        embeddings = torch.full(
-            (len(times), self.mods.backbone.embedding_dim), torch.nan
-        )
+        embeddings = torch.empty(len(times), 0)
         with self._inference():
             quality = self._measure(waveforms, recording.sample_rate)
             if any(usable):
@@ -543,6 +557,9 @@ class RespiratorySoundClassifier(Pretrained):
                         f" {times[-1][1]:g} s: {error}"
                     ) from error
                 shares[torch.tensor(usable)] = probabilities.cpu()
+                embeddings = torch.full(
+                    (len(times), embedded.shape[1]), torch.nan
+                )
                 embeddings[torch.tensor(usable)] = embedded.cpu()
         called = self._call(shares.numpy())
         for i in compress(range(len(times)), usable):

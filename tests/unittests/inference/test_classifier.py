@@ -8,6 +8,7 @@ import copy
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import torch
@@ -23,7 +24,7 @@ from qlung_plugin.lobes.quality import (
     QualityMeasure,
 )
 from qlung_plugin.scores.icbhi_score import LABELS
-from tests.unittests.recording_checks import make_model, make_modules
+from tests.unittests.recording_checks import breaths, make_model, make_modules
 
 RATE = 32000  # of the model
 NATIVE = 4000  # of the recordings
@@ -301,3 +302,31 @@ def test_nothing_is_remembered_for_gradients(model):
     outputs = model(noise(1, RATE).requires_grad_())
     assert not outputs[0].requires_grad
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_backbone_that_does_not_say_its_dimension(tmp_path):
+    class Own(torch.nn.Module):
+        def __init__(self, backbone):
+            super().__init__()
+            self.inner = backbone
+
+        def forward(self, features):
+            return self.inner(features)
+
+    path = tmp_path / "a.wav"
+    samples = breaths(8, 4000)
+    samples[:12000] = 0
+    soundfile.write(path, samples, 4000)
+    modules = make_modules(LABELS)
+    labels = {"labels": list(LABELS)}
+    expected = RespiratorySoundClassifier(modules, labels)
+    own = {**modules, "backbone": Own(modules["backbone"])}
+    model = RespiratorySoundClassifier(own, labels)
+    cycles = [(0.0, 2.0), (4.0, 6.0)]  # the first is silent
+    for name in ("classify_file", "embed_file"):
+        ours, theirs = (
+            getattr(one, name)(path, cycles=cycles).cycles
+            for one in (model, expected)
+        )
+        pd.testing.assert_frame_equal(ours, theirs)
+    assert model.classify_file(path, cycles=[(0.0, 2.0)]).cycles.shape[0] == 1
