@@ -39,6 +39,7 @@ def printed(file, form):
         "abnormal_fraction": 0.0,
         "worst_quality": 0.5,
         "unusable_count": 0,
+        "uncertain_count": 0,
         "cycle_source": "segmentation",
         "confidence": 0.5,
         "truncated": False,
