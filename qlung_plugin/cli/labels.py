@@ -26,7 +26,9 @@ The labels are those of an annotation beside each recording, or in --cycles: a
 label track of Audacity, a selection table of Raven, ICBHI's classes (.txt),
 SPRSound's types (.json), or a .csv with the columns start, end and label. What
 `qlung classify` called unusable or uncertain is left out, and counted, as are
-recordings without an annotation. A label without text is an error.
+recordings without an annotation. A label without text is an error. --rename
+gives labels other names, such as those of a model's classes, of which `normal`
+is what the others are told from; with none behind the =, it is left out.
 
 Whose recording it is has to be known, as no patient may be trained on and
 judged by: --patient is a pattern (a regular expression), of which the first
@@ -39,7 +41,8 @@ examples:
   qlung labels recordings/ --cycles labels/ --patient patients.csv -o table.csv
   qlung labels recordings/ --patient '([^/]+)/[^/]+$' -o table.csv
   qlung labels SPRSound/train_wav --cycles SPRSound/train_json \\
-      --patient '^([0-9]+)_' -o table.csv"""
+      --patient '^([0-9]+)_' -o table.csv \\
+      --rename Normal=normal "Fine Crackle=crackle" Wheeze=wheeze Stridor="""
 
 NO_CLASS = ("unusable", "uncertain")
 COLUMNS = ["path", "start", "end", "label", "patient"]
@@ -65,6 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="PATTERN",
         help="what of a recording's name is its patient, or a .csv",
+    )
+    parser.add_argument(
+        "--rename",
+        nargs="+",
+        default=[],
+        metavar="OLD=NEW",
+        help="other names of labels; with OLD= alone, leave them out",
     )
     parser.add_argument(
         "-o",
@@ -96,6 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     for sentence in found.unreachable + found.repeated + notes:
         print_note(sentence)
     patient_of = find_patients(arguments.patient, found.recordings)
+    names = {**dict.fromkeys(NO_CLASS, ""), **read_names(arguments.rename)}
+    seen: set[str] = set()
     rows, bare = [], []
     left_out: Counter[str] = Counter()
     for recording, share in zip(found.recordings, shares):
@@ -110,10 +122,18 @@ def run(arguments: argparse.Namespace) -> int:
         check_labelled(labels)
         patient = patient_of(recording)
         for start, end, text, *_ in labels:
-            if text in NO_CLASS:
+            seen.add(text)
+            name = names.get(text, text)
+            if not name:
                 left_out[text] += 1
                 continue
-            rows.append([refer(recording, output), start, end, text, patient])
+            rows.append([refer(recording, output), start, end, name, patient])
+    strangers = sorted(read_names(arguments.rename).keys() - seen)
+    if strangers:
+        raise ValueError(
+            f"--rename: no label is called {', '.join(strangers)}; there are"
+            f" {', '.join(sorted(seen))}"
+        )
     for text, count in sorted(left_out.items()):
         print_note(f"{count} labels '{text}' are left out")
     if bare:
@@ -133,6 +153,19 @@ def run(arguments: argparse.Namespace) -> int:
         f" {', '.join(f'{label} {count}' for label, count in counts)}"
     )
     return int(bool(found.unreachable))
+
+
+def read_names(texts: Sequence[str]) -> dict[str, str]:
+    """New names of labels by the old ones, of ``OLD=NEW`` each."""
+    names: dict[str, str] = {}
+    for text in texts:
+        old, equals, new = (part.strip() for part in text.partition("="))
+        if not old or not equals or old in names:
+            raise ValueError(
+                f"--rename {text}: OLD=NEW is needed, and each OLD once"
+            )
+        names[old] = new
+    return names
 
 
 def find_patients(

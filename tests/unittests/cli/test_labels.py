@@ -318,6 +318,26 @@ def test_the_worst_quality_comes_first(recordings, tmp_path):
     assert len(quality) == 4 and quality.is_monotonic_increasing
 
 
+def test_labels_are_renamed_and_left_out(recordings, tmp_path, capsys):
+    (recordings / "p2_b.txt").write_text(
+        "0\t1\tNormal\n1\t2\tFine Crackle\n2\t3\tsnore\n3\t4\tother\n"
+    )
+    call = "labels", recordings, "--patient", "^p[0-9]", "--rename"
+    names = "Normal=normal", "Fine Crackle = crackle", "snore="
+    assert run(*call, *names, "-o", tmp_path / "own.csv") == 0
+    own = read_labelled_table(tmp_path / "own.csv")
+    assert own["label"].tolist() == ["normal", "crackle", "other"]
+    assert "1 labels 'snore' are left out" in capsys.readouterr().err
+    for wrong, message in (
+        (["Fine=x"], "no label is called Fine; there are Fine Crackle"),
+        (["Normal"], "--rename Normal: OLD=NEW is needed"),
+        (["snore=a", "snore=b"], "each OLD once"),
+    ):
+        assert run(*call, *wrong, "-o", tmp_path / "no.csv") == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "no.csv").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["audacity", "raven"])
 def test_real_recordings_classified_and_read_back(real_data, tmp_path, form):
