@@ -34,10 +34,8 @@ from qlung_plugin.pretrained import describe_shipped, is_shipped
 from qlung_plugin.utils.text import print_note, printable
 
 if TYPE_CHECKING:
-    from qlung_plugin.inference.classifier import (
-        Classification,
-        RespiratorySoundClassifier,
-    )
+    from qlung_plugin.inference.classification import Classification
+    from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 
 Writer: TypeAlias = "Callable[[Path, Classification], None]"
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from qlung_plugin.dataio.cycle_tables import CycleRows
-    from qlung_plugin.inference.classifier import Classification
+    from qlung_plugin.inference.classification import Classification
 
 HELP = "cut out the cycles that are most worth listening to"
 

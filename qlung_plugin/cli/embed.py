@@ -22,10 +22,8 @@ from qlung_plugin.pretrained import describe_shipped, is_shipped
 from qlung_plugin.utils.text import print_note
 
 if TYPE_CHECKING:
-    from qlung_plugin.inference.classifier import (
-        Classification,
-        RespiratorySoundClassifier,
-    )
+    from qlung_plugin.inference.classification import Classification
+    from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 
 HELP = "write what a model makes of the cycles of recordings, as embeddings"
 

@@ -18,7 +18,7 @@ from qlung_plugin.dataio.label_tracks import (
 )
 
 if TYPE_CHECKING:
-    from qlung_plugin.inference.classifier import Classification
+    from qlung_plugin.inference.classification import Classification
 
 TABLE = "cycles.csv"  # beside the labels, with the probabilities
 SUFFIXES = {"audacity": ".txt", "raven": RAVEN_SUFFIX}

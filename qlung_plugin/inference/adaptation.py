@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from qlung_plugin.dataio.embedding_tables import embedding_columns
-from qlung_plugin.inference.classifier import NORMAL, RespiratorySoundClassifier
+from qlung_plugin.dataio.labels import NORMAL
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import check_new, complete_export, new_folder
 from qlung_plugin.inference.labelled_cycles import (
     describe_table,

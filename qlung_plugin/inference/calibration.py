@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from qlung_plugin.dataio.labels import NORMAL
 from qlung_plugin.figures.calibration import reliability_figure
 from qlung_plugin.inference.adaptation import describe_base
-from qlung_plugin.inference.classifier import NORMAL, RespiratorySoundClassifier
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import check_new, complete_export, new_folder
 from qlung_plugin.inference.labelled_cycles import (
     describe_table,

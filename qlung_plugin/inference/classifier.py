@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,9 +19,16 @@ from torch import nn
 
 from qlung_plugin.dataio.cycle_sources import Source, find_cycles
 from qlung_plugin.dataio.cycles import measure_quality, measure_recording
-from qlung_plugin.dataio.labels import NORMAL
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
+from qlung_plugin.inference.classification import (
+    UNUSABLE,
+    Classification,
+    average_cycles,
+    call_cycles,
+    describe_recording,
+    summarise_cycles,
+)
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.nnet.classifiers import logits_and_cosines
@@ -30,50 +37,9 @@ from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,
     constant_runs,
 )
-from qlung_plugin.scores.calibration import certain
-from qlung_plugin.scores.operating_point import decide, shares_at
 from speechbrain.inference.interfaces import Pretrained
 
 BATCH = 16  # cycles in memory at a time
-UNUSABLE = "unusable"  # the class of a cycle in which there is nothing to hear
-UNCERTAIN = "uncertain"  # that of one which is left to a person
-UNCALLED = (UNUSABLE, UNCERTAIN)
-
-
-class Classification(NamedTuple):
-    """What a model says of a recording.
-
-    Arguments
-    ---------
-    cycles : pandas.DataFrame
-        A row per cycle: ``start`` and ``end`` in seconds, ``prediction``, at
-        the model's operating point if it has one, ``p_<label>`` per class, ``quality`` in [0, 1] (1 is best), and what it
-        was computed from, under the names of the measure, if it has any. A
-        measurement is NaN in silence; the quality, too, if the model's is no
-        measure of waveforms. A cycle in which less sound is than the shortest
-        one takes gets no class: its prediction is :data:`UNUSABLE`, and its
-        probabilities are NaN. If the model was calibrated to leave cycles to a
-        person, these are :data:`UNCERTAIN`, with their probabilities.
-    summary : dict
-        ``recording``, the path as it was given; ``duration`` in seconds;
-        ``truncated``, whether its file holds less than its header says;
-        ``sample_rate`` in Hz; ``channels``; ``channel``, the only one that was
-        read, from 1, else None; ``cycle_source`` in words; ``confidence`` of a
-        segmentation in [0, 1], else None; ``cycle_count``; ``unusable_count``,
-        how many of these have no class; ``uncertain_count``, how many are left
-        to a person; ``abnormal_fraction``, the share of the others whose
-        prediction is another class than normal, each counting the
-        same however long or overlapping; ``worst_quality``, the lowest quality
-        of a cycle; these two are None if there is no such cycle, no class
-        ``normal``, or no quality.
-        ``operating_point``, what was added to the logarithms of the
-        probabilities for the prediction, by label; None if the most probable
-        class it is; ``operating_point_rule``, what that was chosen for, in
-        words, or None.
-    """
-
-    cycles: pd.DataFrame
-    summary: dict[str, Any]
 
 
 class RespiratorySoundClassifier(Pretrained):
@@ -390,36 +356,20 @@ class RespiratorySoundClassifier(Pretrained):
             raise ValueError(f"by={by!r} is neither cycle nor recording")
         (cycles, summary), embeddings = self._hear_file(path, **options)
         if by == "recording":
-            cycles = self._average(cycles, summary["duration"])
+            cycles = average_cycles(
+                cycles, summary["duration"], self.labels, self._call
+            )
             embeddings = embeddings.nanmean(0, keepdim=True)
         names = [f"e_{i}" for i in range(embeddings.shape[1])]
         embedded = pd.DataFrame(embeddings.numpy(), columns=names)
         return Classification(pd.concat([cycles, embedded], axis=1), summary)
 
-    def _average(self, table: pd.DataFrame, duration: float) -> pd.DataFrame:
-        """The one row of a recording."""
-        row = table.mean(numeric_only=True).to_frame().T
-        row["start"], row["end"] = 0.0, duration
-        shares = row[[f"p_{label}" for label in self.labels]].to_numpy()
-        row["prediction"] = UNUSABLE
-        if not pd.isna(shares).any():
-            row["prediction"] = self._call(shares)[0]
-        return row[table.columns]
-
     def _call(self, shares: np.ndarray) -> list[str]:
-        """The classes ``[cycle]`` at the operating point, if there is one.
-
-        Of probabilities ``[cycle, class]``; if the model abstains, a cycle of
-        which not exactly one class is probable enough is uncertain.
-        """
-        point = self.operating_point
-        offsets = None if point is None else list(point.values())
-        called = [self.labels[code] for code in decide(shares, offsets)]
+        """The classes ``[cycle]`` of probabilities ``[cycle, class]``."""
         abstention = self.provenance.get("abstention")
-        if abstention is None:
-            return called
-        sure = certain(shares_at(shares, offsets), abstention["threshold"])
-        return [c if s else UNCERTAIN for c, s in zip(called, sure)]
+        return call_cycles(
+            shares, self.labels, self.operating_point, abstention
+        )
 
     def _hear_file(
         self,
@@ -445,26 +395,11 @@ class RespiratorySoundClassifier(Pretrained):
             rows += heard
             embeddings.append(embedded)
         table = pd.DataFrame(rows, columns=self.columns)
-        counts = table["prediction"].value_counts()
-        called = table["prediction"][~table["prediction"].isin(UNCALLED)]
-        abnormal = int((called != NORMAL).sum())
-        worst = table["quality"].min()
         summary = {
-            "recording": str(path),
-            "duration": recording.duration,
-            "truncated": recording.truncated,
-            "sample_rate": recording.sample_rate,
-            "channels": recording.channels,
-            "channel": channel,
+            **describe_recording(recording, path, channel),
             "cycle_source": source,
             "confidence": confidence,
-            "cycle_count": len(table),
-            "unusable_count": int(counts.get(UNUSABLE, 0)),
-            "uncertain_count": int(counts.get(UNCERTAIN, 0)),
-            "abnormal_fraction": abnormal / len(called)
-            if len(called) and NORMAL in self.labels
-            else None,
-            "worst_quality": None if pd.isna(worst) else float(worst),
+            **summarise_cycles(table, self.labels),
             "operating_point": self.operating_point,
             "operating_point_rule": self.provenance.get("operating_point_rule"),
         }

@@ -16,12 +16,10 @@ from tqdm import tqdm
 from qlung_plugin.dataio.cycle_sources import Windows, check_times
 from qlung_plugin.dataio.fields import some
 from qlung_plugin.dataio.labelled_table import FACTS, read_labelled_table
+from qlung_plugin.dataio.labels import NORMAL
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.classifier import (
-    NORMAL,
-    UNUSABLE,
-    RespiratorySoundClassifier,
-)
+from qlung_plugin.inference.classification import UNUSABLE
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.scores.judgement import FEW_PATIENTS
 
 FEW_OF_CLASS = 5  # patients, below which a class is hardly known

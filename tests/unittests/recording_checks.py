@@ -14,10 +14,8 @@ from qlung_plugin.dataio.cycles import (
     CycleResampler,
     FixedLength,
 )
-from qlung_plugin.inference.classifier import (
-    UNUSABLE,
-    RespiratorySoundClassifier,
-)
+from qlung_plugin.inference.classification import UNUSABLE
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.quality import (
     MEASUREMENTS,
     MEASURES,

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from qlung_plugin.dataio.labels import NORMAL
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.figures.cycles import NARROW, WIDE, draw_cycles
-from qlung_plugin.inference.classifier import (
-    NORMAL,
+from qlung_plugin.inference.classification import (
     UNCALLED,
     UNCERTAIN,
     UNUSABLE,
     Classification,
-    RespiratorySoundClassifier,
 )
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 
 LONGEST = 10  # minutes of a recording
 

@@ -16,7 +16,7 @@ import soundfile
 from qlung_plugin.cli.demo.analysis import analyse, describe, tabulate
 from qlung_plugin.cli.demo.player import make_player
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.classifier import Classification
+from qlung_plugin.inference.classification import Classification
 from qlung_plugin.scores.icbhi_score import LABELS
 from tests.unittests.dataio.test_media import encode
 from tests.unittests.recording_checks import make_model

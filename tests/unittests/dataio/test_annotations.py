@@ -15,7 +15,7 @@ import pytest
 from qlung_plugin.cli.classify import WRITERS
 from qlung_plugin.dataio.annotations import ANNOTATIONS
 from qlung_plugin.dataio.cycle_sources import find_cycles
-from qlung_plugin.inference.classifier import Classification
+from qlung_plugin.inference.classification import Classification
 from qlung_plugin.inference.quality import COLUMNS
 from tests.unittests.dataio.test_cycle_sources import (
     ICBHI,

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from qlung_plugin.dataio.cycle_sources import BLOCK
-from qlung_plugin.inference.classifier import UNUSABLE
+from qlung_plugin.inference.classification import UNUSABLE
 from qlung_plugin.inference.quality import measure_recording
 from tests.unittests.recording_checks import Checks, breaths
 

@@ -13,11 +13,8 @@ import pytest
 import soundfile
 import torch
 
-from qlung_plugin.inference.classifier import (
-    BATCH,
-    UNUSABLE,
-    RespiratorySoundClassifier,
-)
+from qlung_plugin.inference.classification import UNUSABLE
+from qlung_plugin.inference.classifier import BATCH, RespiratorySoundClassifier
 from qlung_plugin.lobes.quality import (
     ConstantQuality,
     ManifestQuality,
