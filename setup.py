@@ -60,6 +60,7 @@ setup(
         "transformers>=5,<6",
     ],
     extras_require={
+        "benchmarks": ["pytorch-metric-learning>=2.5,<3"],
         "demo": ["av>=14,<20", "gradio>=6.31,<7"],
         "media": ["av>=14,<20"],
         "parquet": ["pyarrow>=15,<27"],
