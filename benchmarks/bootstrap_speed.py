@@ -14,10 +14,10 @@ Authors
 """
 
 import argparse
-import time
 
 import numpy as np
 from scipy import stats
+from turns import describe_machine, take_turns
 
 from qlung_plugin.scores.intervals import bootstrap_differences
 from qlung_plugin.scores.metrics import metrics_of
@@ -81,31 +81,33 @@ def main():
 
     print(
         f"Paired two-way bootstrap, {RESAMPLES:,} resamples, {SEEDS} seeds,"
-        f" medians of {options.repetitions}"
-    )
-    print(
-        f"{'table':28} patients  ours (s)  SciPy (s)  ratio  target (ours, s)"
+        f" {describe_machine()}"
     )
     missed = []
     for name, (patients, counts) in TABLES.items():
         ours, theirs = generate(patients, counts, rng)
-        times = {"ours": [], "scipy": []}
-        for _ in range(options.repetitions):  # in turns: a busy machine
-            start = time.perf_counter()  # slows both
-            found = bootstrap_differences(ours, theirs, RESAMPLES, CONFIDENCE)
-            middle = time.perf_counter()
-            expected = scipy_differences(ours, theirs)
-            times["ours"].append(middle - start)
-            times["scipy"].append(time.perf_counter() - middle)
+        found = bootstrap_differences(ours, theirs, RESAMPLES, CONFIDENCE)
         intervals = np.array([found[key][1:] for key in found]).T
+        expected = scipy_differences(ours, theirs)
         # In percentage points; two independent draws scatter.
         np.testing.assert_allclose(intervals, np.array(expected), atol=0.7)
-        mine, reference = (np.median(times[key]) for key in times)
-        print(
-            f"{name:28} {patients:8}  {mine:8.3f}  {reference:9.3f}"
-            f"  {mine / reference:5.3f}  {TARGET:16.1f}"
+        times = take_turns(
+            {
+                "ours": lambda pair=(ours, theirs): bootstrap_differences(
+                    *pair, RESAMPLES, CONFIDENCE
+                ),
+                "SciPy": lambda pair=(ours, theirs): scipy_differences(*pair),
+            },
+            options.repetitions,
+            warm_up=0,
         )
-        if mine > TARGET:
+        took = times["ours"].typical
+        print(
+            f"{name} ({patients} patients): {took:.3f} s (bound {TARGET}),"
+            f" SciPy {times['SciPy'].typical:.3f} s, ratio"
+            f" {times['ours'].over(times['SciPy'])}"
+        )
+        if took > TARGET:
             missed.append(name)
     if missed:
         raise SystemExit(f"Target missed: {', '.join(missed)}")

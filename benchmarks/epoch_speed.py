@@ -3,21 +3,22 @@
 
 The recipe is trained as a user would, on a generated corpus or on one's own
 data, without validation and test pass, so that an epoch is the training pass,
-the log and the checkpoint. It is set against a loop over tensors in memory
-that does nothing but what cannot be left out, with the same backbone, batch
+the log and the checkpoint. Its epochs take turns with passes over tensors in
+memory that do nothing but what cannot be left out, with the same backbone, batch
 sizes, optimizer and threads, in the same process:
 
  * features: the recipe on cached features; backbone, linear layer, cross
    entropy, backward pass and optimizer step
  * waveforms: the recipe on cached waveforms (``cache_features: False``); the
-   same after the log-mel front end
+   same after the front end, on cycles that have their length
 
-Of either, the fastest pass after the first counts; with ``--epochs 2`` that is
-the second epoch. Use an idle machine.
+With --against, they take turns with epochs of the recipe with other arguments
+instead: what its arguments cost.
 
 > python benchmarks/epoch_speed.py --data_folder /path/to/ICBHI
 > python benchmarks/epoch_speed.py --patients 4 --recordings 1 \\
 >     --width_mult 0.1
+> python benchmarks/epoch_speed.py --against '--fix_length "{duration: 8.0}"'
 
 Authors
  * qlung_plugin contributors
@@ -26,82 +27,58 @@ Authors
 import argparse
 import copy
 import runpy
+import shlex
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from torch import nn
+from turns import describe_machine, take_turns
 
+import speechbrain as sb
 from qlung_plugin.synthetic.icbhi import generate_icbhi_like
-from speechbrain.utils.epoch_loop import EpochCounter
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "ICBHI" / "classification"
 TARGET = 1.15
 
 
 def train(hparams_file, options):
-    """Runs the recipe.
-
-    Arguments
-    ---------
-    hparams_file : str or Path
-        Its YAML.
-    options : list of str
-        Command-line arguments.
-
-    Returns
-    -------
-    recipe : dict
-        The global names of train.py after its end.
-    seconds : list of float
-        Of each epoch, from one call of the epoch counter to the next.
-    """
-    times = []
-    count = EpochCounter.__next__
-
-    def timed_count(counter):
-        times.append(time.perf_counter())
-        return count(counter)
-
+    """Runs the recipe for an epoch; the global names of train.py after its end."""
     arguments, path = sys.argv, sys.path[:]
-    EpochCounter.__next__ = timed_count
     sys.argv = [str(RECIPE / "train.py"), str(hparams_file), *options]
     sys.path.insert(0, str(RECIPE))
     try:
-        recipe = runpy.run_path(sys.argv[0], run_name="__main__")
+        return runpy.run_path(sys.argv[0], run_name="__main__")
     finally:
-        EpochCounter.__next__ = count
         sys.argv, sys.path[:] = arguments, path
-    return recipe, [end - start for start, end in zip(times, times[1:])]
 
 
-def bare_passes(recipe, passes, batches_in_memory):
-    """Times the bare loop.
+def recipe_epoch(recipe):
+    """A function that trains for a further epoch, as Brain's fit does."""
+    brain, counter = recipe["brain"], recipe["hparams"]["epoch_counter"]
+    loader = brain.make_dataloader(
+        recipe["datasets"]["train"], sb.Stage.TRAIN, **recipe["train_options"]
+    )
 
-    Arguments
-    ---------
-    recipe : dict
-        What :func:`train` returned.
-    passes : int
-        How often to pass over as many cycles as the training set has.
-    batches_in_memory : int
-        So many batches are held and used again and again.
+    def epoch():
+        counter.limit += 1
+        brain._fit_train(train_set=loader, epoch=next(counter), enable=False)
 
-    Returns
-    -------
-    list of float
-        Seconds of each pass.
+    return epoch
+
+
+def bare_pass(recipe, batches_in_memory):
+    """A function that passes over as many cycles as the training set has.
+
+    Of so many batches, which are used again and again.
     """
     hparams, device = recipe["hparams"], recipe["brain"].device
-    inputs = [item["inputs"] for item in _first(recipe, batches_in_memory)]
-    size = hparams["batch_size"]
     batches = [
-        torch.stack(inputs[start : start + size]).float().to(device)
-        for start in range(0, len(inputs), size)
+        [part.to(device) for part in batch]
+        for batch in _batches(recipe, batches_in_memory)
     ]
-    cycles = len(recipe["datasets"]["train"])
+    size, cycles = hparams["batch_size"], len(recipe["datasets"]["train"])
     sizes = [min(size, cycles - done) for done in range(0, cycles, size)]
     backbone = copy.deepcopy(hparams["backbone"]).to(device).train()
     front_end = hparams["compute_features"].to(device)
@@ -112,36 +89,50 @@ def bare_passes(recipe, passes, batches_in_memory):
     optimizer = hparams["opt_class"](parameters)
     targets = torch.arange(size, device=device) % hparams["num_classes"]
 
-    seconds = []
-    for _ in range(passes):
-        start = time.perf_counter()
+    def bare():
         for step, count in enumerate(sizes):
-            batch = batches[step % len(batches)][:count]
+            inputs, *references = (
+                part[:count] for part in batches[step % len(batches)]
+            )
             if not hparams["cache_features"]:
-                batch = front_end(batch)
-            logits = head(backbone(batch))
-            loss = nn.functional.cross_entropy(logits, targets[: len(batch)])
+                inputs = front_end(inputs, *references)
+            logits = head(backbone(inputs))
+            loss = nn.functional.cross_entropy(logits, targets[: len(inputs)])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         loss.item()  # waits for the device
-        seconds.append(time.perf_counter() - start)
-    return seconds
+
+    return bare
 
 
-def _first(recipe, batches):
-    dataset = recipe["datasets"]["train"]
-    count = min(len(dataset), batches * recipe["hparams"]["batch_size"])
-    return (dataset[index] for index in range(count))
+def _batches(recipe, count):
+    """The first batches: inputs of one length, and references if there are."""
+    hparams, dataset = recipe["hparams"], recipe["datasets"]["train"]
+    size = hparams["batch_size"]
+    number = min(len(dataset), count * size)
+    for start in range(0, number, size):
+        items = [dataset[i] for i in range(start, min(start + size, number))]
+        inputs = [item["inputs"].float() for item in items]
+        if not hparams["cache_features"]:
+            inputs = [hparams["fix_length"](cycle) for cycle in inputs]
+        batch = [torch.stack(inputs)]
+        if "reference" in items[0]:
+            batch.append(torch.stack([item["reference"] for item in items]))
+        yield batch
 
 
-def compare(name, recipe, recipe_seconds, bare_seconds):
-    """Prints the fastest passes after the first, and their ratio."""
-    ours, bare = min(recipe_seconds[1:]), min(bare_seconds[1:])
-    cycles = len(recipe["datasets"]["train"])
+def compare(name, recipe, sides, epochs, bound=""):
+    """Prints how long two sides take that take turns."""
+    times = take_turns(sides, epochs)
+    ours, theirs = times.values()
+    told = ", ".join(f"{side} {t.typical:.2f} s" for side, t in times.items())
     print(
-        f"{name}: recipe {ours:.2f} s, bare loop {bare:.2f} s per epoch of"
-        f" {cycles} cycles: ratio {ours / bare:.3f} (target {TARGET})"
+        f"{name}, {describe_machine()}: {told} per epoch of"
+        f" {len(recipe['datasets']['train'])} cycles: ratio"
+        f" {ours.over(theirs)}{bound}, of the processor's time"
+        f" {ours.processor_over(theirs)}",
+        flush=True,
     )
 
 
@@ -158,15 +149,17 @@ def main():
     parser.add_argument(
         "--hparams", default=RECIPE / "hparams" / "qlung.yaml", help="a YAML"
     )
-    parser.add_argument("--epochs", type=int, default=2, help="2 or more")
+    parser.add_argument("--epochs", type=int, default=3, help="of each side")
     parser.add_argument(
-        "--batches_in_memory", type=int, default=32, help="of the bare loop"
+        "--batches_in_memory", type=int, default=32, help="of the bare pass"
+    )
+    parser.add_argument(
+        "--against", help="of an epoch with these other arguments, instead"
     )
     options, others = parser.parse_known_args()
-    if options.epochs < 2 or options.batches_in_memory < 1:
-        parser.error("--epochs must be 2 or more, --batches_in_memory 1")
+    if options.epochs < 1 or options.batches_in_memory < 1:
+        parser.error("--epochs and --batches_in_memory must be 1 or more")
 
-    results = {}
     with tempfile.TemporaryDirectory() as folder:
         data_folder = options.data_folder
         if data_folder is None:
@@ -176,28 +169,39 @@ def main():
                 patients=options.patients,
                 recordings=options.recordings,
             )
-        for name, cached in (("features", True), ("waveforms", False)):
-            recipe, seconds = train(
+
+        def trained(name, arguments, cached=True):
+            return train(
                 options.hparams,
                 [
                     *("--pretrained_weights", "none"),
-                    *others,
+                    *arguments,
                     *("--data_folder", data_folder),
                     *("--output_folder", f"{folder}/{name}"),
                     *("--cache_folder", f"{folder}/cache"),
                     *("--cache_features", str(cached)),
                     *("--valid_fraction", "0"),
                     *("--test_each_epoch", "False"),
-                    *("--number_of_epochs", str(options.epochs)),
+                    *("--number_of_epochs", "1"),
                 ],
             )
-            bare = bare_passes(
-                recipe, options.epochs, options.batches_in_memory
-            )
-            results[name] = recipe, seconds, bare
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    for name, result in results.items():
-        compare(name, *result)
+
+        if options.against is not None:
+            ours = trained("with", others)
+            theirs = trained("against", shlex.split(options.against))
+            sides = {
+                shlex.join(others) or "as it is": recipe_epoch(ours),
+                options.against: recipe_epoch(theirs),
+            }
+            compare("epochs", ours, sides, options.epochs)
+            return
+        for name, cached in (("features", True), ("waveforms", False)):
+            recipe = trained(name, others, cached)
+            sides = {
+                "recipe": recipe_epoch(recipe),
+                "bare pass": bare_pass(recipe, options.batches_in_memory),
+            }
+            compare(name, recipe, sides, options.epochs, f" (bound {TARGET})")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ The evaluation decodes, measures the quality, computes features and predictions
 of every event, and all statistics with their intervals: once with an empty
 cache, and once more as every later evaluation of these events runs (another
 checkpoint, seed or configuration with the same front end). The bare pass is
-front end, backbone and classifier of the same run on waveforms of the same
-length that lie in memory, in batches. All see the same number of events. Use an
-idle machine.
+front end, backbone and classifier of the same model on waveforms of the same
+length that lie in memory, in batches. All see the same number of events, and take
+turns.
 
 > python benchmarks/evaluation_speed.py --run_folder results/qlung/1234 \\
 >     --data_folder /path/to/SPRSound --partition intra
@@ -20,10 +20,10 @@ import argparse
 import runpy
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from turns import describe_machine, take_turns
 
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.inference.models import open_model
@@ -36,18 +36,18 @@ TARGET = 1.1
 BATCH_SIZE = 16
 
 
-def evaluation_seconds(run, options, folder):
-    """Time from the manifest to all numbers, and the manifest's entries."""
+def evaluate(run, options, folder, cache):
+    """From the manifest to all numbers; the manifest's entries."""
     recipe = runpy.run_path(str(RECIPE / "evaluate.py"))
     score = RespiratoryScore(run["labels"])
     hparams = {
         "test_annotation": f"{folder}/test.json",
         "data_folder": options.data_folder,
-        "cache_folder": f"{folder}/cache",
+        "cache_folder": cache,
         "further_quality": {},
+        "standardise_devices": False,
         "windows": None,
     }
-    start = time.perf_counter()
     dataset, manifest, quality = recipe["dataio_prep"](hparams, run)
     brain = recipe["EvaluationBrain"](
         modules={name: run[name] for name in ("backbone", "classifier")},
@@ -57,12 +57,11 @@ def evaluation_seconds(run, options, folder):
     brain.evaluate(dataset, test_loader_kwargs={"batch_size": BATCH_SIZE})
     table = predictions_table(score, manifest, **quality)
     evaluate_predictions(table, run["labels"])
-    return time.perf_counter() - start, list(manifest.values())
+    return list(manifest.values())
 
 
-@torch.no_grad()
-def bare_seconds(run, entries, batches_in_memory):
-    """Time of front end, backbone and classifier on waveforms in memory."""
+def bare_pass(run, entries, batches_in_memory):
+    """A function: front end, backbone and classifier on waveforms in memory."""
     front_end = run["cycle_features"]
     waveforms = [
         front_end.fix_length(
@@ -75,11 +74,14 @@ def bare_seconds(run, entries, batches_in_memory):
         min(BATCH_SIZE, len(entries) - done)
         for done in range(0, len(entries), BATCH_SIZE)
     ]
-    start = time.perf_counter()
-    for step, size in enumerate(sizes):
-        features = front_end.compute_features(batches[step % len(batches)])
-        run["classifier"](run["backbone"](features[:size]))
-    return time.perf_counter() - start
+
+    @torch.no_grad()
+    def bare():
+        for step, size in enumerate(sizes):
+            features = front_end.compute_features(batches[step % len(batches)])
+            run["classifier"](run["backbone"](features[:size]))
+
+    return bare
 
 
 def main():
@@ -98,22 +100,31 @@ def main():
     from sprsound_prepare import prepare_sprsound
 
     run = open_model(options.run_folder)
-    first, later, bare = [], [], []
-    for _ in range(options.repetitions):
-        with tempfile.TemporaryDirectory() as folder:
-            prepare_sprsound(
-                options.data_folder, folder, test=options.partition
-            )
-            first.append(evaluation_seconds(run, options, folder)[0])
-            seconds, entries = evaluation_seconds(run, options, folder)
-            later.append(seconds)
-        bare.append(bare_seconds(run, entries, options.batches_in_memory))
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{len(entries)} events: bare pass {min(bare):.1f} s")
-    for name, seconds in (("empty", min(first)), ("filled", min(later))):
+    with tempfile.TemporaryDirectory() as folder:
+        prepare_sprsound(options.data_folder, folder, test=options.partition)
+        filled = f"{folder}/cache"
+        entries = evaluate(run, options, folder, filled)
+
+        def with_empty_cache():
+            with tempfile.TemporaryDirectory() as cache:
+                evaluate(run, options, folder, cache)
+
+        times = take_turns(
+            {
+                "empty cache": with_empty_cache,
+                "filled cache": lambda: evaluate(run, options, folder, filled),
+                "bare": bare_pass(run, entries, options.batches_in_memory),
+            },
+            options.repetitions,
+        )
+    bare = times.pop("bare")
+    print(f"{describe_machine()}: {len(entries)} events")
+    print(f"bare pass {bare.typical:.1f} s")
+    for name, evaluation in times.items():
         print(
-            f"evaluation, {name} cache: {seconds:.1f} s, ratio"
-            f" {seconds / min(bare):.2f} (target {TARGET})"
+            f"evaluation, {name}: {evaluation.typical:.1f} s, ratio"
+            f" {evaluation.over(bare)} (bound {TARGET}), of the processor's"
+            f" time {evaluation.processor_over(bare)}"
         )
 
 

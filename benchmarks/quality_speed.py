@@ -2,8 +2,8 @@
 """Speed of the quality scores against the backbone's forward pass.
 
 Cycles of three seconds, in batches and one at a time: each quality score as a
-whole, and EfficientAT mn04 on the features of as many cycles, 8 s as it sees
-them. Random weights are as fast as trained ones. Use an idle machine.
+whole, and EfficientAT mn04 on the features of as many cycles, 5 s as it sees
+them. Random weights are as fast as trained ones.
 
 > python benchmarks/quality_speed.py
 
@@ -12,9 +12,9 @@ Authors
 """
 
 import argparse
-import time
 
 import torch
+from turns import describe_machine, take_turns
 
 from qlung_plugin.lobes.models.efficientat import EfficientAT
 from qlung_plugin.lobes.quality import (
@@ -26,22 +26,13 @@ from qlung_plugin.lobes.quality import (
 
 RATE = 8000
 CYCLE = 3.0
+FRAMES = 500  # of 5 s
 BATCHES = (16, 1)
 KINDS = (LearnedQualityScore, AudioQualityScore, FlatnessScore, SNRScore)
 TARGET = 0.25
 
 
 @torch.no_grad()
-def milliseconds(function, options):
-    """The fastest of several calls."""
-    times = []
-    for _ in range(options.repetitions):
-        start = time.perf_counter()
-        function()
-        times.append(1000 * (time.perf_counter() - start))
-    return min(times)
-
-
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -49,19 +40,27 @@ def main():
     options = parser.parse_args()
 
     torch.manual_seed(0)
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(describe_machine())
     backbone = EfficientAT(width_mult=0.4).eval()
     for cycles in BATCHES:
-        features = torch.randn(cycles, 800, 128)
-        forward = milliseconds(lambda f=features: backbone(f), options)
-        print(f"{cycles} at a time: mn04 {forward / cycles:.2f} ms per cycle")
+        features = torch.randn(cycles, FRAMES, 128)
         waveforms = 0.1 * torch.randn(cycles, round(CYCLE * RATE))
-        for kind in KINDS:
-            score = kind(RATE)
-            took = milliseconds(lambda s=score, w=waveforms: s(w), options)
+        scores = {kind.__name__: kind(RATE) for kind in KINDS}
+        functions = {
+            name: lambda score=score, waveforms=waveforms: score(waveforms)
+            for name, score in scores.items()
+        }
+        functions["mn04"] = lambda features=features: backbone(features)
+        times = take_turns(functions, options.repetitions)
+        forward = times.pop("mn04")
+        print(
+            f"{cycles} at a time: mn04 {1000 * forward.typical / cycles:.2f} ms"
+            " per cycle"
+        )
+        for name, score in times.items():
             print(
-                f"    {kind.__name__}: {took / cycles:.2f} ms, ratio"
-                f" {took / forward:.2f} (target {TARGET})"
+                f"    {name}: {1000 * score.typical / cycles:.2f} ms, ratio"
+                f" {score.over(forward)} (bound {TARGET})"
             )
 
 
