@@ -83,7 +83,7 @@ def add_table(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "-o",
-        "--out",
+        "--output",
         required=True,
         metavar="DIR",
         help="the folder to write: new, or empty",
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
     adaptation = adapt(
         arguments.model,
         arguments.data,
-        arguments.out,
+        arguments.output,
         balanced=arguments.balanced,
         margin=arguments.margin,
         checkpoint=arguments.checkpoint,
@@ -109,7 +109,9 @@ def run(arguments: argparse.Namespace) -> None:
     for note in adaptation.notes:
         print_note(note)
     print(printable_lines(describe(adaptation)))
-    print(printable(f"files in {arguments.out}: {', '.join(adaptation.files)}"))
+    print(
+        printable(f"files in {arguments.output}: {', '.join(adaptation.files)}")
+    )
 
 
 def describe(adaptation: Adaptation) -> str:

@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
     calibrated = calibrate(
         arguments.model,
         arguments.data,
-        arguments.out,
+        arguments.output,
         aim=chosen_aim(arguments),
         abstain=arguments.abstain,
         checkpoint=arguments.checkpoint,
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
     for note in calibrated.notes:
         print_note(note)
     print(printable_lines(describe(calibrated)))
-    print(printable(f"files in {arguments.out}: {', '.join(calibrated.files)}"))
+    print(printable(f"files in {arguments.output}: {', '.join(calibrated.files)}"))
 
 
 def chosen_aim(arguments: argparse.Namespace) -> Aim:
