@@ -20,7 +20,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
-from qlung_plugin.runs.hparams import read_hparams
+from qlung_plugin.runs.hparams import read_hparams, whole_keys
 from qlung_plugin.utils.ordinary_files import read_ordinary
 from speechbrain.utils.run_opts import RunOptions
 
@@ -60,7 +60,10 @@ ALLOWED = frozenset(" ".join(MAY_DIFFER.values()).split())
 def resolve_yaml(hparams_file: Path | str, overrides: str) -> CommentedMap:
     """Reads a HyperPyYAML, with what the command line changes; nothing is made."""
     try:
-        text = resolve_references(read_hparams(hparams_file), overrides, True)
+        with whole_keys():
+            text = resolve_references(
+                read_hparams(hparams_file), overrides, True
+            )
     except KeyError as error:
         # "Override 'x' not found in: ", and a hundred names
         name = str(error.args[0]).split("'")[1]

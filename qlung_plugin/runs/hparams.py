@@ -10,13 +10,15 @@ Authors
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from ruamel.yaml import YAML
+from ruamel.yaml.emitter import Emitter
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode
 
@@ -51,6 +53,28 @@ def read_hparams(path: str | Path) -> str:
     loss: !new:a.Loss
     """
     return _read(Path(path), above=())
+
+
+@contextmanager
+def whole_keys() -> Iterator[None]:
+    """HyperPyYAML may write and read again a long ``{two words: value, ...}``.
+
+    ruamel.yaml breaks the line within such a key, too, which is no key then.
+    """
+    write = Emitter.write_plain
+
+    def write_whole(self: Emitter, text: Any, split: Any = True) -> None:
+        width = self.best_width
+        if not split:
+            self.best_width = self.column + len(text) + 1
+        write(self, text, split)
+        self.best_width = width
+
+    Emitter.write_plain = write_whole  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Emitter.write_plain = write  # type: ignore[method-assign]
 
 
 def check_keys(

@@ -44,7 +44,7 @@ from qlung_plugin.inference.trained_model import TrainedModel
 from qlung_plugin.lobes.models.pooled import fit_standardisation
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.runs.configuration import file_checksums
-from qlung_plugin.runs.hparams import read_hparams
+from qlung_plugin.runs.hparams import read_hparams, whole_keys
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import DECIMALS, predictions_table
 from qlung_plugin.runs.results import write_run_results
@@ -395,7 +395,7 @@ if __name__ == "__main__":
     # Load hyperparameters file with command-line overrides; the preparation
     # that it names is beside the script, or the link to it
     sys.path.append(str(Path(__file__).absolute().parent))
-    with naming_slots():
+    with naming_slots(), whole_keys():
         hparams = load_hyperpyyaml(read_hparams(hparams_file), overrides)
     check_augmentations(hparams)
     adapt_parts(hparams)

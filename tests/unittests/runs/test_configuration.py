@@ -199,3 +199,20 @@ def test_options_of_speechbrain_count(arguments, expected, monkeypatch):
 def test_a_wrong_yaml_or_option_is_named(configure, text, overrides, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         configure(overrides, text)
+
+
+def test_a_long_mapping_with_names_of_several_words_is_read(configure):
+    """Wherever a line of it would be broken."""
+    text = YAML + "first: !name:a.Prepare [!ref <names>]\nnames: {}\n"
+    for width in range(30):
+        names = {
+            f"{'x' * width}y": 1,
+            **{f"an {n} old name": n for n in "abcdef"},
+        }
+        told = ", ".join(f"{key}: {value}" for key, value in names.items())
+        flat = configure(f"names: {{{told}}}", text)
+        assert {
+            key.removeprefix("first[0]."): value
+            for key, value in flat.items()
+            if key.startswith("first[0].")
+        } == names
