@@ -32,7 +32,8 @@ def read_cycle(
     ---------
     wav : dict
         ``file``, ``start`` and ``stop`` (exclusive), in samples at the file's
-        own rate.
+        own rate, and of a file of several ``channels``, from 0, those whose mean
+        is read.
     data_root : str
         Replaces ``{data_root}`` in the file name.
 
@@ -44,16 +45,23 @@ def read_cycle(
     Raises
     ------
     OSError, ValueError
-        If the file is no mono recording that holds such a cycle.
+        If the file is no recording that holds such a cycle, or has several
+        channels, and it is not said which.
     """
     path = wav["file"].replace("{data_root}", str(data_root))
     first, stop = wav["start"], wav["stop"]
     if not 0 <= first < stop:
         raise ValueError(f"{path} has no cycle from sample {first} to {stop}")
-    with Stretches(path, stop) as stretches:
+    chosen = wav.get("channels", [0])
+    with Stretches(path, stop, chosen) as stretches:
         channels = stretches.decoder.channels
-        if channels != 1:
-            raise ValueError(f"{path} has {channels} channels, not one")
+        if not chosen or max(chosen) >= channels:
+            raise ValueError(f"{path} has {channels} channels, not {chosen}")
+        if channels != 1 and "channels" not in wav:
+            raise ValueError(
+                f"{path} has {channels} channels, and its manifest does not say"
+                " which are meant: prepare it anew"
+            )
         return stretches.read(first, stop)
 
 

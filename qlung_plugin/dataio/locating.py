@@ -24,13 +24,13 @@ from qlung_plugin.dataio.recordings import Recording
 def read_headers(
     wavs: Iterable[Path], warnings: Warnings
 ) -> dict[Path, Recording]:
-    """Looks into mono recordings, no further than to a sound.
+    """Looks into recordings, no further than to a sound.
 
     The warnings gain how many are truncated, or have no sound.
     """
     wavs = sorted(set(wavs))
     progress = tqdm(wavs, desc="Reading audio headers", disable=None)
-    recordings = {wav: _open_mono(wav) for wav in progress}
+    recordings = {wav: Recording(wav, allow_truncated=True) for wav in progress}
     shorter, broken, silent = [], [], []
     for wav, recording in recordings.items():
         there = f"{recording.duration:.4g}"
@@ -50,16 +50,6 @@ def read_headers(
     return recordings
 
 
-def _open_mono(wav: Path) -> Recording:
-    # One channel of several needs no look at the others: it is refused.
-    recording = Recording(wav, channel=1, allow_truncated=True)
-    if recording.channels != 1:
-        raise ValueError(
-            f"{wav}: {recording.channels} channels, mix down to mono"
-        )
-    return recording
-
-
 def locate_cycles(
     cycles: Iterable[Cycle],
     recordings: Mapping[Path, Recording],
@@ -68,8 +58,9 @@ def locate_cycles(
 ) -> list[Cycle]:
     """The cycles with their times in samples, clipped to their recording.
 
-    They gain ``start``, ``stop`` (samples) and ``sample_rate`` (Hz). Those
-    whose ``wav`` is None are left out.
+    They gain ``start``, ``stop`` (samples), ``sample_rate`` (Hz) and, of a
+    recording of several, ``channels``, whose mean is meant. Those whose ``wav``
+    is None are left out.
 
     The warnings gain how many cycles were clipped, and how many left out
     because nothing of them lies in the recording, it has no sound, or the
@@ -96,6 +87,8 @@ def locate_cycles(
             rate = recording.sample_rate
             samples = {"start": start, "stop": stop, "sample_rate": rate}
             located[place] = {**cycle, **samples}
+            if recording.channels > 1:
+                located[place]["channels"] = recording.chosen
             if beyond := recording.excess(cycle["end"]):
                 excess.append((1000 * beyond, where))
     if excess:

@@ -48,8 +48,11 @@ def _entry(
         # SpeechBrain fills in {data_root} by str.format_map.
         raise ValueError(f"{cycle['wav']}: rename it to a path without {{}}")
     start, stop, rate = cycle["start"], cycle["stop"], cycle["sample_rate"]
+    wav = {"file": f"{root}{path}", "start": start, "stop": stop}
+    if "channels" in cycle:
+        wav["channels"] = cycle["channels"]
     return {
-        "wav": {"file": f"{root}{path}", "start": start, "stop": stop},
+        "wav": wav,
         "sample_rate": rate,
         "duration": (stop - start) / rate,
         **{fact: cycle[fact] for fact in facts},

@@ -55,6 +55,11 @@ class Recording:
         Whether a file that holds less than its header says is read as far as
         it goes.
 
+    Attributes
+    ----------
+    chosen : list of int
+        The channels that are averaged, from 0.
+
     Raises
     ------
     FileNotFoundError
@@ -108,7 +113,7 @@ class Recording:
                 f"{path} holds no sample, says its header, of"
                 f" {self.path.stat().st_size:,} bytes"
             )
-        self._chosen = [0] if channel is None else [channel - 1]
+        self.chosen = [0] if channel is None else [channel - 1]
         if comparison is not None:
             self._choose_channels(comparison)
         self._warn_of_more(extent.behind)
@@ -181,13 +186,13 @@ class Recording:
         raise ValueError(f"{self.path} {problem}")
 
     def _choose_channels(self, comparison: ChannelComparison) -> None:
-        self._chosen = comparison.sounding()
+        self.chosen = comparison.sounding()
         complaint = comparison.complaint()
         if complaint is None:
             return
         message = (
             f"{self.path}: {complaint}; choose one by --channel N (channel=N),"
-            f" from 1 to {self.channels}"
+            f" from 1 to {self.channels}, or write it to a file of its own"
         )
         if comparison.cancelled():
             raise ValueError(message)
@@ -262,4 +267,4 @@ class Recording:
                 yield stretches.read(first, min(first + samples, self.frames))
 
     def _open(self) -> Stretches:
-        return Stretches(self.path, self.frames, self._chosen)
+        return Stretches(self.path, self.frames, self.chosen)

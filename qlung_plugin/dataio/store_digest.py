@@ -38,6 +38,7 @@ def store_digest(
             entry["wav"]["start"],
             entry["wav"]["stop"],
             entry["sample_rate"],
+            *entry["wav"].get("channels", ()),
         ]
         for cycle, entry in entries.items()
     ]

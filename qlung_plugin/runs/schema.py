@@ -161,6 +161,7 @@ CYCLE = {
         "file": TEXT,
         "start": whole(0, 10**12),
         "stop": whole(1, 10**12),
+        "channels?": [whole(0, 10**4)],
     },
     "sample_rate": whole(1, HIGHEST_RATE),
 }

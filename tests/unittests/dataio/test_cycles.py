@@ -96,10 +96,17 @@ def test_slices_that_are_not_there(tmp_path, start, stop, message):
         read_cycle(wav, tmp_path)
 
 
-def test_stereo_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "channels, message",
+    [
+        ({}, "does not say which"),
+        ({"channels": [1, 2]}, r"has 2 channels, not \[1, 2\]"),
+    ],
+)
+def test_channels_that_nobody_chose_are_refused(tmp_path, channels, message):
     soundfile.write(tmp_path / "a.wav", np.zeros((100, 2)), 4000)
-    wav = {"file": "{data_root}/a.wav", "start": 0, "stop": 50}
-    with pytest.raises(ValueError, match="a.wav has 2 channels, not one"):
+    wav = {"file": "{data_root}/a.wav", "start": 0, "stop": 50, **channels}
+    with pytest.raises(ValueError, match=f"a.wav .*{message}"):
         read_cycle(wav, tmp_path)
 
 

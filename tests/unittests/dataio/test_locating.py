@@ -13,6 +13,7 @@ from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.folders import Warnings
 from qlung_plugin.dataio.locating import locate_cycles, read_headers
+from qlung_plugin.dataio.manifests import make_manifest
 from qlung_plugin.dataio.recordings import Recording
 from tests.unittests.recording_checks import breaths
 
@@ -76,9 +77,22 @@ def test_what_ends_within_a_page_is_counted(tmp_path):
     assert f"truncated or damaged: {path} ({recording.duration:.4g}" in warning
 
 
-def test_what_is_no_mono_recording_is_named(wav):
-    soundfile.write(wav, np.full((4000, 2), [0.5, 0.1]), RATE)
-    with pytest.raises(ValueError, match=f"{wav}: 2 channels, mix down"):
+@pytest.mark.parametrize("levels", [(1, 0.5), (1, 0, 0.5), (0, 0, 1)])
+def test_channels_are_those_of_use(wav, levels):
+    """Training reads the same mean of several as whoever classifies."""
+    soundfile.write(wav, np.outer(breaths(4, RATE), levels), RATE)
+    cycles, warnings = locate(wav, [(0.5, 1.75)])
+    entry = make_manifest([{**cycles[0], "id": "a"}], wav.parent, ())["a"]
+    recording = Recording(wav)
+    assert entry["wav"]["channels"] == list(np.flatnonzero(levels))
+    read = read_cycle(entry["wav"], wav.parent)
+    assert torch.equal(read, recording.read(0.5, 1.75)) and not warnings
+
+
+def test_what_cannot_be_used_is_named(wav):
+    sound = breaths(4, RATE)
+    soundfile.write(wav, np.stack([sound, -sound], 1), RATE)
+    with pytest.raises(ValueError, match=f"{wav}: its channels cancel"):
         read_headers([wav], Warnings())
     wav.write_bytes(b"<html>not found</html>")
     with pytest.raises(ValueError, match=f"{wav} is not readable as audio"):
