@@ -90,8 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from qlung_plugin.dataio.annotations import find_labels
+    from qlung_plugin.dataio.cycle_sources import clip_label
     from qlung_plugin.dataio.finding import find_recordings
     from qlung_plugin.dataio.label_tracks import check_labelled
+    from qlung_plugin.dataio.recordings import Recording
     from qlung_plugin.dataio.shares import share_out
     from qlung_plugin.utils.files import replacing
 
@@ -121,7 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         check_labelled(labels)
         patient = patient_of(recording)
-        for start, end, text, *_ in labels:
+        sound = Recording(recording, allow_truncated=True)
+        for label in labels:
+            start, end, text, *_ = clip_label(label, sound)
             seen.add(text)
             name = names.get(text, text)
             if not name:

@@ -19,6 +19,7 @@ from qlung_plugin.dataio.annotations import (
 )
 from qlung_plugin.dataio.cycle_tables import CycleRows
 from qlung_plugin.dataio.headers import TOLERANCE
+from qlung_plugin.dataio.label_tracks import Label
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.processing.segmentation import (
     breath_envelope,
@@ -198,6 +199,23 @@ def segment_recording(recording: Recording) -> Cycles:
     return Cycles(times, "segmentation", segmentation.confidence)
 
 
+def is_late(end: float, recording: Recording) -> bool:
+    """Whether a time is so far past the end that it is no matter of rounding."""
+    # Times are rounded: 10.1 - 10 is more than 0.1.
+    return recording.excess(end) > TOLERANCE + 1e-9
+
+
+def clip_label(label: Label, recording: Recording) -> Label:
+    """A label that ends with its recording, or an error that says where it is."""
+    if is_late(label.end, recording) or label.start >= recording.duration:
+        raise ValueError(
+            f"{label.where}: '{label.text}' ends at {label.end:g} s, past the end"
+            f" of {recording.path}, which is {recording.duration:g} s long:"
+            " correct it, or remove it"
+        )
+    return label._replace(end=min(label.end, recording.duration))
+
+
 def check_times(
     times: Iterable[Sequence[float]], recording: Recording, where: Path | str
 ) -> list[tuple[float, float]]:
@@ -223,9 +241,7 @@ def check_times(
                 f"{place} has no sample of {recording.path}, which is"
                 f" {recording.duration:g} s long"
             )
-        # Times are rounded: 10.1 - 10 is more than 0.1.
-        late = recording.excess(end) > TOLERANCE + 1e-9
-        if late and not recording.truncated:
+        if is_late(end, recording) and not recording.truncated:
             raise ValueError(
                 f"{place} ends past the end of {recording.path}, which is"
                 f" {recording.duration:g} s long"

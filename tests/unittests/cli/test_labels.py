@@ -146,6 +146,7 @@ def test_corrections_are_of_their_own_recordings(recordings, tmp_path, capsys):
         ("1\t2\t\n", "p2_b.txt:2: 1 of 2 labels have no text"),
         ("1\t1\there\n", "p2_b.txt:2: 'here' is at a moment"),
         ("1\t2\tx\ty\n", "p2_b.txt:2: 4 fields"),
+        ("1\t9.2\there\n", "p2_b.txt:2: 'here' ends at 9.2 s, past the end"),
     ],
 )
 def test_a_label_that_cannot_be_learned_from_is_an_error(
@@ -175,7 +176,8 @@ def test_a_table_of_some_recordings_leaves_the_others_out(
 def test_labels_of_annotations_and_what_is_left_out(
     recordings, tmp_path, capsys
 ):
-    (recordings / "p1_a.txt").write_text("0\t2\t1\t0\n2\t4\t0\t0\n")
+    # The second is as long as its recording, but for a digit of rounding.
+    (recordings / "p1_a.txt").write_text("0\t2\t1\t0\n2\t6.05\t0\t0\n")
     (recordings / "p2_b.txt").write_text("0\t2\tunusable\n2\t3\tfine crackle\n")
     patients = tmp_path / "patients.csv"
     patients.write_text("recording,patient\nrecordings/p1_a,A\np2_b.wav,B\n")
@@ -188,6 +190,7 @@ def test_labels_of_annotations_and_what_is_left_out(
         [2.0, "normal", "A"],
         [2.0, "fine crackle", "B"],
     ]
+    assert own["end"].tolist() == [2.0, 6.0, 3.0]
     error = capsys.readouterr().err
     assert "1 labels 'unusable' are left out" in error
     assert "1 of 3 recordings have no annotation" in error
