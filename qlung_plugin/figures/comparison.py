@@ -28,6 +28,7 @@ FLOOR = ('always "normal"', 50.0)
 def scores_figure(
     table: pd.DataFrame,
     floors: Mapping[Any, tuple[str, float]] | None = None,
+    heading: str = "Score",
 ) -> Figure:
     """Draws the score of every run, and the mean of each configuration.
 
@@ -35,7 +36,8 @@ def scores_figure(
     a row or more. It has a panel per database and partition, with a row per
     configuration, from top to bottom in the order of the table. Undefined
     scores are not drawn. Floors, by database and partition, are what giving every
-    cycle one class is called, and its score.
+    cycle one class is called, and its score. The heading is what the score is
+    called.
     """
     if table.empty:
         raise ValueError("there is no result to draw")
@@ -43,7 +45,9 @@ def scores_figure(
     names = list(table["configuration"].unique())
     height = 1.0 + 0.55 * len(names)
     size = (7.6, 1.4 + height * len(panels))
-    figure, *axes = make_figure(size, "Score of each seed", (len(panels), 1))
+    figure, *axes = make_figure(
+        size, f"{heading} of each seed", (len(panels), 1)
+    )
     legend: dict[str, Line2D] = {}
     lines: dict[str, Line2D] = {}
     for axis, ((database, partition), rows) in zip(axes, panels):
@@ -86,7 +90,7 @@ def scores_figure(
     # All panels share their axes.
     axes[-1].set_yticks(range(len(names)), names)
     axes[-1].set_ylim(len(names) - 0.5, -0.5)
-    axes[-1].set_xlabel("Score (%); a dot per seed, a bar at their mean")
+    axes[-1].set_xlabel(f"{heading} (%); a dot per seed, a bar at their mean")
     legend |= lines
     figure.legend(
         legend.values(),

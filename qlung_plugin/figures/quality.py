@@ -99,12 +99,15 @@ def score_histograms_figure(
 
 
 def quality_and_errors_figure(
-    table: pd.DataFrame, analysis: dict[str, dict[str, Any]], title: str
+    table: pd.DataFrame,
+    analysis: dict[str, dict[str, Any]],
+    title: str,
+    heading: str = "Score",
 ) -> Figure:
     """Draws the errors that remain when poor cycles are set aside.
 
-    Beside it, the Score by quartile of the quality. The table is of
-    predictions, and the analysis what
+    Beside it, the score by quartile of the quality, under what it is called. The
+    table is of predictions, and the analysis what
     :func:`qlung_plugin.scores.quality_analysis.compare_with_errors` says of it.
     """
     table = with_confidence(table)
@@ -140,7 +143,7 @@ def quality_and_errors_figure(
     quartiles.set_xticks(
         range(1, QUARTILES + 1), ["1\nlowest", "2", "3", "4\nhighest"]
     )
-    quartiles.set(xlabel="quartile", ylabel="score in the quartile (%)")
+    quartiles.set(xlabel="quartile", ylabel=f"{heading} in the quartile (%)")
     for axes in (curves, quartiles):
         axes.grid(alpha=0.3)
     legend_below(curves, 4)

@@ -143,6 +143,7 @@ def _quality(runs: list[Run]) -> list[dict[str, Any]]:
     quality = []
     for number, run in enumerate(runs):
         table, labels = run.predictions, run.evaluation.labels
+        heading = metrics_of_labels(labels)["score"].heading
         analysis = compare_with_errors(table, labels)
         histogram = quality_histogram_figure(
             table["quality"], table["label"], labels, ""
@@ -158,7 +159,7 @@ def _quality(runs: list[Run]) -> list[dict[str, Any]]:
                 ),
                 "curves": svg(
                     stack_panels(
-                        quality_and_errors_figure(table, analysis, "")
+                        quality_and_errors_figure(table, analysis, "", heading)
                     ),
                     f"errors-{number}",
                 ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from qlung_plugin.dataio.labels import has_normal
 from qlung_plugin.figures.comparison import scores_figure
 from qlung_plugin.runs.comparison import (
     comparison_rows,
@@ -48,6 +49,8 @@ with one seed they are over patients alone.
 A difference is over the seeds that both configurations have. If its interval
 holds 0, it is not told apart from chance; of many differences, chance alone
 makes some whose interval does not.
+"""
+AT_POINT_NOTE = """\
 At the operating point: as the offset of normal decides that gives the highest
 Score on the validation predictions of each run. What is ahead of another by Score
 alone, and neither there nor by AUROC, calls other shares of the cycles normal and
@@ -85,7 +88,12 @@ def write_experiments(
         name, floor = always_the_same(evaluation.counts)
         place = evaluation.database, evaluation.partition
         floors[place] = name, floor["score"]
-    write_figure(scores_figure(table, floors), folder / "scores.png")
+    headings = dict.fromkeys(
+        metrics_of_labels(evaluation.labels)["score"].heading
+        for evaluation in evaluations
+    )
+    figure = scores_figure(table, floors, " or ".join(headings))
+    write_figure(figure, folder / "scores.png")
     return text
 
 
@@ -116,7 +124,10 @@ def format_experiments(
                     f"{database}, {partition}: {name} lacks"
                     f" seed {', '.join(lacking)}"
                 )
-    blocks = ["# Results\n", _rules(evaluations), INTRODUCTION]
+    introduction = INTRODUCTION
+    if any(has_normal(evaluation.labels) for evaluation in evaluations):
+        introduction += AT_POINT_NOTE
+    blocks = ["# Results\n", _rules(evaluations), introduction]
     if notes:
         blocks.append("**Incomplete.**\n\n" + _bullets(notes))
     blocks += [_section(alike) for alike in sections.values()]

@@ -12,7 +12,11 @@ import pandas as pd
 from qlung_plugin.dataio.labels import LABELS
 from qlung_plugin.figures.quality import measure_name, quality_and_errors_figure
 from qlung_plugin.runs.folder import RunFolder
-from qlung_plugin.scores.metrics import UNDEFINED, format_number
+from qlung_plugin.scores.metrics import (
+    UNDEFINED,
+    format_number,
+    metrics_of_labels,
+)
 from qlung_plugin.scores.quality_analysis import compare_with_errors
 from qlung_plugin.scores.roc import format_area
 from qlung_plugin.utils.files import write_figure, write_json, write_text
@@ -27,7 +31,7 @@ chance, with its 95 % interval by bootstrap over patients. Spearman: rank
 correlation with being right; its p takes cycles for independent, which those
 of one patient are not, so the interval of the area is what counts. A quality
 that differs between classes can go with the errors by their recall alone:
-compare Sp and Se of the quartiles.
+compare the figures of the quartiles.
 """
 QUARTILES_NOTE = """\
 Quartiles of each measure, 1 the lowest. Cycles of equal value are in one
@@ -45,22 +49,26 @@ def write_quality_analysis(
     analysis = compare_with_errors(table, labels)
     write_json(analysis, run.path / "quality_analysis.json")
     write_text(
-        printable_lines(format_quality_analysis(analysis, about)),
+        printable_lines(format_quality_analysis(analysis, about, labels)),
         run.path / "quality_analysis.txt",
     )
     title = (
         f"Quality and errors: {about['data']}, {about['partition']},"
         f" {about['selection']}"
     )
-    figure = quality_and_errors_figure(table, analysis, title)
+    heading = metrics_of_labels(labels)["score"].heading
+    figure = quality_and_errors_figure(table, analysis, title, heading)
     write_figure(figure, run.figure("quality_and_errors"))
     return analysis
 
 
 def format_quality_analysis(
-    analysis: dict[str, dict[str, Any]], about: dict[str, str]
+    analysis: dict[str, dict[str, Any]],
+    about: dict[str, str],
+    labels: Sequence[str] = LABELS,
 ) -> str:
     """The tables of how quality measures go with errors, as text."""
+    known = metrics_of_labels(labels)
     measures = pd.DataFrame(
         [
             {
@@ -84,7 +92,7 @@ def format_quality_analysis(
             for name, figures in analysis.items()
             for quartile in figures["quartiles"]
         ]
-    )
+    ).rename(columns={key: metric.heading for key, metric in known.items()})
     title = "Quality and the model's errors"
     return "\n".join(
         [

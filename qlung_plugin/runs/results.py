@@ -260,6 +260,8 @@ def format_report(
         table = pd.DataFrame.from_dict(strata, orient="index")
         shown = [key for key in metrics_in("strata", labels) if key in table]
         table = table.astype(dict.fromkeys(shown, float))
+        known = metrics_of_labels(labels)
+        table = table.rename(columns={key: known[key].heading for key in shown})
         blocks.append(_text(table, kind.replace("_", " ")))
     return "\n\n".join(blocks) + "\n"
 

@@ -12,6 +12,9 @@ import pandas as pd
 import pytest
 
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+from qlung_plugin.runs.evaluations import read_evaluations
+from qlung_plugin.runs.experiment_report import write_experiments
+from qlung_plugin.runs.folder import RunFolder
 from tests.recipes.conftest import CSV, TINY, leave_out_figures, run_script
 from tests.unittests.report_runs import render
 
@@ -58,7 +61,9 @@ def test_heart_sounds_are_learned_by_their_labels_alone(train, heart_corpus):
     assert "p_systolic murmur" in cycles
 
 
-def test_without_a_normal_class_there_is_macro_recall(train, heart_corpus):
+def test_without_a_normal_class_there_is_macro_recall(
+    train, heart_corpus, tmp_path
+):
     run = train(number_of_epochs="2")
     metrics = json.loads((run / "metrics.json").read_text())["selected"]
     table = pd.read_csv(run / "predictions.csv")
@@ -70,6 +75,13 @@ def test_without_a_normal_class_there_is_macro_recall(train, heart_corpus):
     assert "specificity" not in report and "always one class" in report
     page, *_ = render(run)
     assert "Macro recall" in page and "Always answering one class" in page
+    comparison = write_experiments(
+        tmp_path / "out", read_evaluations(RunFolder(run), "head", "1")
+    )
+    analysis = (run / "quality_analysis.txt").read_text()
+    for text in (report, page, comparison, analysis):
+        assert "Macro recall" in text
+        assert not re.search(r"\bScore\b", text)
     model = RespiratorySoundClassifier.from_hparams(str(run))
     recording = sorted(heart_corpus.rglob("*.wav"))[0]
     cycles, summary = model.classify_file(recording, cycles="windows")

@@ -47,6 +47,8 @@ def describe_model(source: str, provenance: dict) -> str:
     if not scores:
         return f"{model} No result of it is known.\n{calibration}"
     rule = "Score (mean of specificity and sensitivity, exact class):"
+    if "sp" not in result:
+        rule = "Macro recall (mean over the classes):"
     return "\n".join([f"{model} {calibration}", "", rule, "", *scores])
 
 

@@ -11,7 +11,12 @@ from qlung_plugin.cli.demo.model import describe_model
 
 def test_the_model_and_its_results_are_named():
     data = {"database": "ICBHI `x`", "subset": None, "protocol": "official"}
-    result = {"score": 57.123, "selection": "best\n\n# big", "data": data}
+    result = {
+        "score": 57.123,
+        "sp": 80,
+        "selection": "best\n\n# big",
+        "data": data,
+    }
     about = {
         "checkpoint": "selected",
         "epoch": 7,
@@ -28,6 +33,8 @@ def test_the_model_and_its_results_are_named():
         "\n\n- 57.12 % on `ICBHI 'x': test side (official)`,"
         " checkpoint by `best # big`"
     )
+    del about["results"][0]["sp"]
+    assert "\n\nMacro recall (" in describe_model("ce", about)
     about["results"][0]["score"] = 107
     with pytest.raises(ValueError, match=r"results\[0\].score is 107, not"):
         describe_model("ce", about)
