@@ -16,6 +16,7 @@ Authors
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -238,6 +239,15 @@ def _with_runs(outcomes: Outcomes | npt.ArrayLike) -> Outcomes:
     return Outcomes(confusions, rankings, labels)
 
 
+@cache
+def _warn_of_undefined(*counts: object) -> None:
+    """Once: of the same patients, all checkpoints and points have the same."""
+    logger.warning(
+        "%d of %d resamples of %d patients %s and are left out of the intervals",
+        *counts,
+    )
+
+
 def _intervals(
     scores: dict[str, np.ndarray],
     patients: int,
@@ -249,9 +259,7 @@ def _intervals(
         return dict.fromkeys(scores, (np.nan, np.nan))
     undefined = np.isnan(scores["score"])
     if undefined.any():
-        logger.warning(
-            "%d of %d resamples of %d patients %s and are left out of the "
-            "intervals",
+        _warn_of_undefined(
             undefined.sum(),
             len(undefined),
             patients,
