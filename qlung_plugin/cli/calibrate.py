@@ -99,7 +99,9 @@ def run(arguments: argparse.Namespace) -> None:
     for note in calibrated.notes:
         print_note(note)
     print(printable_lines(describe(calibrated)))
-    print(printable(f"files in {arguments.output}: {', '.join(calibrated.files)}"))
+    print(
+        printable(f"files in {arguments.output}: {', '.join(calibrated.files)}")
+    )
 
 
 def chosen_aim(arguments: argparse.Namespace) -> Aim:
@@ -138,9 +140,11 @@ def describe(calibrated: Calibrated) -> str:
     if calibrated.abstention:
         told = calibrated.abstention
         blocks.append(
-            f"of {told['patients']} other patients, {100 * told['uncertain']:.0f} %"
-            " of the cycles are uncertain: exactly one class has to have"
+            f"uncertain is a cycle of which not exactly one class has"
             f" {told['threshold']:.3f} or more, so that at most {told['errors']:g}"
-            " of the cycles are called by a wrong class"
+            " of the cycles are called by a wrong class: of the other"
+            f" {told['patients']} patients, by whom this was set,"
+            f" {100 * told['uncertain']:.0f} % of the cycles are, and of new ones"
+            " more or less"
         )
     return "\n\n".join(blocks)

@@ -17,7 +17,9 @@ from qlung_plugin.dataio.labels import NORMAL
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import check_new, complete_export, new_folder
 from qlung_plugin.inference.labelled_cycles import (
+    LEARNED_FROM,
     describe_table,
+    digest_recordings,
     doubts,
     hear_table,
     order_labels,
@@ -176,6 +178,8 @@ def adapt(
         cycles, list(dict.fromkeys([*labels, *model["labels"]]))
     ) + notes_on_devices(cycles)
     base = judge_base(cycles, model, labels)
+    data = describe_table(cycles, table, PROTOCOL)
+    digests = digest_recordings(cycles["recording"].unique())
     provenance = {
         **{k: model[k] for k in ("checkpoint", "epoch", "validated")},
         "settings": {
@@ -188,7 +192,7 @@ def adapt(
             .get("settings", {})
             .get("pretrained_weights"),
         },
-        "data": describe_table(cycles, table, PROTOCOL),
+        "data": {**data, LEARNED_FROM: sorted(digests.values())},
         "operating_point": point,
         "operating_point_rule": HIGHEST_SCORE if point else None,
         "base": describe_base(source, model),
@@ -198,7 +202,7 @@ def adapt(
         {
             "selection": SELECTION,
             **choose_results(figures),
-            "data": provenance["data"],
+            "data": data,
         }
     ]
     architecture, head = export_head(model, chosen.head)

@@ -17,6 +17,7 @@ from qlung_plugin.inference.adaptation import describe_base
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import check_new, complete_export, new_folder
 from qlung_plugin.inference.labelled_cycles import (
+    check_unheard,
     describe_table,
     doubts,
     hear_table,
@@ -100,8 +101,8 @@ class Calibrated(NamedTuple):
     rule : str or None
         What the operating point was chosen for.
     abstention : dict or None
-        ``errors``, ``threshold`` and ``patients``; and ``uncertain``, which share of
-        their cycles is.
+        ``errors``, ``threshold`` and ``patients``, who set it; and ``uncertain``,
+        which share of their own cycles is.
     notes : list of str
         What makes the figures unsure.
     files : list of str
@@ -134,8 +135,9 @@ def calibrate(
     Fitted are a temperature and an offset per class, so that probabilities are
     shares, and the operating point on them; what is told of both is of patients
     that they were not fitted to, fold by fold. The model that is written is
-    fitted to all. The patients should be others than the model was trained on,
-    which nobody checks here.
+    fitted to all. The patients should be others than the model was trained on:
+    of a model by :func:`qlung_plugin.inference.adaptation.adapt`, its recordings
+    are refused; of others, nobody checks it here.
 
     To ``abstain``, patients are split in two halves: one is fitted to, as above,
     and the other sets the threshold, with the guarantee of
@@ -175,7 +177,8 @@ def calibrate(
     FileNotFoundError
         If the model, the table or a recording does not exist.
     ValueError
-        If the table is malformed, or has other labels; or if the point is not
+        If the table is malformed, has other labels, or recordings that the
+        model is known to have learned from; or if the point is not
         supported: fewer than 10 patients have a cycle that the rate is of, or on
         patients that were not fitted to, its 95 % interval is wider than 20
         percentage points or leaves out what was wanted; or if there are too
@@ -188,6 +191,7 @@ def calibrate(
     """
     check_new(out)
     model = open_model(source, checkpoint, trust)
+    check_unheard(table, model["provenance"])
     classifier = RespiratorySoundClassifier(
         {name: model[name] for name in PARTS},
         {k: v for k, v in model.items() if k not in PARTS},

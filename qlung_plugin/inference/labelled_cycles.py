@@ -18,11 +18,14 @@ from qlung_plugin.dataio.fields import some
 from qlung_plugin.dataio.labelled_table import FACTS, read_labelled_table
 from qlung_plugin.dataio.labels import NORMAL
 from qlung_plugin.dataio.recordings import Recording
+from qlung_plugin.dataio.store_digest import file_digest
 from qlung_plugin.inference.classification import UNUSABLE
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.scores.judgement import FEW_PATIENTS
 
 FEW_OF_CLASS = 5  # patients, below which a class is hardly known
+LEARNED_FROM = "recording_digests"  # of the data, in a model.json
+DIGITS = 12  # hexadecimal, of SHA-256: enough to tell recordings apart
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +134,34 @@ def hear_table(
             *(path, whole.sum()),
         )
     return heard
+
+
+def digest_recordings(files: Iterable[str]) -> dict[str, str]:
+    """What tells recordings apart, by file, and says nothing of them."""
+    return {file: file_digest(Path(file))[:DIGITS] for file in files}
+
+
+def check_unheard(path: Path | str, provenance: dict[str, Any]) -> None:
+    """Refuses a table with recordings that a model, or its base, learned from.
+
+    As far as they are known: ``qlung adapt`` tells what they are.
+    """
+    learned: set[str] = set()
+    origin: dict[str, Any] | None = provenance
+    while origin:
+        learned.update((origin.get("data") or {}).get(LEARNED_FROM, ()))
+        origin = origin.get("base")
+    if not learned:
+        return
+    files = read_labelled_table(path, notes=[])["path"].unique()
+    digests = digest_recordings(files)
+    heard = [file for file in files if digests[file] in learned]
+    if heard:
+        raise ValueError(
+            f"{path}: the model learned from {len(heard)} of its {len(files)}"
+            f" recordings: {some(heard)}; leave these patients out, as of them"
+            " it says too much"
+        )
 
 
 def order_labels(found: Iterable[str], known: Sequence[str]) -> list[str]:

@@ -4,9 +4,11 @@ Authors
  * qlung_plugin contributors
 """
 
+import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from qlung_plugin.inference.adaptation import adapt
 from qlung_plugin.inference.calibration import Aim, calibrate
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
-from qlung_plugin.inference.labelled_cycles import hear_table
+from qlung_plugin.inference.labelled_cycles import check_unheard, hear_table
 from tests.unittests.own_data import RATE, make_table
 
 BASE = "transfer"  # of a model with random weights, nothing is learned
@@ -111,6 +113,24 @@ def test_what_the_export_tells(adapted, table):
     score = provenance["results"][0]["operating_point"]["score"]
     assert f"at the operating point | {score:.2f} |" in card
     assert "ICBHI 2017 Respiratory Sound Database" in card  # its terms hold on
+
+
+def test_what_it_learned_from_is_not_calibrated_on(adapted, table, tmp_path):
+    """By what is in a recording, whatever it is called; the base's, too."""
+    _, out = adapted
+    own = make_table(tmp_path / "own", ["normal", "rub"], patients=2)
+    told = json.loads((out / "model.json").read_text())["provenance"]
+    check_unheard(own, told)
+    learned = table.parent / "3.wav"
+    shutil.copy(learned, own.parent / "1.wav")
+    digest = hashlib.sha256(learned.read_bytes()).hexdigest()
+    assert digest[:12] in told["data"]["recording_digests"]
+    refused = r"table.csv: the model learned from 1 of its 2 .*: \S+own/1\.wav"
+    for provenance in (told, {"data": None, "base": told}):
+        with pytest.raises(ValueError, match=refused):
+            check_unheard(own, provenance)
+    with pytest.raises(ValueError, match=refused):
+        calibrate(out, own, tmp_path / "out")
 
 
 def test_windows_of_it(adapted, table):
