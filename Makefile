@@ -51,7 +51,7 @@ docs: $(VENV)/installed-docs
 
 $(VENV)/installed-all: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable \
-	    ".[test,dev,benchmarks,browser,demo,docs,onnx]"
+	    ".[test,dev,benchmarks,browser,demo,docs,onnx,ray]"
 	touch $@
 
 # The recipes' files, of few but long tests, are begun first: at the end, no

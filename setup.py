@@ -65,6 +65,11 @@ setup(
         "media": ["av>=14,<20"],
         "parquet": ["pyarrow>=15,<27"],
         "onnx": ["onnx<2", "onnxruntime<2", "onnxscript<1"],
+        "ray": [
+            "fsspec>=2024.6,<2028",
+            "pyarrow>=15,<27",
+            "ray[data]>=2.40,<3",
+        ],
         "tensorboard": ["tensorboard>=2.15,<3"],
         "umap": ["umap-learn<1"],
         "wandb": ["wandb<1"],

@@ -21,6 +21,7 @@ from qlung_plugin.cli.label_files import (
 )
 from qlung_plugin.cli.models import add_model, load, settings_of_model
 from qlung_plugin.cli.output import RESUMING, add_output, open_output
+from qlung_plugin.cli.ray_runner import RUNNING, add_runner, run_on_ray
 from qlung_plugin.cli.recordings import (
     CYCLES,
     CsvTable,
@@ -34,6 +35,8 @@ from qlung_plugin.pretrained import describe_shipped, is_shipped
 from qlung_plugin.utils.text import print_note, printable
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from qlung_plugin.inference.classification import Classification
     from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 
@@ -59,6 +62,8 @@ than its header says fails, unless --allow-truncated is given.
 {CYCLES}
 
 {RESUMING}
+
+{RUNNING}
 
 With --format audacity or raven, --output is a folder: a label track or
 selection table per recording, in folders like those given, and {TABLE} with
@@ -97,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " called so, else table)",
     )
     add_output(parser)
+    add_runner(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -113,6 +119,10 @@ def run(arguments: argparse.Namespace) -> int:
         allow_truncated=arguments.allow_truncated,
         shortest=arguments.shortest,
     )
+    if arguments.runner == "ray":
+        return run_on_ray(
+            arguments, prepare, function, rows_of, settings_of_model
+        )[0]
     if arguments.format is None:
         suffix = Path(arguments.output or "").suffix.lower()[1:]
         arguments.format = suffix if suffix in WRITERS else "table"
@@ -181,15 +191,20 @@ def heading(summary: dict) -> str:
     return f"{name}\n{text}\n{source}"
 
 
+def rows_of(name: str, classification: "Classification") -> "pd.DataFrame":
+    """A row per cycle; the last column is 1 if it is of a truncated file."""
+    cycles, summary = classification
+    rows = cycles.assign(truncated=int(summary["truncated"]))
+    rows.insert(0, "recording", name)
+    return rows
+
+
 def csv_writer(file: Output) -> Writer:
-    """Writes a row per cycle; the last column is 1 if it is of a truncated file."""
+    """Writes a row per cycle."""
     table = CsvTable(file)
 
     def write(path: Path, classification: "Classification") -> None:
-        cycles, summary = classification
-        rows = cycles.assign(truncated=int(summary["truncated"]))
-        rows.insert(0, "recording", str(path))
-        table.write(rows)
+        table.write(rows_of(str(path), classification))
 
     return write
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qlung_plugin.cli.models import add_model, load, settings_of_model
 from qlung_plugin.cli.output import RESUMING, add_output, open_output
+from qlung_plugin.cli.ray_runner import RUNNING, add_runner, run_on_ray
 from qlung_plugin.cli.recordings import (
     CYCLES,
     CsvTable,
@@ -22,6 +23,8 @@ from qlung_plugin.pretrained import describe_shipped, is_shipped
 from qlung_plugin.utils.text import print_note
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from qlung_plugin.inference.classification import Classification
     from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 
@@ -47,6 +50,8 @@ A .parquet or .npz is there once all is done; until then, FILE.csv grows.
 
 {RESUMING}
 
+{RUNNING}
+
 examples:
   qlung embed recordings/ --output embeddings.parquet
   qlung embed recordings/ --cycles windows --output embeddings.npz --resume
@@ -65,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_cycles(parser)
     add_output(parser, "write this .csv, .parquet or .npz", required=True)
+    add_runner(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -79,13 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
         convert_rows,
     )
 
-    path = rows = Path(arguments.output)
-    if check_format(path) != ".csv":
-        rows = path.with_name(f"{path.name}.csv")
-        begin_rows(path, rows, arguments.resume)
-        arguments.output = str(rows)
-    if is_shipped(arguments.model):
-        print_note(describe_shipped(arguments.model))
     function = partial(
         embed,
         by=arguments.by,
@@ -93,16 +92,23 @@ def run(arguments: argparse.Namespace) -> int:
         allow_truncated=arguments.allow_truncated,
     )
     prepare = partial(load, arguments)
+    if is_shipped(arguments.model):
+        print_note(describe_shipped(arguments.model))
+    if arguments.runner == "ray":
+        return run_on_ray(
+            arguments, prepare, function, rows_of, settings_of_model
+        )[0]
+    path = rows = Path(arguments.output)
+    if check_format(path) != ".csv":
+        rows = path.with_name(f"{path.name}.csv")
+        begin_rows(path, rows, arguments.resume)
+        arguments.output = str(rows)
     with open_output(arguments, settings_of_model) as output:
         assert output is not None  # it is required
         table = CsvTable(output, FLOAT)
 
         def write(path: Path, classification: "Classification") -> None:
-            cycles, summary = classification
-            truncated = int(summary["truncated"])
-            cycles.insert(list(cycles).index("e_0"), "truncated", truncated)
-            cycles.insert(0, "recording", str(path))
-            table.write(cycles)
+            table.write(rows_of(str(path), classification))
 
         code = for_each(arguments, function, prepare, write, output)
     # Without a header, all failed.
@@ -110,6 +116,15 @@ def run(arguments: argparse.Namespace) -> int:
         convert_rows(rows, path)
         rows.unlink()
     return code
+
+
+def rows_of(name: str, classification: "Classification") -> "pd.DataFrame":
+    """The rows of a recording: those of ``qlung classify``, and embeddings."""
+    cycles, summary = classification
+    truncated = int(summary["truncated"])
+    cycles.insert(list(cycles).index("e_0"), "truncated", truncated)
+    cycles.insert(0, "recording", name)
+    return cycles
 
 
 def begin_rows(path: Path, rows: Path, resume: bool) -> None:

@@ -7,11 +7,12 @@ Authors
 import argparse
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from qlung_plugin import __version__
 from qlung_plugin.dataio.fields import some
@@ -35,7 +36,7 @@ without that, it can be read, but not gone on with."""
 # What does not change the results, or is looked at by content.
 NO_SETTINGS = {
     *("paths", "jobs", "debug", "run", "output", "resume", "histogram"),
-    *("model", "checkpoint", "trust"),
+    *("model", "checkpoint", "trust", "runner"),
 }
 
 
@@ -72,16 +73,7 @@ def open_output(
             raise ValueError("--resume needs the --output to go on with")
         yield None
         return
-    options = {
-        f"--{name.replace('_', '-')}": value
-        for name, value in vars(arguments).items()
-        if name not in NO_SETTINGS
-    }
-    settings = {
-        "qlung": f"{arguments.run.__module__.rpartition('.')[2]} {__version__}",
-        **options,
-        **describe(arguments),
-    }
+    settings = settings_of(arguments, describe)
     output = JournaledFile(arguments.output, settings, arguments.resume)
     if output.changed:
         print_note(
@@ -100,20 +92,41 @@ def open_output(
         raise
 
 
+def settings_of(
+    arguments: argparse.Namespace,
+    describe: Callable[[argparse.Namespace], dict[str, str]],
+) -> dict[str, Any]:
+    """What the results of a command depend on, see :func:`open_output`."""
+    options = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in vars(arguments).items()
+        if name not in NO_SETTINGS
+    }
+    command = arguments.run.__module__.rpartition(".")[2]
+    return {
+        "qlung": f"{command} {__version__}",
+        **options,
+        **describe(arguments),
+    }
+
+
 def check_recordings(
-    output: "JournaledFile", recordings: Iterable[Path]
+    output: Path | str,
+    names: Iterable[str],
+    recordings: Iterable[Path | str],
+    exists: Callable[[str], bool] = os.path.exists,
 ) -> None:
     """Raises a ValueError if there are others in an output, which would go."""
-    others = set(output.names) - {str(path) for path in recordings}
-    lost = sorted(name for name in others if Path(name).exists())
+    others = set(names) - {str(path) for path in recordings}
+    lost = sorted(name for name in others if exists(name))
     if lost:
         raise ValueError(
-            f"{output.path} holds {len(lost)} recordings that are not given:"
+            f"{output} holds {len(lost)} recordings that are not given:"
             f" {some(lost)}; give them, too, or name another --output"
         )
     if others:
         print_note(
-            f"{output.path}: {len(others)} recordings are left out, which are no"
+            f"{output}: {len(others)} recordings are left out, which are no"
             f" longer there: {some(sorted(others))}"
         )
 
@@ -148,8 +161,15 @@ def over_unfinished(
         yield path, None
 
 
-def digest_content(recording: Path, cycles: "CycleRows | str") -> str:
-    """Digest of a recording's bytes, and of what its cycles are read from."""
+def digest_content(
+    recording: Path,
+    cycles: "CycleRows | str",
+    name: Callable[[Path], str] = str,
+) -> str:
+    """Digest of a recording's bytes, and of what its cycles are read from.
+
+    The names of these count, too: ``name`` tells those of copies.
+    """
     from qlung_plugin.dataio.annotations import candidates
     from qlung_plugin.dataio.cycle_tables import CycleRows
     from qlung_plugin.runs.configuration import digest_file
@@ -160,6 +180,6 @@ def digest_content(recording: Path, cycles: "CycleRows | str") -> str:
     else:
         files += candidates(cycles, recording)
     digests = [
-        [str(path), digest_file(path)] for path in files if path.is_file()
+        [name(path), digest_file(path)] for path in files if path.is_file()
     ]
     return hashlib.sha256(json.dumps([digests, rows]).encode()).hexdigest()

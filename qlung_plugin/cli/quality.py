@@ -8,8 +8,10 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qlung_plugin.cli.output import RESUMING, add_output, open_output
+from qlung_plugin.cli.ray_runner import RUNNING, add_runner, run_on_ray
 from qlung_plugin.cli.recordings import (
     CYCLES,
     CsvTable,
@@ -18,6 +20,9 @@ from qlung_plugin.cli.recordings import (
     for_each,
 )
 from qlung_plugin.utils.text import print_note
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HELP = "measure the quality of recordings, without a model"
 
@@ -44,6 +49,8 @@ and count for their share of the time as the worst (an entropy and flatness of
 {CYCLES}
 
 {RESUMING}
+
+{RUNNING}
 
 examples:
   qlung quality recordings/ > quality.csv
@@ -81,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw how the scores are spread: a .png, .svg or .pdf",
     )
     add_output(parser)
+    add_runner(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -92,7 +100,6 @@ def run(arguments: argparse.Namespace) -> int:
     import pandas as pd
 
     from qlung_plugin.inference.quality import (
-        COLUMNS,
         MEASURES,
         count_outside,
         fit_scores,
@@ -118,26 +125,33 @@ def run(arguments: argparse.Namespace) -> int:
         channel=arguments.channel,
         allow_truncated=arguments.allow_truncated,
     )
+    if arguments.runner == "ray":
+        code, count, outside = run_on_ray(
+            arguments,
+            make_measures,
+            function,
+            rows_of,
+            tally=count_outside,
+            local_alone={"histogram": None, "normalisation": "absolute"},
+        )
+        note_outside(outside, count, arguments.by)
+        return code
     kept: list[dict] = []  # rows, where all are needed in the end
     count = outside = 0
     with open_output(arguments) as output:
         table = CsvTable(output or sys.stdout)
 
-        def write_rows(rows: list[dict]) -> None:
-            table.write(pd.DataFrame(rows, columns=["recording", *COLUMNS]))
-
         def write(path: Path, rows: list[dict]) -> None:
             nonlocal count, outside
-            rows = [{"recording": str(path), **row} for row in rows]
             count += len(rows)
             if fitted:
-                kept.extend(rows)
+                kept.extend({"recording": str(path), **row} for row in rows)
                 return
             outside += count_outside(rows)
             if arguments.histogram and output is None:
                 kept.extend({name: r[name] for name in MEASURES} for r in rows)
             if rows:
-                write_rows(rows)
+                table.write(rows_of(str(path), rows))
 
         journaled = None if fitted else output
         code = for_each(arguments, function, make_measures, write, journaled)
@@ -149,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
                     f"--normalisation fitted needs more recordings: {error}"
                 ) from error
         if fitted or not count:  # the header alone, where all failed
-            write_rows(kept)
+            table.write(in_columns(kept))
         if fitted and output is not None:
             output.commit("all recordings", "")
     note_outside(outside, count, arguments.by)
@@ -163,6 +177,20 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.histogram,
         )
     return code
+
+
+def rows_of(name: str, rows: list[dict]) -> "pd.DataFrame":
+    """The rows of a recording: what was measured, by column."""
+    return in_columns([{"recording": name, **row} for row in rows])
+
+
+def in_columns(rows: list[dict]) -> "pd.DataFrame":
+    """The columns of the table, also without a row."""
+    import pandas as pd
+
+    from qlung_plugin.inference.quality import COLUMNS
+
+    return pd.DataFrame(rows, columns=["recording", *COLUMNS])
 
 
 def note_outside(outside: int, count: int, unit: str) -> None:

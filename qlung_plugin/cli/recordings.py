@@ -39,6 +39,15 @@ cycles:
   FOLDER        annotations called like their recordings"""
 
 
+# How the progress over recordings is shown.
+BAR: dict[str, Any] = {
+    "unit": "recording",
+    "disable": None,  # no bar where nobody looks: in a file or a pipe
+    # Of a terminal that does not know its size, tqdm would show nothing.
+    "ncols": 80,
+    "nrows": 24,
+}
+
 above_zero = partial(whole_number, low=1, meaning="number above 0")
 
 
@@ -119,7 +128,7 @@ def for_each(
     for sentence in unreachable + repeated + notes:
         print_note(sentence)
     if output is not None:
-        check_recordings(output, paths)
+        check_recordings(output.path, output.names, paths)
     jobs = arguments.jobs or default_jobs(len(paths))
     failed = finished = 0
     digest = None if output is None else digest_content
@@ -135,11 +144,7 @@ def for_each(
             output,
         ),
         total=len(paths),
-        unit="recording",
-        disable=None,  # no bar where nobody looks: in a file or a pipe
-        # Of a terminal that does not know its size, tqdm would show nothing.
-        ncols=80,
-        nrows=24,
+        **BAR,
     )
     for path, outcome in progress:
         if output is not None and outcome is None:
@@ -161,22 +166,32 @@ def for_each(
             failed += 1
             if arguments.debug:
                 print_traceback(type(outcome), outcome, outcome.__traceback__)
-            message = str(outcome)
-            if str(path) not in message:
-                message = f"{path}: {message}"
-            print_note(message)
+            print_note(describe_failure(str(path), outcome))
+    print_counts(len(paths), finished, failed, len(unreachable), len(repeated))
+    return int(bool(failed or unreachable))
+
+
+def describe_failure(name: str, error: Exception) -> str:
+    """What is said of a recording that failed."""
+    message = str(error)
+    return message if name in message else f"{name}: {message}"
+
+
+def print_counts(
+    total: int, finished: int, failed: int, unreachable: int, repeated: int
+) -> None:
+    """Prints what is to be said of all recordings of a command, if anything."""
     counts = []
     if finished:
-        counts.append(f"{finished} of {len(paths)} were finished before")
-    if failed and len(paths) > 1:
-        counts.append(f"{failed} of {len(paths)} recordings failed")
+        counts.append(f"{finished} of {total} were finished before")
+    if failed and total > 1:
+        counts.append(f"{failed} of {total} recordings failed")
     if unreachable:
-        counts.append(f"{len(unreachable)} could not be reached")
+        counts.append(f"{unreachable} could not be reached")
     if repeated:
-        counts.append(f"{len(repeated)} left out as second names")
+        counts.append(f"{repeated} left out as second names")
     if counts:
         print_note(", ".join(counts))
-    return int(bool(failed or unreachable))
 
 
 def with_warnings(

@@ -139,14 +139,18 @@ def _likely_places(folder: Path, recording: Path) -> Iterator[Path]:
         yield folder.joinpath(*folders[first:], recording.name)
 
 
-def _candidates_beside(recording: Path) -> list[Path]:
+def names_beside(recording: Path) -> list[Path]:
+    """What an annotation beside a recording may be called; there or not."""
     paths = [
         recording.with_suffix(variant)
         for suffix in ANNOTATIONS
         for variant in (suffix, suffix.upper())
     ]
-    paths += [recording.with_suffix(suffix) for suffix in RAVEN_TABLES]
-    return [path for path in paths if os.path.lexists(path)]
+    return paths + [recording.with_suffix(suffix) for suffix in RAVEN_TABLES]
+
+
+def _candidates_beside(recording: Path) -> list[Path]:
+    return [p for p in names_beside(recording) if os.path.lexists(p)]
 
 
 def _candidates_in(folder: Path, recording: Path) -> list[Path]:

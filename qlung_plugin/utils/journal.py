@@ -100,7 +100,7 @@ class JournaledFile:
         self._pieces: dict[str, tuple[str, int]] = {}
         first = next(self._read_lines(), None)
         if first is not None:
-            self._check(first[2].get("settings", {}), settings)
+            check_settings(self.path, first[2].get("settings", {}), settings)
             if any("sha256" in entry for _, _, entry in self._read_lines()):
                 self._expand()
         elif os.path.getsize(self.path):
@@ -134,20 +134,6 @@ class JournaledFile:
                     return
                 yield begin, begin + len(line), entry
                 begin += len(line)
-
-    def _check(self, old: dict, new: Mapping[str, Any]) -> None:
-        """Raises a ValueError that names the settings that differ."""
-        new = json.loads(json.dumps(new))
-        differing = [
-            f"{name} {old.get(name)}, not {new.get(name)}"
-            for name in {**old, **new}
-            if old.get(name) != new.get(name)
-        ]
-        if differing:
-            raise ValueError(
-                f"{self.path} was written with {'; '.join(differing)}: go on"
-                " with the same, or name another --output"
-            )
 
     def _expand(self) -> None:
         """Brings the text of a complete file back into its journal."""
@@ -250,6 +236,23 @@ class JournaledFile:
             text = self._header + text
         self._file.write(_encode(text))
         self._file.flush()
+
+
+def check_settings(
+    path: Path | str, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> None:
+    """Raises a ValueError that names the settings that differ."""
+    new = json.loads(json.dumps(new))
+    differing = [
+        f"{name} {old.get(name)}, not {new.get(name)}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    if differing:
+        raise ValueError(
+            f"{path} was written with {'; '.join(differing)}: go on with the"
+            " same, or name another --output"
+        )
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:

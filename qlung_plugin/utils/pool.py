@@ -66,7 +66,7 @@ def over_files(
     if jobs == 1:
         prepared = prepare()
         for file in files:
-            yield file, _outcome(function, prepared, file)
+            yield file, outcome_of(function, prepared, file)
         return
     prepare()  # what is wrong with it is raised here, not lost in a process
     left = iter(files)
@@ -185,12 +185,13 @@ def _end_with_parent() -> None:
 
 
 def _call(function: Callable, file: object) -> Any:
-    return _outcome(function, _prepared, file)
+    return outcome_of(function, _prepared, file)
 
 
-def _outcome(
+def outcome_of(
     function: Callable[[P, F], R], prepared: P, file: F
 ) -> R | Exception:
+    """The result of a function, or what a bad file raised."""
     try:
         return function(prepared, file)
     except FILE_ERRORS as error:
