@@ -36,6 +36,7 @@ from qlung_plugin.runs.scripts import (
     explain_errors,
     refuse_repeated,
 )
+from qlung_plugin.runs.slurm import submit
 from qlung_plugin.utils.text import guard_terminal, printable, printable_lines
 
 RECIPES = Path(__file__).resolve().parent
@@ -83,6 +84,12 @@ def parse_arguments(arguments):
         help="runs at a time (default: GPUs, else free cores)",
     )
     add(
+        "--slurm",
+        metavar="OPTIONS",
+        help="submit each run to Slurm, with these options of sbatch, such as"
+        ' "--gres gpu:1 --time 2:00:00"; --collect FOLDER afterwards',
+    )
+    add(
         "--folds",
         choices=list(FOLD_OPTIONS),
         help="cross-validate: over all patients, or those of the training side,"
@@ -117,6 +124,8 @@ def parse_arguments(arguments):
             parser.error(f"these are to be different: {values}")
     if options.jobs is not None and options.jobs < 1:
         parser.error("--jobs must be 1 or more")
+    if options.jobs and options.slurm is not None:
+        parser.error("--jobs is for this machine: Slurm has its own limits")
     if options.folds == "devices" and options.train:
         parser.error(
             f"the devices of --folds {options.folds} are ICBHI's: omit --train"
@@ -226,6 +235,14 @@ def main(arguments=None):
             " anew."
         )
     sweep(options.output)
+    if options.slurm is not None:
+        count = submit(runs, options.slurm)
+        if count:
+            print(
+                f"Submitted {count} of {len(runs)} runs. When they are through:"
+                f" --collect {printable(options.output)}"
+            )
+            return 0
     try:
         broken = execute(runs, plan_slots(options.jobs))
     except KeyboardInterrupt:

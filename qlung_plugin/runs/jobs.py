@@ -88,13 +88,7 @@ class Step:
 
         When the other end of the lifeline, a pipe, closes, the script ends.
         """
-        record = {
-            **self.about,
-            "command": self.command,
-            "environment": environment,
-            "made_with": self.made_with,
-        }
-        write_json(record, self.run.experiment)
+        self.record(environment)
         with open(self.run.console, "wb") as console:
             return subprocess.Popen(
                 [sys.executable, *self.command],
@@ -104,6 +98,16 @@ class Step:
                 pass_fds=[lifeline],
                 env={**os.environ, **environment, PARENT: str(lifeline)},
             )
+
+    def record(self, environment: dict[str, str]) -> None:
+        """Writes into the folder how its results are made."""
+        record = {
+            **self.about,
+            "command": self.command,
+            "environment": environment,
+            "made_with": self.made_with,
+        }
+        write_json(record, self.run.experiment)
 
     def describe_failure(self, returncode: int) -> str:
         """What is said where the script broke."""
