@@ -9,8 +9,8 @@ directly, with the same weights on the same tensors.
 
 A large product of matrices in the same precision takes turns with the training:
 the operations of a step, three times those that PyTorch counts in the forward
-pass, by the time that it takes, are told as a part of that peak. With --compile_mode, so do steps that are compiled, whose
-part of the time is told.
+pass, by the time that it takes, are told as a part of that peak. With
+--compile_mode, so do compiled steps: their speed, and their part of the time.
 
 > python benchmarks/backbone_speed.py
 > python benchmarks/backbone_speed.py --device cuda --precision bf16 \\
@@ -152,7 +152,9 @@ def measure(options):
             if "directly" in times
         ],
         "compiled": [
-            training[kind].over(ours) for kind in training if kind == "compiled"
+            [batch / times.typical, times.over(ours)]
+            for kind, times in training.items()
+            if kind == "compiled"
         ],
     }
 
@@ -206,10 +208,8 @@ def main():
             f"{figures['memory'] / 2**30:.1f}",
             f"{figures['peak']:.3g}",
             Ratio(*figures["share"]),
-            *(
-                ", ".join(str(Ratio(*found)) for found in figures[key])
-                for key in ("to_transformers", "compiled")
-            ),
+            ", ".join(str(Ratio(*r)) for r in figures["to_transformers"]),
+            *(f"{v:.4g}: {Ratio(*r)}" for v, r in figures["compiled"]),
         ]
         print(f"| {' | '.join(map(str, columns))} |", flush=True)
         if any(Ratio(*r).median > TARGET for r in figures["to_transformers"]):

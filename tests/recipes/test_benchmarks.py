@@ -89,7 +89,7 @@ def test_losses(benchmark):
     found = re.findall(
         rf"to (SpeechBrain|pytorch-metric-learning): {RATIO}", text
     )
-    assert found == ["SpeechBrain", "pytorch-metric-learning"] * 2
+    assert found == ["SpeechBrain", "pytorch-metric-learning"] * 3
 
 
 def test_a_loss_that_is_missing(benchmark, monkeypatch):
