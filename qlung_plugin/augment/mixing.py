@@ -173,7 +173,8 @@ class PatchMix(nn.Module):
             What was mixed.
         """
         bare = backbone
-        for wrapped in ("_orig_mod", "module"):  # by torch.compile, by DDP
+        # By torch.compile; by DDP, and within by CompiledSteps.
+        for wrapped in ("_orig_mod", "module", "module"):
             bare = getattr(bare, wrapped, bare)
         if "mix_tokens" not in inspect.signature(bare.forward).parameters:
             raise ValueError(

@@ -50,7 +50,9 @@ MAY_DIFFER = {
     ),
     "how it is computed, as on another machine": (
         "num_workers multiprocessing_context persistent_workers device"
-        " distributed_backend find_unused_parameters"
+        " distributed_backend find_unused_parameters compile compile_mode"
+        " compile_module_keys compile_using_fullgraph"
+        " compile_using_dynamic_shape_tracing"
     ),
     "upwards: the epochs before are the same": " ".join(UPWARDS),
 }

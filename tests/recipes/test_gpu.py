@@ -69,10 +69,11 @@ def test_precision(train_on_gpu, name, precision):
     assert table.filter(like="p_").notna().all(axis=None)
 
 
-def test_compiled(train_on_gpu):
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_compiled(train_on_gpu, mode):
     table = train_on_gpu(
         [str(RECIPE / "hparams" / "qlung_ast.yaml")],
-        {**AST, "compile": "", "compile_module_keys": "backbone"},
+        {**AST, "compile": "", "compile_mode": mode},
     )
     assert len(table) == table["id"].nunique()
 

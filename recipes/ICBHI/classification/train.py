@@ -53,6 +53,7 @@ from qlung_plugin.scores.operating_point import (
     choose_operating_point,
     normal_point,
 )
+from qlung_plugin.training.compiling import compile_steps
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
 from qlung_plugin.training.parts import adapt_parts, check_parts, naming_slots
 from qlung_plugin.training.selection import CHECKPOINTS, selection_key
@@ -151,7 +152,7 @@ class RespiratorySoundBrain(sb.Brain):
 
     def on_fit_batch_start(self, batch, should_step):
         """Tells a margin that grows where the training stands."""
-        self.modules.loss.set_progress(
+        self.hparams.loss.set_progress(
             self.hparams.epoch_counter.current, self.optimizer_step
         )
 
@@ -172,13 +173,26 @@ class RespiratorySoundBrain(sb.Brain):
             averaging.after_step()
 
     def on_fit_start(self):
-        """SpeechBrain's, but on CPUs, where batch normalisation stays."""
-        launched = self.distributed_launch
+        """SpeechBrain's, but for what is compiled, and processes on CPUs.
+
+        Compiled is the backbone, for the shape of a whole batch; on CPUs batch
+        normalisation stays.
+        """
+        compiled, launched = self.compile, self.distributed_launch
+        if compiled:
+            compile_steps(
+                self.modules,
+                self.compile_module_keys or ["backbone"],
+                mode=self.compile_mode,
+                fullgraph=self.compile_using_fullgraph,
+                dynamic=self.compile_using_dynamic_shape_tracing,
+            )
+            self.compile = False  # they are
         if launched and self.distributed_backend == "gloo":
             wrap_on_cpu(self.modules, self.find_unused_parameters)
             self.distributed_launch = False  # they are wrapped
         super().on_fit_start()
-        self.distributed_launch = launched
+        self.compile, self.distributed_launch = compiled, launched
 
     def on_stage_start(self, stage, epoch=None):
         """Forgets the predictions of the last evaluation."""
