@@ -26,6 +26,14 @@ settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def torch_home(tmp_path_factory):
+    """What torch.hub, and this package beside it, keeps goes with the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """The folder of real recordings that QLUNG_DATA names, or a skip."""

@@ -19,7 +19,12 @@ from qlung_plugin.cli.label_files import (
     begin_folder,
     label_writer,
 )
-from qlung_plugin.cli.models import add_model, load, settings_of_model
+from qlung_plugin.cli.models import (
+    add_engine,
+    add_model,
+    load,
+    settings_of_model,
+)
 from qlung_plugin.cli.output import RESUMING, add_output, open_output
 from qlung_plugin.cli.ray_runner import RUNNING, add_runner, run_on_ray
 from qlung_plugin.cli.recordings import (
@@ -84,6 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     add_recordings(parser)
     add_model(parser)
+    add_engine(parser)
     add_cycles(parser)
     parser.add_argument(
         "--shortest",

@@ -9,7 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qlung_plugin.cli.models import add_model, load, settings_of_model
+from qlung_plugin.cli.models import (
+    add_engine,
+    add_model,
+    load,
+    settings_of_model,
+)
 from qlung_plugin.cli.output import RESUMING, add_output, open_output
 from qlung_plugin.cli.ray_runner import RUNNING, add_runner, run_on_ray
 from qlung_plugin.cli.recordings import (
@@ -62,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the command."""
     add_recordings(parser)
     add_model(parser)
+    add_engine(parser)
     parser.add_argument(
         "--by",
         default="cycle",

@@ -191,11 +191,19 @@ class CycleFeatures(nn.Module):
         The ``reference`` is what :attr:`recording_reference` says of its
         recording; without one, a cycle is its own recording.
         """
+        inputs = self.prepare(waveform, native_rate, reference)
+        return self.compute_features(*inputs)[0].half()
+
+    def prepare(
+        self,
+        waveform: torch.Tensor,
+        native_rate: int,
+        reference: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        """What ``compute_features`` is given of a cycle, as a batch of one."""
         waveform = self.fix_length(self.resampler(waveform, native_rate))
-        references = [] if reference is None else [reference.unsqueeze(0)]
-        return self.compute_features(waveform.unsqueeze(0), *references)[
-            0
-        ].half()
+        inputs = [waveform] if reference is None else [waveform, reference]
+        return [part.unsqueeze(0) for part in inputs]
 
 
 class RecordingReference(Protocol):

@@ -29,9 +29,9 @@ from qlung_plugin.inference.classification import (
     describe_recording,
     summarise_cycles,
 )
+from qlung_plugin.inference.engines import ENGINES, OnnxEngine, TorchEngine
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.nnet.folding import fold_batch_norms
 from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,
@@ -111,6 +111,7 @@ class RespiratorySoundClassifier(Pretrained):
             folded = fold_batch_norms(modules["backbone"])
             modules = {**modules, "backbone": folded}
         super().__init__(modules, hparams, run_opts, freeze_params)
+        self.engine = TorchEngine(self.mods)
 
     @classmethod
     def from_hparams(
@@ -162,6 +163,43 @@ class RespiratorySoundClassifier(Pretrained):
             run_opts=run_opts,
             **kwargs,
         )
+
+    def use_engine(self, name: str) -> None:
+        """Chooses what runs the network behind the front end from now on.
+
+        Arguments
+        ---------
+        name : str
+            ``torch``, which does without being asked; or ``onnx``:
+            onnxruntime, which is faster on a CPU, with probabilities equal to
+            1e-4. It has the weights as they are now. Exported once, the network
+            is kept in ``torch.hub.get_dir()``.
+
+        Raises
+        ------
+        RuntimeError
+            If a package for it is not installed.
+        ValueError
+            If it is another one, the model is not on the CPU, or its network
+            cannot be exported.
+
+        Example
+        -------
+        >>> model = RespiratorySoundClassifier.from_hparams("transfer")
+        >>> model.use_engine("torch")
+        """
+        if name not in ENGINES:
+            raise ValueError(f"{name} is no engine: {', '.join(ENGINES)} are")
+        if name == "torch":
+            self.engine = TorchEngine(self.mods)
+            return
+        if torch.device(self.device).type != "cpu":
+            raise ValueError(
+                f"the engine onnx is for the CPU, not for {self.device}: take"
+                " the engine torch"
+            )
+        with self._inference():
+            self.engine = OnnxEngine(self.mods)
 
     @property
     def labels(self) -> list[str]:
@@ -228,7 +266,7 @@ class RespiratorySoundClassifier(Pretrained):
         """
         waveforms = unpad(wavs, wav_lens)
         with self._inference():
-            return self._embed(waveforms, self.sample_rate).flatten(1)
+            return self._embed(waveforms, self.sample_rate)[0].flatten(1)
 
     def classify_batch(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
@@ -434,16 +472,10 @@ class RespiratorySoundClassifier(Pretrained):
         waveforms: list[torch.Tensor],
         native_rate: int,
         reference: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        # One at a time, as in training: what follows is rounded to half
-        # precision, which doubles a difference in the last bit.
-        features = [
-            self.mods.cycle_features(
-                waveform.to(self.device), native_rate, reference
-            )
-            for waveform in waveforms
-        ]
-        return self.mods.backbone(torch.stack(features).float())
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings and logits."""
+        waveforms = [waveform.to(self.device) for waveform in waveforms]
+        return self.engine(waveforms, native_rate, reference)
 
     def _classify(
         self,
@@ -451,8 +483,7 @@ class RespiratorySoundClassifier(Pretrained):
         native_rate: int,
         reference: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        embeddings = self._embed(waveforms, native_rate, reference)
-        logits, _ = logits_and_cosines(self.mods.classifier(embeddings))
+        embeddings, logits = self._embed(waveforms, native_rate, reference)
         probabilities = logits.float().softmax(dim=-1)
         check_probabilities(probabilities)
         return probabilities, embeddings.float().flatten(1)

@@ -105,7 +105,7 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
     classifier = WaveformClassifier(model).eval()
     fix_length = model["cycle_features"].fix_length
     sample_rate = model["cycle_features"].resampler.sample_rate
-    with _quiet(), torch.inference_mode():
+    with quiet_exporter(), torch.inference_mode():
         program = torch.onnx.export(
             classifier,
             (torch.zeros(2, fix_length.length),),
@@ -144,7 +144,7 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Without what the exporter tells of its own making."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

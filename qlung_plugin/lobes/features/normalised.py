@@ -332,6 +332,16 @@ class NormalisedFeatures(FrontEnd):
         partial : bool
             Whether the reference may have NaN, for what is the waveform's own.
         """
+        features = self.normalise(waveforms, reference, partial)
+        return features if self.after is None else self.after(features)
+
+    def normalise(
+        self,
+        waveforms: torch.Tensor,
+        reference: torch.Tensor | None = None,
+        partial: bool = False,
+    ) -> torch.Tensor:
+        """Features before what comes ``after``; see :meth:`forward`."""
         gain = mean = None
         if reference is not None:
             gain, mean = reference[:, :1], reference[:, 1:]
@@ -347,7 +357,7 @@ class NormalisedFeatures(FrontEnd):
                 features = features - mean.unsqueeze(1)
             if self.masks:
                 features = torch.where(self.inside, features, 0.0)
-        return features if self.after is None else self.after(features)
+            return features
 
     def _own_gain(self, waveforms: torch.Tensor) -> torch.Tensor:
         """``[batch, 1]`` of waveforms that are recordings of their own."""

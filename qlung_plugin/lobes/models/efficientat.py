@@ -131,7 +131,8 @@ class EfficientAT(Backbone):
             padding included, as in the training on clips of one length.
         """
         self.see_padding(lengths)
-        images = features.unflatten(2, (-1, self.channels)).permute(0, 3, 2, 1)
+        images = features.reshape(*features.shape[:2], -1, self.channels)
+        images = images.permute(0, 3, 2, 1)
         return self.shaped(self.features(images).mean(dim=(2, 3)))
 
 
