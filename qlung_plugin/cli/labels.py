@@ -110,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     patient_of = find_patients(arguments.patient, found.recordings)
     names = {**dict.fromkeys(NO_CLASS, ""), **read_names(arguments.rename)}
     seen: set[str] = set()
-    rows, bare = [], []
+    rows, bare, empty = [], [], []
     left_out: Counter[str] = Counter()
     for recording, share in zip(found.recordings, shares):
         try:
@@ -120,6 +120,9 @@ def run(arguments: argparse.Namespace) -> int:
             labels = None
         if labels is None:
             bare.append(recording.name)
+            continue
+        if not labels:
+            empty.append(recording.name)
             continue
         check_labelled(labels)
         patient = patient_of(recording)
@@ -144,6 +147,11 @@ def run(arguments: argparse.Namespace) -> int:
         print_note(
             f"{len(bare)} of {len(found.recordings)} recordings have no"
             f" annotation, and are left out: {some(bare)}"
+        )
+    if empty:
+        print_note(
+            f"{len(empty)} of {len(found.recordings)} recordings have an"
+            f" annotation that holds no label: {some(empty)}"
         )
     if not rows:
         raise ValueError("no recording has a label: nothing is written")

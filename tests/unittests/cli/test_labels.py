@@ -197,6 +197,16 @@ def test_labels_of_annotations_and_what_is_left_out(
     assert run(*call) == 2 and "exists" in capsys.readouterr().err
 
 
+def test_annotations_without_a_label_are_counted(recordings, tmp_path, capsys):
+    (recordings / "p1_a.txt").write_text("0\t2\t1\t0\n")
+    (recordings / "p2_b.json").write_text('{"event_annotation": []}')
+    call = "labels", recordings, "--patient", "^p[0-9]", "-o"
+    assert run(*call, tmp_path / "own.csv") == 0
+    error = capsys.readouterr().err
+    assert "1 of 3 recordings have an annotation that holds no label" in error
+    assert "p2_b.wav" in error
+
+
 def test_a_patient_may_be_the_folder_of_a_recording(recordings, tmp_path):
     (recordings / "more" / "p1_a.txt").write_text("0\t2\t1\t0\n")
     (recordings / "p2_b.txt").write_text("0\t2\t1\t0\n")
