@@ -62,7 +62,8 @@ def prepare_csv(
     ---------
     data_folder : str
         Where the table and the recordings are. A report has no sound of those
-        that the table names elsewhere. Never written to.
+        that the table names elsewhere, unless all are below one folder, which
+        `qlung report --data_folder` names. Never written to.
     output_folder : str
         Where the manifests go.
     table : str

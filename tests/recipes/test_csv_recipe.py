@@ -46,7 +46,8 @@ def train(heart_corpus, cache, tmp_path, monkeypatch):
 
 
 def test_heart_sounds_are_learned_by_their_labels_alone(train, heart_corpus):
-    run = train(normal_label="no murmur")
+    band = "{f_min: 25.0, f_max: 800.0}"  # as the README says of hearts
+    run = train(normal_label="no murmur", level=band, band=band)
     metrics = json.loads((run / "metrics.json").read_text())["selected"]
     assert list(metrics["counts"]) == [
         "normal",
@@ -55,6 +56,13 @@ def test_heart_sounds_are_learned_by_their_labels_alone(train, heart_corpus):
     ]
     assert metrics["auroc"] > 70 and metrics["operating_point"]
     model = RespiratorySoundClassifier.from_hparams(str(run))
+    told = json.loads((run / "model/selected/model.json").read_text())
+    front_end = told["architecture"]["cycle_features"]["arguments"][
+        "compute_features"
+    ]["arguments"]
+    for part in ("level", "band"):
+        arguments = front_end[part]["arguments"]
+        assert (arguments["f_min"], arguments["f_max"]) == (25, 800)
     recording = sorted(heart_corpus.rglob("*.wav"))[0]
     cycles, summary = model.classify_file(recording, cycles="windows")
     assert 0 <= summary["abnormal_fraction"] <= 1
