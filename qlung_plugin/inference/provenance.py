@@ -8,6 +8,7 @@ Authors
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
@@ -15,11 +16,12 @@ from qlung_plugin.inference.hub import is_hub_id
 from qlung_plugin.pretrained import find_shipped
 from qlung_plugin.runs import schema
 from qlung_plugin.runs.configuration import plain_scalar, yaml_tag
-from qlung_plugin.runs.evaluations import Evaluation, read_evaluations
 from qlung_plugin.runs.folder import RunFolder
-from qlung_plugin.runs.results import evaluate_predictions
 from qlung_plugin.scores.metrics import CLASS_METRICS, METRICS
 from qlung_plugin.utils.files import plain
+
+if TYPE_CHECKING:
+    from qlung_plugin.runs.evaluations import Evaluation
 
 # What is told of the YAML of a training, where it has it.
 SETTINGS = (
@@ -76,6 +78,9 @@ def describe_results(run: RunFolder, checkpoint: str) -> dict:
     training has not come to its end. A file that is damaged, or predictions that
     are missing or give other figures, are an OSError or ValueError.
     """
+    # Whoever classifies does not wait for what reads and draws results.
+    from qlung_plugin.runs.evaluations import read_evaluations
+
     configuration, seed = run.path.parent.name, run.path.name
     known: dict = {}
     for part in run.parts():
@@ -131,8 +136,10 @@ def read_settings(keys: CommentedMap) -> dict:
     return settings
 
 
-def _by_device(evaluation: Evaluation) -> dict[str, dict]:
+def _by_device(evaluation: "Evaluation") -> dict[str, dict]:
     """The results of each device, if there are several."""
+    from qlung_plugin.runs.results import evaluate_predictions
+
     table = evaluation.predictions
     devices = table["device"].fillna("unknown")
     if devices.nunique() == 1:

@@ -8,12 +8,12 @@ Authors
  * qlung_plugin contributors
 """
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import torch
-import transformers
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
 from safetensors.torch import save
 from torch import nn
@@ -212,7 +212,7 @@ def write_model(
                 "qlung_plugin": __version__,
                 "torch": torch.__version__,
                 "speechbrain": speechbrain.__version__,
-                "transformers": transformers.__version__,
+                "transformers": version("transformers"),  # slow to import
                 "safetensors": safetensors.__version__,
             },
         },

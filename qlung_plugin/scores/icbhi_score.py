@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from sklearn.metrics import confusion_matrix
 
 from qlung_plugin.dataio.labels import LABELS
 from qlung_plugin.scores.metrics import (
@@ -73,8 +72,8 @@ def prediction_metrics(
         raise ValueError(EMPTY)
     truth = label_codes(label, labels)
     predicted = label_codes(prediction, labels)
-    classes = range(len(labels))
-    confusion = confusion_matrix(truth, predicted, labels=classes)
+    confusion = np.zeros((len(labels), len(labels)), dtype=int)
+    np.add.at(confusion, (truth, predicted), 1)
     ranked: dict[str, np.ndarray] = {}
     if probabilities is not None:
         ranking = Ranking(np.asarray(probabilities), truth, 0 * truth)

@@ -4,6 +4,7 @@ Authors
  * qlung_plugin contributors
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_name_opens_the_model_that_ships(shipped):
     model = RespiratorySoundClassifier.from_hparams(source="transfer")
     assert model.labels == LABELS
     assert str(shipped / "README.md") in pretrained.describe_shipped("transfer")
+
+
+@pytest.mark.parametrize("name", pretrained.MODELS)
+def test_parts_of_those_that_ship_fit(name, tmp_path):
+    """Elsewhere they are checked as any other model; under their name, not."""
+    shutil.copytree(pretrained.FOLDER / name, tmp_path / name)
+    assert open_model(tmp_path / name)["labels"] == open_model(name)["labels"]
 
 
 @pytest.mark.parametrize("name", ["Transfer", "transfers", "", "qlung"])
