@@ -48,7 +48,7 @@ def evaluate(run, options, folder, cache):
         "standardise_devices": False,
         "windows": None,
     }
-    dataset, manifest, quality = recipe["dataio_prep"](hparams, run)
+    dataset, manifest, quality, _ = recipe["dataio_prep"](hparams, run)
     brain = recipe["EvaluationBrain"](
         modules={name: run[name] for name in ("backbone", "classifier")},
         run_opts={"noprogressbar": True},

@@ -16,7 +16,9 @@ def fix_lengths(
     relative_lengths: torch.Tensor,
     fix_length: FixedLength,
 ) -> torch.Tensor:
-    """Brings each cycle of a batch, padded at the end, to the fixed length.
+    """Brings each cycle of a batch, padded at the end, to one length.
+
+    It is the longest of what ``fix_length`` makes of them.
 
     Example
     -------
@@ -27,11 +29,13 @@ def fix_lengths(
     tensor([[1., 2., 1., 2., 1.],
             [1., 2., 3., 4., 1.]])
     """
-    lengths = (relative_lengths.double() * waveforms.shape[1]).round().long()
+    relative_lengths = relative_lengths.double()
+    lengths = (relative_lengths * waveforms.shape[1]).round().long().tolist()
+    target = max(map(fix_length.target, lengths))
     return torch.stack(
         [
-            fix_length(waveform[:length])
-            for waveform, length in zip(waveforms, lengths.tolist())
+            fix_length(waveform[:length], target)
+            for waveform, length in zip(waveforms, lengths)
         ]
     )
 

@@ -126,15 +126,69 @@ class FixedLength(nn.Module):
         self.fade_samples = round(fade * sample_rate)
         self.fade_first, self.fade_in = fade_first, fade_in
 
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Brings ``[..., time]`` to the fixed length."""
+    def target(self, samples: int) -> int:
+        """How many samples become of a cycle of so many."""
+        return self.length
+
+    def forward(
+        self, waveform: torch.Tensor, length: int | None = None
+    ) -> torch.Tensor:
+        """Brings ``[..., time]`` to its :meth:`target`, or another length."""
         return fix_length(
             waveform,
-            self.length,
+            self.target(waveform.shape[-1]) if length is None else length,
             self.fade_samples,
             self.fade_first,
             self.fade_in,
         )
+
+
+class OwnLength(FixedLength):
+    """Cyclic padding to the next whole step, so that short cycles stay short.
+
+    Nothing is padded with zeros, so that no pooling needs a mask, and a model says
+    of a cycle the same alone and in a batch: the recipes make batches of cycles that
+    became equally long, see :func:`qlung_plugin.dataio.sampling.equal_lengths`.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Rate of the waveforms, in Hz.
+    step : float
+        Durations are multiples of it, in seconds.
+    duration : float
+        The longest, in seconds; what is longer is cut.
+    fade, fade_first, fade_in
+        See :class:`FixedLength`.
+
+    Example
+    -------
+    >>> import torch
+    >>> own_length = OwnLength(8000, step=1.0, duration=8.0)
+    >>> [len(own_length(torch.ones(n))) // 8000 for n in (100, 8001, 99999)]
+    [1, 2, 8]
+    """
+
+    def __init__(
+        self,
+        sample_rate: int,
+        step: float = 1.0,
+        duration: float = 8.0,
+        fade: float = 0.0625,
+        fade_first: bool = False,
+        fade_in: bool = True,
+    ):
+        super().__init__(sample_rate, duration, fade, fade_first, fade_in)
+        self.step = round(step * sample_rate)
+        if not 1 <= self.step <= self.length:
+            raise ValueError(
+                f"step must be more than 0 and at most {duration} s (duration),"
+                f" not {step}"
+            )
+
+    def target(self, samples: int) -> int:
+        """How many samples become of a cycle of so many."""
+        return min(-(-samples // self.step) * self.step, self.length)
 
 
 class CycleFeatures(nn.Module):

@@ -88,6 +88,13 @@ class CycleStore:
     def __len__(self) -> int:
         return len(self.slices)
 
+    def lengths(self) -> dict[str, int]:
+        """The first dimension of each tensor, by cycle; no value is read."""
+        return {
+            cycle: where.stop - where.start
+            for cycle, where in self.slices.items()
+        }
+
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         # To another process goes the path, not a copy of the values.
         return CycleStore, (self.folder,)

@@ -49,6 +49,7 @@ COMPONENTS = (
     f"{PACKAGE}.dataio.cycles.CycleFeatures",
     f"{PACKAGE}.dataio.cycles.CycleResampler",
     f"{PACKAGE}.dataio.cycles.FixedLength",
+    f"{PACKAGE}.dataio.cycles.OwnLength",
     f"{PACKAGE}.lobes.models.efficientat.EfficientATFirstBlocks",
     f"{PACKAGE}.nnet.calibrated.CalibratedClassifier",
     f"{PACKAGE}.nnet.scaled_cosines.ScaledCosines",
@@ -66,6 +67,7 @@ SEQUENTIAL = "torch.nn.Sequential"
 BOUNDS = {
     "sample_rate": (1_000, 192_000),  # Hz
     "duration": (0.01, 60),  # s
+    "step": (0.01, 60),  # s
     "fade": (0, 60),  # s
     "window_length": (1, 1_000),  # ms
     "hop_length": (1, 1_000),  # ms

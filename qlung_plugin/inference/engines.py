@@ -16,6 +16,7 @@ from torch import nn
 
 from qlung_plugin import __version__
 from qlung_plugin.dataio.cycles import CycleFeatures
+from qlung_plugin.dataio.sampling import apply_by_shape
 from qlung_plugin.inference.onnx_export import OPSET, quiet_exporter
 from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.nnet.classifiers import logits_and_cosines
@@ -68,7 +69,8 @@ class TorchEngine:
             self.features(waveform, native_rate, reference)
             for waveform in waveforms
         ]
-        return self.network(torch.stack(features))
+        embeddings, logits = apply_by_shape(self.network, features)
+        return embeddings, logits
 
     def features(
         self,

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from qlung_plugin import __version__
+from qlung_plugin.dataio.cycles import OwnLength
 from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.lobes.models.efficientat import EfficientAT
 from qlung_plugin.lobes.models.pooled import PooledBlocks, Standardisation
@@ -104,6 +105,11 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
 
     classifier = WaveformClassifier(model).eval()
     fix_length = model["cycle_features"].fix_length
+    if isinstance(fix_length, OwnLength):
+        raise ValueError(
+            "only cycles of one length are exported to ONNX, and this model takes"
+            " them of their own (OwnLength): export it without --onnx"
+        )
     sample_rate = model["cycle_features"].resampler.sample_rate
     with quiet_exporter(), torch.inference_mode():
         program = torch.onnx.export(

@@ -19,6 +19,7 @@ from torch import nn
 
 from qlung_plugin.dataio.channels import ChannelComparison
 from qlung_plugin.dataio.cycles import CycleFeatures
+from qlung_plugin.dataio.sampling import apply_by_shape
 from qlung_plugin.inference.architecture import own_modules
 from qlung_plugin.inference.classifier import check_probabilities, unpad
 from qlung_plugin.nnet.classifiers import logits_and_cosines
@@ -96,7 +97,10 @@ class CycleEncoder(nn.Module):
             )
             self.has_warned = True
         features = [self.cycle_features(cycle, rate) for cycle in cycles]
-        return self.backbone(torch.stack(features).float()).unsqueeze(1)
+        (embeddings,) = apply_by_shape(
+            lambda batch: (self.backbone(batch),), features
+        )
+        return embeddings.unsqueeze(1)
 
 
 class LogProbabilities(nn.Module):

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
+from qlung_plugin.dataio.sampling import apply_by_shape
 from qlung_plugin.dataio.store_values import CycleStore
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 
@@ -29,13 +30,18 @@ def embed_cycles(
     backbone, classifier = (
         model[name].to(device).eval() for name in ("backbone", "classifier")
     )
+
+    def network(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        embedding = backbone(batch.to(device))
+        logits, _ = logits_and_cosines(classifier(embedding))
+        return embedding.flatten(1).float(), logits.float().softmax(-1)
+
     embeddings, probabilities = [], []
     for i in range(0, len(ids), BATCH):
-        batch = torch.stack([features[key] for key in ids[i : i + BATCH]])
-        embedding = backbone(batch.to(device).float())
-        logits, _ = logits_and_cosines(classifier(embedding))
-        embeddings.append(embedding.flatten(1).float().cpu())
-        probabilities.append(logits.float().softmax(-1).cpu())
+        batch = [features[key] for key in ids[i : i + BATCH]]
+        embedding, shares = apply_by_shape(network, batch)
+        embeddings.append(embedding.cpu())
+        probabilities.append(shares.cpu())
     return torch.cat(embeddings).numpy(), torch.cat(probabilities).numpy()
 
 

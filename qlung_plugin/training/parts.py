@@ -8,7 +8,7 @@ Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -173,9 +173,9 @@ def check_parts(
                 " but its features are cached: freeze it (freeze: True), or pass"
                 " --cache_features False"
             )
-        inputs = torch.stack(cycles).float().to(device)
+        inputs = torch.stack(_equally_long(cycles)).float().to(device)
     else:
-        cycles = [hparams["fix_length"](cycle) for cycle in cycles]
+        cycles = _equally_long(map(hparams["fix_length"], cycles))
         waveforms = torch.stack(cycles).float().to(device)
         inputs = call("compute_features", front_end, waveforms)
     num_classes = hparams["num_classes"]
@@ -219,6 +219,11 @@ def check_parts(
             f"loss: a number is needed, but {_name(loss)} returned"
             f" {_told(value)}: margins go into LogSoftmaxWrapper"
         )
+
+
+def _equally_long(cycles: Iterable[torch.Tensor]) -> list[torch.Tensor]:
+    cycles = list(cycles)
+    return [cycle[: min(map(len, cycles))] for cycle in cycles]
 
 
 def call(slot: str, part: nn.Module, *inputs: torch.Tensor) -> Any:

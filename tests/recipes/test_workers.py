@@ -50,7 +50,7 @@ def test_data_sets_of_a_training_can_be_sent(
         output_folder=tmp_path,
         manifest_folder=icbhi_run,
     )
-    datasets, quality = script["dataio_prep"](hparams)
+    datasets, quality, _ = script["dataio_prep"](hparams)
     assert datasets.keys() == {"train", "valid", "test"}
     for dataset in datasets.values():
         assert_sent(dataset)
@@ -71,7 +71,7 @@ def test_the_data_set_of_an_evaluation_can_be_sent(
         test_annotation=icbhi_run / "test.json",
     )
     run = open_model(icbhi_run)
-    dataset, _, _ = script["dataio_prep"](hparams, run)
+    dataset, _, _, _ = script["dataio_prep"](hparams, run)
     assert_sent(dataset)
 
 

@@ -35,6 +35,7 @@ from qlung_plugin.dataio.partitions import (
     with_labels,
 )
 from qlung_plugin.dataio.quality import cycle_quality, quality_tensor
+from qlung_plugin.dataio.sampling import equal_lengths
 from qlung_plugin.dataio.store import (
     recording_reference,
     store_cycles,
@@ -312,6 +313,8 @@ def dataio_prep(hparams):
         DynamicItemDataset.
     quality : dict
         Per quality measure, by its column's name, the cycles' quality by id.
+    lengths : dict
+        Of the inputs of the backbone, by id.
     """
     annotations = {
         "train": hparams["train_annotation"],
@@ -385,7 +388,13 @@ def dataio_prep(hparams):
         )
         keys.append("reference")
     sb.dataio.dataset.set_output_keys(datasets.values(), keys)
-    return datasets, quality
+
+    # A batch holds inputs of one length
+    lengths = stored_inputs.lengths()
+    if not hparams["cache_features"]:
+        target = hparams["fix_length"].target
+        lengths = {cycle: target(length) for cycle, length in lengths.items()}
+    return datasets, quality, lengths
 
 
 if __name__ == "__main__":
@@ -434,7 +443,7 @@ if __name__ == "__main__":
     data_summary["manifests"] = file_checksums(manifests)
 
     # Datasets, cached features and quality
-    datasets, quality = dataio_prep(hparams)
+    datasets, quality, lengths = dataio_prep(hparams)
     trained_model = TrainedModel(output.keys, hparams)
 
     brain = RespiratorySoundBrain(
@@ -446,14 +455,15 @@ if __name__ == "__main__":
     )
     check_parts(hparams, datasets, brain.device)
     eval_options = {**hparams["eval_dataloader_options"], "ckpt_prefix": None}
-    brain.test_loader = brain.make_dataloader(
-        shard(datasets["test"]), sb.Stage.TEST, **eval_options
-    )
-    brain.valid_loader = None
-    if "valid" in datasets:
-        brain.valid_loader = brain.make_dataloader(
-            shard(datasets["valid"]), sb.Stage.VALID, **eval_options
+    loaders = {"valid": None}
+    for name in datasets.keys() - {"train"}:
+        dataset = shard(datasets[name])
+        loaders[name] = brain.make_dataloader(
+            dataset,
+            sb.Stage[name.upper()],
+            **equal_lengths(eval_options, dataset, lengths),
         )
+    brain.valid_loader, brain.test_loader = loaders["valid"], loaders["test"]
 
     # Training
     train_options = dict(hparams["train_dataloader_options"])
@@ -461,7 +471,11 @@ if __name__ == "__main__":
         train_options["sampler"] = train_options["sampler"](
             datasets["train"].data
         )
-        brain.train_sampler = train_options["sampler"]  # told of each epoch
+    train_options = equal_lengths(train_options, datasets["train"], lengths)
+    # Told of each epoch, unless it is SpeechBrain's own
+    brain.train_sampler = train_options.get(
+        "sampler", train_options.get("batch_sampler")
+    )
     brain.fit(
         hparams["epoch_counter"],
         datasets["train"],

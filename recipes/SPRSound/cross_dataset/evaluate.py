@@ -22,6 +22,7 @@ from qlung_plugin.dataio.labels import LABELS, make_label_encoder
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels, with_labels
 from qlung_plugin.dataio.quality import cycle_quality
+from qlung_plugin.dataio.sampling import equal_lengths
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import find_checkpoints, open_model
 from qlung_plugin.inference.provenance import read_training_data
@@ -108,6 +109,8 @@ def dataio_prep(hparams, run):
         The entries by id.
     quality : dict
         Per quality measure, by its column's name, their quality by id.
+    lengths : dict
+        Of the inputs of the backbone, by id.
     """
     manifest = with_labels(
         read_manifest(hparams["test_annotation"], hparams["data_folder"]),
@@ -148,7 +151,7 @@ def dataio_prep(hparams, run):
         provides="label_encoded",
     )
     dataset.set_output_keys(["id", "inputs", "label_encoded"])
-    return dataset, manifest, quality
+    return dataset, manifest, quality, stored_inputs.lengths()
 
 
 def cut_windows(manifest, windows):
@@ -242,7 +245,7 @@ if __name__ == "__main__":
     tables, epochs, points, validated = {}, {}, {}, False
     for name in checkpoints:
         run = open_model(hparams["run_folder"], name, hparams["trust"])
-        dataset, manifest, quality = dataio_prep(hparams, run)
+        dataset, manifest, quality, lengths = dataio_prep(hparams, run)
         score = RespiratoryScore(labels)
         brain = EvaluationBrain(
             modules={
@@ -252,9 +255,12 @@ if __name__ == "__main__":
             run_opts=run_opts,
         )
         brain.score = score
+        dataset = shard(dataset)
         brain.evaluate(
-            shard(dataset),
-            test_loader_kwargs=dict(hparams["dataloader_options"]),
+            dataset,
+            test_loader_kwargs=equal_lengths(
+                hparams["dataloader_options"], dataset, lengths
+            ),
         )
         score.gather()
         if hparams["windows"] is not None:

@@ -15,6 +15,7 @@ from qlung_plugin.dataio.cycles import (
     CycleMeasurements,
     CycleResampler,
     FixedLength,
+    OwnLength,
     read_cycle,
 )
 from qlung_plugin.lobes.features import EfficientATFeatures
@@ -140,6 +141,26 @@ def test_cycle_features_are_the_parts_in_a_row():
     expected = front_end(waveform[None])[0]
     # Half precision has 11 bits, the features are within 4.
     torch.testing.assert_close(features.float(), expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "samples, becomes",
+    [(1, 4), (4, 4), (5, 8), (8, 8), (9, 10), (10, 10), (11, 10), (99, 10)],
+)
+def test_own_length_by_hand(samples, becomes):
+    # In steps of 4 samples, at most 10.
+    own_length = OwnLength(8, step=0.5, duration=1.25, fade=0.125)
+    assert own_length.target(samples) == becomes
+    cycle = torch.arange(1.0, 1 + samples)
+    expected = cycle.repeat(becomes)[:becomes]
+    expected[[0, -1]] = 0.0  # a fade of one sample
+    torch.testing.assert_close(own_length(cycle), expected)
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, 1.5])
+def test_own_length_refuses_impossible_steps(step):
+    with pytest.raises(ValueError, match="step must be more than 0"):
+        OwnLength(8000, step=step, duration=1.0)
 
 
 @pytest.mark.parametrize("native", [4000, 16000, 44100])

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from qlung_plugin.dataio.cycles import OwnLength
 from qlung_plugin.inference import onnx_export
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.export import export_run
@@ -172,6 +173,13 @@ def test_other_backbones_are_refused(tmp_path, runtime):
     with pytest.raises(ValueError, match="only EfficientAT.* has PANNs"):
         export_run(run, tmp_path / "out", onnx=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_cycles_of_their_own_length_are_refused(tmp_path, runtime):
+    model = open_model(make_run(tmp_path / "run", EFFICIENTAT))
+    model["cycle_features"].fix_length = OwnLength(RATE)
+    with pytest.raises(ValueError, match="only cycles of one length"):
+        onnx_export.export_onnx(model, tmp_path / "model.onnx")
 
 
 def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
