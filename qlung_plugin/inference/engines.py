@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from qlung_plugin import __version__
-from qlung_plugin.dataio.cycles import CycleFeatures
+from qlung_plugin.dataio.cycles import CycleFeatures, OwnLength
 from qlung_plugin.dataio.sampling import apply_by_shape
 from qlung_plugin.inference.onnx_export import OPSET, quiet_exporter
 from qlung_plugin.lobes.features import NormalisedFeatures
@@ -116,6 +116,11 @@ class OnnxEngine(TorchEngine):
                 " 'qlung_plugin[onnx]', or take the engine torch"
             )
         front_end = self.modules["cycle_features"]
+        if isinstance(front_end.fix_length, OwnLength):
+            raise ValueError(
+                "its cycles keep their own length (OwnLength), and a network is"
+                " exported for one length"
+            )
         self.after = _frozen_network(front_end)
         rate = front_end.resampler.sample_rate
         noise = torch.rand(3, rate, generator=torch.manual_seed(0)) - 0.5

@@ -5,6 +5,7 @@ Authors
 """
 
 import contextlib
+import copy
 import json
 import logging
 import warnings
@@ -18,7 +19,7 @@ from torch import nn
 
 from qlung_plugin import __version__
 from qlung_plugin.dataio.cycles import OwnLength
-from qlung_plugin.lobes.features import NormalisedFeatures
+from qlung_plugin.lobes.features import EfficientATFeatures, NormalisedFeatures
 from qlung_plugin.lobes.models.efficientat import EfficientAT
 from qlung_plugin.lobes.models.pooled import PooledBlocks, Standardisation
 from qlung_plugin.nnet.classifiers import logits_and_cosines
@@ -44,7 +45,9 @@ class WaveformClassifier(nn.Module):
                 "only EfficientAT is exported to ONNX, and this model has"
                 f" {type(model['backbone']).__name__}: export it without --onnx"
             )
-        self.compute_features = model["cycle_features"].compute_features
+        self.compute_features = _without_masked_bands(
+            model["cycle_features"].compute_features
+        )
         self.backbone, self.classifier = model["backbone"], model["classifier"]
         self.defaults: dict[str, torch.Tensor] = {}  # NaN: the cycle's own
         if isinstance(self.compute_features, NormalisedFeatures):
@@ -83,6 +86,25 @@ class WaveformClassifier(nn.Module):
         output = self.classifier(self.backbone(features))
         logits, _ = logits_and_cosines(output)
         return logits.softmax(dim=-1)
+
+
+def _without_masked_bands(compute_features: nn.Module) -> nn.Module:
+    """Features whose masked mel bands are not computed before they are masked.
+
+    Of these, or of all that are above the mel bank, no bin is needed.
+    """
+    if not isinstance(compute_features, NormalisedFeatures):
+        return compute_features
+    if not compute_features.masks or not isinstance(
+        compute_features.log_mel, EfficientATFeatures
+    ):
+        return compute_features
+    compute_features = copy.deepcopy(compute_features)
+    bank = compute_features.log_mel.mel_bank
+    bank = bank * compute_features.inside.unsqueeze(1)
+    bins = int(bank.any(dim=0).nonzero().max()) + 1
+    compute_features.log_mel.mel_bank = bank[:, :bins]
+    return compute_features
 
 
 def export_onnx(model: dict[str, Any], path: Path) -> None:

@@ -13,6 +13,7 @@ from qlung_plugin.processing.quality.silence import (
     SHORTEST_SILENCE,
     constant_runs,
 )
+from qlung_plugin.processing.spectrum import power_spectrum
 
 # In s. The window is of 4096 samples at 32 kHz; at other rates it lasts as
 # long, so that a level does not depend on the rate.
@@ -42,15 +43,7 @@ def band_power(
     """
     size = min(round(WINDOW * sample_rate), waveforms.shape[-1])
     window = torch.hann_window(size, device=waveforms.device)
-    spectrum = torch.stft(
-        waveforms,
-        size,
-        hop_length=size // 2,
-        window=window,
-        center=False,
-        return_complex=True,
-    )
-    power = spectrum.real.square() + spectrum.imag.square()
+    power = power_spectrum(waveforms, size, size // 2, window, center=False)
     frequencies = torch.arange(size // 2 + 1, device=waveforms.device) * (
         sample_rate / size
     )

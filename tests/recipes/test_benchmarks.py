@@ -13,6 +13,7 @@ import sys
 
 import pytest
 
+from qlung_plugin.inference.engines import missing_packages
 from tests.recipes.conftest import ROOT, TINY, arguments, leave_out_figures
 
 FOLDER = ROOT / "benchmarks"
@@ -148,6 +149,11 @@ def test_classify(benchmark, icbhi_run, corpus):
         "classify_speed", recording, model=icbhi_run, repetitions=1
     )
     assert re.search(r"^1 recordings: ratio \d+\.\d\d", text, re.M)
+    if not missing_packages():
+        found = re.findall(
+            rf"^network, (\d+) cycles: .* onnx .* ratio {RATIO},", text, re.M
+        )
+        assert found == ["1", "16"]
 
 
 def test_segmentation(benchmark, corpus):

@@ -44,19 +44,3 @@ class FrontEnd(nn.Module):
             bank = bank.T
         frequencies = torch.arange(bins) * (self.sample_rate / self.n_fft)
         return (bank @ frequencies.to(bank) / bank.sum(dim=-1)).float()
-
-
-def power_spectrum(
-    waveforms: torch.Tensor, n_fft: int, hop_length: int, window: torch.Tensor
-) -> torch.Tensor:
-    """The power of a centred STFT, ``[batch, bin, frame]``."""
-    spectrum = torch.stft(
-        waveforms,
-        n_fft,
-        hop_length=hop_length,
-        win_length=len(window),
-        window=window,
-        center=True,
-        return_complex=True,
-    )
-    return spectrum.real.square() + spectrum.imag.square()

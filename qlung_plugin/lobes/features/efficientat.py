@@ -6,12 +6,9 @@ Authors
 
 import torch
 
-from qlung_plugin.lobes.features.base import (
-    NATURAL_DECIBEL,
-    FrontEnd,
-    power_spectrum,
-)
+from qlung_plugin.lobes.features.base import NATURAL_DECIBEL, FrontEnd
 from qlung_plugin.lobes.features.kaldi import kaldi_mel_bank
+from qlung_plugin.processing.spectrum import power_spectrum
 
 
 class EfficientATFeatures(FrontEnd):
@@ -70,7 +67,11 @@ class EfficientATFeatures(FrontEnd):
             waveforms = waveforms.float()
             emphasised = waveforms[:, 1:] - self.preemphasis * waveforms[:, :-1]
             power = power_spectrum(
-                emphasised, self.n_fft, self.hop_length, self.window
+                emphasised,
+                self.n_fft,
+                self.hop_length,
+                self.window,
+                bins=self.mel_bank.shape[1],
             )
             mel = torch.matmul(self.mel_bank, power)
             return ((mel + 1e-5).log() + 4.5).div(5).transpose(1, 2)

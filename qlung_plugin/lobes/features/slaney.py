@@ -7,7 +7,8 @@ Authors
 import torch
 from torchaudio.functional import melscale_fbanks
 
-from qlung_plugin.lobes.features.base import FrontEnd, power_spectrum
+from qlung_plugin.lobes.features.base import FrontEnd
+from qlung_plugin.processing.spectrum import power_spectrum
 
 
 class SlaneyFeatures(FrontEnd):

@@ -268,6 +268,17 @@ def test_default_is_what_is_fast(monkeypatch, asked, device, missing, planned):
     assert planned_engine(argparse.Namespace(device=device)) == "torch"
 
 
+def test_cycles_of_their_own_length_are_for_torch(runtime, tmp_path):
+    run = make_run(
+        tmp_path / "run",
+        finished=False,
+        edit=lambda yaml: yaml.replace("FixedLength", "OwnLength"),
+    )
+    model = RespiratorySoundClassifier.from_hparams(run)
+    with pytest.raises(ValueError, match="own length"):
+        model.use_engine("onnx")
+
+
 def test_engine_of_another_name_or_device_is_refused(originals):
     model = RespiratorySoundClassifier.from_hparams(originals / "exported")
     with pytest.raises(ValueError, match="tensorrt is no engine: torch, onnx"):

@@ -139,6 +139,20 @@ def test_the_recording_may_be_given(tmp_path, runtime, names):
     torch.testing.assert_close(answers[0], own, atol=TOLERANCE, rtol=0)
 
 
+def test_masked_bands_are_not_computed_and_stay_masked(tmp_path):
+    masked = NORMALISED + PARTS["spectral_mean"]
+    masked += "    band: !new:qlung_plugin.lobes.features.MelBand"
+    backbone = EFFICIENTAT._replace(features=masked)
+    model = open_model(make_run(tmp_path / "run", backbone, finished=False))
+    features = model["cycle_features"].compute_features
+    exported = WaveformClassifier(model).compute_features
+    waveforms = 0.1 * torch.randn(2, RATE)
+    torch.testing.assert_close(exported(waveforms), features(waveforms))
+    # The last band that is kept ends at 2 kHz, bin 64 of 513.
+    assert exported.log_mel.mel_bank.shape == (128, 65)
+    assert features.log_mel.mel_bank.shape == (128, 513)
+
+
 def test_card_says_by_what_is_normalised(tmp_path):
     backbone = EFFICIENTAT._replace(
         features=NORMALISED + PARTS["gain"].rstrip()
