@@ -8,6 +8,7 @@ import argparse
 import importlib.util
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +30,7 @@ columns, and error, which says why a recording failed; the rows come in any
 order. See docs/many_machines.md."""
 
 NEEDED = ("fsspec", "pyarrow", "ray")
-OBJECT_STORE = (
-    100 * 2**20
-)  # bytes, of a Ray of our own: no sound goes through it
+OBJECT_STORE = 100 * 2**20  # bytes, of a Ray of our own: no sound goes through
 
 
 def add_runner(parser: argparse.ArgumentParser) -> None:
@@ -85,11 +84,12 @@ def run_on_ray(
         before = len(items) - len(left)
         bar = tqdm(total=len(items), initial=before, **BAR)
         for outcome in pool.work_off(left, work, columns):
-            for warning in outcome.warnings:
-                print_note(warning)
-            if outcome.error is not None:
-                failed += 1
-                print_note(outcome.error)
+            with tqdm.external_write_mode(sys.stdout):
+                for warning in outcome.warnings:
+                    print_note(warning)
+                if outcome.error is not None:
+                    failed += 1
+                    print_note(outcome.error)
             rows += outcome.rows
             counted += outcome.counted
             bar.update()

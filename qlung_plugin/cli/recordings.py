@@ -121,7 +121,10 @@ def for_each(
     from qlung_plugin.dataio.finding import find_recordings
     from qlung_plugin.dataio.shares import share_out
     from qlung_plugin.utils.pool import default_jobs, over_files
+    from qlung_plugin.utils.stores import is_remote
 
+    for name in filter(is_remote, arguments.paths):
+        raise ValueError(f"{name} is in a store: --runner ray reads from there")
     paths, unreachable, repeated = find_recordings(arguments.paths)
     check_cycles(arguments.cycles, len(paths))
     shares, notes = share_out(arguments.cycles, paths)

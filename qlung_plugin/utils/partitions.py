@@ -10,6 +10,7 @@ import os
 import posixpath
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SUFFIX = ".parquet"
 KEY = b"qlung"  # of the footer, under which a partition says what it is of
 TRIES = (
-    ".tries-"  # what a file begins with that says how often these were tried
+    ".tries-"  # begins the name of a file that says how often each was tried
 )
 READERS = 16  # footers that are read at a time
 PIECE = "recording"  # the column that names the piece of a row
@@ -111,17 +112,19 @@ class Partitions:
             )
         with ThreadPoolExecutor(READERS) as threads:
             footers = list(threads.map(self._read_footer, names))
-        for name, footer in zip(names, footers):
-            check_settings(self.folder, footer["settings"], self.settings)
-            self._pieces[name] = footer["pieces"]
+        for name, (settings, pieces) in zip(names, footers):
+            check_settings(self.folder, settings, self.settings)
+            self._pieces[name] = pieces
 
-    def _read_footer(self, name: str) -> dict[str, Any]:
+    def _read_footer(self, name: str) -> tuple[dict, dict[str, str | None]]:
+        """The settings and the pieces of a partition."""
         from pyarrow.parquet import read_schema
 
         store, root = open_store(self._place)
         try:
             with telling(self.folder), store.open(f"{root}/{name}") as file:
-                return json.loads(read_schema(file).metadata[KEY])
+                footer = json.loads(read_schema(file).metadata[KEY])
+            return footer["settings"], footer["pieces"]
         except (KeyError, TypeError, ValueError) as error:
             raise FileExistsError(
                 f"{self.folder} holds {name}, which is no partition that this"
@@ -188,7 +191,8 @@ class Partitions:
         store, path = self._tries(names)
         with telling(self.folder):
             if tries is None:
-                store.rm_file(path)
+                with suppress(FileNotFoundError):  # two may be at the same
+                    store.rm_file(path)
             else:
                 write_bytes(store, path, json.dumps(tries).encode())
 

@@ -96,6 +96,8 @@ def test_what_is_missing_or_for_the_local_runner_is_one_line(
         assert main([*ray_quality, *options]) == 2
         captured = capsys.readouterr()
         assert captured.err.count("\n") == 1 and message in captured.err
+    assert main(["quality", "s3://x"]) == 2
+    assert "s3://x is in a store: --runner ray reads" in capsys.readouterr().err
     assert main(["quality", "nil://x", "--runner", "ray", "-o", "q"]) == 2
     assert "nil://x cannot be opened" in capsys.readouterr().err
     assert not Path("q").exists()

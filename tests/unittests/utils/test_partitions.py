@@ -85,7 +85,8 @@ def test_tries_outlast_their_process_and_no_command(folder):
     opened(folder)
     assert partitions.read_tries(names) is None
     partitions.write_tries(names, {})
-    partitions.write_tries(names, None)
+    for _ in range(2):
+        partitions.write_tries(names, None)
     assert partitions.read_tries(names) is None
 
 
@@ -103,6 +104,7 @@ def test_others_and_what_was_made_otherwise_are_refused(folder):
         ("notes.txt", b""),
         ("x.parquet", b"no Parquet"),
         ("y.parquet", parquet({b"qlung": b"no JSON"})),
+        ("y.parquet", parquet({b"qlung": b'{"pieces": {}}'})),
         ("z.parquet", parquet({})),
     ):
         store.pipe_file(f"{root}/{name}", content)
