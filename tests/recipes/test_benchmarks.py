@@ -214,3 +214,27 @@ def test_ratio_is_of_rounds(turns):
     assert str(turns.ratio([1.0], [3.0])) == "0.33 (0.33 to 0.33)"
     with pytest.raises(ValueError):
         turns.ratio([1.0], [])
+
+
+@pytest.mark.slow
+def test_scale(benchmark, tmp_path):
+    """A line per command, whose figures are of processes of their own."""
+    text = benchmark(
+        "scale", "--recordings", "40", "44", output=tmp_path / "out"
+    )
+    table = text.partition("\n\n")[2].splitlines()
+    assert table[0].endswith("| 44 recordings: s (MiB) | ms each, 40 to 44 |")
+    steps = ["prepare", "quality", "classify", "embed", "train", "report"]
+    assert [row.split()[1] for row in table[2:]] == [*steps, "collect"]
+    for row in table[2:]:
+        for seconds, peak in re.findall(r"(\d+\.\d) \((\d+)\)", row):
+            assert float(seconds) > 0.1 and int(peak) > 50
+    out = tmp_path / "out" / "44"
+    for name in ("quality", "cycles"):
+        rows = (out / f"{name}.csv").read_text().splitlines()
+        assert {row.split(",")[0] for row in rows[1:]} == {
+            str(path) for path in (out / "data").rglob("*.wav")
+        }
+    assert json.loads((out / "manifests" / "test.json").read_text())
+    assert (out / "report.html").stat().st_size > 1e4
+    assert (out / "runs" / "results.md").exists()
