@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qlung_plugin.cli.models import planned_engine
 from qlung_plugin.cli.output import check_recordings, settings_of
 from qlung_plugin.cli.recordings import BAR, check_cycles, print_counts
 from qlung_plugin.utils.text import print_note
@@ -62,6 +63,8 @@ def run_on_ray(
     has, given with their defaults, are refused.
     """
     check_usage(arguments, local_alone)
+    if hasattr(arguments, "engine"):  # the same one on all machines
+        arguments.engine = planned_engine(arguments)
     from tqdm import tqdm
 
     from qlung_plugin.cli import ray_work
