@@ -157,7 +157,7 @@ class OwnLength(FixedLength):
     step : float
         Durations are multiples of it, in seconds.
     duration : float
-        The longest, in seconds; what is longer is cut.
+        The longest, in seconds, a number of steps; what is longer is cut.
     fade, fade_first, fade_in
         See :class:`FixedLength`.
 
@@ -180,10 +180,10 @@ class OwnLength(FixedLength):
     ):
         super().__init__(sample_rate, duration, fade, fade_first, fade_in)
         self.step = round(step * sample_rate)
-        if not 1 <= self.step <= self.length:
+        if self.step < 1 or self.length % self.step:
             raise ValueError(
-                f"step must be more than 0 and at most {duration} s (duration),"
-                f" not {step}"
+                f"duration must be a number of steps, not {duration} s in steps"
+                f" of {step}"
             )
 
     def target(self, samples: int) -> int:

@@ -111,10 +111,10 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
     """Writes a model of ``open_model`` in ONNX, with its front end.
 
     The input ``waveforms`` is ``[batch, time]``, of any batch and of the fixed
-    length; the output ``probabilities`` ``[batch, class]``. Of a model that
-    normalises by the recording, ``gain``, ``[1]``, and ``spectral_mean``,
-    ``[mel]``, of the recording that all cycles are of, may be given, too; without
-    one it is each cycle's own. A package that is not installed is a RuntimeError,
+    length, or of any number of steps of ``OwnLength``; the output
+    ``probabilities`` ``[batch, class]``. Of a model that normalises by the
+    recording, ``gain``, ``[1]``, and ``spectral_mean``, ``[mel]``, of the recording
+    that all cycles are of, may be given, too; without one it is each cycle's own. A package that is not installed is a RuntimeError,
     a backbone that is none of :data:`EXPORTED` a ValueError.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
@@ -127,11 +127,12 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
 
     classifier = WaveformClassifier(model).eval()
     fix_length = model["cycle_features"].fix_length
+    shapes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
+    further = {}  # metadata
     if isinstance(fix_length, OwnLength):
-        raise ValueError(
-            "only cycles of one length are exported to ONNX, and this model takes"
-            " them of their own (OwnLength): export it without --onnx"
-        )
+        most = fix_length.length // fix_length.step
+        shapes[1] = fix_length.step * torch.export.Dim("steps", max=most)
+        further["step_samples"] = str(fix_length.step)
     sample_rate = model["cycle_features"].resampler.sample_rate
     with quiet_exporter(), torch.inference_mode():
         program = torch.onnx.export(
@@ -143,7 +144,7 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
             input_names=["waveforms", *classifier.defaults],
             output_names=["probabilities"],
             dynamic_shapes={
-                "waveforms": {0: torch.export.Dim("batch", min=1)},
+                "waveforms": shapes,
                 **dict.fromkeys(classifier.defaults),
             },
             verbose=False,
@@ -165,6 +166,7 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
             "fade_samples": str(fix_length.fade_samples),
             "fade_first": json.dumps(fix_length.fade_first),
             "fade_in": json.dumps(fix_length.fade_in),
+            **further,
             "made_with": f"qlung_plugin {__version__}",
         }
     )

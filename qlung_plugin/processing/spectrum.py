@@ -87,7 +87,7 @@ def convolved_power(
             waveforms.unsqueeze(1), 2 * [n_fft // 2], mode="reflect"
         ).squeeze(1)
     frames = 1 + (waveforms.shape[-1] - n_fft) // hop_length
-    seen = waveforms[:, : (frames - 1) * hop_length + n_fft]
+    seen = waveforms.narrow(1, 0, (frames - 1) * hop_length + n_fft)
 
     # Bin q + rows * p has, of the sample in row r and column c, the phase
     # q * (columns * r + c) / n_fft + p * c / columns: first q, then p.

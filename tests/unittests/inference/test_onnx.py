@@ -189,11 +189,26 @@ def test_other_backbones_are_refused(tmp_path, runtime):
     assert not (tmp_path / "out").exists()
 
 
-def test_cycles_of_their_own_length_are_refused(tmp_path, runtime):
-    model = open_model(make_run(tmp_path / "run", EFFICIENTAT))
-    model["cycle_features"].fix_length = OwnLength(RATE)
-    with pytest.raises(ValueError, match="only cycles of one length"):
-        onnx_export.export_onnx(model, tmp_path / "model.onnx")
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["small", "transfer"])
+def test_cycles_of_their_own_length(tmp_path, runtime, source):
+    if source == "small":
+        source = make_run(tmp_path / "run", EFFICIENTAT)
+    model = open_model(source)
+    model["cycle_features"].fix_length = OwnLength(RATE, 0.5, duration=2.0)
+    onnx_export.export_onnx(model, tmp_path / "model.onnx")
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata["step_samples"] == "16000"
+    network = WaveformClassifier(model).eval()
+    for batch, steps in ((1, 1), (3, 2), (2, 4)):
+        waveforms = 0.3 * torch.randn(batch, 16000 * steps)
+        with torch.inference_mode():
+            expected = network(waveforms)
+        (answer,) = session.run(None, {"waveforms": waveforms.numpy()})
+        torch.testing.assert_close(
+            torch.from_numpy(answer), expected, atol=TOLERANCE, rtol=0
+        )
 
 
 def test_what_is_not_installed_is_said(tmp_path, monkeypatch):
