@@ -301,7 +301,7 @@ def test_interrupted_at_half_it_goes_on(recordings, capsys):
     """In a process and with a Ray of its own, of which nothing is left."""
     pytest.importorskip("ray")
     (recordings / "c.wav").unlink()
-    for number in range(40):
+    for number in range(80):
         write_noise(recordings / f"{number}.wav", number, seconds=30)
     command = ["quality", str(recordings), "--output", "out", "--runner", "ray"]
     process = subprocess.Popen(
@@ -329,8 +329,8 @@ def test_interrupted_at_half_it_goes_on(recordings, capsys):
     )
     assert main([*command, "--resume", "--jobs", "2"]) == 0
     err = capsys.readouterr().err
-    finished = int(err.split(" of 45 were finished before")[0].split()[-1])
-    assert 0 < finished < 45
+    finished = int(err.split(" of 85 were finished before")[0].split()[-1])
+    assert 0 < finished < 85
     assert main(["quality", str(recordings)]) == 0
     rows, errors = read_rows("out")
     assert (as_csv(rows), errors) == (capsys.readouterr().out, {})
