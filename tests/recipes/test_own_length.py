@@ -33,29 +33,45 @@ def options(tmp_path):
 
 
 def probabilities(path):
-    table = pd.read_csv(path)
+    table = pd.read_csv(path / "predictions.csv")
     return table.filter(regex="^p_").to_numpy()
 
 
 def test_a_model_says_the_same_alone_and_in_batches(
-    train, corpus, sprsound_corpus, options, tmp_path
+    train, corpus, sprsound_corpus, options, tmp_path, monkeypatch
 ):
     output = train(corpus, "own", **options)
-    trained = probabilities(output / "predictions.csv")
+    trained = probabilities(output)
+
+    # Stopped in the second epoch, it goes on with the same batches.
+    fit_batch, count = sb.Brain.fit_batch, itertools.count(1)
+    lengths = set()
+
+    def fit_or_stop(self, batch):
+        if next(count) == 8:
+            raise KeyboardInterrupt
+        assert batch.inputs.lengths.min() == 1  # nothing is padded
+        lengths.add(batch.inputs.data.shape[1])
+        return fit_batch(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sb.Brain, "fit_batch", fit_or_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(corpus, "stopped", **options, **SAVED_OFTEN)
+    assert len(lengths) > 1
+    stopped = train(corpus, "stopped", **options, **SAVED_OFTEN)
+    for name in ("predictions.csv", "predictions_last.csv", "train_log.txt"):
+        assert (stopped / name).read_bytes() == (output / name).read_bytes()
+
     # Cycle by cycle, in an order of its own
     model = RespiratorySoundClassifier.from_hparams(output)
-    table = pd.read_csv(output / "predictions.csv")
-    found = []
-    for name, cycles in table.groupby("recording", sort=False):
-        path = next(corpus.rglob(f"{name}.wav"))
-        found.append(model.classify_file(path).cycles.filter(regex="^p_"))
-    np.testing.assert_allclose(pd.concat(found), trained, atol=1e-4)
-
-    # Without a cache of features: the same batches, not rounded to half precision
-    again = train(corpus, "uncached", cache_features="False", **options)
-    np.testing.assert_allclose(
-        probabilities(again / "predictions.csv"), trained, atol=0.02
-    )
+    recordings = pd.read_csv(output / "predictions.csv")["recording"].unique()
+    found = [
+        model.classify_file(next(corpus.rglob(f"{name}.wav"))).cycles
+        for name in recordings
+    ]
+    found = pd.concat(found).filter(regex="^p_")
+    np.testing.assert_allclose(found, trained, atol=1e-4)
 
     # On another database
     evaluated = tmp_path / "sprsound"
@@ -70,28 +86,16 @@ def test_a_model_says_the_same_alone_and_in_batches(
             "partition": "inter",
         },
     )
-    assert np.isfinite(probabilities(evaluated / "predictions.csv")).all()
+    assert np.isfinite(probabilities(evaluated)).all()
 
 
-def test_batches_of_one_length_go_on_where_they_stopped(
-    train, corpus, options, tmp_path, monkeypatch
-):
-    whole = train(corpus, "whole", **options)
-    fit_batch, count = sb.Brain.fit_batch, itertools.count(1)
-    lengths = []
-
-    def fit_or_stop(self, batch):
-        if next(count) == 8:
-            raise KeyboardInterrupt
-        assert batch.inputs.lengths.min() == 1  # nothing is padded
-        lengths.append(batch.inputs.data.shape[1])
-        return fit_batch(self, batch)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sb.Brain, "fit_batch", fit_or_stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(corpus, "stopped", **options, **SAVED_OFTEN)
-    assert len(set(lengths)) > 1
-    output = train(corpus, "stopped", **options, **SAVED_OFTEN)
-    for name in ("predictions.csv", "predictions_last.csv", "train_log.txt"):
-        assert (output / name).read_bytes() == (whole / name).read_bytes()
+@pytest.mark.slow
+def test_without_a_cache_of_features(train, corpus, options):
+    """The same batches, but for rounding to half precision."""
+    cached, uncached = (
+        train(corpus, f"cached_{cached}", cache_features=cached, **options)
+        for cached in ("True", "False")
+    )
+    np.testing.assert_allclose(
+        probabilities(uncached), probabilities(cached), atol=0.02
+    )
