@@ -148,7 +148,7 @@ class OwnLength(FixedLength):
 
     Nothing is padded with zeros, so that no pooling needs a mask, and a model says
     of a cycle the same alone and in a batch: the recipes make batches of cycles that
-    became equally long, see :func:`qlung_plugin.dataio.sampling.equal_lengths`.
+    became equally long, see :func:`qlung_plugin.dataio.lengths.equal_lengths`.
 
     Arguments
     ---------

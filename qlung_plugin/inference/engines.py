@@ -16,7 +16,7 @@ from torch import nn
 
 from qlung_plugin import __version__
 from qlung_plugin.dataio.cycles import CycleFeatures, OwnLength
-from qlung_plugin.dataio.sampling import apply_by_shape
+from qlung_plugin.dataio.lengths import apply_by_shape
 from qlung_plugin.inference.onnx_export import OPSET, quiet_exporter
 from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.nnet.classifiers import logits_and_cosines

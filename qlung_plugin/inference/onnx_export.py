@@ -31,7 +31,7 @@ EXPORTED = (EfficientAT, PooledBlocks, Standardisation)
 
 
 class WaveformClassifier(nn.Module):
-    """From cycles of the fixed length to probabilities, in one module.
+    """From cycles of one length to probabilities, in one module.
 
     Of the reference of their recording it takes what is in ``defaults``, which is
     what the model needs. A backbone that is none of :data:`EXPORTED` is a

@@ -19,7 +19,7 @@ from torch import nn
 
 from qlung_plugin.dataio.channels import ChannelComparison
 from qlung_plugin.dataio.cycles import CycleFeatures
-from qlung_plugin.dataio.sampling import apply_by_shape
+from qlung_plugin.dataio.lengths import apply_by_shape
 from qlung_plugin.inference.architecture import own_modules
 from qlung_plugin.inference.classifier import check_probabilities, unpad
 from qlung_plugin.nnet.classifiers import logits_and_cosines

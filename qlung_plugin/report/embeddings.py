@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from qlung_plugin.dataio.sampling import apply_by_shape
+from qlung_plugin.dataio.lengths import apply_by_shape
 from qlung_plugin.dataio.store_values import CycleStore
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 

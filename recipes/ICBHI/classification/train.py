@@ -28,6 +28,7 @@ from qlung_plugin.augment.batches import (
 from qlung_plugin.augment.mixing import mixed_loss
 from qlung_plugin.augment.waveforms import fix_lengths
 from qlung_plugin.dataio.labels import make_label_encoder
+from qlung_plugin.dataio.lengths import equal_lengths
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import (
     check_manifests,
@@ -35,7 +36,6 @@ from qlung_plugin.dataio.partitions import (
     with_labels,
 )
 from qlung_plugin.dataio.quality import cycle_quality, quality_tensor
-from qlung_plugin.dataio.sampling import equal_lengths
 from qlung_plugin.dataio.store import (
     recording_reference,
     store_cycles,

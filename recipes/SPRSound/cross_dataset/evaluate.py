@@ -19,10 +19,10 @@ from hyperpyyaml import load_hyperpyyaml
 
 import speechbrain as sb
 from qlung_plugin.dataio.labels import LABELS, make_label_encoder
+from qlung_plugin.dataio.lengths import equal_lengths
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels, with_labels
 from qlung_plugin.dataio.quality import cycle_quality
-from qlung_plugin.dataio.sampling import equal_lengths
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference.models import find_checkpoints, open_model
 from qlung_plugin.inference.provenance import read_training_data
