@@ -46,7 +46,7 @@ class RespiratorySoundClassifier(Pretrained):
     """Classifies respiratory cycles with a trained model.
 
     The way of a cycle to the model is that of the training recipes: its quality
-    is measured as it is, and it is resampled, brought to the fixed length, and
+    is measured as it is, and it is resampled, brought to its length, and
     turned into features by the model's own front end. If that normalises by the
     recording, :meth:`classify_file` measures the whole file first; of batches,
     each cycle is its own recording.
@@ -384,7 +384,8 @@ class RespiratorySoundClassifier(Pretrained):
         >>> import soundfile
         >>> model = RespiratorySoundClassifier.from_hparams("transfer")
         >>> path = getfixture("tmp_path") / "noise.wav"
-        >>> noise = torch.randn(40000, generator=torch.manual_seed(0))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> noise = torch.randn(40000, generator=generator)
         >>> soundfile.write(path, 0.1 * noise.numpy(), 4000)
         >>> cycles, _ = model.embed_file(path, cycles="windows")
         >>> cycles.filter(regex="^e_").shape

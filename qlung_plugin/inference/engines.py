@@ -123,7 +123,8 @@ class OnnxEngine(TorchEngine):
             )
         self.after = _frozen_network(front_end)
         rate = front_end.resampler.sample_rate
-        noise = torch.rand(3, rate, generator=torch.manual_seed(0)) - 0.5
+        generator = torch.Generator().manual_seed(0)  # not that of all
+        noise = torch.rand(3, rate, generator=generator) - 0.5
         cycles = [self.features(cycle, rate, None) for cycle in noise]
         self.whole = Network(
             self.after, self.modules["backbone"], self.modules["classifier"]

@@ -64,7 +64,9 @@ def test_models_that_ship_classify_alike(runtime, recording, name):
         (start, start + 0.9) for start in np.arange(0, 7, 0.35)
     ]  # > BATCH
     expected, summary = model.embed_file(recording, cycles=cycles)
+    randomness = torch.get_rng_state()
     model.use_engine("onnx")
+    assert torch.equal(torch.get_rng_state(), randomness)
     table, same = model.embed_file(recording, cycles=cycles)
     assert same == summary and list(table) == list(expected)
     assert table["prediction"].tolist() == expected["prediction"].tolist()
