@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 KEY = b"qlung"  # of the footer, under which a partition says what it is of
-TRIES = (
-    ".tries-"  # begins the name of a file that says how often each was tried
-)
+# Begins the name of a file that says how often each piece was tried.
+TRIES = ".tries-"
 READERS = 16  # footers that are read at a time
 PIECE = "recording"  # the column that names the piece of a row
 
