@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Writes the table; what is wrong is an OSError or a ValueError."""
     import pandas as pd
 
-    from qlung_plugin.dataio.annotations import find_labels
+    from qlung_plugin.dataio.annotations import candidates, find_labels
     from qlung_plugin.dataio.cycle_sources import clip_label
     from qlung_plugin.dataio.finding import find_recordings
     from qlung_plugin.dataio.label_tracks import check_labelled
@@ -115,8 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
     for recording, share in zip(found.recordings, shares):
         try:
             labels = find_labels(share, recording)
-        except FileNotFoundError as error:  # none in the folder, and why
-            print_note(str(error))
+        except FileNotFoundError as error:  # none in the folder
+            if candidates(arguments.cycles, recording):  # why it is none
+                print_note(str(error))
             labels = None
         if labels is None:
             bare.append(recording.name)

@@ -197,6 +197,21 @@ def test_labels_of_annotations_and_what_is_left_out(
     assert run(*call) == 2 and "exists" in capsys.readouterr().err
 
 
+def test_recordings_without_labels_take_one_line(recordings, tmp_path, capsys):
+    """Some of a large folder are corrected; what is no annotation is named."""
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "p2_b.txt").write_text("0\t2\tsnore\n")
+    call = "labels", recordings, "--cycles", labels, "--patient", "^p([0-9])"
+    assert run(*call, "-o", tmp_path / "own.csv") == 0
+    error = capsys.readouterr().err
+    assert error.count("annotation") == 1
+    assert "2 of 3 recordings have no annotation" in error
+    (labels / "p1_a.json").write_text("{}")
+    assert run(*call, "-o", tmp_path / "other.csv") == 0
+    assert "p1_a.json (" in capsys.readouterr().err
+
+
 def test_annotations_without_a_label_are_counted(recordings, tmp_path, capsys):
     (recordings / "p1_a.txt").write_text("0\t2\t1\t0\n")
     (recordings / "p2_b.json").write_text('{"event_annotation": []}')
