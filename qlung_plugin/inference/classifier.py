@@ -423,7 +423,7 @@ class RespiratorySoundClassifier(Pretrained):
         times, source, confidence = find_cycles(recording, cycles)
         with self._inference():
             reference = measure_recording(
-                self.mods.cycle_features, recording, self.device
+                self.engine.front_end, recording, self.device
             )
         rows = []
         embeddings = []

@@ -11,13 +11,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from qlung_plugin import __version__
 from qlung_plugin.dataio.cycles import CycleFeatures, OwnLength
 from qlung_plugin.dataio.lengths import apply_by_shape
-from qlung_plugin.inference.onnx_export import OPSET, quiet_exporter
+from qlung_plugin.inference.onnx_export import (
+    OPSET,
+    quiet_exporter,
+    without_masked_bands,
+)
 from qlung_plugin.lobes.features import NormalisedFeatures
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.utils.files import replacing
@@ -51,11 +56,12 @@ class TorchEngine:
 
     Called with waveforms ``[time]`` at a rate in Hz, and the reference of their
     recording, it gives embeddings, as the backbone does, and logits ``[batch,
-    class]``.
+    class]``. The reference is to be measured for its ``front_end``.
     """
 
     def __init__(self, modules: nn.ModuleDict) -> None:
         self.modules: Any = modules
+        self.front_end: Any = self.modules["cycle_features"]
 
     def __call__(
         self,
@@ -79,8 +85,7 @@ class TorchEngine:
         reference: torch.Tensor | None,
     ) -> torch.Tensor:
         """What the front end makes of a cycle, in single precision."""
-        front_end = self.modules["cycle_features"]
-        return front_end(waveform, native_rate, reference).float()
+        return self.front_end(waveform, native_rate, reference).float()
 
     def network(
         self, features: torch.Tensor
@@ -115,14 +120,20 @@ class OnnxEngine(TorchEngine):
                 f"the engine onnx needs {' and '.join(missing)}: pip install"
                 " 'qlung_plugin[onnx]', or take the engine torch"
             )
-        front_end = self.modules["cycle_features"]
-        if isinstance(front_end.fix_length, OwnLength):
+        if isinstance(self.front_end.fix_length, OwnLength):
             raise ValueError(
                 "its cycles keep their own length (OwnLength), and a network is"
                 " exported for one length"
             )
-        self.after = _frozen_network(front_end)
-        rate = front_end.resampler.sample_rate
+        self.after = None
+        if type(self.front_end) is CycleFeatures:  # not of subclasses
+            compute = without_masked_bands(self.front_end.compute_features)
+            self.front_end = CycleFeatures(
+                self.front_end.resampler, self.front_end.fix_length, compute
+            )
+            if type(compute) is NormalisedFeatures:
+                self.after = compute.after
+        rate = self.front_end.resampler.sample_rate
         generator = torch.Generator().manual_seed(0)  # not that of all
         noise = torch.rand(3, rate, generator=generator) - 0.5
         cycles = [self.features(cycle, rate, None) for cycle in noise]
@@ -141,9 +152,8 @@ class OnnxEngine(TorchEngine):
         """What the front end makes of a cycle before its frozen blocks."""
         if self.after is None:
             return super().features(waveform, native_rate, reference)
-        front_end = self.modules["cycle_features"]
-        inputs = front_end.prepare(waveform, native_rate, reference)
-        return front_end.compute_features.normalise(*inputs)[0]
+        inputs = self.front_end.prepare(waveform, native_rate, reference)
+        return self.front_end.compute_features.normalise(*inputs)[0]
 
     def network(
         self, features: torch.Tensor
@@ -174,22 +184,13 @@ class Network(nn.Module):
         return embeddings, logits_and_cosines(self.head(embeddings)).logits
 
 
-def _frozen_network(front_end: nn.Module) -> nn.Module | None:
-    """What a front end ends with, if it is a network; not of subclasses."""
-    if type(front_end) is CycleFeatures:
-        features = front_end.compute_features
-        if type(features) is NormalisedFeatures:
-            return features.after
-    return None
-
-
 def open_network(
     network: nn.Module, features: torch.Tensor
 ) -> "InferenceSession":
     """A network in onnxruntime, from disk if it was exported before.
 
-    For features of the shape of those given, ``[3, ...]``, in batches of any
-    size; what it makes of these is compared. If it cannot be, a ValueError says
+    For features of the shape of those given, ``[3, ...]``; what it makes of these
+    is compared. If it cannot be, a ValueError says
     why.
     """
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
@@ -201,7 +202,7 @@ def open_network(
         if _agrees(session, network, features[:1]):
             return session
     try:
-        exported = _export(network, features[:2])
+        exported = _export(network, features[:1])
         session = _start(exported)
         agrees = _agrees(session, network, features)
     except (
@@ -239,7 +240,6 @@ def _export(network: nn.Module, features: torch.Tensor) -> bytes:
             opset_version=OPSET,
             input_names=["features"],
             output_names=["embeddings", "logits"],
-            dynamic_axes={"features": {0: "batch"}},
         )
         return path.read_bytes()
 
@@ -262,8 +262,15 @@ def run_network(
     session: "InferenceSession", features: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What a network of :func:`open_network` makes of features."""
-    outputs = session.run(None, {"features": features.numpy()})
-    embeddings, logits = map(torch.from_numpy, outputs)
+    # One at a time, which is faster than a batch: what a layer gives stays in
+    # the processor's cache for the next.
+    outputs = [
+        session.run(None, {"features": cycle.numpy()})
+        for cycle in features.split(1)
+    ]
+    embeddings, logits = (
+        torch.from_numpy(np.concatenate(part)) for part in zip(*outputs)
+    )
     return embeddings, logits
 
 

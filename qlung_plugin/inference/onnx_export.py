@@ -45,7 +45,7 @@ class WaveformClassifier(nn.Module):
                 "only EfficientAT is exported to ONNX, and this model has"
                 f" {type(model['backbone']).__name__}: export it without --onnx"
             )
-        self.compute_features = _without_masked_bands(
+        self.compute_features = without_masked_bands(
             model["cycle_features"].compute_features
         )
         self.backbone, self.classifier = model["backbone"], model["classifier"]
@@ -88,10 +88,11 @@ class WaveformClassifier(nn.Module):
         return logits.softmax(dim=-1)
 
 
-def _without_masked_bands(compute_features: nn.Module) -> nn.Module:
+def without_masked_bands(compute_features: nn.Module) -> nn.Module:
     """Features whose masked mel bands are not computed before they are masked.
 
-    Of these, or of all that are above the mel bank, no bin is needed.
+    Of these, or of all that are above the mel bank, no bin is needed. They are equal
+    but for rounding.
     """
     if not isinstance(compute_features, NormalisedFeatures):
         return compute_features

@@ -36,6 +36,7 @@ SMALL = {
         test_panns,
         test_clap,
         test_ast,
+        test_embedding,
     )
     for name, backbone in module.SMALL.items()
 }
@@ -120,12 +121,12 @@ class Scaled(nn.Module):
         return embeddings, embeddings @ self.weight
 
 
-class OfTwo(Scaled):
-    """One that has the number of cycles in its graph."""
+class OfBatches(Scaled):
+    """One that says something else of a cycle in a batch."""
 
     def forward(self, features):
         embeddings, logits = super().forward(features)
-        return embeddings, logits + torch.arange(len(features))[:, None]
+        return embeddings, logits * torch.arange(len(features))[:, None]
 
 
 FEATURES = torch.tensor([[0.1, 0.2], [0.3, -0.1], [-0.2, 0.5]])
@@ -200,15 +201,18 @@ def test_without_a_place_it_is_not_kept(runtime, tmp_path, monkeypatch):
 
 def test_network_with_other_results_is_refused(runtime, kept):
     with pytest.raises(ValueError, match="onnxruntime"):
-        answer(OfTwo(1.0))
+        answer(OfBatches(1.0))
     assert not kept.exists()
 
 
 @pytest.fixture(scope="module")
 def unexported(tmp_path_factory):
-    """A model that the exporter makes none for batches of any size of."""
-    run = tmp_path_factory.mktemp("models") / "run"
-    return make_run(run, test_embedding.SMALL["ECAPA-TDNN"], finished=False)
+    """A model that is not run by onnxruntime."""
+    return make_run(
+        tmp_path_factory.mktemp("models") / "run",
+        finished=False,
+        edit=lambda yaml: yaml.replace("FixedLength", "OwnLength"),
+    )
 
 
 def test_what_cannot_be_exported_is_told_and_run_by_torch(
@@ -270,13 +274,8 @@ def test_default_is_what_is_fast(monkeypatch, asked, device, missing, planned):
     assert planned_engine(argparse.Namespace(device=device)) == "torch"
 
 
-def test_cycles_of_their_own_length_are_for_torch(runtime, tmp_path):
-    run = make_run(
-        tmp_path / "run",
-        finished=False,
-        edit=lambda yaml: yaml.replace("FixedLength", "OwnLength"),
-    )
-    model = RespiratorySoundClassifier.from_hparams(run)
+def test_cycles_of_their_own_length_are_for_torch(runtime, unexported):
+    model = RespiratorySoundClassifier.from_hparams(unexported)
     with pytest.raises(ValueError, match="own length"):
         model.use_engine("onnx")
 
