@@ -122,15 +122,15 @@ def summarise_cycles(
     table: pd.DataFrame, labels: Sequence[str]
 ) -> dict[str, Any]:
     """What a summary tells of the cycles; see :class:`Classification`."""
-    counts = table["prediction"].value_counts()
-    called = table["prediction"][~table["prediction"].isin(UNCALLED)]
-    abnormal = int((called != NORMAL).sum())
+    predictions = table["prediction"].tolist()
+    called = [label for label in predictions if label not in UNCALLED]
+    abnormal = sum(label != NORMAL for label in called)
     worst = table["quality"].min()
     known = len(called) and NORMAL in labels
     return {
         "cycle_count": len(table),
-        "unusable_count": int(counts.get(UNUSABLE, 0)),
-        "uncertain_count": int(counts.get(UNCERTAIN, 0)),
+        "unusable_count": predictions.count(UNUSABLE),
+        "uncertain_count": predictions.count(UNCERTAIN),
         "abnormal_fraction": abnormal / len(called) if known else None,
         "worst_quality": None if pd.isna(worst) else float(worst),
     }

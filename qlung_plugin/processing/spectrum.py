@@ -43,8 +43,8 @@ def power_spectrum(
         center=center,
         return_complex=True,
     )
-    power = spectrum.real.square() + spectrum.imag.square()
-    return power[:, :bins]
+    spectrum = spectrum[:, :bins]
+    return spectrum.real.square() + spectrum.imag.square()
 
 
 def convolved_power(
