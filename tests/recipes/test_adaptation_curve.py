@@ -12,6 +12,8 @@ import pytest
 
 from tests.recipes.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ("--patients", "2", "4", "--draws", "2", "--pool", "5")
 SCRIPT = ROOT / "benchmarks" / "adaptation_curve.py"
 

@@ -16,6 +16,8 @@ import pytest
 from qlung_plugin.inference.engines import missing_packages
 from tests.recipes.conftest import ROOT, TINY, arguments, leave_out_figures
 
+pytestmark = pytest.mark.slow
+
 FOLDER = ROOT / "benchmarks"
 MODULES = {"turns"}  # which the benchmarks share
 ELSEWHERE = {"adaptation_curve"}  # has tests of its own
@@ -110,7 +112,6 @@ def test_a_backbone_alone(benchmark, precision):
     assert min(speeds) > 0 < min(figures["peak"], *figures["share"])
 
 
-@pytest.mark.slow
 def test_the_table_of_backbones(benchmark):
     text = benchmark("backbone_speed", **BACKBONE, compile_mode="default")
     header, _, row = text.splitlines()[-3:]
@@ -216,7 +217,6 @@ def test_ratio_is_of_rounds(turns):
         turns.ratio([1.0], [])
 
 
-@pytest.mark.slow
 def test_scale(benchmark, tmp_path):
     """A line per command, whose figures are of processes of their own."""
     text = benchmark(

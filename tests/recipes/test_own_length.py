@@ -14,6 +14,8 @@ import speechbrain as sb
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from tests.recipes.conftest import RECIPE, SPRSOUND, run_script
 
+pytestmark = pytest.mark.slow
+
 OWN_LENGTH = f"""\
 !include:{RECIPE}/hparams/qlung.yaml
 
@@ -89,7 +91,6 @@ def test_a_model_says_the_same_alone_and_in_batches(
     assert np.isfinite(probabilities(evaluated)).all()
 
 
-@pytest.mark.slow
 def test_without_a_cache_of_features(train, corpus, options):
     """The same batches, but for rounding to half precision."""
     cached, uncached = (
