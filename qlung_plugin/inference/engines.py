@@ -193,8 +193,7 @@ def open_network(
     """A network in onnxruntime, from disk if it was exported before.
 
     For features of the shape of those given, ``[3, ...]``; what it makes of these
-    is compared. If it cannot be, a ValueError says
-    why.
+    is compared. If it cannot be, a ValueError says why.
     """
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
