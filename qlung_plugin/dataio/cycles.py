@@ -17,8 +17,12 @@ import torch
 from torch import nn
 
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.dataio.stretches import Stretches
-from qlung_plugin.processing.cycles import fix_length, resample
+from qlung_plugin.dataio.stretches import Excerpt, Stretches
+from qlung_plugin.processing.cycles import (
+    fix_length,
+    resample,
+    resampling_margin,
+)
 
 BLOCK = 10  # s of a recording, in memory at a time
 
@@ -48,13 +52,21 @@ def read_cycle(
         If the file is no recording that holds such a cycle, or has several
         channels, and it is not said which.
     """
+    return read_excerpt(wav, None, data_root).waveform
+
+
+def read_excerpt(
+    wav: Mapping[str, Any], sample_rate: int | None, data_root: Path | str = ""
+) -> Excerpt:
+    """As :func:`read_cycle`, with what resampling to a rate in Hz needs besides."""
     path = wav["file"].replace("{data_root}", str(data_root))
     first, stop = wav["start"], wav["stop"]
     if not 0 <= first < stop:
         raise ValueError(f"{path} has no cycle from sample {first} to {stop}")
     chosen = wav.get("channels", [0])
     with Stretches(path, stop, chosen) as stretches:
-        channels = stretches.decoder.channels
+        decoder = stretches.decoder
+        channels = decoder.channels
         if not chosen or max(chosen) >= channels:
             raise ValueError(f"{path} has {channels} channels, not {chosen}")
         if channels != 1 and "channels" not in wav:
@@ -62,7 +74,11 @@ def read_cycle(
                 f"{path} has {channels} channels, and its manifest does not say"
                 " which are meant: prepare it anew"
             )
-        return stretches.read(first, stop)
+        margin = 0
+        if sample_rate is not None:
+            margin = resampling_margin(decoder.sample_rate, sample_rate)
+        stretches.frames = min(stop + margin, decoder.frames or stop + margin)
+        return stretches.excerpt(first, stop, margin)
 
 
 class CycleResampler(nn.Module):
@@ -84,9 +100,36 @@ class CycleResampler(nn.Module):
         super().__init__()
         self.sample_rate = sample_rate
 
+    @property
+    def input_rate(self) -> int:
+        """The rate in Hz to give it cycles at, see :func:`input_of`."""
+        return self.sample_rate
+
     def forward(self, waveform: torch.Tensor, native_rate: int) -> torch.Tensor:
         """Resamples ``[time]`` from ``native_rate`` in Hz."""
         return resample(waveform, native_rate, self.sample_rate)
+
+
+def input_of(
+    process: nn.Module, excerpt: Excerpt, device: torch.device | str = "cpu"
+) -> tuple[torch.Tensor, int]:
+    """What a process is given of a cycle: ``[time]`` and its rate in Hz.
+
+    That is the cycle as it was recorded; or, if the process has an ``input_rate``,
+    at that rate, resampled with what lies around it.
+
+    Example
+    -------
+    >>> excerpt = Excerpt(torch.zeros(4000), 0, 0, 4000)
+    >>> input_of(CycleResampler(32000), excerpt)[0].shape
+    torch.Size([32000])
+    >>> input_of(nn.Identity(), excerpt)[0].shape
+    torch.Size([4000])
+    """
+    rate = getattr(process, "input_rate", None)
+    if rate is None:
+        return excerpt.waveform.to(device), excerpt.sample_rate
+    return excerpt.resampled(rate, device), rate
 
 
 class FixedLength(nn.Module):
@@ -228,6 +271,11 @@ class CycleFeatures(nn.Module):
         self.resampler = resampler
         self.fix_length = fix_length
         self.compute_features = compute_features
+
+    @property
+    def input_rate(self) -> int:
+        """See :class:`CycleResampler`."""
+        return self.resampler.input_rate
 
     @property
     def recording_reference(self) -> "RecordingReference | None":

@@ -20,7 +20,8 @@ from qlung_plugin.dataio.decoders import (
     open_decoder,
 )
 from qlung_plugin.dataio.headers import TOLERANCE, Extent, read_extent
-from qlung_plugin.dataio.stretches import Stretches
+from qlung_plugin.dataio.stretches import Excerpt, Stretches
+from qlung_plugin.processing.cycles import resampling_margin
 from qlung_plugin.processing.segmentation import LOWEST_RATE
 
 HIGHEST_RATE = 192_000  # Hz; resampling from odd ones takes the more memory
@@ -249,16 +250,21 @@ class Recording:
         in their order are read in one go. Samples that are missing, damaged, not
         finite, or beyond all scales are a ValueError.
         """
+        return self.excerpt(start, end, self.sample_rate).waveform
+
+    def excerpt(self, start: float, end: float, sample_rate: int) -> Excerpt:
+        """As :meth:`read`, with what resampling to a rate in Hz needs besides."""
         first, stop = self.locate(start, end)
         if stop <= first:
             raise ValueError(
                 f"{self.path} has nothing from {start:g} to {end:g} s: it is"
                 f" {self.duration:g} s long"
             )
+        margin = resampling_margin(self.sample_rate, sample_rate)
         if self._stream is not None:
-            return self._stream.read(first, stop)
+            return self._stream.excerpt(first, stop, margin)
         with self._open() as stretches:
-            return stretches.read(first, stop)
+            return stretches.excerpt(first, stop, margin)
 
     def blocks(self, samples: int) -> Iterator[torch.Tensor]:
         """Reads everything, so many samples at a time, as :meth:`read` does."""

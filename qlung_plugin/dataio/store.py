@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from qlung_plugin.dataio.cycles import measure_recording, read_cycle
+from qlung_plugin.dataio.cycles import input_of, measure_recording, read_excerpt
 from qlung_plugin.dataio.manifests import Entries
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.store_digest import file_digest
@@ -41,9 +41,10 @@ def store_cycles(
         Entries by id, with ``wav`` and ``sample_rate``. What is stored does
         not depend on how the cycles are distributed over the manifests.
     process : nn.Module
-        Called as ``process(waveform, native_rate)`` with a cycle ``[time]``;
+        Called as ``process(waveform, rate)`` with a cycle ``[time]``, see
+        :func:`qlung_plugin.dataio.cycles.input_of`;
         returns a tensor of at least one dimension. If it has a method
-        ``batch(waveforms, native_rates)`` of lists, which returns the stacked
+        ``batch(waveforms, rates)`` of lists, which returns the stacked
         results, that is called instead. If it has a ``recording_reference``, it
         is given, as ``reference``, what :func:`store_references` has of a cycle's
         recording.
@@ -162,8 +163,12 @@ def _compute_cycles(
     data_root: Path | str,
     references: Mapping[str, torch.Tensor] | None,
 ) -> list[np.ndarray]:
-    waveforms = [read_cycle(entry["wav"], data_root) for _, entry in items]
-    rates = [entry["sample_rate"] for _, entry in items]
+    rate = getattr(process, "input_rate", None)
+    inputs = [
+        input_of(process, read_excerpt(entry["wav"], rate, data_root))
+        for _, entry in items
+    ]
+    waveforms, rates = map(list, zip(*inputs))
     if callable(batch := getattr(process, "batch", None)):
         try:
             return list(batch(waveforms, rates).numpy())

@@ -23,7 +23,7 @@ def store_digest(
     """Digest, in hexadecimal, of recordings, boundaries, and function.
 
     The entries have ``wav`` and ``sample_rate``; the function is called as
-    ``process(waveform, native_rate)``.
+    ``process(waveform, rate)``.
     """
     recordings = {}
     for entry in entries.values():
@@ -47,6 +47,9 @@ def store_digest(
     measure = getattr(process, "recording_reference", None)
     if measure is not None:
         responses.append(_response(measure))
+    # Of resampling with what lies around a cycle, noise alone shows nothing.
+    if getattr(process, "input_rate", None) is not None:
+        responses.append("resampled within the recording")
     text = json.dumps([content, describe_module(process), *responses])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -5,6 +5,7 @@ Authors
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,52 @@ from qlung_plugin.dataio.decoders import (
     open_decoder,
 )
 from qlung_plugin.dataio.samples import check_samples
+from qlung_plugin.processing.cycles import resample_within
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A cycle, and a moment of its recording on either side.
+
+    Arguments
+    ---------
+    samples : torch.Tensor
+        ``[time]``, with what lies around the cycle.
+    before, after : int
+        How many samples lie before and after it.
+    sample_rate : int
+        In Hz.
+
+    Example
+    -------
+    >>> excerpt = Excerpt(torch.arange(6.0), 2, 1, 4000)
+    >>> excerpt.waveform
+    tensor([2., 3., 4.])
+    >>> excerpt.resampled(8000).shape
+    torch.Size([6])
+    """
+
+    samples: torch.Tensor
+    before: int
+    after: int
+    sample_rate: int
+
+    @property
+    def waveform(self) -> torch.Tensor:
+        """The cycle as it was recorded, ``[time]``."""
+        return self.samples[self.before : len(self.samples) - self.after]
+
+    def resampled(
+        self, sample_rate: int, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """The cycle at another rate, ``[time]``, as if the recording had it."""
+        return resample_within(
+            self.samples.to(device),
+            self.before,
+            self.after,
+            self.sample_rate,
+            sample_rate,
+        )
 
 
 class Stretches:
@@ -66,19 +113,36 @@ class Stretches:
         check_samples(waveform, self.path, first, self.decoder.sample_rate)
         return waveform
 
-    def samples(self, first: int, stop: int) -> np.ndarray:
-        """As :meth:`read`, but as an array and whatever their values."""
+    def excerpt(self, first: int, stop: int, margin: int) -> Excerpt:
+        """A stretch with so many samples on either side, or what there is."""
+        start = max(first - margin, 0)
+        end = min(stop + margin, self.frames)
+        samples = torch.from_numpy(self.samples(start, end, least=stop))
+        rate = self.decoder.sample_rate
+        check_samples(samples, self.path, start, rate)
+        after = start + len(samples) - stop
+        return Excerpt(samples, first - start, after, rate)
+
+    def samples(
+        self, first: int, stop: int, least: int | None = None
+    ) -> np.ndarray:
+        """As :meth:`read`, but as an array and whatever their values.
+
+        It may end before ``stop``, if it has all samples before ``least``.
+        """
+        least = stop if least is None else least
         try:
             self._go_to(first)
             self._read_on(first, stop)
         except BrokenSound as error:
+            if self._place < least:
+                raise ValueError(
+                    f"{self.path} is damaged after"
+                    f" {self._place / self.decoder.sample_rate:g} s ({error})"
+                ) from error
+        if self._place < least:
             raise ValueError(
-                f"{self.path} is damaged after"
-                f" {self._place / self.decoder.sample_rate:g} s ({error})"
-            ) from error
-        if self._place < stop:
-            raise ValueError(
-                f"{self.path} ends before sample {stop}: has it changed?"
+                f"{self.path} ends before sample {least}: has it changed?"
             )
         kept = np.concatenate(self._kept)
         return kept[first - self._first :][: stop - first]

@@ -18,7 +18,11 @@ import torch
 from torch import nn
 
 from qlung_plugin.dataio.cycle_sources import Source, find_cycles
-from qlung_plugin.dataio.cycles import measure_quality, measure_recording
+from qlung_plugin.dataio.cycles import (
+    input_of,
+    measure_quality,
+    measure_recording,
+)
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.inference.classification import (
@@ -500,7 +504,10 @@ class RespiratorySoundClassifier(Pretrained):
 
         These are ``[cycle, dim]``; ``[cycle, 0]`` if all are unusable.
         """
-        waveforms = [recording.read(start, end) for start, end in times]
+        front_end = self.engine.front_end
+        rate = getattr(front_end, "input_rate", recording.sample_rate)
+        excerpts = [recording.excerpt(*time, rate) for time in times]
+        waveforms = [excerpt.waveform for excerpt in excerpts]
         needed = max(1, round(shortest * recording.sample_rate))
         usable = [
             _sounding_samples(waveform, recording.sample_rate) >= needed
@@ -513,10 +520,12 @@ class RespiratorySoundClassifier(Pretrained):
             quality = self._measure(waveforms, recording.sample_rate)
             if any(usable):
                 try:
+                    inputs = [
+                        input_of(front_end, excerpt, self.device)[0]
+                        for excerpt in compress(excerpts, usable)
+                    ]
                     probabilities, embedded = self._classify(
-                        list(compress(waveforms, usable)),
-                        recording.sample_rate,
-                        reference,
+                        inputs, rate, reference
                     )
                 except ValueError as error:
                     raise ValueError(

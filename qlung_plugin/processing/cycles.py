@@ -64,6 +64,74 @@ def resample(
     return _resampler(native_rate, sample_rate, waveforms.device)(waveforms)
 
 
+def resampling_margin(native_rate: int, sample_rate: int) -> int:
+    """How much of a recording enters the edge of a resampled cycle, in samples.
+
+    At the native rate, on either side; the filters of :func:`resample` are shorter.
+
+    Example
+    -------
+    >>> resampling_margin(4000, 32000), resampling_margin(96000, 32000)
+    (12, 36)
+    """
+    if native_rate == sample_rate:
+        return 0
+    return 12 * max(1, math.ceil(native_rate / sample_rate))
+
+
+def resample_within(
+    waveforms: torch.Tensor,
+    before: int,
+    after: int,
+    native_rate: int,
+    sample_rate: int,
+) -> torch.Tensor:
+    """Resamples a cycle with what lies around it, which is cut off then.
+
+    Alone it would be resampled as if there was silence around it: a cut within a
+    sound is a step, of which each rate keeps another part. So the result is that
+    of resampling the recording and cutting the cycle then.
+
+    Arguments
+    ---------
+    waveforms : torch.Tensor
+        ``[..., time]``, with what lies around.
+    before, after : int
+        How many samples lie before and after the cycle; nothing is changed by
+        more than :func:`resampling_margin`.
+    native_rate, sample_rate : int
+        From and to which rate, in Hz.
+
+    Returns
+    -------
+    torch.Tensor
+        The cycle alone, ``[..., time]``.
+
+    Example
+    -------
+    >>> recording = torch.sin(torch.arange(1000.0))
+    >>> cycle = resample_within(recording[80:520], 20, 20, 4000, 8000)
+    >>> torch.allclose(
+    ...     cycle, resample(recording, 4000, 8000)[200:1000], atol=1e-6
+    ... )
+    True
+    """
+    samples = waveforms.shape[-1] - before - after
+    if native_rate == sample_rate:
+        return waveforms[..., before : before + samples]
+    divisor = math.gcd(native_rate, sample_rate)
+    step = native_rate // divisor  # after which both have a sample again
+    padding = -before % step
+    first = (before + padding) // step * (sample_rate // divisor)
+    resampled = resample(
+        torch.nn.functional.pad(waveforms, (padding, 0)),
+        native_rate,
+        sample_rate,
+    )
+    length = -(-samples * sample_rate // native_rate)
+    return resampled[..., first : first + length]
+
+
 def fade(
     waveforms: torch.Tensor, samples: int, fade_in: bool = True
 ) -> torch.Tensor:

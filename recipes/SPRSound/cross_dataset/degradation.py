@@ -14,6 +14,7 @@ Authors
 import random
 import sys
 import zlib
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -23,7 +24,7 @@ from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
 
 import speechbrain as sb
-from qlung_plugin.dataio.cycles import measure_recording, read_cycle
+from qlung_plugin.dataio.cycles import input_of, measure_recording, read_excerpt
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels
 from qlung_plugin.dataio.recordings import Recording
@@ -56,24 +57,29 @@ def judge_event(entry, seed, conditions, run, measures, device):
     event as it is, and the recording around it is as it was. The qualities are
     lists by the measure's name.
     """
-    waveform, rate = read_cycle(entry["wav"]), entry["sample_rate"]
-    versions = torch.stack(
-        [
-            waveform
-            if kind == "none"
-            else degrade(waveform, rate, kind, degree, seed)
-            for kind, degree in conditions
-        ]
-    ).to(device)
+    front_end = run["cycle_features"]
+    excerpt = read_excerpt(entry["wav"], front_end.input_rate)
+    rate = excerpt.sample_rate
+    # With what lies around the event, as evaluation resamples it.
+    versions = [
+        excerpt
+        if kind == "none"
+        else replace(
+            excerpt,
+            samples=degrade(excerpt.samples, rate, kind, degree, seed),
+        )
+        for kind, degree in conditions
+    ]
+    waveforms = [version.waveform.to(device) for version in versions]
     rates = [rate] * len(versions)
     quality = {
-        name: measure.score(
-            measure.measure_recorded(list(versions), rates)
-        ).tolist()
+        name: measure.score(measure.measure_recorded(waveforms, rates)).tolist()
         for name, measure in measures.items()
     }
-    front_end = run["cycle_features"]
-    waveforms = front_end.fix_length(front_end.resampler(versions, rate))
+    waveforms = torch.stack(
+        [input_of(front_end, version, device)[0] for version in versions]
+    )
+    waveforms = front_end.fix_length(waveforms)
     references = []
     reference = measure_recording(
         front_end, Recording(entry["wav"]["file"]), device

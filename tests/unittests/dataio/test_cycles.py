@@ -16,8 +16,11 @@ from qlung_plugin.dataio.cycles import (
     CycleResampler,
     FixedLength,
     OwnLength,
+    input_of,
     read_cycle,
+    read_excerpt,
 )
+from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.lobes.features import EfficientATFeatures
 from qlung_plugin.lobes.quality import AudioQualityScore
 from qlung_plugin.processing.cycles import fix_length, resample
@@ -112,6 +115,53 @@ def test_channels_that_nobody_chose_are_refused(tmp_path, channels, message):
 
 
 @pytest.mark.filterwarnings("ignore::scipy.io.wavfile.WavFileWarning")
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("first, stop", [(0, 800), (5, 805), (800, 7999)])
+def test_training_and_use_resample_within_the_recording(
+    tmp_path, suffix, first, stop
+):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise(8000).numpy(), 8000)
+    wav = {"file": str(path), "start": first, "stop": stop}
+    resampler = CycleResampler(32000)
+    trained, rate = input_of(resampler, read_excerpt(wav, 32000))
+    recording = Recording(path)
+    used, _ = input_of(
+        resampler, recording.excerpt(first / 8000, stop / 8000, 32000)
+    )
+    assert rate == 32000 and torch.equal(trained, used)
+    whole = resample(recording.read(0, recording.duration), 8000, 32000)
+    expected = whole[4 * first : 4 * stop]
+    torch.testing.assert_close(trained, expected, atol=1e-6, rtol=0)
+    assert torch.equal(
+        read_excerpt(wav, 32000).waveform, read_cycle(wav)
+    )  # whatever it is read for
+
+
+def test_what_lies_around_a_cycle_may_be_missing(tmp_path):
+    """The last cycle of a file that breaks off in the middle of a sample."""
+    path = tmp_path / "a.flac"
+    soundfile.write(path, noise(20000).numpy(), 8000)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    recording = Recording(path, allow_truncated=True)
+    stop = recording.frames
+    assert 4000 < stop < 20000
+    wav = {"file": str(path), "start": 4000, "stop": stop}
+    trained = read_excerpt(wav, 32000)
+    assert (trained.before, trained.after) == (12, 0)
+    used = recording.excerpt(0.5, recording.duration, 32000)
+    assert torch.equal(trained.samples, used.samples)
+
+
+def test_a_process_without_a_rate_is_given_the_recorded_one(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(8000).numpy(), 8000)
+    wav = {"file": str(tmp_path / "a.wav"), "start": 80, "stop": 800}
+    measurements = CycleMeasurements(AudioQualityScore(16000))
+    waveform, rate = input_of(measurements, read_excerpt(wav, None))
+    assert rate == 8000 and torch.equal(waveform, read_cycle(wav))
+
+
 def test_icbhi_in_its_native_formats(real_data):
     folder = real_data / "icbhi_original" / "audio_and_txt_files"
     recordings = sorted(folder.glob("*.wav"))

@@ -21,6 +21,8 @@ from qlung_plugin.processing.cycles import (
     fade,
     fix_length,
     resample,
+    resample_within,
+    resampling_margin,
 )
 
 # --- fades ------------------------------------------------------------------
@@ -140,3 +142,45 @@ def test_rates_without_a_common_divisor(native_rate):
     expected = torch.sin(2 * math.pi * 300 * torch.arange(64000) / 32000)
     middle = slice(4000, 60000)  # without the edges
     assert (resampled[middle] - expected[middle]).abs().max() < 2e-3
+
+
+RATES = [4000, 8000, 10000, 44100, 48000, 96000, 16000, 32001]
+
+
+@given(
+    st.sampled_from(RATES),
+    st.sampled_from([16000, 32000]),
+    st.integers(0, 5000),
+    st.integers(1, 3000),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_cycle_is_cut_from_its_resampled_recording(native, rate, first, time):
+    generator = torch.Generator().manual_seed(first)
+    recording = torch.randn(2, 8000, generator=generator)
+    stop = min(first + time, 8000)
+    margin = resampling_margin(native, rate)
+    start, end = max(first - margin, 0), min(stop + margin, 8000)
+    cycle = resample_within(
+        recording[:, start:end], first - start, end - stop, native, rate
+    )
+    # From where on both rates have a sample at the beginning of the cycle.
+    origin = first % (native // math.gcd(native, rate))
+    whole = resample(
+        torch.nn.functional.pad(recording, (10 * native - origin, 0)),
+        native,
+        rate,
+    )
+    begin = (10 * native - origin + first) * rate // native
+    length = -(-(stop - first) * rate // native)
+    expected = whole[:, begin : begin + length]
+    assert cycle.shape == expected.shape == (2, length)
+    torch.testing.assert_close(cycle, expected, atol=1e-5, rtol=0)
+
+
+def test_a_step_at_the_edge_is_the_recordings():
+    """Of a constant tone of 0 Hz, a cycle is as constant."""
+    recording = torch.ones(4000)
+    alone = resample(recording[1000:2000], 4000, 32000)
+    within = resample_within(recording[900:2100], 100, 100, 4000, 32000)
+    assert (alone - 1).abs().max() > 0.1
+    assert (within - 1).abs().max() < 0.01
