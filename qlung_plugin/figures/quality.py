@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
-from sklearn.metrics import roc_curve
 
 from qlung_plugin.figures.style import (
     COLORS,
@@ -25,6 +24,7 @@ from qlung_plugin.processing.degradations import DEGRADATIONS
 from qlung_plugin.scores.quality_analysis import (
     CONFIDENCE_MEASURE,
     QUARTILES,
+    measure_name,
     risk_coverage,
     with_confidence,
 )
@@ -33,17 +33,6 @@ from qlung_plugin.scores.roc import format_area
 # With fewer cycles left the error rate is an accident of single ones.
 LEAST_COVERAGE = 0.05
 MOST_PANELS = 5  # side by side
-
-
-def measure_name(column: str) -> str:
-    """How a column of quality is called in figures and tables.
-
-    Example
-    -------
-    >>> measure_name("quality_aqs_fitted"), measure_name("quality")
-    ('aqs fitted', 'quality')
-    """
-    return column.removeprefix("quality_").replace("_", " ")
 
 
 def quality_roc_figure(
@@ -56,6 +45,9 @@ def quality_roc_figure(
     :func:`qlung_plugin.scores.quality_analysis.compare_with_experts` says of
     it.
     """
+    # Here, because trainings draw other figures, and it takes half a second.
+    from sklearn.metrics import roc_curve
+
     figure, axes = make_figure((6.4, 7.6), title)
     for number, (name, figures) in enumerate(areas.items()):
         if math.isnan(figures["area"]):

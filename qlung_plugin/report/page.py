@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from qlung_plugin import __version__
-from qlung_plugin.figures.quality import measure_name, quality_and_errors_figure
+from qlung_plugin.figures.quality import quality_and_errors_figure
 from qlung_plugin.figures.results import (
     quality_histogram_figure,
     training_curves_figure,
@@ -36,7 +36,10 @@ from qlung_plugin.scores.metrics import (
     metrics_in,
     metrics_of_labels,
 )
-from qlung_plugin.scores.quality_analysis import compare_with_errors
+from qlung_plugin.scores.quality_analysis import (
+    compare_with_errors,
+    measure_name,
+)
 from qlung_plugin.scores.roc import format_area
 from qlung_plugin.training.selection import CHECKPOINTS
 

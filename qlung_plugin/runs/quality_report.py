@@ -10,14 +10,16 @@ from typing import Any
 import pandas as pd
 
 from qlung_plugin.dataio.labels import LABELS
-from qlung_plugin.figures.quality import measure_name, quality_and_errors_figure
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.scores.metrics import (
     UNDEFINED,
     format_number,
     metrics_of_labels,
 )
-from qlung_plugin.scores.quality_analysis import compare_with_errors
+from qlung_plugin.scores.quality_analysis import (
+    compare_with_errors,
+    measure_name,
+)
 from qlung_plugin.scores.roc import format_area
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.text import printable_lines
@@ -46,6 +48,9 @@ def write_quality_analysis(
     labels: Sequence[str] = LABELS,
 ) -> dict[str, dict[str, Any]]:
     """Writes, and returns, how the quality measures go with a model's errors."""
+    # Here, so that a training need not wait for matplotlib to begin.
+    from qlung_plugin.figures.quality import quality_and_errors_figure
+
     analysis = compare_with_errors(table, labels)
     write_json(analysis, run.path / "quality_analysis.json")
     write_text(

@@ -12,11 +12,6 @@ import numpy as np
 import pandas as pd
 
 from qlung_plugin.dataio.labels import LABELS, has_normal
-from qlung_plugin.figures.results import (
-    confusion_matrix_figure,
-    quality_histogram_figure,
-    training_curves_figure,
-)
 from qlung_plugin.runs.databases import name_database, patients_on_both_sides
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import DECIMALS, write_predictions
@@ -77,6 +72,13 @@ def write_run_results(
     points that validation chose, by checkpoint, if it did. Recordings are judged,
     too, where it is said over which share of abnormal cycles they are called so.
     """
+    # Here, so that a training need not wait for matplotlib to begin.
+    from qlung_plugin.figures.results import (
+        confusion_matrix_figure,
+        quality_histogram_figure,
+        training_curves_figure,
+    )
+
     run, database = RunFolder(folder), name_database(data)
     metrics, reports, abouts = {}, [], {}
     # What is computed of a table is what the file gives again.

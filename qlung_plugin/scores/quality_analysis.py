@@ -26,6 +26,17 @@ QUARTILES = 4
 CONFIDENCE_MEASURE = "confidence"  # of the model, beside the quality measures
 
 
+def measure_name(column: str) -> str:
+    """How a column of quality is called in figures and tables.
+
+    Example
+    -------
+    >>> measure_name("quality_aqs_fitted"), measure_name("quality")
+    ('aqs fitted', 'quality')
+    """
+    return column.removeprefix("quality_").replace("_", " ")
+
+
 def compare_with_experts(
     table: pd.DataFrame,
     measures: Sequence[str],

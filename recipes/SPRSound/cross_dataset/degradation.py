@@ -28,7 +28,7 @@ from qlung_plugin.dataio.cycles import input_of, measure_recording, read_excerpt
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.figures.quality import degradation_figure, measure_name
+from qlung_plugin.figures.quality import degradation_figure
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade
@@ -39,6 +39,7 @@ from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.scores.icbhi_score import prediction_metrics
 from qlung_plugin.scores.intervals import bootstrap_interval, patient_confusions
+from qlung_plugin.scores.quality_analysis import measure_name
 from qlung_plugin.training.selection import describe_selection
 from qlung_plugin.utils.files import write_figure, write_text
 from qlung_plugin.utils.markdown import markdown_table

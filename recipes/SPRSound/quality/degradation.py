@@ -24,7 +24,7 @@ from tqdm import tqdm
 import speechbrain as sb
 from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
-from qlung_plugin.figures.quality import degradation_figure, measure_name
+from qlung_plugin.figures.quality import degradation_figure
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.hparams import read_hparams
@@ -37,6 +37,7 @@ from qlung_plugin.scores.degradation_study import (
     severity_correlations,
 )
 from qlung_plugin.scores.metrics import format_number
+from qlung_plugin.scores.quality_analysis import measure_name
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from qlung_plugin.utils.markdown import markdown_table
 from speechbrain.utils.logger import get_logger

@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import precision_recall_curve
 
-from qlung_plugin.figures.quality import measure_name
 from qlung_plugin.figures.style import (
     COLORS,
     N_BINS,
@@ -16,6 +15,7 @@ from qlung_plugin.figures.style import (
     line_style,
     make_figure,
 )
+from qlung_plugin.scores.quality_analysis import measure_name
 
 RELIABILITY_BINS = 10
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from qlung_plugin.figures.quality import measure_name
 from qlung_plugin.lobes.quality import LearnedQualityScore
+from qlung_plugin.scores.quality_analysis import measure_name
 from qlung_plugin.scores.roc import format_area
 from qlung_plugin.utils.markdown import markdown_table
 

@@ -59,7 +59,7 @@ from qlung_plugin.dataio.cycles import CycleMeasurements
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.sprsound import ANNOTATIONS
 from qlung_plugin.dataio.store import store_cycles
-from qlung_plugin.figures.quality import measure_name, quality_roc_figure
+from qlung_plugin.figures.quality import quality_roc_figure
 from qlung_plugin.figures.results import quality_histogram_figure
 from qlung_plugin.lobes.quality import MEASUREMENTS
 from qlung_plugin.runs.databases import name_database
@@ -67,7 +67,10 @@ from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import write_predictions
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
-from qlung_plugin.scores.quality_analysis import compare_with_experts
+from qlung_plugin.scores.quality_analysis import (
+    compare_with_experts,
+    measure_name,
+)
 from qlung_plugin.utils.files import write_figure, write_json, write_text
 from speechbrain.utils.logger import get_logger
 
