@@ -23,9 +23,10 @@ from turns import describe_machine, take_turns
 
 from qlung_plugin.dataio.cycle_sources import find_cycles
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.inference.classifier import BATCH, RespiratorySoundClassifier
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.engines import missing_packages
 from qlung_plugin.inference.models import open_model
+from qlung_plugin.inference.recording_cycles import BATCH
 
 TARGET = 1.2
 

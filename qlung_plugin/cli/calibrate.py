@@ -15,7 +15,8 @@ from qlung_plugin.cli.models import add_model
 from qlung_plugin.utils.text import print_note, printable, printable_lines
 
 if TYPE_CHECKING:
-    from qlung_plugin.inference.calibration import Aim, Calibrated
+    from qlung_plugin.inference.calibration import Calibrated
+    from qlung_plugin.inference.calibration_points import Aim
 
 HELP = "calibrate a model, at an operating point one chooses"
 
@@ -108,7 +109,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def chosen_aim(arguments: argparse.Namespace) -> Aim:
     """What the operating point is chosen for."""
-    from qlung_plugin.inference.calibration import RATES, Aim
+    from qlung_plugin.inference.calibration_points import RATES, Aim
 
     for kind in RATES:
         if getattr(arguments, kind) is not None:

@@ -6,9 +6,8 @@ Authors
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,6 @@ import torch
 from torch import nn
 
 from qlung_plugin.dataio.cycle_sources import Source, find_cycles
-from qlung_plugin.dataio.cycles import (
-    input_of,
-    measure_quality,
-    measure_recording,
-)
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.samples import SHORTEST
 from qlung_plugin.inference.classification import (
@@ -36,14 +30,12 @@ from qlung_plugin.inference.classification import (
 from qlung_plugin.inference.engines import ENGINES, OnnxEngine, TorchEngine
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.nnet.folding import fold_batch_norms
-from qlung_plugin.processing.quality.silence import (
-    SHORTEST_SILENCE,
-    constant_runs,
+from qlung_plugin.inference.recording_cycles import (
+    classify_cycles,
+    classify_waveforms,
 )
+from qlung_plugin.nnet.folding import fold_batch_norms
 from speechbrain.inference.interfaces import Pretrained
-
-BATCH = 16  # cycles in memory at a time
 
 
 class RespiratorySoundClassifier(Pretrained):
@@ -268,9 +260,9 @@ class RespiratorySoundClassifier(Pretrained):
         ValueError
             If a cycle has no sample.
         """
-        waveforms = unpad(wavs, wav_lens)
+        waveforms = unpad(wavs.to(self.device), wav_lens)
         with self._inference():
-            return self._embed(waveforms, self.sample_rate)[0].flatten(1)
+            return self.engine(waveforms, self.sample_rate)[0].flatten(1)
 
     def classify_batch(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
@@ -298,9 +290,11 @@ class RespiratorySoundClassifier(Pretrained):
         ValueError
             If a probability is not finite.
         """
-        waveforms = unpad(wavs, wav_lens)
+        waveforms = unpad(wavs.to(self.device), wav_lens)
         with self._inference():
-            probabilities, _ = self._classify(waveforms, self.sample_rate)
+            probabilities, _ = classify_waveforms(
+                self.engine, waveforms, self.sample_rate
+            )
         score, index = probabilities.max(dim=-1)
         text = [self.labels[i] for i in index.tolist()]
         return probabilities, score, index, text
@@ -426,18 +420,25 @@ class RespiratorySoundClassifier(Pretrained):
         recording = Recording(path, channel, allow_truncated)
         times, source, confidence = find_cycles(recording, cycles)
         with self._inference():
-            reference = measure_recording(
-                self.engine.front_end, recording, self.device
+            shares, embeddings, quality = classify_cycles(
+                *(self.engine, self.mods.quality, recording, times, shortest),
+                num_classes=len(self.labels),
+                device=self.device,
             )
-        rows = []
-        embeddings = []
-        for i in range(0, len(times), BATCH):
-            heard, embedded = self._classify_cycles(
-                recording, times[i : i + BATCH], shortest, reference
-            )
-            rows += heard
-            embeddings.append(embedded)
-        table = pd.DataFrame(rows, columns=self.columns)
+        called = self._call(shares.numpy())
+        usable = ~shares.isnan().any(dim=-1)
+        table = pd.DataFrame(
+            [
+                (*time, label if has_class else UNUSABLE, *values)
+                for time, label, has_class, values in zip(
+                    times,
+                    called,
+                    usable.tolist(),
+                    torch.cat([shares, quality], dim=-1).tolist(),
+                )
+            ],
+            columns=self.columns,
+        )
         summary = {
             **describe_recording(recording, path, channel),
             "cycle_source": source,
@@ -446,20 +447,11 @@ class RespiratorySoundClassifier(Pretrained):
             "operating_point": self.operating_point,
             "operating_point_rule": self.provenance.get("operating_point_rule"),
         }
-        return Classification(table, summary), self._joined(embeddings)
-
-    def _joined(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        """Embeddings ``[cycle, dim]`` of parts, some of which have none."""
         # A backbone of one's own need not say its dimension.
-        known = getattr(self.mods.backbone, "embedding_dim", 0)
-        dim = max([part.shape[1] for part in parts], default=0) or known
-        missing = [part.new_full((len(part), dim), torch.nan) for part in parts]
-        return torch.cat(
-            [
-                torch.empty(0, dim),
-                *(p if p.shape[1] else m for p, m in zip(parts, missing)),
-            ]
-        )
+        dim = getattr(self.mods.backbone, "embedding_dim", 0)
+        if not embeddings.shape[1]:  # all are unusable
+            embeddings = torch.full((len(times), dim), torch.nan)
+        return Classification(table, summary), embeddings
 
     def forward(
         self, wavs: torch.Tensor, wav_lens: torch.Tensor | None = None
@@ -471,114 +463,6 @@ class RespiratorySoundClassifier(Pretrained):
     def _inference(self) -> Iterator[None]:
         with torch.inference_mode(), self.inference_ctx:
             yield
-
-    def _embed(
-        self,
-        waveforms: list[torch.Tensor],
-        native_rate: int,
-        reference: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Embeddings and logits."""
-        waveforms = [waveform.to(self.device) for waveform in waveforms]
-        return self.engine(waveforms, native_rate, reference)
-
-    def _classify(
-        self,
-        waveforms: list[torch.Tensor],
-        native_rate: int,
-        reference: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        embeddings, logits = self._embed(waveforms, native_rate, reference)
-        probabilities = logits.float().softmax(dim=-1)
-        check_probabilities(probabilities)
-        return probabilities, embeddings.float().flatten(1)
-
-    def _classify_cycles(
-        self,
-        recording: Recording,
-        times: Sequence[tuple[float, float]],
-        shortest: float,
-        reference: torch.Tensor | None,
-    ) -> tuple[list[tuple], torch.Tensor]:
-        """The rows of some cycles, as tuples, and their embeddings.
-
-        These are ``[cycle, dim]``; ``[cycle, 0]`` if all are unusable.
-        """
-        front_end = self.engine.front_end
-        rate = getattr(front_end, "input_rate", recording.sample_rate)
-        excerpts = [recording.excerpt(*time, rate) for time in times]
-        waveforms = [excerpt.waveform for excerpt in excerpts]
-        needed = max(1, round(shortest * recording.sample_rate))
-        usable = [
-            _sounding_samples(waveform, recording.sample_rate) >= needed
-            for waveform in waveforms
-        ]
-        labels = [UNUSABLE] * len(times)
-        shares = torch.full((len(times), len(self.labels)), torch.nan)
-        embeddings = torch.empty(len(times), 0)
-        with self._inference():
-            quality = self._measure(waveforms, recording.sample_rate)
-            if any(usable):
-                try:
-                    inputs = [
-                        input_of(front_end, excerpt, self.device)[0]
-                        for excerpt in compress(excerpts, usable)
-                    ]
-                    probabilities, embedded = self._classify(
-                        inputs, rate, reference
-                    )
-                except ValueError as error:
-                    raise ValueError(
-                        f"{recording.path}, cycles from {times[0][0]:g} to"
-                        f" {times[-1][1]:g} s: {error}"
-                    ) from error
-                shares[torch.tensor(usable)] = probabilities.cpu()
-                embeddings = torch.full(
-                    (len(times), embedded.shape[1]), torch.nan
-                )
-                embeddings[torch.tensor(usable)] = embedded.cpu()
-        called = self._call(shares.numpy())
-        for i in compress(range(len(times)), usable):
-            labels[i] = called[i]
-        rows = [
-            (*time, label, *share, *values)
-            for time, label, share, values in zip(
-                times, labels, shares.tolist(), quality.tolist()
-            )
-        ]
-        return rows, embeddings
-
-    def _measure(
-        self, waveforms: list[torch.Tensor], native_rate: int
-    ) -> torch.Tensor:
-        """Quality and measurements, ``[cycle, 1 + measurement]``."""
-        measure = self.mods.quality
-        if not measure.of_waveforms:
-            return torch.full((len(waveforms), 1), torch.nan)
-        score, measurements = measure_quality(
-            measure, [wave.to(self.device) for wave in waveforms], native_rate
-        )
-        named = measurements[:, : len(measure.names)]
-        return torch.cat([score.unsqueeze(-1), named], dim=-1)
-
-
-def _sounding_samples(waveform: torch.Tensor, sample_rate: int) -> int:
-    """How many samples ``[time]`` lie outside digital silence."""
-    if waveform.min() == waveform.max():  # however short
-        return 0
-    lengths = torch.tensor([len(waveform)])
-    shortest = round(SHORTEST_SILENCE * sample_rate)
-    silent = constant_runs(waveform.unsqueeze(0), lengths, shortest)
-    return len(waveform) - int(silent.sum())
-
-
-def check_probabilities(probabilities: torch.Tensor) -> None:
-    """Raises a ValueError unless all are finite."""
-    if not probabilities.isfinite().all():
-        raise ValueError(
-            "the model's probabilities are not finite: its weights are"
-            " damaged, or too large for this sound"
-        )
 
 
 def unpad(

@@ -21,7 +21,8 @@ from qlung_plugin.dataio.channels import ChannelComparison
 from qlung_plugin.dataio.cycles import CycleFeatures
 from qlung_plugin.dataio.lengths import apply_by_shape
 from qlung_plugin.inference.architecture import own_modules
-from qlung_plugin.inference.classifier import check_probabilities, unpad
+from qlung_plugin.inference.classifier import unpad
+from qlung_plugin.inference.recording_cycles import check_probabilities
 from qlung_plugin.nnet.classifiers import logits_and_cosines
 from qlung_plugin.processing.cycles import resample
 from qlung_plugin.runs.folder import HYPERPARAMETERS, WEIGHTS

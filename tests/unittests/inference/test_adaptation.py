@@ -20,7 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from qlung_plugin.inference.adaptation import adapt
-from qlung_plugin.inference.calibration import Aim, calibrate
+from qlung_plugin.inference.calibration import calibrate
+from qlung_plugin.inference.calibration_points import Aim
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.labelled_cycles import check_unheard, hear_table
 from tests.unittests.own_data import RATE, make_table

@@ -14,7 +14,8 @@ from scipy.special import softmax
 
 from qlung_plugin.cli.demo.model import describe_model
 from qlung_plugin.cli.main import main
-from qlung_plugin.inference.calibration import Aim, calibrate, move_references
+from qlung_plugin.inference.calibration import calibrate, move_references
+from qlung_plugin.inference.calibration_points import Aim
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.labelled_cycles import hear_table
 from qlung_plugin.inference.models import open_model

@@ -14,7 +14,8 @@ import soundfile
 import torch
 
 from qlung_plugin.inference.classification import UNUSABLE
-from qlung_plugin.inference.classifier import BATCH, RespiratorySoundClassifier
+from qlung_plugin.inference.classifier import RespiratorySoundClassifier
+from qlung_plugin.inference.recording_cycles import BATCH
 from qlung_plugin.lobes.quality import (
     ConstantQuality,
     ManifestQuality,
