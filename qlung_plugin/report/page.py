@@ -29,6 +29,7 @@ from qlung_plugin.report.recordings import Recordings
 from qlung_plugin.report.sources import Run
 from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.predictions import METADATA
+from qlung_plugin.scores.duration import describe_duration
 from qlung_plugin.scores.metrics import (
     CLASS_METRICS,
     always_the_same,
@@ -66,6 +67,7 @@ def render_page(
     environment.filters |= {
         "percent": format_number,
         "area": format_area,
+        "described": describe_duration,
         "measure_name": measure_name,
     }
     script = _template("page.js")
@@ -90,6 +92,7 @@ def render_page(
         group_metrics=metrics_in("strata", labels),
         score_metrics=metrics_in("tables", labels),
         floor=floor,
+        durations=runs[0].figures["duration_alone"],
         checkpoints=CHECKPOINTS,
         notes=notes,
         facts=_facts(runs),

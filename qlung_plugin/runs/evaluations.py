@@ -17,6 +17,7 @@ from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import METADATA, read_predictions
 from qlung_plugin.runs.results import evaluate_predictions, point_metrics
 from qlung_plugin.runs.schema import check_figures
+from qlung_plugin.scores.duration import duration_alone
 from qlung_plugin.scores.icbhi_score import table_metrics
 from qlung_plugin.scores.metrics import OF_DECISIONS
 from qlung_plugin.scores.operating_point import AT_POINT, with_operating_point
@@ -160,6 +161,8 @@ def _read_cycles(
         if key in metrics or key in {*OF_DECISIONS, "counts", "confusion"}
     }
     computed["patients"] = int(table["patient"].nunique())
+    if "duration_alone" in metrics:  # which an older version did not write
+        computed["duration_alone"] = duration_alone(table, labels)
     where = f"{folder.metrics}: {checkpoint}"
     check_figures(metrics, computed, where, path.name)
     point = metrics.get("operating_point")

@@ -23,6 +23,7 @@ from qlung_plugin.runs.evaluations import Evaluation
 from qlung_plugin.runs.experiments import in_order, natural
 from qlung_plugin.runs.fold_report import fold_blocks
 from qlung_plugin.runs.supervision import set_supervised_apart
+from qlung_plugin.scores.duration import describe_duration, duration_alone
 from qlung_plugin.scores.metrics import (
     always_the_same,
     metrics_in,
@@ -188,6 +189,9 @@ def _facts(evaluations: list[Evaluation]) -> list[str]:
         facts.append(f"Data{names}: {text}.")
     for text, names in _by_text(evaluations, lambda e: e.protocol).items():
         facts.append(f"Protocol{names}: {text}.")
+    alone = duration_alone(evaluations[0].predictions, evaluations[0].labels)
+    if alone is not None:
+        facts.append(f"Durations alone: {describe_duration(alone)}.")
     for checkpoint in CHECKPOINTS:
         group = [e for e in evaluations if e.checkpoint == checkpoint]
         for text, names in _by_text(group, lambda e: e.selection).items():

@@ -24,6 +24,7 @@ from qlung_plugin.utils.ordinary_files import read_ordinary
 METADATA = ("recording", "patient", "device", "age", "sex", "location")
 NUMBERS = (
     "age",
+    "duration",
     "quality",
     "p_",
     SHARE,
@@ -42,7 +43,8 @@ def predictions_table(
     """Joins predictions with what the manifest knows of each cycle, by id.
 
     The quality is a dict or Series by id, as ``quality``, and of further
-    measures as ``quality_<name>``; where it was not measured, it is NaN.
+    measures as ``quality_<name>``; where it was not measured, it is NaN, as is
+    a ``duration`` that the manifest does not know, in seconds.
     """
     table = stats.predictions()
     unknown = [key for key in table["id"] if key not in manifest]
@@ -54,13 +56,15 @@ def predictions_table(
     for name in METADATA:
         values = [manifest[key].get(name) for key in table["id"]]
         table[name] = pd.Series(values, dtype=None if name == "age" else "str")
+    table["duration"] = [manifest[key].get("duration") for key in table["id"]]
     measures = {"quality": {}, **quality}
     for name, values in measures.items():
         table[name] = table["id"].map(dict(values))
-    for name in ("age", *measures):
+    for name in ("age", "duration", *measures):
         table[name] = pd.to_numeric(table[name]).astype(float)
     scores = [f"p_{name}" for name in stats.labels]
-    columns = ["id", *METADATA, "label", "prediction", *scores, *measures]
+    columns = ["id", *METADATA, "duration", "label", "prediction", *scores]
+    columns += measures
     return table[columns].sort_values("id", ignore_index=True)
 
 
@@ -137,6 +141,8 @@ def _check_predictions(table: pd.DataFrame) -> None:
     for name in names:
         if name == "age" or name.startswith("quality_"):
             _check_range(table, name, -1e12, 1e12, may_miss=True)
+    if "duration" in names:  # older versions wrote none
+        _check_range(table, "duration", 0, 1e12, may_miss=True)
     # Six decimals of half precision at worst, as where they were made.
     off = (table[shares].sum(axis=1) - 1).abs() >= 0.01
     if off.any():

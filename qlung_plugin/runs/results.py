@@ -16,6 +16,7 @@ from qlung_plugin.runs.databases import name_database, patients_on_both_sides
 from qlung_plugin.runs.folder import RunFolder
 from qlung_plugin.runs.predictions import DECIMALS, write_predictions
 from qlung_plugin.runs.quality_report import write_quality_analysis
+from qlung_plugin.scores.duration import describe_duration, duration_alone
 from qlung_plugin.scores.icbhi_score import (
     confusion_text,
     prediction_metrics,
@@ -170,6 +171,7 @@ def evaluate_predictions(
         "resamples": n_resamples,
         "seed": SEED,
     }
+    metrics["duration_alone"] = duration_alone(table, labels)
     metrics["operating_point"] = None
     if AT_POINT in table and table[AT_POINT].notna().all():
         moved = table.assign(prediction=table[AT_POINT])
@@ -240,6 +242,7 @@ def format_report(
         "patients": metrics["patients"],
         **{m.heading: m.rule for m in metrics_of_labels(labels).values()},
         "interval": f"{interval['resamples']} bootstraps over the patients",
+        "durations alone": describe_duration(metrics["duration_alone"]),
         "operating point": describe_point(point and point["offsets"])
         if has_normal(labels)
         else "none: it is for a normal class",

@@ -29,6 +29,7 @@ def corpus(n_cycles=300, n_patients=12, seed=0):
             "age": [0.5, 18, 65.0, None][patient % 4],
             "sex": ["F", "M"][patient % 2],
             "label": LABELS[rng.integers(4)],
+            "duration": 1 + cycle % 7 / 2,
         }
     ids = rng.permutation(list(manifest)).tolist()
     targets = [LABELS.index(manifest[i]["label"]) for i in ids]

@@ -17,8 +17,8 @@ from qlung_plugin.scores.icbhi_score import LABELS, RespiratoryScore
 from tests.unittests.runs.conftest import corpus
 
 COLUMNS = (
-    "id, recording, patient, device, age, sex, location, label, prediction, "
-    "p_normal, p_crackle, p_wheeze, p_both, quality"
+    "id, recording, patient, device, age, sex, location, duration, label, "
+    "prediction, p_normal, p_crackle, p_wheeze, p_both, quality"
 ).split(", ")
 
 
@@ -33,6 +33,7 @@ def test_table_joins_by_id():
         for name in ("recording", "patient", "sex", "label"):
             assert row[name] == entry[name]
         assert row["quality"] == quality[row["id"]]
+        assert row["duration"] == entry["duration"]
         for name in ("prediction", "p_normal", "p_both"):
             assert row[name] == kept.loc[row["id"], name]
         if entry["age"] is None:

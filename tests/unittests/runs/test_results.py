@@ -15,6 +15,7 @@ from qlung_plugin.runs.results import (
     format_report,
     write_run_results,
 )
+from qlung_plugin.scores.duration import describe_duration, duration_alone
 from qlung_plugin.scores.icbhi_score import LABELS
 from qlung_plugin.scores.intervals import bootstrap_interval, patient_outcomes
 from qlung_plugin.scores.operating_point import choose_operating_point
@@ -91,7 +92,9 @@ def test_no_metadata_at_all():
     stats, manifest, _ = corpus(40)
     bare = {key: {"patient": manifest[key]["patient"]} for key in manifest}
     metrics = evaluate_predictions(predictions_table(stats, bare), LABELS, 10)
-    assert metrics["strata"] == {}
+    assert metrics["strata"] == {} and metrics["duration_alone"] is None
+    report = format_report("QLung", metrics, DATA)
+    assert "durations alone: not known" in " ".join(report.split())
 
 
 def test_report_names_what_it_is_of(table):
@@ -102,6 +105,8 @@ def test_report_names_what_it_is_of(table):
     for name, text in DATA.items():
         assert f"{name}: {text}" in fields
     assert "patients: 12" in fields
+    alone = describe_duration(duration_alone(table, LABELS))
+    assert f"durations alone: {alone}" in fields
     assert any(field.startswith("Se: exact class") for field in fields)
     low, high = metrics["interval"]["se"]
     assert f"sensitivity {metrics['se']:.2f} {low:.2f} {high:.2f}" in fields
