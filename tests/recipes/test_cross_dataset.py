@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,7 @@ from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference import models
 from qlung_plugin.inference.export import export_run
 from qlung_plugin.inference.models import open_model
+from qlung_plugin.processing.cycles import resample
 from qlung_plugin.runs.predictions import read_predictions
 from tests.recipes.conftest import SPRSOUND, leave_out_figures, run_script
 from tests.unittests.refusals import edit_json
@@ -29,7 +31,7 @@ from tests.unittests.refusals import edit_json
 RECIPE = SPRSOUND / "cross_dataset"
 HPARAMS = RECIPE / "hparams" / "cross_dataset.yaml"
 COLUMNS = (
-    "id recording patient device age sex location label prediction"
+    "id recording patient device age sex location duration label prediction"
     " p_normal p_crackle p_wheeze p_both quality"
 ).split()
 
@@ -78,6 +80,17 @@ def read_metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
+def resampled_cycle(entry, folder, rate):
+    """Of the whole recording at another rate, a multiple of its own."""
+    wav = entry["wav"]
+    samples, native = soundfile.read(
+        wav["file"].replace("{data_root}", str(folder)), dtype="float32"
+    )
+    times = rate // native
+    whole = resample(torch.from_numpy(samples), native, rate)
+    return whole[times * wav["start"] : times * wav["stop"]]
+
+
 def test_predictions_are_those_of_the_loaded_run(
     evaluated, icbhi_run, sprsound_corpus
 ):
@@ -92,7 +105,9 @@ def test_predictions_are_those_of_the_loaded_run(
         for row in table.iloc[::5].to_dict("records"):
             entry = entries[row["id"]]
             waveform = read_cycle(entry["wav"], sprsound_corpus)
-            features = run["cycle_features"](waveform, entry["sample_rate"])
+            features = run["cycle_features"](
+                resampled_cycle(entry, sprsound_corpus, 32000), 32000
+            )
             with torch.no_grad():
                 embedding = run["backbone"](features[None].float())
                 logits = run["classifier"](embedding)[0]

@@ -17,7 +17,6 @@ import speechbrain as sb
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.inference.classifier import RespiratorySoundClassifier
 from qlung_plugin.inference.models import open_model
-from qlung_plugin.runs import results
 from qlung_plugin.runs.configuration import flatten, parse_yaml
 from qlung_plugin.runs.predictions import read_predictions
 from qlung_plugin.scores.icbhi_score import LABELS
@@ -200,8 +199,7 @@ def test_without_validation_the_last_epoch_is_selected(
 
     monkeypatch.setattr(CompleteCheckpointer, "save_checkpoint", save_worse)
     monkeypatch.setattr(
-        results,
-        "training_curves_figure",
+        "qlung_plugin.figures.results.training_curves_figure",
         lambda history, title: drawn.append(history["epoch"].tolist()),
     )
     options = {"split": "patient_folds", "test_fold": 1, "valid_fraction": 0}
