@@ -207,6 +207,7 @@ def test_a_run_with_another_label_order(evaluate, copied_run):
         evaluate(run_folder=copied_run, checkpoint="last")
 
 
+@pytest.mark.slow
 def test_a_head_on_frozen_blocks_is_standardised_by_its_training(
     corpus, train, evaluate, tmp_path
 ):

@@ -45,6 +45,7 @@ def train(heart_corpus, cache, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_heart_sounds_are_learned_by_their_labels_alone(train, heart_corpus):
     band = "{f_min: 25.0, f_max: 800.0}"  # as the README says of hearts
     run = train(normal_label="no murmur", level=band, band=band)

@@ -99,6 +99,7 @@ def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(
         assert (output / name).read_bytes() == (run / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_balanced_draws_go_on_where_they_stopped(
     train, corpus, tmp_path, monkeypatch
 ):
@@ -167,6 +168,7 @@ def test_test_labels_change_neither_weights_nor_selection(
     assert not (untested / "predictions_test_selected.csv").exists()
 
 
+@pytest.mark.slow
 def test_cached_waveforms_give_what_cached_features_give(train, corpus):
     """Features on the device differ from stored ones by rounding alone."""
     # At a low rate, since training amplifies any rounding.
