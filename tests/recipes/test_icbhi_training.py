@@ -72,7 +72,9 @@ SAVED_OFTEN = {"ckpt_interval_minutes": 0, "ckpt_interval_steps": 2}
 
 
 # In the middle of the first and of the second epoch.
-@pytest.mark.parametrize("batches", [4, 8])
+@pytest.mark.parametrize(
+    "batches", [4, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_interrupted_and_resumed_run_equals_an_uninterrupted_one(
     run, train, corpus, tmp_path, monkeypatch, batches
 ):

@@ -157,6 +157,7 @@ def test_help_imports_little():
     assert not {module.split(".")[0] for module in modules} & {*HEAVY}
 
 
+@pytest.mark.slow
 def test_reader_may_close_the_pipe():
     reading, writing = os.pipe()
     os.close(reading)

@@ -95,6 +95,7 @@ def test_what_failed_is_tried_again_and_comes_in_its_place(
     assert (tmp_path / "cycles.csv").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_content_counts_not_the_name(classify, recordings, tmp_path):
     """Of the recording and of its annotation; also of one that is new."""
     (recordings / "b" / "bad.wav").unlink()

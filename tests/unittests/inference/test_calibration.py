@@ -126,6 +126,7 @@ def test_what_the_export_tells(calibrated):
     assert "were calibrated" in describe_model("own", provenance)
 
 
+@pytest.mark.slow
 def test_calibrated_again_it_is_calibrated_once(calibrated, table, tmp_path):
     """From the calibrated model, the same is reached, in one step."""
     _, out = calibrated

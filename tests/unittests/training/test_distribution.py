@@ -18,6 +18,8 @@ from qlung_plugin.training.checkpoints import CompleteCheckpointer
 from qlung_plugin.training.distribution import shard, wrap_on_cpu
 from speechbrain.dataio.dataset import DynamicItemDataset
 
+pytestmark = pytest.mark.slow  # two processes
+
 TRUTH = [0, 1, 2, 3, 0, 1, 0]
 
 
