@@ -57,6 +57,7 @@ def brain_state(run):
     return yaml.safe_load(checkpoint.paramfiles["brain"].read_text())
 
 
+@pytest.mark.slow
 def test_two_classes_augmented_mixed_and_averaged(options):
     run = options(
         "WaveformAugmentation",

@@ -133,6 +133,7 @@ def test_coefficients_say_where_they_come_from(learned):
             assert value == float(f"{value:.6g}")
 
 
+@pytest.mark.slow
 def test_same_seed_same_result(learned, learn):
     again = learn()
     for name in ("predictions.csv", "metrics.json", "report.md"):

@@ -88,6 +88,7 @@ def evaluation(icbhi_run, sprsound_corpus, cache, tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_another_database_with_the_model_of_the_training(
     evaluation, icbhi_run, tmp_path
 ):

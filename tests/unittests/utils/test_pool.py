@@ -95,6 +95,7 @@ def test_preparation_that_fails_is_told_at_once(jobs):
         next(over_files(power, [1, 2], failing, jobs))
 
 
+@pytest.mark.slow
 def test_a_file_that_kills_its_process_stops_no_other(tmp_path):
     files = list(range(10))
     result = list(over_files(deadly, files, partial(prepare, tmp_path), 2))
