@@ -60,10 +60,9 @@ def patient_folds(
 
     Example
     -------
-    >>> for train, test in patient_folds([0, 1, 0, 1], ["a", "a", "b", "b"]):
-    ...     print(train, test)
-    [0 1] [2 3]
-    [2 3] [0 1]
+    >>> folds = patient_folds([0, 1, 0, 1], ["a", "a", "b", "b"])
+    >>> sorted(test.tolist() for train, test in folds)
+    [[0, 1], [2, 3]]
     """
     codes, patients = np.asarray(codes), np.asarray(patients)
     folds = min(folds, len(np.unique(patients)), np.bincount(codes).max())
