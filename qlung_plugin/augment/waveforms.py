@@ -7,7 +7,8 @@ Authors
 import torch
 from torch import nn
 
-from qlung_plugin.dataio.cycles import FixedLength, QualityMeasure
+from qlung_plugin.dataio.cycles import FixedLength
+from qlung_plugin.dataio.quality import QualityMeasure
 from qlung_plugin.processing.cycles import resample
 
 

@@ -1,15 +1,16 @@
 """Reading the cycles of a manifest and what is computed from them.
 
 A cycle's way from the file to the model has two branches: its quality is
-measured as it is, at the quality score's own rate; and it is resampled, brought
-to a fixed length and turned into the backbone's features. Neither changes
-between epochs: :mod:`qlung_plugin.dataio.store` keeps the results.
+measured as it is, at the quality score's own rate (:mod:`qlung_plugin.dataio.quality`);
+and it is resampled, brought to a fixed length and turned into the backbone's
+features. Neither changes between epochs: :mod:`qlung_plugin.dataio.store` keeps the
+results.
 
 Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -348,82 +349,3 @@ def measure_recording(
         return None
     blocks = RecordingBlocks(recording, device)
     return measure.measure(blocks, recording.sample_rate)
-
-
-class QualityMeasure(Protocol):
-    """What is asked of a quality score here.
-
-    Its class, :class:`qlung_plugin.lobes.quality.QualityMeasure`, is a floor
-    above.
-    """
-
-    sample_rate: int
-
-    @property
-    def parts(self) -> "Sequence[QualityMeasure]": ...
-
-    def measure_recorded(
-        self, waveforms: list[torch.Tensor], native_rates: list[int]
-    ) -> torch.Tensor: ...
-
-    def measure_entries(
-        self, entries: Mapping[str, dict]
-    ) -> torch.Tensor | None: ...
-
-    def fit(self, measurements: torch.Tensor) -> None: ...
-
-    def score(self, measurements: torch.Tensor) -> torch.Tensor: ...
-
-    def __call__(
-        self,
-        waveforms: torch.Tensor,
-        relative_lengths: torch.Tensor | None = None,
-        native_rates: torch.Tensor | None = None,
-    ) -> torch.Tensor: ...
-
-
-class CycleMeasurements(nn.Module):
-    """The measurements of a quality score on a cycle, before any padding.
-
-    Arguments
-    ---------
-    quality : qlung_plugin.lobes.quality.QualityMeasure
-        The score; what is fitted in it does not enter its measurements.
-
-    Example
-    -------
-    >>> import torch
-    >>> from qlung_plugin.lobes.quality import AudioQualityScore
-    >>> measurements = CycleMeasurements(AudioQualityScore(16000))
-    >>> measurements(torch.randn(4000), 4000).shape
-    torch.Size([2])
-    """
-
-    def __init__(self, quality: QualityMeasure):
-        super().__init__()
-        self.quality = quality
-
-    def forward(self, waveform: torch.Tensor, native_rate: int) -> torch.Tensor:
-        """Measurements of a cycle ``[time]`` recorded at ``native_rate``."""
-        return self.quality.measure_recorded([waveform], [native_rate])[0]
-
-    def batch(
-        self, waveforms: list[torch.Tensor], native_rates: list[int]
-    ) -> torch.Tensor:
-        """Measurements of several cycles at once, which is faster."""
-        return self.quality.measure_recorded(waveforms, native_rates)
-
-
-def measure_quality(
-    measure: QualityMeasure, waveforms: list[torch.Tensor], native_rate: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quality of cycles that no manifest has, as of those of a manifest.
-
-    Scores ``[cycle]`` in [0, 1], and measurements ``[cycle, measurement]``, of
-    waveforms ``[time]``, unpadded. They are measured one at a time: padded to
-    the longest of them they would take longer.
-    """
-    measurements = torch.cat(
-        [measure.measure_recorded([w], [native_rate]) for w in waveforms]
-    )
-    return measure.score(measurements), measurements

@@ -1,18 +1,98 @@
-"""The quality of every cycle of some manifests.
+"""The quality of cycles, measured as they are recorded.
 
 Authors
  * qlung_plugin contributors
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import nn
 
-from qlung_plugin.dataio.cycles import CycleMeasurements, QualityMeasure
 from qlung_plugin.dataio.manifests import Entries
 from qlung_plugin.dataio.store import store_cycles
 from speechbrain.utils.distributed import run_on_main
+
+
+class QualityMeasure(Protocol):
+    """What is asked of a quality score here.
+
+    Its class, :class:`qlung_plugin.lobes.quality.QualityMeasure`, is a floor
+    above.
+    """
+
+    sample_rate: int
+
+    @property
+    def parts(self) -> "Sequence[QualityMeasure]": ...
+
+    def measure_recorded(
+        self, waveforms: list[torch.Tensor], native_rates: list[int]
+    ) -> torch.Tensor: ...
+
+    def measure_entries(
+        self, entries: Mapping[str, dict]
+    ) -> torch.Tensor | None: ...
+
+    def fit(self, measurements: torch.Tensor) -> None: ...
+
+    def score(self, measurements: torch.Tensor) -> torch.Tensor: ...
+
+    def __call__(
+        self,
+        waveforms: torch.Tensor,
+        relative_lengths: torch.Tensor | None = None,
+        native_rates: torch.Tensor | None = None,
+    ) -> torch.Tensor: ...
+
+
+class CycleMeasurements(nn.Module):
+    """The measurements of a quality score on a cycle, before any padding.
+
+    Arguments
+    ---------
+    quality : qlung_plugin.lobes.quality.QualityMeasure
+        The score; what is fitted in it does not enter its measurements.
+
+    Example
+    -------
+    >>> import torch
+    >>> from qlung_plugin.lobes.quality import AudioQualityScore
+    >>> measurements = CycleMeasurements(AudioQualityScore(16000))
+    >>> measurements(torch.randn(4000), 4000).shape
+    torch.Size([2])
+    """
+
+    def __init__(self, quality: QualityMeasure):
+        super().__init__()
+        self.quality = quality
+
+    def forward(self, waveform: torch.Tensor, native_rate: int) -> torch.Tensor:
+        """Measurements of a cycle ``[time]`` recorded at ``native_rate``."""
+        return self.quality.measure_recorded([waveform], [native_rate])[0]
+
+    def batch(
+        self, waveforms: list[torch.Tensor], native_rates: list[int]
+    ) -> torch.Tensor:
+        """Measurements of several cycles at once, which is faster."""
+        return self.quality.measure_recorded(waveforms, native_rates)
+
+
+def measure_quality(
+    measure: QualityMeasure, waveforms: list[torch.Tensor], native_rate: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quality of cycles that no manifest has, as of those of a manifest.
+
+    Scores ``[cycle]`` in [0, 1], and measurements ``[cycle, measurement]``, of
+    waveforms ``[time]``, unpadded. They are measured one at a time: padded to
+    the longest of them they would take longer.
+    """
+    measurements = torch.cat(
+        [measure.measure_recorded([w], [native_rate]) for w in waveforms]
+    )
+    return measure.score(measurements), measurements
 
 
 def cycle_quality(

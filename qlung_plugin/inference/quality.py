@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from qlung_plugin.dataio.cycle_sources import Source, find_cycles
-from qlung_plugin.dataio.cycles import measure_quality
+from qlung_plugin.dataio.quality import measure_quality
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.lobes.quality import (
     AudioQualityScore,

@@ -11,11 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from qlung_plugin.dataio.cycles import (
-    input_of,
-    measure_quality,
-    measure_recording,
-)
+from qlung_plugin.dataio.cycles import input_of, measure_recording
+from qlung_plugin.dataio.quality import measure_quality
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.dataio.stretches import Excerpt
 from qlung_plugin.inference.engines import TorchEngine

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.labels import TWO_CLASSES
 from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.inference import models
 from qlung_plugin.inference.export import export_run

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from qlung_plugin.dataio.cycle_sources import Windows
-from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.runs.predictions import read_predictions
 from tests.recipes.conftest import KAUH, leave_out_figures, run_script

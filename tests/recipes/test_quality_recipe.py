@@ -14,7 +14,8 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.lobes.quality import FlatnessScore
 from qlung_plugin.scores.icbhi_score import prediction_metrics

@@ -12,7 +12,8 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.dataio.cycles import read_cycle
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.lobes.quality import (
     MEASUREMENTS,
     LearnedQualityScore,

@@ -22,8 +22,9 @@ from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
 
 import speechbrain as sb
-from qlung_plugin.dataio.cycles import CycleMeasurements, read_cycle
+from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.figures.quality import degradation_figure
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
 from qlung_plugin.runs.databases import name_database

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.lobes.quality import MEASUREMENTS, RecordingMeasurements
 from qlung_plugin.processing.degradations import degrade

@@ -55,8 +55,8 @@ from sklearn.metrics import average_precision_score, brier_score_loss
 from threadpoolctl import threadpool_limits
 
 import speechbrain as sb
-from qlung_plugin.dataio.cycles import CycleMeasurements
 from qlung_plugin.dataio.manifests import read_manifest
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.dataio.sprsound import ANNOTATIONS
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.figures.quality import quality_roc_figure

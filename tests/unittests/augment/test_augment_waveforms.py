@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from qlung_plugin.augment.waveforms import WaveformAugmentation, fix_lengths
-from qlung_plugin.dataio.cycles import CycleMeasurements, FixedLength
+from qlung_plugin.dataio.cycles import FixedLength
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.lobes.quality import AudioQualityScore
 from speechbrain.augment.augmenter import Augmenter
 from speechbrain.augment.time_domain import AddNoise, DropFreq, SpeedPerturb

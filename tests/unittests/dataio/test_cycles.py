@@ -12,7 +12,6 @@ from scipy.io import wavfile
 
 from qlung_plugin.dataio.cycles import (
     CycleFeatures,
-    CycleMeasurements,
     CycleResampler,
     FixedLength,
     OwnLength,
@@ -20,6 +19,7 @@ from qlung_plugin.dataio.cycles import (
     read_cycle,
     read_excerpt,
 )
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.dataio.recordings import Recording
 from qlung_plugin.lobes.features import EfficientATFeatures
 from qlung_plugin.lobes.quality import AudioQualityScore

@@ -15,10 +15,10 @@ from torch import nn
 
 from qlung_plugin.dataio.cycles import (
     CycleFeatures,
-    CycleMeasurements,
     CycleResampler,
     FixedLength,
 )
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.dataio.store_digest import describe_module
 from qlung_plugin.lobes.features import EfficientATFeatures

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from qlung_plugin.dataio.cycles import CycleMeasurements
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.inference import quality
 from qlung_plugin.inference.quality import (
     COLUMNS,
