@@ -369,6 +369,7 @@ loss: !new:qlung_plugin.nnet.losses.AngularMarginLoss
     )
 
 
+@pytest.mark.slow
 def test_a_plain_cost_is_the_cross_entropy(train):
     theirs, ours = train(NLL, "theirs"), train(output="ours")
     assert train_loss(theirs) == pytest.approx(train_loss(ours), rel=1e-4)

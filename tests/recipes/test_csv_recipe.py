@@ -70,6 +70,7 @@ def test_heart_sounds_are_learned_by_their_labels_alone(train, heart_corpus):
     assert "p_systolic murmur" in cycles
 
 
+@pytest.mark.slow
 def test_without_a_normal_class_there_is_macro_recall(
     train, heart_corpus, tmp_path
 ):
