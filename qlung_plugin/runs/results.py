@@ -242,7 +242,9 @@ def format_report(
         "patients": metrics["patients"],
         **{m.heading: m.rule for m in metrics_of_labels(labels).values()},
         "interval": f"{interval['resamples']} bootstraps over the patients",
-        "durations alone": describe_duration(metrics["duration_alone"]),
+        "durations alone": describe_duration(metrics["duration_alone"])
+        if has_normal(labels)
+        else "none: it is for a normal class",
         "operating point": describe_point(point and point["offsets"])
         if has_normal(labels)
         else "none: it is for a normal class",
