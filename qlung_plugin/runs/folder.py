@@ -50,6 +50,7 @@ class RunFolder:
         self.report = self.path / "report.txt"
         self.markdown = self.path / "report.md"  # of a quality recipe
         self.degradation = self.path / "degradation.md"
+        self.quality_analysis = self.path / "quality_analysis.json"
         self.hyperparameters = self.path / HYPERPARAMETERS
         self.configuration = self.path / "configuration.json"
         self.experiment = self.path / EXPERIMENT

@@ -21,7 +21,7 @@ from qlung_plugin.scores.quality_analysis import (
     measure_name,
 )
 from qlung_plugin.scores.roc import format_area
-from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.files import write_json, write_text
 from qlung_plugin.utils.text import printable_lines
 
 ERRORS_NOTE = """\
@@ -48,22 +48,12 @@ def write_quality_analysis(
     labels: Sequence[str] = LABELS,
 ) -> dict[str, dict[str, Any]]:
     """Writes, and returns, how the quality measures go with a model's errors."""
-    # Here, so that a training need not wait for matplotlib to begin.
-    from qlung_plugin.figures.quality import quality_and_errors_figure
-
     analysis = compare_with_errors(table, labels)
-    write_json(analysis, run.path / "quality_analysis.json")
+    write_json(analysis, run.quality_analysis)
     write_text(
         printable_lines(format_quality_analysis(analysis, about, labels)),
         run.path / "quality_analysis.txt",
     )
-    title = (
-        f"Quality and errors: {about['data']}, {about['partition']},"
-        f" {about['selection']}"
-    )
-    heading = metrics_of_labels(labels)["score"].heading
-    figure = quality_and_errors_figure(table, analysis, title, heading)
-    write_figure(figure, run.figure("quality_and_errors"))
     return analysis
 
 

@@ -1,4 +1,4 @@
-"""From predictions to the results in a run folder: figures, report, files.
+"""From predictions to the results in a run folder: report and files.
 
 Authors
  * qlung_plugin contributors
@@ -42,7 +42,7 @@ from qlung_plugin.scores.operating_point import (
 from qlung_plugin.scores.published import MARK, published_results
 from qlung_plugin.scores.recordings import recording_metrics
 from qlung_plugin.training.selection import describe_selection
-from qlung_plugin.utils.files import write_figure, write_json, write_text
+from qlung_plugin.utils.files import write_json, write_text
 from qlung_plugin.utils.text import printable_lines
 from speechbrain.utils.logger import get_logger
 
@@ -60,26 +60,19 @@ def write_run_results(
     labels: Sequence[str],
     partition: str,
     validated: bool = True,
-    history: pd.DataFrame | None = None,
     published: str | None = None,
     points: Mapping[str, Mapping[str, float] | None] | None = None,
     abnormal_share: float | None = None,
 ) -> dict[str, Any]:
-    """Writes, and returns, what is in ``metrics.json``; and all that shows it.
+    """Writes, and returns, what is in ``metrics.json``; and all that tells it.
 
     Tables of predictions and epochs are by checkpoint; of the first, it is told
     how the quality goes with the errors. ``data`` and ``partition`` say what was
-    evaluated, the history has a row per epoch. The points are the operating
-    points that validation chose, by checkpoint, if it did. Recordings are judged,
-    too, where it is said over which share of abnormal cycles they are called so.
+    evaluated. The points are the operating points that validation chose, by
+    checkpoint, if it did. Recordings are judged, too, where it is said over which
+    share of abnormal cycles they are called so. Figures:
+    :func:`~qlung_plugin.runs.run_figures.write_run_figures`.
     """
-    # Here, so that a training need not wait for matplotlib to begin.
-    from qlung_plugin.figures.results import (
-        confusion_matrix_figure,
-        quality_histogram_figure,
-        training_curves_figure,
-    )
-
     run, database = RunFolder(folder), name_database(data)
     metrics, reports, abouts = {}, [], {}
     # What is computed of a table is what the file gives again.
@@ -110,26 +103,8 @@ def write_run_results(
         }
         reports.append(format_report(name, metrics[name], abouts[name]))
         write_predictions(table, run.predictions(name))
-        figure = confusion_matrix_figure(
-            metrics[name]["confusion"],
-            labels,
-            f"{database}, {partition}, {name} checkpoint",
-        )
-        write_figure(figure, run.figure(f"confusion_{name}"))
     first, table = next(iter(tables.items()))
     write_quality_analysis(table, run, abouts[first], labels)
-    figure = quality_histogram_figure(
-        table["quality"],
-        table["label"],
-        labels,
-        f"Quality of the cycles of {database}, {partition}",
-    )
-    write_figure(figure, run.figure("quality"))
-    if history is not None:
-        write_figure(
-            training_curves_figure(history, f"Training on {database}"),
-            run.figure("training"),
-        )
     reports.append(format_references(metrics, published))
     report = printable_lines("\n\n".join(reports))
     write_text(report, run.report)

@@ -99,9 +99,7 @@ def write_run(
     manifest = manifest or make_manifest(labels)
     names = ("selected", "last", "test_selected")
     with pytest.MonkeyPatch.context() as patch:
-        # They take longer than all the rest, and the page does not use them.
-        for name in [name for name in vars(results) if "_figure" in name]:
-            patch.setattr(results, name, lambda *args, **kwargs: None)
+        # It takes longer than all the rest, and the page does not use it.
         patch.setattr(results, "write_quality_analysis", lambda *args: None)
         write_run_results(
             folder,

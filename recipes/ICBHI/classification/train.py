@@ -49,6 +49,7 @@ from qlung_plugin.runs.hparams import read_hparams, whole_keys
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import DECIMALS, predictions_table
 from qlung_plugin.runs.results import write_run_results
+from qlung_plugin.runs.run_figures import write_run_figures
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.scores.operating_point import (
     choose_operating_point,
@@ -531,7 +532,7 @@ if __name__ == "__main__":
                     operating_point=points.get(name),
                 )
         if if_main_process():
-            write_run_results(
+            metrics = write_run_results(
                 folder,
                 tables=tables,
                 epochs=epochs,
@@ -539,6 +540,7 @@ if __name__ == "__main__":
                 labels=hparams["labels"],
                 partition=description,
                 validated="valid" in datasets,
-                history=history,
                 points=points,
             )
+    if if_main_process():  # of the test set, which is evaluated last
+        write_run_figures(folder, tables, metrics, hparams["labels"], history)

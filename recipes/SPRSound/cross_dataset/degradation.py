@@ -28,7 +28,7 @@ from qlung_plugin.dataio.cycles import input_of, measure_recording, read_excerpt
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.partitions import check_labels
 from qlung_plugin.dataio.recordings import Recording
-from qlung_plugin.figures.quality import degradation_figure
+from qlung_plugin.figures.degradation import degradation_figure
 from qlung_plugin.inference.model_checks import PARTS
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade

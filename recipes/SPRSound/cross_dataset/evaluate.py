@@ -36,6 +36,7 @@ from qlung_plugin.runs.hparams import read_hparams
 from qlung_plugin.runs.output_folder import OutputFolder
 from qlung_plugin.runs.predictions import predictions_table
 from qlung_plugin.runs.results import write_run_results
+from qlung_plugin.runs.run_figures import write_run_figures
 from qlung_plugin.runs.scripts import explain_errors, set_threads, start_script
 from qlung_plugin.scores.icbhi_score import RespiratoryScore
 from qlung_plugin.scores.published import PUBLISHED
@@ -280,7 +281,7 @@ if __name__ == "__main__":
     if published not in PUBLISHED or labels != list(LABELS):
         published = None
     if if_main_process():
-        write_run_results(
+        metrics = write_run_results(
             hparams["output_folder"],
             tables=tables,
             epochs=epochs,
@@ -292,3 +293,4 @@ if __name__ == "__main__":
             points=points,
             abnormal_share=hparams["abnormal_share"],
         )
+        write_run_figures(hparams["output_folder"], tables, metrics, labels)

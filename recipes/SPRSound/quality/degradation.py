@@ -25,7 +25,7 @@ import speechbrain as sb
 from qlung_plugin.dataio.cycles import read_cycle
 from qlung_plugin.dataio.manifests import read_manifest
 from qlung_plugin.dataio.quality import CycleMeasurements
-from qlung_plugin.figures.quality import degradation_figure
+from qlung_plugin.figures.degradation import degradation_figure
 from qlung_plugin.processing.degradations import DEGRADATIONS, degrade, gain
 from qlung_plugin.runs.databases import name_database
 from qlung_plugin.runs.hparams import read_hparams

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import auc
 
+from qlung_plugin.figures.degradation import degradation_figure
 from qlung_plugin.figures.quality import (
-    degradation_figure,
     quality_and_errors_figure,
     quality_groups_figure,
     quality_roc_figure,
