@@ -6,7 +6,7 @@ Authors
 
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
+import huggingface_hub
 from huggingface_hub.errors import HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 
@@ -38,7 +38,9 @@ def download(hub_id: str) -> Path:
     """
     files, unreachable = [], None
     try:
-        files = snapshot_download(hub_id, allow_patterns=FILES, dry_run=True)
+        files = huggingface_hub.snapshot_download(
+            hub_id, allow_patterns=FILES, dry_run=True
+        )
     except FAILURES as error:
         unreachable = error.__cause__ or error
     size = sum(file.file_size or 0 for file in files)
@@ -49,7 +51,7 @@ def download(hub_id: str) -> Path:
         )
     try:
         return Path(
-            snapshot_download(
+            huggingface_hub.snapshot_download(
                 hub_id,
                 allow_patterns=FILES,
                 local_files_only=unreachable is not None,

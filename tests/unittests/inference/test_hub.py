@@ -7,11 +7,11 @@ Authors
 import shutil
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 from huggingface_hub.errors import DryRunError, LocalEntryNotFoundError
 
-from qlung_plugin.inference import hub
 from qlung_plugin.inference.models import open_model
 from qlung_plugin.inference.safe_files import LARGEST_WEIGHTS
 from tests.unittests.small_runs import LABELS
@@ -57,7 +57,9 @@ class StandIn:
 @pytest.fixture
 def stand_in(cache, monkeypatch):
     there = StandIn(cache)
-    monkeypatch.setattr(hub, "snapshot_download", there.snapshot_download)
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", there.snapshot_download
+    )
     return there
 
 
@@ -108,13 +110,13 @@ def test_hub_that_cannot_be_reached(stand_in):
 )
 def test_what_is_no_id_is_not_asked_for(source, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(hub, "snapshot_download", None)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
     with pytest.raises(FileNotFoundError, match="no folder|no model"):
         open_model(source)
 
 
 def test_folder_is_never_taken_for_an_id(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "snapshot_download", None)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "owner").mkdir()
     exported.rename(tmp_path / "owner" / "name")
