@@ -17,9 +17,10 @@ def balanced_weights(
 
     Four of five crackles of ICBHI's training side were recorded by one device, so
     that the device tells the class to whatever is trained on it. With each class
-    drawn as often from each device it does not. A group of few cycles gets less, or it would be
-    the same few again and again. Source: group balancing, Idrissi et al., "Simple
-    Data Balancing Achieves Competitive Worst-Group-Accuracy", CLeaR 2022.
+    drawn as often from each device it does not. A group of few cycles gets less, or
+    it would be the same few again and again. Source: group balancing, Idrissi et
+    al., "Simple Data Balancing Achieves Competitive Worst-Group-Accuracy", CLeaR
+    2022.
 
     Arguments
     ---------

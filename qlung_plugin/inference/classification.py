@@ -30,8 +30,9 @@ class Classification(NamedTuple):
         A row per cycle: ``start`` and ``end`` in seconds, ``prediction``, at
         the model's operating point if it has one, ``p_<label>`` per class,
         ``quality`` in [0, 1] (1 is best), and what it was computed from, under
-        the names of the measure, if it has any. A measurement is NaN in silence; the quality, too, if the model's is no
-        measure of waveforms. A cycle in which less sound is than the shortest
+        the names of the measure, if it has any. A measurement is NaN in silence;
+        the quality, too, if the model's is no measure of waveforms. A cycle in
+        which less sound is than the shortest
         one takes gets no class: its prediction is :data:`UNUSABLE`, and its
         probabilities are NaN. If the model was calibrated to leave cycles to a
         person, these are :data:`UNCERTAIN`, with their probabilities.

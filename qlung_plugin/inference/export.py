@@ -42,7 +42,8 @@ def export_run(
     The folder appears as a whole or not at all. With ``onnx``, EfficientAT's
     has ``model.onnx``, too; with ``convert``, the files of an older version are
     read, YAML and checkpoints, for which the run has to be one's own. The note
-    goes into the card, with the data. For the rest, and errors, see :func:`qlung_plugin.inference.models.open_model`.
+    goes into the card, with the data. For the rest, and errors, see
+    :func:`qlung_plugin.inference.models.open_model`.
 
     It returns the ``checkpoint``, ``epoch`` and ``labels`` of the model, and the
     names of the ``files`` that were written.

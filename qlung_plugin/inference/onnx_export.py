@@ -115,8 +115,9 @@ def export_onnx(model: dict[str, Any], path: Path) -> None:
     length, or of any number of steps of ``OwnLength``; the output
     ``probabilities`` ``[batch, class]``. Of a model that normalises by the
     recording, ``gain``, ``[1]``, and ``spectral_mean``, ``[mel]``, of the recording
-    that all cycles are of, may be given, too; without one it is each cycle's own. A package that is not installed is a RuntimeError,
-    a backbone that is none of :data:`EXPORTED` a ValueError.
+    that all cycles are of, may be given, too; without one it is each cycle's own.
+    A package that is not installed is a RuntimeError, a backbone that is none of
+    :data:`EXPORTED` a ValueError.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:

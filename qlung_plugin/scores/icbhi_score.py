@@ -56,10 +56,11 @@ def prediction_metrics(
     """All metrics of true and predicted class names, as plain Python numbers.
 
     In percent: those of :data:`qlung_plugin.scores.metrics.METRICS`, or of its
-    ``WITHOUT_NORMAL`` if the first class is not called normal, and, per class, of ``CLASS_METRICS`` (NaN for a class without a cycle); without
-    probabilities ``[item, class]`` those of the predictions alone. In cycles: ``counts``
-    of the truth per class, and ``confusion`` as nested lists. No item, or a name
-    that is not among the labels, is a ValueError.
+    ``WITHOUT_NORMAL`` if the first class is not called normal, and, per class, of
+    ``CLASS_METRICS`` (NaN for a class without a cycle); without probabilities
+    ``[item, class]`` those of the predictions alone. In cycles: ``counts`` of the
+    truth per class, and ``confusion`` as nested lists. No item, or a name that is
+    not among the labels, is a ValueError.
 
     Example
     -------

@@ -34,8 +34,14 @@ def write_text(text: str, path: Path | str) -> None:
 
 def write_figure(figure: "Figure", path: Path | str) -> None:
     """Writes a figure in the format that the path ends in, such as ``.png``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     with replacing(path) as temporary:
-        figure.savefig(temporary)
+        if temporary.suffix == ".png":
+            # Draws once; savefig draws twice, to the same bytes.
+            FigureCanvasAgg(figure).print_png(temporary)
+        else:
+            figure.savefig(temporary)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from qlung_plugin.figures.style import legend_below, make_figure
 from qlung_plugin.utils.files import write_figure, write_json
 
 
@@ -44,12 +45,28 @@ class Breaking(Figure):
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "figure.png"
+    path = tmp_path / "figure.svg"
     path.write_bytes(b"old")
     with pytest.raises(OSError, match="no space"):
         write_figure(Breaking(), path)
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["figure.png"]
+    assert os.listdir(tmp_path) == ["figure.svg"]
+
+
+@pytest.mark.parametrize("name", ["figure.png", "figure.pdf"])
+def test_a_figure_is_written_as_matplotlib_would(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")  # of a PDF
+    figures = []
+    for _ in range(2):
+        figure, one, two = make_figure((6, 4), "A title", (1, 2))
+        one.plot([1, 5, 2], label="a $ is no formula")
+        two.bar(["a class of a long name", "b"], [3, 1e6])
+        legend_below(one, 2)
+        figures.append(figure)
+    write_figure(figures[0], tmp_path / name)
+    figures[1].savefig(tmp_path / f"expected_{name}")
+    expected = (tmp_path / f"expected_{name}").read_bytes()
+    assert (tmp_path / name).read_bytes() == expected
 
 
 def test_whoever_reads_the_old_file_meanwhile_keeps_it(tmp_path):
