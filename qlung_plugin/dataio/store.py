@@ -33,7 +33,9 @@ def store_cycles(
     settings. It is written under another name and moved there when complete,
     so that neither an interruption nor two runs at a time can spoil it; what a
     killed run left is removed by the next one. Every time, all is compared with
-    its checksums: what is damaged is named in a warning and computed again.
+    its checksums: what is damaged is named in a warning and computed again. Of
+    what other sub-folders of the same function hold, the same cycles, whatever
+    their names, are copied instead of being computed.
 
     Arguments
     ---------

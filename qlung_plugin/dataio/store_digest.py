@@ -6,6 +6,7 @@ Authors
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,31 +18,8 @@ from torch import nn
 from qlung_plugin.dataio.manifests import Entries
 
 
-def store_digest(
-    entries: Entries, process: nn.Module, data_root: Path | str
-) -> str:
-    """Digest, in hexadecimal, of recordings, boundaries, and function.
-
-    The entries have ``wav`` and ``sample_rate``; the function is called as
-    ``process(waveform, rate)``.
-    """
-    recordings = {}
-    for entry in entries.values():
-        file = entry["wav"]["file"]
-        if file not in recordings:
-            path = Path(file.replace("{data_root}", str(data_root)))
-            recordings[file] = file_digest(path)
-    content = [
-        [
-            cycle,
-            recordings[entry["wav"]["file"]],
-            entry["wav"]["start"],
-            entry["wav"]["stop"],
-            entry["sample_rate"],
-            *entry["wav"].get("channels", ()),
-        ]
-        for cycle, entry in entries.items()
-    ]
+def process_digest(process: nn.Module) -> str:
+    """Digest, in hexadecimal, of a function that is called with a cycle."""
     responses = [_response(process)]
     # What features do with the whole recording, one cycle does not show.
     measure = getattr(process, "recording_reference", None)
@@ -50,8 +28,38 @@ def store_digest(
     # Of resampling with what lies around a cycle, noise alone shows nothing.
     if getattr(process, "input_rate", None) is not None:
         responses.append("resampled within the recording")
-    text = json.dumps([content, describe_module(process), *responses])
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _digest_plain([describe_module(process), *responses])
+
+
+def cycle_digests(entries: Entries, data_root: Path | str) -> dict[str, str]:
+    """Digests of what is read of each cycle, by its id.
+
+    That is its recording's bytes and its boundaries: two cycles of other names
+    may be the same. The entries have ``wav`` and ``sample_rate``.
+    """
+    digests = {}
+    for cycle, entry in entries.items():
+        wav = entry["wav"]
+        path = Path(wav["file"].replace("{data_root}", str(data_root)))
+        digests[cycle] = _digest_plain(
+            [
+                file_digest(path),
+                wav["start"],
+                wav["stop"],
+                entry["sample_rate"],
+                *wav.get("channels", ()),
+            ]
+        )
+    return digests
+
+
+def store_digest(cycles: Mapping[str, str]) -> str:
+    """Digest of all cycles of a store, by their :func:`cycle_digests`."""
+    return _digest_plain(list(cycles.items()))
+
+
+def _digest_plain(content: object) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:

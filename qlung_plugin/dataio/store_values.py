@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Container, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
@@ -21,7 +21,11 @@ from torch import nn
 from tqdm import tqdm
 
 from qlung_plugin.dataio.manifests import Entries
-from qlung_plugin.dataio.store_digest import store_digest
+from qlung_plugin.dataio.store_digest import (
+    cycle_digests,
+    process_digest,
+    store_digest,
+)
 from qlung_plugin.dataio.store_folders import (
     lock_folder,
     move_into_place,
@@ -80,6 +84,7 @@ class CycleStore:
         slices = map(slice, offsets[:-1], offsets[1:])
         self.slices = dict(zip(ids, slices))
         self.checksums = dict(zip(ids, index["checksums"]))
+        self.digests = dict(zip(ids, index["digests"]))
 
     def __getitem__(self, cycle: str) -> torch.Tensor:
         """The tensor of one cycle, a copy in memory."""
@@ -105,11 +110,23 @@ class CycleStore:
         At four gigabytes a second on one core, and the first epoch finds them in
         memory.
         """
-        return [
-            cycle
-            for cycle, where in self.slices.items()
-            if _checksum(cycle, self.values[where]) != self.checksums[cycle]
-        ]
+        return [cycle for cycle in self.slices if not self._is_intact(cycle)]
+
+    def intact_values(self, wanted: Container[str]) -> dict[str, np.ndarray]:
+        """What was computed of cycles of the wanted digests, by these.
+
+        Without what :meth:`find_damaged` would find; see
+        :func:`~qlung_plugin.dataio.store_digest.cycle_digests`.
+        """
+        return {
+            digest: self.values[self.slices[cycle]]
+            for cycle, digest in self.digests.items()
+            if digest in wanted and self._is_intact(cycle)
+        }
+
+    def _is_intact(self, cycle: str) -> bool:
+        values = self.values[self.slices[cycle]]
+        return _checksum(cycle, values) == self.checksums[cycle]
 
 
 def keep(
@@ -121,26 +138,38 @@ def keep(
 ) -> CycleStore:
     """What is computed of entries, from the cache or put there.
 
-    The process is what a digest tells apart; see :mod:`.store`.
+    The process is what a digest tells apart; see :mod:`.store`. Of what the same
+    process made of other cycles, those that are here, too, are taken over.
     """
     entries = dict(sorted(entries.items()))
     process.eval()
-    digest = store_digest(entries, process, data_root)
-    folder = Path(folder)
-    target = folder / f"{type(process).__name__}-{digest[:16]}"
+    digests = cycle_digests(entries, data_root)
+    folder, title = Path(folder), type(process).__name__
+    name = f"{title}-{process_digest(process)[:16]}"
+    target = folder / f"{name}-{store_digest(digests)[:16]}"
     sweep(folder)
-    damaged = target.exists()
-    known = _intact_cycles(target) if damaged else {}
-    missing = [cycle for cycle in entries if cycle not in known]
-    if missing:
+    there = target.exists()
+    known, whole = _open_values(target) if there else ({}, False)
+    if not whole:
+        for other in sorted(set(folder.glob(f"{name}-*")) - {target}):
+            wanted = set(digests.values()) - known.keys()
+            # Another's damage is the concern of the runs that use it.
+            with suppress(ValueError):
+                known |= CycleStore(other).intact_values(wanted)
+        missing = sum(digest not in known for digest in digests.values())
         folder.mkdir(parents=True, exist_ok=True)
-        logger.info("Computing %s of %d cycles", target.name, len(missing))
+        logger.info(
+            "Computing %d of %d cycles of %s",
+            missing,
+            len(entries),
+            target.name,
+        )
         with (
             lock_folder(folder, fcntl.LOCK_SH),
             unfinished_folder(folder) as unfinished,
         ):
-            _write(entries, compute, type(process).__name__, unfinished, known)
-            if damaged:
+            _write(entries, digests, compute, title, unfinished, known)
+            if there:
                 with (
                     suppress(FileNotFoundError),
                     unfinished_folder(folder) as aside,
@@ -150,13 +179,16 @@ def keep(
     return CycleStore(target)
 
 
-def _intact_cycles(target: Path) -> dict[str, np.ndarray]:
-    """Values by cycle of a store; of a damaged one, those that are not."""
+def _open_values(target: Path) -> tuple[dict[str, np.ndarray], bool]:
+    """What is not damaged of a store, and whether that is all of it.
+
+    What is damaged is named in a warning.
+    """
     try:
         store = CycleStore(target)
     except ValueError as error:
         logger.warning("%s", error)
-        return {}
+        return {}, False
     damaged = dict.fromkeys(store.find_damaged())
     if damaged:
         names = ", ".join(list(damaged)[:NAMED])
@@ -167,11 +199,12 @@ def _intact_cycles(target: Path) -> dict[str, np.ndarray]:
             target,
             names + ", ..." * (len(damaged) > NAMED),
         )
-    return {
-        cycle: store.values[where]
+    values = {
+        store.digests[cycle]: store.values[where]
         for cycle, where in store.slices.items()
         if cycle not in damaged
     }
+    return values, not damaged
 
 
 def _checksum(cycle: str, values: np.ndarray) -> int:
@@ -185,6 +218,7 @@ def _digest(index: dict[str, Any]) -> str:
 
 def _write(
     entries: Entries,
+    digests: Mapping[str, str],
     compute: Compute,
     title: str,
     folder: Path,
@@ -194,7 +228,11 @@ def _write(
     checksums: list[int] = []
     shape: tuple[int, ...] = ()
     dtype = np.dtype(float)
-    missing = {c: entry for c, entry in entries.items() if c not in known}
+    missing = {
+        cycle: entry
+        for cycle, entry in entries.items()
+        if digests[cycle] not in known
+    }
     with (
         open(folder / "values.raw", "wb") as file,
         closing(_values(missing, compute)) as computed,
@@ -207,7 +245,9 @@ def _write(
             dynamic_ncols=True,
         )
         for cycle in progress:
-            value = known[cycle] if cycle in known else next(computed)
+            value = known.get(digests[cycle])
+            if value is None:
+                value = next(computed)
             if value.ndim == 0:
                 raise ValueError(f"cycle {cycle}: a number, not a tensor")
             if not checksums:
@@ -226,6 +266,7 @@ def _write(
         "ids": list(entries),
         "offsets": offsets,
         "checksums": checksums,
+        "digests": list(digests.values()),
         "dtype": dtype.name,
         "shape": list(shape),
     }

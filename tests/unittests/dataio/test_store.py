@@ -325,6 +325,70 @@ def test_files_are_synced_before_they_are_in_their_place(
     assert (moved, cache) == ("moved", "cache")
 
 
+# --- what other stores hold -------------------------------------------------
+
+
+def test_only_what_no_other_store_holds_is_computed(
+    build, corpus, audio, tmp_path
+):
+    """Under whatever name; a function of its own computes all."""
+    items = list(corpus.items())
+    build(dict(items[:2]))
+    build(dict(items[1:3]))
+    renamed = {f"x_{cycle}": value for cycle, value in items}
+    process = Scale()
+    stored = build(renamed, process=process)
+    assert process.calls == 2  # the digest's noise, and the fourth
+    assert all(torch.equal(stored[f"x_{c}"], 2 * audio(c)) for c in corpus)
+    assert stored.find_damaged() == []
+    assert len(folders(tmp_path)) == 3
+    process = Scale(3.0)
+    assert torch.equal(build(corpus, process=process)["a_0"], 3 * audio("a_0"))
+    assert process.calls == 5
+
+
+def test_what_another_store_holds_is_the_same_to_the_bit(corpus, tmp_path):
+    features = CycleFeatures(
+        CycleResampler(32000), FixedLength(32000), EfficientATFeatures()
+    )
+    store = partial(store_cycles, data_root=tmp_path / "data")
+    items = list(corpus.items())
+    for part in (items[:3], items[2:]):
+        store([dict(part)], features, tmp_path / "parts")
+    parts = store([corpus], features, tmp_path / "parts")
+    whole = store([corpus], features, tmp_path / "whole")
+    assert parts.folder.name == whole.folder.name
+    for name in ("index.json", "values.raw"):
+        expected = (whole.folder / name).read_bytes()
+        assert (parts.folder / name).read_bytes() == expected
+
+
+def test_of_a_damaged_store_the_others_take_what_is_whole(
+    build, corpus, audio, caplog
+):
+    folder = build(corpus).folder
+    edit_values(flip_bit)(folder)
+    process = Scale()
+    part = {cycle: corpus[cycle] for cycle in ("a_0", "a_1")}
+    stored = build(part, process=process)
+    assert process.calls == 2  # the digest's noise, and a_1
+    assert all(torch.equal(stored[c], 2 * audio(c)) for c in part)
+    (folder / "index.json").unlink()
+    assert torch.equal(build({"b_0": corpus["b_0"]})["b_0"], 2 * audio("b_0"))
+    assert "damaged" not in caplog.text
+
+
+def test_a_damaged_cycle_whose_like_is_whole(build, corpus, audio):
+    """It is written again, though nothing is to be computed."""
+    twins = {"a_1": corpus["a_1"], "z_1": corpus["a_1"]}
+    folder = build(twins).folder
+    edit_values(lambda values: np.append(values[:1] + 1, values[1:]))(folder)
+    assert CycleStore(folder).find_damaged() == ["a_1"]
+    stored = build(twins)
+    assert stored.find_damaged() == []
+    assert all(torch.equal(stored[c], 2 * audio("a_1")) for c in twins)
+
+
 @pytest.fixture
 def set_threads():
     """Sets the number of PyTorch's threads for one test."""
