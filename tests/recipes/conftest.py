@@ -6,6 +6,7 @@ Authors
 
 import functools
 import hashlib
+import importlib.util
 import logging
 import os
 import runpy
@@ -18,12 +19,13 @@ import pytest
 import soundfile
 import torch
 
-from qlung_plugin.runs import run_figures
+from qlung_plugin.runs import experiment_report, jobs, run_figures
 from qlung_plugin.runs.output_folder import unlock_all
 from qlung_plugin.synthetic.heart import generate_heart_like
 from qlung_plugin.synthetic.icbhi import generate_icbhi_like
 from qlung_plugin.synthetic.sprsound import generate_sprsound_like
 from speechbrain.utils import logger
+from tests.recipes.stand_in import STAND_IN, write_yaml
 
 # Here and in the processes that tests start: the last digits of a training
 # depend on it.
@@ -35,6 +37,7 @@ RECIPE = ROOT / "recipes" / "ICBHI" / "classification"
 SPRSOUND = ROOT / "recipes" / "SPRSound"
 CSV = ROOT / "recipes" / "CSV" / "classification"
 KAUH = ROOT / "recipes" / "KAUH" / "cross_dataset"
+EXPERIMENTS = ROOT / "recipes" / "run_experiments.py"
 
 # A backbone and an input small enough for two epochs in a few seconds, and the
 # three checkpoints of the published protocol.
@@ -151,6 +154,43 @@ def train(tmp_path, cache, monkeypatch):
         return output
 
     return run
+
+
+@pytest.fixture
+def interruptible():
+    """As at a terminal: in the background of a shell, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def experiments(tmp_path, monkeypatch, interruptible):
+    """The script as a module, with the stand-in, in an empty folder."""
+    spec = importlib.util.spec_from_file_location(
+        "run_experiments", EXPERIMENTS
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "stand_in.py").write_text(STAND_IN)
+    for name in ("TRAIN", "EVALUATE"):
+        monkeypatch.setattr(module, name, tmp_path / "stand_in.py")
+    monkeypatch.setattr(jobs, "POLL", 0.01)
+    # The figure takes longer than all the rest; test_experiments draws it.
+    monkeypatch.setattr(
+        experiment_report, "scores_figure", lambda *tables: None
+    )
+    monkeypatch.setattr(
+        experiment_report, "write_figure", lambda figure, path: path.touch()
+    )
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        write_yaml(tmp_path / f"{name}.yaml")
+    for name in ("ICBHI", "SPRSound"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.wav").touch()
+    return module
 
 
 def leave_out_figures(patch):
