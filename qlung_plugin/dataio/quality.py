@@ -73,12 +73,6 @@ class CycleMeasurements(nn.Module):
         """Measurements of a cycle ``[time]`` recorded at ``native_rate``."""
         return self.quality.measure_recorded([waveform], [native_rate])[0]
 
-    def batch(
-        self, waveforms: list[torch.Tensor], native_rates: list[int]
-    ) -> torch.Tensor:
-        """Measurements of several cycles at once, which is faster."""
-        return self.quality.measure_recorded(waveforms, native_rates)
-
 
 def measure_quality(
     measure: QualityMeasure, waveforms: list[torch.Tensor], native_rate: int

@@ -44,12 +44,11 @@ def store_cycles(
         not depend on how the cycles are distributed over the manifests.
     process : nn.Module
         Called as ``process(waveform, rate)`` with a cycle ``[time]``, see
-        :func:`qlung_plugin.dataio.cycles.input_of`;
-        returns a tensor of at least one dimension. If it has a method
-        ``batch(waveforms, rates)`` of lists, which returns the stacked
-        results, that is called instead. If it has a ``recording_reference``, it
-        is given, as ``reference``, what :func:`store_references` has of a cycle's
-        recording.
+        :func:`qlung_plugin.dataio.cycles.input_of`; returns a tensor of at least
+        one dimension. If it has a ``recording_reference``, it is given, as
+        ``reference``, what :func:`store_references` has of a cycle's recording.
+        One cycle at a time, so that what is stored of it does not depend on
+        the others.
     folder : str or Path
         Where stores are kept.
     data_root : str
@@ -166,23 +165,14 @@ def _compute_cycles(
     references: Mapping[str, torch.Tensor] | None,
 ) -> list[np.ndarray]:
     rate = getattr(process, "input_rate", None)
-    inputs = [
-        input_of(process, read_excerpt(entry["wav"], rate, data_root))
-        for _, entry in items
-    ]
-    waveforms, rates = map(list, zip(*inputs))
-    if callable(batch := getattr(process, "batch", None)):
-        try:
-            return list(batch(waveforms, rates).numpy())
-        except (ValueError, RuntimeError):
-            pass  # one of them: which, they tell one by one
     values = []
-    for (cycle, entry), waveform, rate in zip(items, waveforms, rates):
-        given = []
+    for cycle, entry in items:
+        excerpt = read_excerpt(entry["wav"], rate, data_root)
+        given = list(input_of(process, excerpt))
         if references is not None:
-            given = [references[entry["wav"]["file"]]]
+            given.append(references[entry["wav"]["file"]])
         try:
-            values.append(process(waveform, rate, *given).numpy())
+            values.append(process(*given).numpy())
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"cycle {cycle}: {error}") from error
     return values

@@ -103,7 +103,8 @@ def test_measured_again_as_the_preparation_measures():
     _, quality = again(waveforms, lengths, torch.ones(3), rates)
     prepared = CycleMeasurements(measure)
     cut = [row[:n] for row, n in zip(waveforms, (4000, 8000, 12000))]
-    expected = measure.score(prepared.batch(cut, [RATE] * 3))
+    measured = torch.stack([prepared(waveform, RATE) for waveform in cut])
+    expected = measure.score(measured)
     torch.testing.assert_close(quality, expected, atol=1e-5, rtol=0)
 
 

@@ -22,9 +22,11 @@ from qlung_plugin.dataio.cycles import (
     CycleResampler,
     FixedLength,
 )
+from qlung_plugin.dataio.quality import CycleMeasurements
 from qlung_plugin.dataio.store import store_cycles
 from qlung_plugin.dataio.store_values import CycleStore, _digest
 from qlung_plugin.lobes.features import EfficientATFeatures
+from qlung_plugin.lobes.quality import AudioQualityScore
 from tests.unittests.dataio.stored import RATE, Scale, entry, folders
 
 
@@ -347,16 +349,25 @@ def test_only_what_no_other_store_holds_is_computed(
     assert process.calls == 5
 
 
-def test_what_another_store_holds_is_the_same_to_the_bit(corpus, tmp_path):
-    features = CycleFeatures(
-        CycleResampler(32000), FixedLength(32000), EfficientATFeatures()
-    )
+@pytest.mark.parametrize(
+    "process",
+    [
+        CycleFeatures(
+            CycleResampler(32000), FixedLength(32000), EfficientATFeatures()
+        ),
+        CycleMeasurements(AudioQualityScore(16000)),
+    ],
+    ids=lambda process: type(process).__name__,
+)
+def test_what_another_store_holds_is_the_same_to_the_bit(
+    corpus, tmp_path, process
+):
     store = partial(store_cycles, data_root=tmp_path / "data")
     items = list(corpus.items())
     for part in (items[:3], items[2:]):
-        store([dict(part)], features, tmp_path / "parts")
-    parts = store([corpus], features, tmp_path / "parts")
-    whole = store([corpus], features, tmp_path / "whole")
+        store([dict(part)], process, tmp_path / "parts")
+    parts = store([corpus], process, tmp_path / "parts")
+    whole = store([corpus], process, tmp_path / "whole")
     assert parts.folder.name == whole.folder.name
     for name in ("index.json", "values.raw"):
         expected = (whole.folder / name).read_bytes()
@@ -428,21 +439,3 @@ def test_a_failure_leaves_the_number_of_threads(build, corpus, set_threads):
     thread.start()
     thread.join()
     assert started == [3]
-
-
-class Together(Fails):
-    """Several cycles at once, none of which may be short."""
-
-    def batch(self, waveforms, native_rates):
-        if min(map(len, waveforms)) < 300:
-            raise self.error
-        return torch.stack([waveform[:300] for waveform in waveforms])
-
-
-def test_cycles_are_computed_together_or_named(build, corpus, audio):
-    process = Together(ValueError("odd"))
-    with pytest.raises(ValueError, match="cycle b_0: odd"):
-        build(corpus, process=process)
-    del corpus["b_0"]
-    store = build(corpus, process=process)
-    assert all(torch.equal(store[c], audio(c)[:300]) for c in corpus)
