@@ -153,6 +153,8 @@ def keep(
     if not whole:
         for other in sorted(set(folder.glob(f"{name}-*")) - {target}):
             wanted = set(digests.values()) - known.keys()
+            if not wanted:
+                break
             # Another's damage is the concern of the runs that use it.
             with suppress(ValueError):
                 known |= CycleStore(other).intact_values(wanted)
