@@ -5,6 +5,7 @@ Authors
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -41,3 +42,11 @@ def real_data():
     if not folder or not Path(folder).is_dir():
         pytest.skip("QLUNG_DATA does not name a folder of real recordings")
     return Path(folder)
+
+
+@pytest.fixture
+def interruptible():
+    """As at a terminal: in the background of a shell, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -157,14 +157,6 @@ def train(tmp_path, cache, monkeypatch):
 
 
 @pytest.fixture
-def interruptible():
-    """As at a terminal: in the background of a shell, SIGINT is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture
 def experiments(tmp_path, monkeypatch, interruptible):
     """The script as a module, with the stand-in, in an empty folder."""
     spec = importlib.util.spec_from_file_location(

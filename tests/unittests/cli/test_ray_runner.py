@@ -63,7 +63,7 @@ def read_rows(folder):
     table = table.sort_values(["recording", "start"], ignore_index=True)
     failed = table["error"].notna()
     errors = table[failed].set_index("recording")["error"].to_dict()
-    assert table[failed].drop(columns=["recording", "error"]).isna().all(None)
+    assert table[failed].drop(columns=["recording", "error"]).isna().all(axis=None)
     rows = table[~failed].drop(columns="error")
     counts = [n for n in ("sample_rate", "channels", "truncated") if n in rows]
     return rows.astype(dict.fromkeys(counts, int)), errors
@@ -297,7 +297,7 @@ def test_a_killed_worker_costs_nothing_and_a_deadly_recording_itself(
 
 
 @pytest.mark.slow
-def test_interrupted_at_half_it_goes_on(recordings, capsys):
+def test_interrupted_at_half_it_goes_on(recordings, interruptible, capsys):
     """In a process and with a Ray of its own, of which nothing is left."""
     pytest.importorskip("ray")
     (recordings / "c.wav").unlink()
