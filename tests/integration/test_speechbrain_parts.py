@@ -340,7 +340,11 @@ def test_trains_and_its_model_says_the_same(part, train, corpus):
 
 
 @pytest.mark.parametrize(
-    "classifier", ["LinearClassifier", "AngularClassifier"]
+    "classifier",
+    [
+        pytest.param("LinearClassifier", marks=pytest.mark.slow),
+        "AngularClassifier",
+    ],
 )
 def test_margin_cost_is_the_margin_loss_of_this_package(train, classifier):
     """Same loss, same steps, and the scale in the probabilities."""

@@ -63,7 +63,9 @@ def read_rows(folder):
     table = table.sort_values(["recording", "start"], ignore_index=True)
     failed = table["error"].notna()
     errors = table[failed].set_index("recording")["error"].to_dict()
-    assert table[failed].drop(columns=["recording", "error"]).isna().all(axis=None)
+    assert (
+        table[failed].drop(columns=["recording", "error"]).isna().all(axis=None)
+    )
     rows = table[~failed].drop(columns="error")
     counts = [n for n in ("sample_rate", "channels", "truncated") if n in rows]
     return rows.astype(dict.fromkeys(counts, int)), errors

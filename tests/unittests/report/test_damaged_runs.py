@@ -98,7 +98,13 @@ def alter(content, path, value):
     return json.dumps(content).replace('"NaN"', "NaN")
 
 
-@pytest.mark.parametrize("name", ["metrics.json", "experiment.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("metrics.json", marks=pytest.mark.slow),
+        "experiment.json",
+    ],
+)
 def test_every_key_of_the_results(results, name):
     """Left out and named, or what is read is as it was."""
     folder = results / "qlung"
