@@ -462,6 +462,7 @@ def test_what_cannot_work_is_refused_before_the_training(case, train, tmp_path):
     assert not list(tmp_path.rglob("CKPT*"))
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_goes_on_with_its_rates(train, monkeypatch):
     name = "InverseSquareRootScheduler"  # which cannot load what it saves
     options = {"number_of_epochs": 2, "ckpt_interval_steps": 2}

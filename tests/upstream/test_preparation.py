@@ -123,19 +123,24 @@ def test_sprsound(sprsound, sprsound_corpus, tmp_path, test, continuous):
     check_same(sprsound, tmp_path, sprsound_corpus, ["test.json"], **options)
 
 
-def real(name):
+def real(name, *marks):
     """A folder of real recordings, or a skip."""
     folder = Path(os.environ.get("QLUNG_DATA", "missing"), name)
     return pytest.param(
         folder,
-        marks=pytest.mark.skipif(
-            not folder.is_dir(), reason=f"QLUNG_DATA has no {name}"
-        ),
+        marks=[
+            pytest.mark.skipif(
+                not folder.is_dir(), reason=f"QLUNG_DATA has no {name}"
+            ),
+            *marks,
+        ],
         id=name,
     )
 
 
-@pytest.mark.parametrize("folder", [real("icbhi_4k"), real("icbhi_sc")])
+@pytest.mark.parametrize(
+    "folder", [real("icbhi_4k", pytest.mark.slow), real("icbhi_sc")]
+)
 def test_icbhi_on_real_recordings(icbhi, tmp_path, folder):
     check_same(icbhi, tmp_path, folder, PARTITIONS)
 
